@@ -1,0 +1,133 @@
+"""The site: what one `upswitch.toml` describes, as frozen values. Times are seconds unless the name says `_ms`."""
+
+from upswitch.core.words import CheckType, SilencePolicy, SpikePolicy, Value, Vantage
+
+HTTP_CLASSES = ("http_2xx", "http_3xx", "http_4xx", "http_5xx")
+
+
+class Server(Value):
+    """One `server` line: nginx's own address and parameter syntax, each parameter one token."""
+
+    address: str
+    params: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return " ".join((self.address, *self.params))
+
+    @property
+    def is_down(self) -> bool:
+        """Marked `down` by the owner: nginx never asks it, so neither does the gate."""
+        return "down" in self.params
+
+
+class Check(Value):
+    """`check` of nginx_upstream_check_module: its names, units and defaults (shared facts, section 6)."""
+
+    type: CheckType = CheckType.TCP
+    interval_ms: int = 30000
+    rise: int = 2
+    fall: int = 5
+    timeout_ms: int = 1000
+    default_down: bool = True
+    port: int = 0
+    http_send: str = "GET / HTTP/1.0\r\n\r\n"
+    http_expect_alive: tuple[str, ...] = ("http_2xx", "http_3xx")
+
+
+class Pool(Value):
+    """The servers of one upstream in one pool."""
+
+    name: str
+    servers: tuple[Server, ...]
+
+
+class Upstream(Value):
+    """One nginx upstream and what it is in each pool. `check` is None where the owner wrote no check table."""
+
+    name: str
+    pools: tuple[Pool, ...]
+    directives: tuple[str, ...] = ()
+    template: str = "upstream.conf.j2"
+    check: Check | None = None
+
+    def servers(self, pool: str) -> tuple[Server, ...]:
+        """The servers in `pool`; KeyError where the upstream has no such pool."""
+        for candidate in self.pools:
+            if candidate.name == pool:
+                return candidate.servers
+        raise KeyError(pool)
+
+
+class Gate(Value):
+    """Overrides of the check for our own probes; None means "as the upstream's check says"."""
+
+    interval: float = 1.0
+    timeout: float = 2.0
+    deadline: float = 120.0
+    rise: int | None = None
+    fall: int | None = None
+    default_down: bool | None = None
+    type: CheckType | None = None
+    http_send: str | None = None
+    http_expect_alive: tuple[str, ...] | None = None
+    expect_body: str = ""
+    vantage: Vantage = Vantage.HOST
+
+
+class Watch(Value):
+    duration: float = 60.0
+    on_spike: SpikePolicy = SpikePolicy.ROLLBACK
+    on_silence: SilencePolicy = SilencePolicy.KEEP
+    probe: str = ""
+
+
+class Nginx(Value):
+    """How to reach nginx on a host. Paths are absolute except `binary`; `reload` is an argv; `marker` is HOST:PORT."""
+
+    binary: str = "nginx"
+    conf: str = "/etc/nginx/nginx.conf"
+    prefix: str = ""
+    dir: str = "/etc/nginx/upswitch"
+    state: str = "/var/lib/upswitch"
+    reload: tuple[str, ...] = ()
+    marker: str = "127.0.84.1:8008"
+    user: str = "root"
+    drain: float = 1.0
+    drain_flag: str = "/run/upswitch/drain"
+    access_log: str = "auto"
+    error_log: str = "auto"
+
+    @property
+    def live(self) -> str:
+        """The one name that a switch changes: a symlink to a generation."""
+        return f"{self.dir}/live"
+
+    @property
+    def include(self) -> str:
+        """The argument of the one `include` line that nginx.conf holds for us."""
+        return f"{self.dir}/live/*.conf"
+
+
+class Site(Value):
+    nginx: Nginx
+    upstreams: tuple[Upstream, ...]
+    gate: Gate
+    watch: Watch
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """Names of the pools, in the order of the site file. Every upstream has every one of them."""
+        return tuple(pool.name for pool in self.upstreams[0].pools)
+
+
+class Problem(Value):
+    """One thing wrong in a site file: the key, the value as written, and what is allowed."""
+
+    key: str
+    value: str
+    allowed: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.key} = {self.value}: {self.allowed}"

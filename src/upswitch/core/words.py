@@ -1,0 +1,113 @@
+"""The closed sets of words that everything else is said in (docs/design.md, section 1)."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every value: immutable, slotted, keyword-only, and encodable as JSON without further code."""
+
+
+class Phase(StrEnum):
+    """Where a run is. The last seven are endings."""
+
+    PLANNED = "planned"
+    GATED = "gated"
+    STAGED = "staged"
+    TESTED = "tested"
+    READY = "ready"
+    SWAPPED = "swapped"
+    RELOADED = "reloaded"
+    CONFIRMED = "confirmed"
+    JUDGED = "judged"
+    BACKING_OUT = "backing_out"
+    RESTORED = "restored"
+    RELOADED_BACK = "reloaded_back"
+    DONE = "done"
+    REFUSED = "refused"
+    INTERRUPTED = "interrupted"
+    HELD = "held"
+    ROLLED_BACK = "rolled_back"
+    STUCK = "stuck"
+
+
+class Step(StrEnum):
+    """One act. Verbs; what each does to a host is in steps.py."""
+
+    GATE = "gate"
+    STAGE = "stage"
+    TEST = "test"
+    RECHECK = "recheck"
+    SWAP = "swap"
+    RELOAD = "reload"
+    CONFIRM = "confirm"
+    WATCH = "watch"
+    FINISH = "finish"
+    RESTORE = "restore"
+    RELOAD_BACK = "reload_back"
+    CONFIRM_BACK = "confirm_back"
+
+
+class Result(StrEnum):
+    """How a step ended. UNKNOWN: it timed out or lost its connection, so it may or may not have happened."""
+
+    OK = "ok"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    INTERRUPTED = "interrupted"
+    HOLD = "hold"
+
+
+class Outcome(StrEnum):
+    """What a command proved at its end."""
+
+    SWITCHED = "SWITCHED"
+    UNCHANGED = "UNCHANGED"
+    REFUSED = "REFUSED"
+    INTERRUPTED = "INTERRUPTED"
+    HELD = "HELD"
+    ROLLED_BACK = "ROLLED_BACK"
+    STUCK = "STUCK"
+
+
+class Verdict(StrEnum):
+    """What the watch concludes; RUNNING until it does."""
+
+    RUNNING = "running"
+    PASS = "pass"  # noqa: S105  (a verdict, not a password)
+    INCONCLUSIVE = "inconclusive"
+    FAIL = "fail"
+
+
+class CheckType(StrEnum):
+    """The probe types of nginx_upstream_check_module."""
+
+    TCP = "tcp"
+    HTTP = "http"
+    SSL_HELLO = "ssl_hello"
+    MYSQL = "mysql"
+    AJP = "ajp"
+    FASTCGI = "fastcgi"
+
+
+class SpikePolicy(StrEnum):
+    """`watch.on_spike`: what a failed watch leads to."""
+
+    ROLLBACK = "rollback"
+    HOLD = "hold"
+
+
+class SilencePolicy(StrEnum):
+    """`watch.on_silence`: what a watch that could not judge leads to."""
+
+    KEEP = "keep"
+    ROLLBACK = "rollback"
+    HOLD = "hold"
+
+
+class Vantage(StrEnum):
+    """`gate.vantage`: where the gate probes from."""
+
+    HOST = "host"
+    HERE = "here"

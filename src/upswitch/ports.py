@@ -1,0 +1,105 @@
+"""What upswitch needs from the world, as small Protocols. No policy lives behind them.
+
+Every adapter maps its library's errors to `HostError`; nothing else leaves it.
+"""
+
+import socket
+from collections.abc import Sequence
+from typing import Protocol
+
+from upswitch.core.words import Value
+
+
+class HostError(Exception):
+    """A host could not be asked or could not do it: `what` was tried and `why` it failed. State is as it was or UNKNOWN."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}")
+        self.what = what
+        self.why = why
+
+
+class Ran(Value):
+    """A command's ending. `exit` is None when it was cut off or killed: it may or may not have done its work."""
+
+    exit: int | None
+    out: bytes = b""
+    err: bytes = b""
+
+
+class Chunk(Value):
+    """Bytes of a file from an offset. `size` is the whole file's, in bytes; `inode` tells a rotated file from the old."""
+
+    inode: int
+    size: int
+    data: bytes
+
+
+class Follower(Protocol):
+    """A growing file, followed by name over rotation (rename + USR1) and truncation (copytruncate)."""
+
+    def lines(self) -> list[bytes]:
+        """Whole lines that came since the last call, without their newline; never blocks."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Host(Protocol):
+    """The machine that nginx runs on. Times are seconds. All but `run` raise HostError."""
+
+    name: str
+
+    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"") -> Ran:
+        """Run to the end or the deadline (then exit is None). A missing program is exit 127, as in sh."""
+        ...
+
+    def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
+        """Up to `limit` bytes from `offset`; None where there is no such file."""
+        ...
+
+    def write(self, path: str, data: bytes, *, mode: int) -> None:
+        """Replace a whole file: temp in the same folder, mode, fsync, rename, fsync of the folder."""
+        ...
+
+    def append(self, path: str, data: bytes) -> None:
+        """Append and fsync; the file is created 0600."""
+        ...
+
+    def connect(self, address: str, *, timeout: float) -> socket.socket:
+        """A stream from where the host stands to `IP:PORT`, `[IP6]:PORT`, `name:PORT` or `unix:/path`. OSError as the kernel said it."""
+        ...
+
+    def follow(self, path: str) -> Follower:
+        """Follow from the file's present end; a file that appears later is read from its start."""
+        ...
+
+
+class Clock(Protocol):
+    def monotonic(self) -> float: ...
+
+    def now(self) -> str:
+        """Wall time, ISO 8601 in UTC with milliseconds. For people and the journal; never compared."""
+        ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Lock(Protocol):
+    """The kernel's lock on one host; free as soon as its holder is gone."""
+
+    def acquire(self, owner: "Owner") -> "Owner | None":
+        """None when it is ours now; else who holds it."""
+        ...
+
+    def release(self) -> None: ...
+
+
+class Owner(Value):
+    """Who holds the lock: shown to those who wait. `since` is wall time."""
+
+    user: str
+    host: str
+    pid: int
+    since: str
+    reason: str
