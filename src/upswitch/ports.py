@@ -67,7 +67,10 @@ class Host(Protocol):
         ...
 
     def connect(self, address: str, *, timeout: float) -> socket.socket:
-        """A stream from where the host stands to `IP:PORT`, `[IP6]:PORT`, `name:PORT` or `unix:/path`. OSError as the kernel said it."""
+        """A stream from where the host stands to `IP:PORT`, `[IP6]:PORT`, `name:PORT` or `unix:/path`.
+
+        Raises OSError as the kernel said it: a refused connection is an answer, not a failure of the host.
+        """
         ...
 
     def follow(self, path: str) -> Follower:

@@ -1,22 +1,32 @@
 """The closed sets of words that everything else is said in (docs/design.md, section 1)."""
 
 from enum import StrEnum
+from typing import Any, dataclass_transform
 
 import msgspec
 
 
-class Value(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+class _Frozen(msgspec.StructMeta):
+    """msgspec inherits `frozen` but not `kw_only`; here both are the rule for every subclass."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **config: Any) -> Any:
+        return super().__new__(cls, name, bases, namespace, **{"frozen": True, "kw_only": True, **config})
+
+
+class Value(msgspec.Struct, metaclass=_Frozen):
     """Base of every value: immutable, slotted, keyword-only, and encodable as JSON without further code."""
 
 
 class Phase(StrEnum):
-    """Where a run is. The last seven are endings."""
+    """Where a run is. The last six are endings."""
 
     PLANNED = "planned"
     GATED = "gated"
     STAGED = "staged"
     TESTED = "tested"
-    READY = "ready"
+    RECHECKED = "rechecked"
+    DRAINED = "drained"
     SWAPPED = "swapped"
     RELOADED = "reloaded"
     CONFIRMED = "confirmed"
@@ -39,6 +49,7 @@ class Step(StrEnum):
     STAGE = "stage"
     TEST = "test"
     RECHECK = "recheck"
+    DRAIN = "drain"
     SWAP = "swap"
     RELOAD = "reload"
     CONFIRM = "confirm"

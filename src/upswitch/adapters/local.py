@@ -1,0 +1,128 @@
+"""The machine we stand on, as a Host."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Sequence
+
+from upswitch.adapters.follow import LogFollower
+from upswitch.ports import Chunk, Clock, Follower, HostError, Ran
+
+
+class LocalHost:
+    """Plain files and processes. Commands get a session of their own: a Ctrl-C at our terminal must not reach `nginx -t`."""
+
+    name = "localhost"
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"") -> Ran:
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            return Ran(exit=127, err=f"{argv[0]}: {exc.strerror}".encode())
+        with process:
+            try:
+                out, err = process.communicate(stdin, timeout=deadline)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                return Ran(exit=None, err=f"{argv[0]}: no end within {deadline:g} s".encode())
+        return Ran(exit=process.returncode if process.returncode >= 0 else None, out=out, err=err)
+
+    def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
+        try:
+            with open(path, "rb") as file:
+                status = os.fstat(file.fileno())
+                file.seek(offset)
+                return Chunk(inode=status.st_ino, size=status.st_size, data=file.read(limit))
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise HostError(f"read {path}", exc.strerror or str(exc)) from exc
+
+    def write(self, path: str, data: bytes, *, mode: int) -> None:
+        folder, name = os.path.split(path)
+        temp = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+        try:
+            try:
+                _write_synced(temp, data, mode)
+                _keep_owner(path, temp)
+                os.rename(temp, path)
+            except OSError:
+                _unlink(temp)
+                raise
+            _sync_folder(folder)
+        except OSError as exc:
+            raise HostError(f"write {path}", exc.strerror or str(exc)) from exc
+
+    def append(self, path: str, data: bytes) -> None:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                written = os.write(descriptor, data)
+                if written != len(data):
+                    raise OSError(28, f"only {written} of {len(data)} bytes could be written")
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as exc:
+            raise HostError(f"append to {path}", exc.strerror or str(exc)) from exc
+
+    def connect(self, address: str, *, timeout: float) -> socket.socket:
+        if address.startswith("unix:"):
+            unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            unix.settimeout(timeout)
+            try:
+                unix.connect(address.removeprefix("unix:"))
+            except OSError:
+                unix.close()
+                raise
+            return unix
+        name, _, port = address.rpartition(":")
+        return socket.create_connection((name.strip("[]"), int(port)), timeout)
+
+    def follow(self, path: str) -> Follower:
+        return LogFollower(path, clock=self._clock)
+
+
+def _write_synced(path: str, data: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+
+
+def _keep_owner(path: str, temp: str) -> None:
+    """A file that is replaced keeps its owner and mode; a new one has ours."""
+    try:
+        old = os.stat(path)
+    except FileNotFoundError:
+        return
+    os.chown(temp, old.st_uid, old.st_gid)
+    os.chmod(temp, stat.S_IMODE(old.st_mode))
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,30 @@
+"""SIGINT, SIGTERM and SIGHUP as a count that the loop looks at. A signal never breaks a step in the middle."""
+
+import signal
+from types import FrameType
+from typing import Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """Context manager. `count` is how many signals came; `name` is the last one's."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.name = ""
+        self._former: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        for number in SIGNALS:
+            self._former[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, former in self._former.items():
+            signal.signal(number, former)  # type: ignore[arg-type]  # what signal() gave us it takes back
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.count += 1
+        self.name = signal.Signals(number).name

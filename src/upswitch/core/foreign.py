@@ -1,0 +1,8 @@
+"""Bytes that others wrote, made safe to show: logs, banners and stderr can carry terminal escapes and bidi controls."""
+
+_SHOWN = tuple(chr(byte) if 0x20 <= byte <= 0x7E else f"\\x{byte:02x}" for byte in range(256))  # noqa: PLR2004  (printable ASCII)
+
+
+def printable(data: bytes) -> str:
+    """`data` as printable ASCII; every byte outside 0x20-0x7e becomes `\\xNN`, so Unicode (bidi too) never reaches a terminal."""
+    return "".join(map(_SHOWN.__getitem__, data))

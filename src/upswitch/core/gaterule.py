@@ -1,0 +1,47 @@
+"""What the gate asks of one upstream: its check, and what the gate's own table says otherwise."""
+
+from typing import TypeVar
+
+from upswitch.core.site import Check, Gate, Upstream
+from upswitch.core.words import CheckType, Value
+
+T = TypeVar("T")
+
+
+class GateRule(Value):
+    """The rule over the probes of one upstream. Times are seconds; `port` 0 is each server's own. `expect_body` "" is any body."""
+
+    type: CheckType
+    rise: int
+    fall: int
+    default_down: bool
+    timeout: float
+    interval: float
+    deadline: float
+    port: int
+    http_send: str
+    http_expect_alive: tuple[str, ...]
+    expect_body: str
+
+
+def effective_check(upstream: Upstream, gate: Gate) -> GateRule:
+    """The gate's word before the check's, the check's before the module's defaults."""
+    check = upstream.check or Check()
+    kind = _first(gate.type, check.type)
+    return GateRule(
+        type=kind,
+        rise=_first(gate.rise, check.rise),
+        fall=_first(gate.fall, check.fall),
+        default_down=_first(gate.default_down, check.default_down),
+        timeout=gate.timeout,
+        interval=gate.interval,
+        deadline=gate.deadline,
+        port=check.port,
+        http_send=_first(gate.http_send, check.http_send),
+        http_expect_alive=_first(gate.http_expect_alive, check.http_expect_alive),
+        expect_body=gate.expect_body if kind is CheckType.HTTP else "",
+    )
+
+
+def _first(override: T | None, default: T) -> T:
+    return default if override is None else override

@@ -1,0 +1,119 @@
+"""nginx's processes as /proc shows them, and the script that reads them on a host.
+
+An nginx worker takes the title `nginx: worker process` only after `ngx_worker_process_init` has returned for every module
+(ngx_process_cycle.c, ngx_worker_process_cycle); until then it carries the master's. So a child with that title has survived
+its start, and one that still calls itself master has not.
+"""
+
+import re
+from collections.abc import Iterable
+
+from upswitch.core.words import Value
+
+_STAT = re.compile(r"(?P<pid>\d+) \(.*\) (?P<state>\S) (?P<ppid>\d+) (?:\S+ ){17}(?P<start>\d+)")
+
+# Prints what /proc says about a pid and its children. $1: the pid. One fork where /proc has `children`.
+SCRIPT = r"""
+m=$1
+read -r kids 2>/dev/null < "/proc/$m/task/$m/children" ||
+  [ -e "/proc/$m/task/$m/children" ] ||
+  kids=$(grep -l "^PPid:[[:space:]]*$m$" /proc/[0-9]*/status 2>/dev/null | tr -dc '0-9\n')
+set --
+for p in $m $kids; do set -- "$@" "/proc/$p/stat" "/proc/$p/cmdline"; done
+grep -aH "" "$@" 2>/dev/null | tr '\0' ' '
+exit 0
+"""
+
+
+class Process(Value):
+    """One process. `start` (clock ticks since boot) tells a reused pid from the old one; `state` is /proc's letter."""
+
+    pid: int
+    parent: int
+    start: int
+    state: str
+    title: str
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return (self.pid, self.start)
+
+    @property
+    def is_master(self) -> bool:
+        return self.title.startswith("nginx: master process")
+
+    @property
+    def is_shutting_down(self) -> bool:
+        return "is shutting down" in self.title
+
+    @property
+    def is_worker(self) -> bool:
+        """A worker that finished its start and still accepts."""
+        return self.title.startswith("nginx: worker process") and not self.is_shutting_down and self.state != "Z"
+
+
+class Family(Value):
+    """A master (None where the pid is not there) and its children, at one moment."""
+
+    master: Process | None
+    children: tuple[Process, ...] = ()
+
+    @property
+    def workers(self) -> tuple[Process, ...]:
+        return tuple(child for child in self.children if child.is_worker)
+
+    @property
+    def draining(self) -> tuple[Process, ...]:
+        return tuple(child for child in self.children if child.is_shutting_down)
+
+
+def parse_family(output: bytes, *, master: int) -> Family:
+    """What SCRIPT printed, as values. A process that vanished while it was read is left out."""
+    stats: dict[int, re.Match[str]] = {}
+    titles: dict[int, str] = {}
+    for line in output.decode("utf-8", "backslashreplace").splitlines():
+        path, _, text = line.partition(":")
+        pid = path.removeprefix("/proc/").partition("/")[0]
+        if not pid.isdigit():
+            continue
+        if path.endswith("/stat") and (match := _STAT.match(text)):
+            stats[int(pid)] = match
+        elif path.endswith("/cmdline"):
+            titles[int(pid)] = text.strip()
+    found = [_process(match, titles.get(pid, "")) for pid, match in stats.items()]
+    return Family(
+        master=next((process for process in found if process.pid == master), None),
+        children=tuple(process for process in found if process.parent == master),
+    )
+
+
+def _process(match: re.Match[str], title: str) -> Process:
+    return Process(
+        pid=int(match["pid"]),
+        parent=int(match["ppid"]),
+        start=int(match["start"]),
+        state=match["state"],
+        title=title,
+    )
+
+
+def master_problem(pid: int, family: Family) -> str | None:
+    """Why this pid may not be signalled; None where it is an nginx master that can act on a signal.
+
+    A pid file is a claim, not a fact: SIGHUP to a stale one killed an innocent process (seen). A stopped master takes the
+    signal and does nothing.
+    """
+    process = family.master
+    if process is None:
+        return f"no process {pid}"
+    if not process.is_master:
+        return f'process {pid} is "{process.title or "?"}", not an nginx master'
+    if process.state in "ZX":
+        return f"the nginx master {pid} is dead (state {process.state})"
+    if process.state in "Tt":
+        return f"the nginx master {pid} is stopped (state {process.state}; kill -CONT {pid})"
+    return None
+
+
+def keys(processes: Iterable[Process]) -> frozenset[tuple[int, int]]:
+    return frozenset(process.key for process in processes)

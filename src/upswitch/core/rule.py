@@ -1,0 +1,186 @@
+"""The watch rule: when failures of the new pool are a spike, and take the switch back.
+
+Theory. Failures come in bursts and every site has its own noise, so a count alone ("5 in 10 s") takes good releases back. A spike must
+pass four questions at once, each of which stops another false alarm:
+
+    ENOUGH    at least 5 failed, in at least 2 different seconds            one hiccup is no trend
+    BIG       at least 1 % of the requests failed                           a certain but tiny change is for people
+    NEW       at least 3 times the worst stretch of the same length in the  bursts that the site always had
+              10 minutes before; or half fail, and that is 3 times the
+              share of the last minute before
+    NOT LUCK  one-sided Fisher odds under 1 in 1,000,000 against all of     small numbers
+              the history
+
+in the last 10 s, in the last 60 s, or since the switch (docs/design.md, section 5). Gateway failures and hung clients are judged
+apart. It is looked at once a second; the seconds are those of arrival on a monotonic clock, complete ones only.
+
+Where the rule is silent, this is what we do:
+- A watch younger than a window has only what came since the switch. It is compared with worst stretches of that length, but never
+  shorter than 10 s. (So between 10 s and 60 s "the last 60 s" is "since the switch".)
+- A stretch longer than the history is the whole history, scaled up to the stretch: a watch of an hour against 10 minutes, a log that
+  began 20 s ago. No history: nothing was worse before.
+- A history of under 1,000 requests is filled up with assumed ones of which 0.1 % failed, rounded up to a whole failure. Only the odds
+  see them; NEW and what is printed do not.
+- The last minute before may be shorter or empty; an empty one had a share of nothing.
+- Of several spikes the one with the lowest odds is reported, then the shortest window.
+"""
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from itertools import accumulate, zip_longest
+from operator import sub
+
+from upswitch.core.fisher import odds
+from upswitch.core.words import Value
+
+ENOUGH_FAILED = 5
+ENOUGH_SECONDS = 2
+BIG_PERCENT = 1
+NEW_TIMES = 3
+LUCK = 1e-6
+HISTORY_S = 600
+_SHORT_S, _LONG_S = 10, 60
+_ASSUMED_TOTAL, _ASSUMED_ONE_IN = 1000, 1000
+
+
+class Failure(StrEnum):
+    """How a request failed. GATEWAY: the pool's last answer was 502/503/504. HUNG: the client left after 1 s or more unanswered."""
+
+    NONE = "none"
+    GATEWAY = "gateway"
+    HUNG = "hung"
+
+
+class Second(Value):
+    """Requests of one second, and those of them that failed in either way."""
+
+    total: int = 0
+    gateway: int = 0
+    hung: int = 0
+
+    def failed(self, kind: Failure) -> int:
+        match kind:
+            case Failure.GATEWAY:
+                return self.gateway
+            case Failure.HUNG:
+                return self.hung
+            case Failure.NONE:
+                return self.total - self.gateway - self.hung
+
+    def __add__(self, other: "Second") -> "Second":
+        return Second(total=self.total + other.total, gateway=self.gateway + other.gateway, hung=self.hung + other.hung)
+
+
+class History(Value):
+    """The seconds before the switch, oldest first, at most 600; quiet seconds are in it as zeros."""
+
+    seconds: tuple[Second, ...] = ()
+
+
+class Judgement(Value):
+    """One look: the stretch that speaks loudest, and the four answers with the numbers behind them. Counts are requests."""
+
+    kind: Failure
+    window_s: int
+    failed: int
+    total: int
+    failed_seconds: int
+    stretch_s: int
+    worst: float
+    minute_failed: int
+    minute_total: int
+    odds: float
+    before_failed: int
+    before_total: int
+    before_s: int
+    is_enough: bool
+    is_big: bool
+    is_new: bool
+    is_not_luck: bool
+
+    @property
+    def is_spike(self) -> bool:
+        return self.is_certain and self.is_big and self.is_new
+
+    @property
+    def is_elevated(self) -> bool:
+        """Certain, but under 1 % or under 3 times what was: worth a look, not a rollback."""
+        return self.is_certain and not self.is_spike
+
+    @property
+    def is_certain(self) -> bool:
+        return self.is_enough and self.is_not_luck
+
+
+def judge(history: History, since: Sequence[Second]) -> Judgement:
+    """One look at the complete seconds since the switch, oldest first (of all hosts: see `added`). Cost: linear in both."""
+    kinds = [kind for kind in (Failure.GATEWAY, Failure.HUNG) if any(second.failed(kind) for second in since)]
+    looks = [look for kind in kinds or [Failure.GATEWAY] for look in _looks(kind, history, since)]
+    return max(looks, key=lambda look: (look.is_spike, look.is_elevated, -look.odds))
+
+
+def added(hosts: Iterable[Sequence[Second]]) -> tuple[Second, ...]:
+    """The seconds since each host's own switch, summed over the hosts."""
+    return tuple(sum(column, Second()) for column in zip_longest(*hosts, fillvalue=Second()))
+
+
+def added_histories(histories: Iterable[History]) -> History:
+    """The histories of several hosts as one, aligned at the switch; as long as the longest."""
+    return History(seconds=added(history.seconds[::-1] for history in histories)[::-1])
+
+
+def _looks(kind: Failure, history: History, since: Sequence[Second]) -> list[Judgement]:
+    reach = max(_SHORT_S, len(since))
+    before = [second.failed(kind) for second in history.seconds]
+    stretches = sorted({_SHORT_S, min(_LONG_S, reach), reach})
+    return [_look(kind, history, since[-stretch:], worst=_worst(before, stretch)) for stretch in stretches]
+
+
+def _worst(before: list[int], stretch: int) -> float:
+    """Most failures in any `stretch` seconds of the history; scaled up where the history is shorter."""
+    if stretch >= len(before):
+        return sum(before) * stretch / len(before) if before else 0.0
+    sums = list(accumulate(before, initial=0))
+    return float(max(map(sub, sums[stretch:], sums)))
+
+
+def _look(kind: Failure, history: History, window: Sequence[Second], *, worst: float) -> Judgement:
+    counts = [second.failed(kind) for second in window]
+    failed, total = sum(counts), sum(second.total for second in window)
+    failed_seconds = sum(count > 0 for count in counts)
+    minute_failed, minute_total = _sums(kind, history.seconds[-_LONG_S:])
+    before_failed, before_total = _sums(kind, history.seconds)
+    chance = odds(failed, total, *_filled(before_failed, before_total))
+    return Judgement(
+        kind=kind,
+        window_s=len(window),
+        failed=failed,
+        total=total,
+        failed_seconds=failed_seconds,
+        stretch_s=max(_SHORT_S, len(window)),
+        worst=worst,
+        minute_failed=minute_failed,
+        minute_total=minute_total,
+        odds=chance,
+        before_failed=before_failed,
+        before_total=before_total,
+        before_s=len(history.seconds),
+        is_enough=failed >= ENOUGH_FAILED and failed_seconds >= ENOUGH_SECONDS,
+        is_big=0 < total * BIG_PERCENT <= failed * 100,
+        is_new=failed >= NEW_TIMES * worst or _is_half(failed, total, minute_failed, minute_total),
+        is_not_luck=chance < LUCK,
+    )
+
+
+def _sums(kind: Failure, seconds: Sequence[Second]) -> tuple[int, int]:
+    return sum(second.failed(kind) for second in seconds), sum(second.total for second in seconds)
+
+
+def _filled(failed: int, total: int) -> tuple[int, int]:
+    missing = max(0, _ASSUMED_TOTAL - total)
+    return failed + -(-missing // _ASSUMED_ONE_IN), total + missing
+
+
+def _is_half(failed: int, total: int, minute_failed: int, minute_total: int) -> bool:  # noqa: PLR0917  (two fractions)
+    """At least half fail, and that share is 3 times the last minute's (cross-multiplied: no division by an empty minute)."""
+    return failed * 2 >= total and failed * minute_total >= NEW_TIMES * minute_failed * total

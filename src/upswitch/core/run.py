@@ -1,0 +1,183 @@
+"""A run: a plan under way, and its journal as a fold.
+
+`fold` is the only way a run changes. The live run and the replay of a journal are the same fold, so what `repair` believes
+about a killed run is what the run itself believed.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from upswitch.core import machine
+from upswitch.core.words import Outcome, Phase, Result, Step, Value
+
+VERSION = 1
+
+
+class Plan(Value):
+    """What a run will do. `back` is the way-back generation: the former pool's content under the next number."""
+
+    run: str
+    command: str
+    pool: str
+    former_pool: str
+    former: str
+    to: str
+    back: str
+    copy_of: str = ""
+    skips: tuple[Step, ...] = ()
+    reason: str = ""
+    user: str = ""
+
+
+class Record(Value, tag_field="kind", tag=str.lower):
+    """One line of the journal."""
+
+
+class Started(Record):
+    plan: Plan
+    at: str
+    version: int = VERSION
+
+
+class Intent(Record):
+    """Written and synced before the step acts."""
+
+    run: str
+    step: Step
+    at: str
+
+
+class Ended(Record):
+    """Written when the step's result is known. `said` is for people."""
+
+    run: str
+    step: Step
+    result: Result
+    said: str
+    at: str
+    seconds: float = 0.0
+
+
+class Closed(Record):
+    """The end of a run, as told to its caller."""
+
+    run: str
+    outcome: Outcome
+    said: str
+    at: str
+
+
+AnyRecord = Started | Intent | Ended | Closed
+
+
+class Run(Value):
+    """Where a run is. `pending` is a step whose intent was written and whose result was not."""
+
+    plan: Plan
+    started: str
+    phase: Phase = Phase.PLANNED
+    pending: Step | None = None
+    steps: tuple[Ended, ...] = ()
+    closed: Closed | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.phase in machine.ENDINGS
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return machine.ENDINGS.get(self.phase)
+
+    @property
+    def next_step(self) -> Step | None:
+        return machine.next_step(self.phase, self.plan.skips)
+
+    @property
+    def cause(self) -> Ended | None:
+        """The step that turned the run from its way: the first that was not OK."""
+        return next((step for step in self.steps if step.result is not Result.OK), None)
+
+
+class JournalCorruptError(Exception):
+    """A line of the journal is not one of ours, or a newer version's. Raised with its line number (1-based)."""
+
+    def __init__(self, line: int, why: str) -> None:
+        super().__init__(f"line {line}: {why}")
+        self.line = line
+        self.why = why
+
+
+def begin(record: Started) -> Run:
+    return Run(plan=record.plan, started=record.at, phase=machine.settle(Phase.PLANNED, record.plan.skips))
+
+
+def fold(run: Run, record: AnyRecord) -> Run:
+    """The run after `record`. ValueError where the record does not follow from the run."""
+    match record:
+        case Started():
+            return begin(record)
+        case Intent():
+            return msgspec.structs.replace(run, pending=record.step)
+        case Ended():
+            if record.step is not run.next_step:
+                raise ValueError(f"{record.step} does not follow {run.phase}")
+            phase = machine.after(run.phase, record.result, run.plan.skips)
+            return msgspec.structs.replace(run, phase=phase, pending=None, steps=(*run.steps, record))
+        case Closed():
+            return msgspec.structs.replace(run, closed=record)
+
+
+def encode(record: AnyRecord) -> bytes:
+    return msgspec.json.encode(record) + b"\n"
+
+
+def decode(data: bytes) -> tuple[AnyRecord, ...]:
+    """The records of a journal. A torn last line (no newline) is dropped; any other bad line is JournalCorruptError."""
+    records: list[AnyRecord] = []
+    decoder = msgspec.json.Decoder(AnyRecord)
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):
+        try:
+            record: AnyRecord = decoder.decode(line)
+        except msgspec.MsgspecError as exc:
+            raise JournalCorruptError(number, str(exc)) from exc
+        if isinstance(record, Started) and record.version > VERSION:
+            raise JournalCorruptError(number, f"written by a newer upswitch (journal version {record.version})")
+        records.append(record)
+    return tuple(records)
+
+
+def replay(records: Iterable[AnyRecord]) -> tuple[Run, ...]:
+    """Every run of a journal, oldest first."""
+    runs: list[Run] = []
+    for number, record in enumerate(records, 1):
+        if isinstance(record, Started):
+            runs.append(begin(record))
+            continue
+        if not runs or runs[-1].plan.run != record.run:
+            raise JournalCorruptError(number, f"{type(record).__name__} of run {record.run} without its start")
+        try:
+            runs[-1] = fold(runs[-1], record)
+        except (ValueError, KeyError) as exc:
+            raise JournalCorruptError(number, str(exc)) from exc
+    return tuple(runs)
+
+
+def unfinished(runs: Iterable[Run]) -> Run | None:
+    """The run that a crash left: the last one, where it never reached an ending."""
+    last = None
+    for last in runs:  # noqa: B007  (the last one is what is wanted)
+        pass
+    return last if last is not None and not last.is_over else None
+
+
+def resolve(run: Run, live: str) -> Result:
+    """How the step that a crash cut off counts, when `live` is the generation that the link points to now.
+
+    Before the swap the link tells: still the former one means that nothing happened. From the swap on a step is UNKNOWN,
+    which leads back; an unconfirmed switch is never completed by a repair. On the way back and at the very end the steps
+    are idempotent and simply taken again (see `repair` in usecases.py, which asks only where a signal could also act).
+    """
+    if run.phase in machine.UNTOUCHED:
+        return Result.INTERRUPTED if live == run.plan.former else Result.UNKNOWN
+    return Result.INTERRUPTED

@@ -1,0 +1,195 @@
+"""The commands that are run on a host, as argv tuples made by pure functions.
+
+One POSIX sh script does a whole step, so that a host behind SSH costs one round trip. Values are positional parameters and
+never part of a script's text. Exit codes above 89 are ours: each says how far the script came.
+"""
+
+from upswitch.core.build import Build
+from upswitch.core.site import Nginx
+
+NO_FOLDER = 90
+CHANGED = 96  # what we found is not what we expected: nothing was done
+NOT_THERE = 97
+DONE_UNSYNCED = 98  # the change was made but may not survive a power cut
+NO_MOUNT = 99
+
+_SH = ("sh", "-c")
+
+# $1: the upswitch folder. What is on disk, for Disk in survey.py. A missing folder prints nothing.
+_LOOK = r"""
+cd "$1" 2>/dev/null || exit 0
+printf 'live %s\n' "$(readlink live 2>/dev/null)"
+for g in generations/*; do [ -d "$g" ] && printf 'generation %s\n' "${g#generations/}"; done
+[ -e live/. ] && (cd live/ && for f in *.conf; do [ -e "$f" ] && sha256sum -- "$f" | sed 's/^/sum /'; done)
+[ -r live/manifest.json ] && { printf 'manifest '; cat live/manifest.json | tr -d '\n'; printf '\n'; }
+exit 0
+"""
+
+# $1: folder, $2: name; a tar on stdin. The folder appears under its name only when it is complete and on disk.
+_STAGE = r"""
+set -e
+umask 022
+cd "$1"
+mkdir -p generations
+[ ! -e "generations/$2" ] || exit 96
+temp="generations/.$2.tmp"
+rm -rf "$temp"
+trap 'rm -rf "$temp"' EXIT
+mkdir "$temp"
+tar -xf - --no-same-owner -C "$temp"
+sync "$temp"/* "$temp"
+mv -T "$temp" "generations/$2"
+sync generations
+"""
+
+# $1: folder, $2: the generation that must be live, $3: the one that is to be.
+_SWAP = r"""
+cd "$1" || exit 90
+[ "$(readlink live)" = "generations/$2" ] || exit 96
+[ -r "generations/$3/marker.conf" ] || exit 97
+rm -f .live.tmp && ln -s "generations/$3" .live.tmp || exit 95
+mv -fT .live.tmp live || { rm -f .live.tmp; exit 95; }
+sync . || exit 98
+"""
+
+# $1: candidate, $2: what to cover, $3: the master's pid or 0; the rest is nginx's argv. The live tree is not touched: the
+# mount exists in this command's namespace only. A sandboxed nginx (PrivateTmp, ...) is asked from inside its own.
+_TEST_MOUNTED = r"""
+cand=$1 live=$2 pid=$3
+shift 3
+enter=
+if [ "$pid" != 0 ] && [ "$(readlink /proc/$pid/ns/mnt)" != "$(readlink /proc/self/ns/mnt)" ]; then
+  enter="nsenter -t $pid -m --"
+fi
+exec $enter unshare -m --propagation private sh -c '
+  mount --bind "$1" "$2/" || exit 99
+  shift 2
+  exec "$@"' sh "$cand" "$live" "$@"
+"""
+
+# $1: folder, $2: live generation, $3: candidate; the rest is nginx's argv. Puts the link back whatever happens.
+_TEST_SWAPPED = r"""
+cd "$1" || exit 90
+live=$2 cand=$3
+shift 3
+[ "$(readlink live)" = "generations/$live" ] || exit 96
+point() { rm -f .live.tmp && ln -s "generations/$1" .live.tmp && mv -fT .live.tmp live && sync .; }
+trap 'point "$live"' EXIT
+trap 'exit 143' HUP INT TERM
+point "$cand" || exit 95
+"$@"
+"""
+
+# $1: seconds; the rest is the argv of nginx up to -c. The wrapper configuration comes on stdin.
+_TEST_ALONE = r"""
+temp=$(mktemp -d) || exit 90
+trap 'rm -rf "$temp"' EXIT
+cat > "$temp/nginx.conf"
+"$@" -p "$temp/" -c "$temp/nginx.conf"
+"""
+
+# $1: flag, $2: a token, $3: tenths of a second after which it is lowered without us. Raised with the folder readable by the
+# worker's user; the watcher ends as soon as the flag is gone and never lowers a later run's.
+_RAISE = r"""
+umask 022
+mkdir -p "${1%/*}" || exit 90
+printf %s "$2" > "$1" || exit 95
+setsid sh -c '
+  n=0
+  while [ -e "$1" ] && [ $n -lt "$3" ]; do sleep 0.1; n=$((n+1)); done
+  [ "$(cat "$1" 2>/dev/null)" != "$2" ] || rm -f "$1"' sh "$1" "$2" "$3" </dev/null >/dev/null 2>&1 &
+"""
+
+_PRUNE = r"""
+cd "$1/generations" || exit 90
+live=$(readlink ../live)
+shift
+for name in "$@"; do [ "generations/$name" = "$live" ] || rm -rf "./$name" "./.$name.tmp"; done
+"""
+
+_FOLDERS = r"""
+umask 022
+mkdir -p "$1/generations" || exit 90
+umask 077
+mkdir -p "$2" || exit 91
+[ "$(stat -c %u "$2")" = "$(id -u)" ] && [ ! -L "$2" ] || exit 92
+"""
+
+
+def look(folder: str) -> tuple[str, ...]:
+    return (*_SH, _LOOK, "look", folder)
+
+
+def folders(folder: str, state: str) -> tuple[str, ...]:
+    """Make our two folders: ours in /etc readable, ours in /var/lib private."""
+    return (*_SH, _FOLDERS, "folders", folder, state)
+
+
+def stage(folder: str, name: str) -> tuple[str, ...]:
+    return (*_SH, _STAGE, "stage", folder, name)
+
+
+def fetch(folder: str, name: str) -> tuple[str, ...]:
+    """A generation's files as a tar on stdout."""
+    return ("tar", "-cf", "-", "-C", f"{folder}/generations/{name}", ".")
+
+
+def swap(folder: str, *, expect: str, to: str) -> tuple[str, ...]:
+    return (*_SH, _SWAP, "swap", folder, expect, to)
+
+
+def prune(folder: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    return (*_SH, _PRUNE, "prune", folder, *names)
+
+
+def can_mount() -> tuple[str, ...]:
+    return ("unshare", "-m", "--propagation", "private", "true")
+
+
+def raise_flag(flag: str, token: str, *, tenths: int) -> tuple[str, ...]:
+    return (*_SH, _RAISE, "raise", flag, token, str(tenths))
+
+
+def lower_flag(flag: str) -> tuple[str, ...]:
+    return ("rm", "-f", flag)
+
+
+def nginx_version(nginx: Nginx) -> tuple[str, ...]:
+    return (nginx.binary, "-V")
+
+
+def nginx_argv(nginx: Nginx, build: Build, *options: str) -> tuple[str, ...]:
+    """nginx with its own configuration; a failing test must not write into the live error log, so `-e stderr`."""
+    prefix = ("-p", nginx.prefix) if nginx.prefix else ()
+    errors = ("-e", "stderr") if build.takes_error_log_flag else ()
+    return (nginx.binary, *prefix, *errors, "-c", nginx.conf, *options)
+
+
+def reload(nginx: Nginx, build: Build) -> tuple[str, ...]:
+    return nginx.reload or nginx_argv(nginx, build, "-s", "reload")
+
+
+def test_mounted(nginx: Nginx, build: Build, *, candidate: str, master: int) -> tuple[str, ...]:
+    """The real configuration with the candidate in the live one's place, in a mount namespace of its own."""
+    folder = f"{nginx.dir}/generations/{candidate}"
+    return (*_SH, _TEST_MOUNTED, "test", folder, nginx.live, str(master), *nginx_argv(nginx, build, "-t"))
+
+
+def test_swapped(nginx: Nginx, build: Build, *, live: str, candidate: str) -> tuple[str, ...]:
+    """The same where no mount is allowed: swap, test, swap back."""
+    return (*_SH, _TEST_SWAPPED, "test", nginx.dir, live, candidate, *nginx_argv(nginx, build, "-t"))
+
+
+def test_alone(nginx: Nginx, build: Build) -> tuple[str, ...]:
+    """The candidate alone in a wrapper configuration (see `wrapper`), with no rights needed and nothing touched."""
+    errors = ("-e", "stderr") if build.takes_error_log_flag else ()
+    return (*_SH, _TEST_ALONE, "test", nginx.binary, "-t", *errors)
+
+
+def wrapper(folder: str, build: Build, *, modules: tuple[str, ...], http: tuple[str, ...]) -> bytes:
+    """A configuration around the generation in `folder`: the same modules and resolvers, all else in a place of its own."""
+    optional = [kind for kind in ("fastcgi", "uwsgi", "scgi") if f"--without-http_{kind}_module" not in build.arguments]
+    lines = [*modules, "pid pid;", "error_log stderr;", "events {}", "http {", "access_log off;"]
+    lines += [f"{kind}_temp_path {kind};" for kind in ("client_body", "proxy", *optional)]
+    lines += [*http, f"include {folder}/*.conf;", "}"]
+    return "\n".join(lines).encode() + b"\n"

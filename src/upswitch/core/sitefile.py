@@ -1,0 +1,186 @@
+"""The site file: TOML text in, a `Site` or every problem at once out (docs/design.md, section 3)."""
+
+import re
+import tomllib
+
+from upswitch.core import allowed
+from upswitch.core.gaterule import GateRule, effective_check
+from upswitch.core.reader import Reader
+from upswitch.core.serverline import parse_server
+from upswitch.core.site import Gate, Nginx, Problem, Site, Watch
+from upswitch.core.upstreamtable import http_class, http_send, upstreams
+from upswitch.core.words import CheckType, SilencePolicy, SpikePolicy, Vantage
+
+PROBED = (CheckType.TCP, CheckType.HTTP)
+
+_BINARY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
+_MARKER = re.compile(r"(?:127\.[0-9.]+|\[::1\]):[0-9]+")
+_MARKER_SAYS = "a loopback address and a port, such as 127.0.84.1:8008 or [::1]:8008"
+_UNIX_SAYS = (
+    f"{_MARKER_SAYS}; never a unix socket: its file outlives a kill -9 of nginx, which then refuses to start (bind() failed, 98)"
+)
+_PROBE = re.compile(
+    r"https?://(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?"
+    r"(?:[/?][A-Za-z0-9_.~!$&()*+,=:@%/?-]{0,2000})?",
+)
+_USER = allowed.matching(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "the name of a user")
+_SAFE_WORD = allowed.matching(r"[A-Za-z0-9_./@:+,=%-]{1,400}", "words of letters, digits and _ . / @ : + , = % -")
+_WAVE = allowed.matching(r"[1-9][0-9]{0,3}|(?:[1-9][0-9]?|100)%", 'a number of hosts such as "1", or a share such as "25%"')
+_UNREACHABLE = allowed.matching(r"refuse|skip", "one of refuse, skip")
+
+
+class SiteInvalid(Exception):  # noqa: N818  (an ending that is expected, named as people say it)
+    """A site file that cannot be used. `problems` has all of them."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(problem.text for problem in problems))
+        self.problems = problems
+
+
+def parse_site(text: str) -> Site:
+    """The site that `text` describes; SiteInvalid with every problem in it."""
+    problems: list[Problem] = []
+    root = Reader(_toml(text), problems)
+    gate = root.inner("gate")
+    site = Site(
+        nginx=_nginx(root.inner("nginx")),
+        upstreams=upstreams(root.inner("upstreams")),
+        gate=_gate(gate),
+        watch=_watch(root.inner("watch")),
+    )
+    _read_later_parts(root)
+    root.close()
+    _refuse_gate(gate, site)
+    if problems:
+        raise SiteInvalid(tuple(problems))
+    return site
+
+
+def _toml(text: str) -> dict[str, object]:
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as exc:
+        # The line itself is not shown: it may hold a secret (reliability.md I11).
+        found = re.search(r"\(at line ([0-9]+), column ([0-9]+)\)$", str(exc))
+        line = found[1] if found else str(text.count("\n") + 1)
+        problem = Problem(key=f"line {line}", value="(not TOML)", allowed=str(exc))
+        raise SiteInvalid((problem,)) from exc
+
+
+def _nginx(reader: Reader) -> Nginx:
+    default = Nginx()
+    nginx = Nginx(
+        binary=reader.take("binary", default.binary, _binary),
+        conf=reader.take("conf", default.conf, allowed.path),
+        prefix=reader.take("prefix", default.prefix, allowed.path_or("")),
+        dir=reader.take("dir", default.dir, allowed.path),
+        state=reader.take("state", default.state, allowed.path),
+        reload=reader.each("reload", default.reload, _SAFE_WORD),
+        marker=reader.take("marker", default.marker, _marker),
+        user=reader.take("user", default.user, _USER),
+        drain=reader.take("drain", default.drain, allowed.seconds),
+        drain_flag=reader.take("drain_flag", default.drain_flag, allowed.path),
+        access_log=reader.take("access_log", default.access_log, allowed.path_or("auto")),
+        error_log=reader.take("error_log", default.error_log, allowed.path_or("auto")),
+    )
+    if nginx.reload and nginx.reload[0].startswith("-"):
+        reader.refuse("reload", nginx.reload[0], "a command first, then its words")
+    reader.close()
+    return nginx
+
+
+def _gate(reader: Reader) -> Gate:
+    default = Gate()
+    gate = Gate(
+        interval=reader.take("interval", default.interval, allowed.some_seconds),
+        timeout=reader.take("timeout", default.timeout, allowed.some_seconds),
+        deadline=reader.take("deadline", default.deadline, allowed.some_seconds),
+        rise=reader.take("rise", None, allowed.whole(1)),
+        fall=reader.take("fall", None, allowed.whole(1)),
+        default_down=reader.take("default_down", None, allowed.truth),
+        type=reader.take("type", None, allowed.word(CheckType)),
+        http_send=reader.take("http_send", None, http_send, is_secret=True),
+        http_expect_alive=reader.each("http_expect_alive", None, http_class),
+        expect_body=reader.take("expect_body", default.expect_body, allowed.regex),
+        vantage=reader.take("vantage", default.vantage, allowed.word(Vantage)),
+    )
+    reader.close()
+    return gate
+
+
+def _watch(reader: Reader) -> Watch:
+    default = Watch()
+    watch = Watch(
+        duration=reader.take("duration", default.duration, allowed.seconds),
+        on_spike=reader.take("on_spike", default.on_spike, allowed.word(SpikePolicy)),
+        on_silence=reader.take("on_silence", default.on_silence, allowed.word(SilencePolicy)),
+        probe=reader.take("probe", default.probe, _probe, is_secret=True),
+    )
+    reader.close()
+    return watch
+
+
+def _read_later_parts(root: Reader) -> None:
+    """Tables of the format that this version does not act on: what it cannot keep is refused, never ignored."""
+    if root.inner("hosts").rest:
+        root.refuse("hosts", "(given)", "no hosts: this version switches this machine only")
+    rollout = root.inner("rollout")
+    rollout.each("waves", (), _WAVE)
+    rollout.take("unreachable", "refuse", _UNREACHABLE)
+    rollout.close()
+    deadman = root.inner("deadman")
+    if deadman.take("enabled", default=False, read=allowed.truth):
+        deadman.refuse("enabled", "true", "not in this version; allowed: false")
+    deadman.close()
+
+
+def _refuse_gate(reader: Reader, site: Site) -> None:
+    """What only shows once gate and checks are put together."""
+    rules = {upstream.name: effective_check(upstream, site.gate) for upstream in site.upstreams}
+    unprobed = sorted({rule.type for rule in rules.values()} - set(PROBED))
+    if unprobed:
+        reader.refuse(
+            "type", ", ".join(unprobed), "tcp or http: this version's gate probes these two; without it, the check's type"
+        )
+    if not any(rule.type is CheckType.HTTP for rule in rules.values()):
+        for key in ("http_send", "http_expect_alive", "expect_body"):
+            if getattr(site.gate, key):
+                reader.refuse(key, "(given)", 'only where an upstream is probed with type = "http"')
+    for name, rule in rules.items():
+        if _shortest(rule) >= rule.deadline:
+            reader.refuse(
+                "deadline", f"{rule.deadline:g}s", f"more than {_shortest(rule):g}s, which {name} needs to come up at best"
+            )
+
+
+def _shortest(rule: GateRule) -> float:
+    """The seconds in which a server can be found up at best."""
+    return (rule.rise - 1) * rule.interval if rule.default_down else 0.0
+
+
+def _binary(value: object) -> str:
+    if isinstance(value, str) and _BINARY.fullmatch(value):
+        return value
+    try:
+        return allowed.path(value)
+    except ValueError as exc:
+        raise ValueError("the name of a program, or an absolute path") from exc
+
+
+def _marker(value: object) -> str:
+    address = allowed.text(value)
+    if address.startswith("unix:"):
+        raise ValueError(_UNIX_SAYS)
+    if not _MARKER.fullmatch(address):
+        raise ValueError(_MARKER_SAYS)
+    try:
+        return parse_server(address).address
+    except ValueError as exc:
+        raise ValueError(_MARKER_SAYS) from exc
+
+
+def _probe(value: object) -> str:
+    url = allowed.text(value)
+    if url and not _PROBE.fullmatch(url):
+        raise ValueError("an http:// or https:// URL without user, password, spaces or quotes")
+    return url

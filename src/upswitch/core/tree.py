@@ -1,0 +1,31 @@
+"""A folder of small files as one tar, the form in which generations travel to and from a host."""
+
+import io
+import tarfile
+from collections.abc import Mapping
+
+
+def pack(files: Mapping[str, bytes]) -> bytes:
+    """A tar of `files` by name, mode 0640: they hold internal addresses."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in sorted(files.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            entry.mode = 0o640
+            tar.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def unpack(data: bytes) -> dict[str, bytes]:
+    """Regular files of a tar, by name without its folders. ValueError for what is no tar."""
+    files: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            for entry in tar:
+                content = tar.extractfile(entry)
+                if content is not None and entry.isreg():
+                    files[entry.name.rpartition("/")[2]] = content.read()
+    except tarfile.TarError as exc:
+        raise ValueError(f"not a tar: {exc}") from exc
+    return files

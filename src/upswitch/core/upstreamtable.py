@@ -1,0 +1,154 @@
+"""`[upstreams]` of the site file: names, pools, servers, directives, checks."""
+
+import re
+from collections.abc import Iterable
+
+from upswitch.core import allowed
+from upswitch.core.reader import Reader, shown
+from upswitch.core.serverline import identity, parse_server
+from upswitch.core.site import HTTP_CLASSES, Check, Pool, Server, Upstream
+from upswitch.core.words import CheckType
+
+UPSTREAM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+POOL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+
+_UPSTREAM_SAYS = "an upstream's name is up to 64 letters, digits and _ . - (not first: . or -), and not marker, a file of ours"
+_POOL_SAYS = (
+    "a pool, which is a list of server lines under a name of up to 64 letters, digits and _ - (not first), "
+    'or one of directives, template, check; an upstream with dots needs quotes: [upstreams."app.v2"]'
+)
+# A server, a file with servers, and the checks have their own place in the site file; `state` (Plus) is a file with servers.
+_ELSEWHERE = re.compile(r"server|include|upstream|state|check.*")
+_DIRECTIVE = re.compile(r"[a-z][a-z0-9_]*(?: [A-Za-z0-9_.:/=$@%+,*~\[\]][A-Za-z0-9_.:/=$@%+,*~\[\]-]*)*")
+_TEMPLATE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_LONGEST_SEND = 4000  # nginx takes no parameter over 4096 bytes
+
+
+def upstreams(reader: Reader) -> tuple[Upstream, ...]:
+    """Every upstream that can be read; problems go to the reader."""
+    names = reader.rest
+    if not names:
+        reader.refuse("", "(none)", 'at least one table [upstreams.NAME] with its pools, such as A = ["127.0.0.1:8001"]')
+    for name in names:
+        if not UPSTREAM_NAME.fullmatch(name) or name == "marker":
+            reader.refuse(name, shown(name), _UPSTREAM_SAYS)
+    _refuse_equal_names(reader, names)
+    found = tuple(_upstream(name, reader.inner(name)) for name in names)
+    _refuse_unequal_pools(reader, found)
+    return found
+
+
+def http_send(value: object) -> str:
+    """A whole HTTP request without a body: printable ASCII, and an empty line at its end."""
+    request = allowed.text(value)
+    if not request.endswith("\r\n\r\n") or not re.fullmatch(r"[ -~\r\n\t]*", request) or len(request) > _LONGEST_SEND:
+        raise ValueError(r"an HTTP request in printable ASCII that ends with an empty line (\r\n\r\n), at most 4000 characters")
+    return request
+
+
+def http_class(value: object) -> str:
+    if value not in HTTP_CLASSES:
+        raise ValueError(f"one of {', '.join(HTTP_CLASSES)}")
+    return str(value)
+
+
+def _refuse_equal_names(reader: Reader, names: Iterable[str]) -> None:
+    """nginx compares the names of upstreams without case: "duplicate upstream"."""
+    seen: dict[str, str] = {}
+    for name in names:
+        former = seen.setdefault(name.lower(), name)
+        if former != name:
+            reader.refuse(name, shown(name), f"a name that is not {former} in other letters: to nginx they are one")
+
+
+def _refuse_unequal_pools(reader: Reader, found: tuple[Upstream, ...]) -> None:
+    names = [{pool.name for pool in upstream.pools} for upstream in found]
+    every = set().union(*names)
+    for upstream, own in zip(found, names, strict=True):
+        if own and own != every:
+            missing = ", ".join(sorted(every - own))
+            reader.refuse(upstream.name, ", ".join(sorted(own)), f"the same pools in every upstream; missing here: {missing}")
+
+
+def _upstream(name: str, reader: Reader) -> Upstream:
+    directives = reader.each("directives", (), _directive, least=0)
+    template = reader.take("template", "upstream.conf.j2", _template)
+    check = _check(reader.inner("check")) if "check" in reader else None
+    names = [key for key in reader.rest if key != "check"]
+    if not names:
+        reader.refuse("", "(no pool)", 'at least one pool, such as A = ["127.0.0.1:8001"]')
+    pools = tuple(_pool(key, reader) for key in names)
+    _refuse_shared(reader, pools)
+    return Upstream(name=name, pools=pools, directives=directives, template=template, check=check)
+
+
+def _directive(value: object) -> str:
+    line = allowed.text(value)
+    if not _DIRECTIVE.fullmatch(line) or _ELSEWHERE.fullmatch(line.split(" ")[0]):
+        raise ValueError(
+            "one directive without its ;, words of letters, digits and _ . : / = $ @ % + , * ~ [ ] - joined by single spaces; "
+            "servers, checks and includes do not stand here",
+        )
+    return line
+
+
+def _template(value: object) -> str:
+    if isinstance(value, str) and _TEMPLATE.fullmatch(value):
+        return value
+    try:
+        return allowed.path(value)
+    except ValueError as exc:
+        raise ValueError("the bare name of a packaged template, such as upstream.conf.j2, or an absolute path") from exc
+
+
+def _check(reader: Reader) -> Check:
+    """A check table: the names, units and limits of nginx_upstream_check_module (nginx-facts.md section 6)."""
+    default = Check()
+    check = Check(
+        type=reader.take("type", default.type, allowed.word(CheckType)),
+        interval_ms=reader.take("interval", default.interval_ms, allowed.whole(1)),
+        rise=reader.take("rise", default.rise, allowed.whole(1)),
+        fall=reader.take("fall", default.fall, allowed.whole(1)),
+        timeout_ms=reader.take("timeout", default.timeout_ms, allowed.whole(1)),
+        default_down=reader.take("default_down", default.default_down, allowed.truth),
+        # The module takes any number and keeps its low 16 bits: 96707 asks 31171.
+        port=reader.take("port", default.port, allowed.whole(0, 65535)),
+        http_send=reader.take("http_send", default.http_send, http_send, is_secret=True),
+        http_expect_alive=reader.each("http_expect_alive", default.http_expect_alive, http_class),
+    )
+    if not reader.is_refused("type") and check.type is not CheckType.HTTP:
+        for key in ("http_send", "http_expect_alive"):
+            if key in reader:
+                reader.refuse(key, "(given)", f'only with type = "http"; the type is {check.type}')
+    reader.close()
+    return check
+
+
+def _pool(name: str, reader: Reader) -> Pool:
+    if not POOL_NAME.fullmatch(name):
+        reader.refuse(name, shown(name), _POOL_SAYS)
+    servers = reader.each(name, (), _server)
+    if servers and all(server.is_down for server in servers):
+        reader.refuse(name, shown([server.text for server in servers]), "at least one server that is not down")
+    return Pool(name=name, servers=servers)
+
+
+def _server(value: object) -> Server:
+    return parse_server(allowed.text(value))
+
+
+def _refuse_shared(reader: Reader, pools: tuple[Pool, ...]) -> None:
+    """The check module and the log attribution know a server by its address alone (design.md section 3)."""
+    owners: dict[str, str] = {}
+    for pool in pools:
+        for server in pool.servers:
+            owner = owners.setdefault(identity(server), pool.name)
+            if owner != pool.name:
+                reader.refuse(pool.name, shown(server.text), f"no address of another pool; {owner} has it")
+        for server in _repeated(pool.servers):
+            reader.refuse(pool.name, shown(server.text), "each address once in a pool")
+
+
+def _repeated(servers: tuple[Server, ...]) -> list[Server]:
+    names = [identity(server) for server in servers]
+    return [server for index, server in enumerate(servers) if names[index] in names[:index]]

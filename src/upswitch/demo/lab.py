@@ -1,0 +1,184 @@
+"""A private nginx, pools of real servers and a real load on loopback, all in one folder, all ended with it.
+
+It serves the demo, the tests and the benchmarks. Only what was started here is ever signalled.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Self
+
+from upswitch.core.generation import Generation, Manifest, digest, encode_manifest
+from upswitch.demo.children import Load, Server
+from upswitch.demo.conf import UPSTREAM, Layout, Place, block, nginx_conf, site_toml
+from upswitch.demo.find import nginx_version
+from upswitch.demo.net import ask, free_port, is_listening
+from upswitch.demo.process import LabError, Process, until
+
+MARKER_HOST = "127.0.84.1"
+DEFAULT_LAYOUT = Layout()
+
+
+class Lab:
+    """A context: entering starts the servers, lays down generation 1 of the first pool and starts nginx.
+
+    `binary` is a path to nginx. The folder is world-traversable, because a root's nginx looks for the drain flag as nobody.
+    """
+
+    def __init__(self, binary: str, layout: Layout = DEFAULT_LAYOUT) -> None:
+        self.layout = layout
+        self.folder = Path(tempfile.mkdtemp(prefix="upswitch-lab-"))
+        self.place = Place(
+            folder=str(self.folder),
+            binary=binary,
+            version=nginx_version(binary),
+            public=f"127.0.0.1:{free_port('127.0.0.1')}",
+            marker=f"{MARKER_HOST}:{free_port(MARKER_HOST)}",
+        )
+        self._servers: dict[str, Server] = {}
+        self._nginx: Process | None = None
+        self._loads: list[Load] = []
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            undo.callback(self.stop)
+            self._make_folders()
+            self._start_servers()
+            (self.folder / "nginx.conf").write_text(nginx_conf(self.layout, self.place))
+            self.site_file.write_text(site_toml(self.layout, self.place, self.addresses))
+            self.first_generation(self.layout.pools[0])
+            self.start_nginx()
+            undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def site_file(self) -> Path:
+        return self.folder / "upswitch.toml"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.place.public}/"
+
+    @property
+    def access_log(self) -> Path:
+        return self.folder / "access.log"
+
+    @property
+    def error_log(self) -> Path:
+        return self.folder / "error.log"
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, ...]]:
+        """The servers' addresses by pool."""
+        return {pool: tuple(server.address for server in self.pool(pool)) for pool in self.layout.pools}
+
+    @property
+    def nginx_pid(self) -> int:
+        """The master's id. It is our child: killed with -9 it stays a zombie until `start_nginx` or `stop`."""
+        if self._nginx is None:
+            raise LabError("nginx was not started")
+        return self._nginx.pid
+
+    def pool(self, pool: str) -> tuple[Server, ...]:
+        return tuple(self.backend(pool, number) for number in range(1, self.layout.servers_per_pool + 1))
+
+    def backend(self, pool: str, number: int) -> Server:
+        """Counted from 1, as its name says: backend("A", 1) answers "A1"."""
+        return self._servers[f"{pool}{number}"]
+
+    def start_nginx(self) -> None:
+        """Returns when it answers; after a kill -9 of the master the workers it left are ended first."""
+        self.stop_nginx()
+        with (self.folder / "nginx.out").open("ab") as out:
+            self._nginx = nginx = Process(self.place.argv, out=out)
+        until(lambda: is_listening(self.place.public) or not nginx.is_alive, what=f"nginx on {self.place.public}")
+        if not nginx.is_alive:
+            said = [path.read_text() for path in (self.folder / "nginx.out", self.error_log) if path.exists()]
+            raise LabError(f"nginx did not start: {''.join(said)}")
+
+    def stop_nginx(self) -> None:
+        if self._nginx is not None:
+            self._nginx.end()
+            self._nginx = None
+
+    def reload(self) -> None:
+        """What a person would type. It returns when the signal is sent, not when the new workers serve."""
+        subprocess.run((*self.place.argv, "-s", "reload"), check=True, capture_output=True, timeout=30)
+
+    def get(self, path: str = "/") -> tuple[int, str]:
+        """Status and body of one request through nginx, on a connection of its own."""
+        return ask(self.place.public, path)
+
+    def marker(self) -> str:
+        """The generation that nginx answers with; empty where it does not answer."""
+        try:
+            return ask(self.place.marker, "/")[1].split(" ")[0]
+        except OSError:
+            return ""
+
+    @contextmanager
+    def load(self, *options: str) -> Iterator[Load]:
+        """Run upswitch.demo.load against nginx for as long as the context; it is flowing when the context begins."""
+        load = Load(self.url, self.folder / f"load-{len(self._loads) + 1}.jsonl", options)
+        self._loads.append(load)
+        load.await_flowing()
+        yield load
+        load.finish()
+
+    def first_generation(self, pool: str) -> None:
+        """Lay down generation 1 and the link to it by hand, as `upswitch init` will do once it exists."""
+        generation = Generation(number=1, pool=pool)
+        folder = Path(self.place.dir, "generations", generation.name)
+        folder.mkdir(parents=True)
+        texts = {f"{UPSTREAM}.conf": self._upstream_text(pool), "marker.conf": self._marker_text(generation)}
+        for name, text in texts.items():
+            (folder / name).write_text(text)
+        hashes = {name: digest(text.encode()) for name, text in texts.items()}
+        manifest = Manifest(name=generation.name, pool=pool, sha256=hashes, addresses=self.addresses[pool])
+        (folder / "manifest.json").write_bytes(encode_manifest(manifest))
+        Path(self.place.dir, "live").symlink_to(f"generations/{generation.name}")
+
+    def _upstream_text(self, pool: str) -> str:
+        return block(f"upstream {UPSTREAM}", *(f"server {address};" for address in self.addresses[pool])) + "\n"
+
+    def _marker_text(self, generation: Generation) -> str:
+        answer = 'default_type text/plain; return 200 "$upswitch_generation $pid\\n";'
+        server = block(
+            "server",
+            f"listen {self.place.marker};",
+            "access_log off; keepalive_timeout 0;",
+            f"location = / {{ {answer} }}",
+            f'location = /drain {{ if (-f {self.place.drain_flag}) {{ return 200 "draining\\n"; }} return 200 "serving\\n"; }}',
+        )
+        maps = (("generation", generation.name), ("pool", generation.pool))
+        lines = [f'map "" $upswitch_{name} {{ default "{value}"; }}' for name, value in maps]
+        if self.layout.cure and self.place.has_min_timeout:
+            lines.append("keepalive_min_timeout 5s;")
+        return "\n".join((*lines, server)) + "\n"
+
+    def _make_folders(self) -> None:
+        self.folder.chmod(0o755)
+        for name in ("run", "state", "temp", "upswitch"):
+            (self.folder / name).mkdir(mode=0o755)
+
+    def _start_servers(self) -> None:
+        names = [f"{pool}{number + 1}" for pool in self.layout.pools for number in range(self.layout.servers_per_pool)]
+        for name in names:
+            self._servers[name] = Server(name, free_port("127.0.0.1"), self.folder / f"{name}.out")
+        for server in self._servers.values():
+            server.await_listening()
+
+    def stop(self) -> None:
+        """End every process that was started here, by its id, and remove the folder."""
+        for load in self._loads:
+            load.end()
+        self.stop_nginx()
+        for server in self._servers.values():
+            server.end()
+        shutil.rmtree(self.folder, ignore_errors=True)

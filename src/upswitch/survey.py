@@ -1,0 +1,191 @@
+"""Reading a host once: what is on disk, what runs, what nginx is and how it is configured. Nothing is assumed."""
+
+from upswitch.core import conflogs, dump, generation, nginxconf, processes, scripts
+from upswitch.core.build import Build, parse_build
+from upswitch.core.confirm import Marker, parse_marker
+from upswitch.core.foreign import printable
+from upswitch.core.generation import Generation, Manifest
+from upswitch.core.processes import Family
+from upswitch.core.site import Nginx
+from upswitch.core.words import Value
+from upswitch.ports import Host, HostError
+
+_QUICK = 5.0  # seconds for a script that only looks
+_NGINX = 15.0  # seconds for `nginx -V` and `-T`; a name that does not resolve takes 10 s
+
+
+class Disk(Value):
+    """The upswitch folder. `live` is the generation the link points to ("" for none); `drift` names files that are not as staged."""
+
+    live: str = ""
+    generations: tuple[Generation, ...] = ()
+    manifest: Manifest | None = None
+    drift: tuple[str, ...] = ()
+
+    @property
+    def pool(self) -> str:
+        return self.manifest.pool if self.manifest else ""
+
+
+class Running(Value):
+    """What runs. `problem` says why the master can't be trusted with a signal, "" where it can. `marker` is nginx's own answer."""
+
+    pid: int = 0
+    family: Family | None = None
+    problem: str = ""
+    marker: Marker | None = None
+
+
+class Facts(Value):
+    """All of it. `access_logs` are those that requests to our upstreams end in; `error_log` is the master's, "" where it is no file."""
+
+    disk: Disk
+    running: Running
+    build: Build
+    conf: dump.NginxConf
+    access_logs: tuple[conflogs.AccessLog, ...] = ()
+    error_log: str = ""
+    pid_file: str = ""
+    can_mount: bool = False
+
+
+def read_disk(host: Host, nginx: Nginx) -> Disk:
+    """One script. HostError where the host can't be asked."""
+    ran = host.run(scripts.look(nginx.dir), deadline=_QUICK)
+    if ran.exit != 0:
+        raise HostError(f"look at {nginx.dir}", printable(ran.err))
+    found: dict[str, list[str]] = {"live": [], "generation": [], "sum": [], "manifest": []}
+    for line in ran.out.decode("utf-8", "backslashreplace").splitlines():
+        kind, _, rest = line.partition(" ")
+        found.setdefault(kind, []).append(rest)
+    live = "".join(found["live"]).removeprefix("generations/")
+    manifest = generation.decode_manifest(found["manifest"][0].encode()) if found["manifest"] else None
+    sums = dict(reversed(line.split("  ", 1)) for line in found["sum"])
+    return Disk(
+        live=live if generation.parse_name(live) else "",
+        generations=generation.parse_names(found["generation"]),
+        manifest=manifest,
+        drift=_drift(sums, manifest) if live else (),
+    )
+
+
+def _drift(sums: dict[str, str], manifest: Manifest | None) -> tuple[str, ...]:
+    """Names of live files that differ from the manifest, are missing, or are not in it."""
+    if manifest is None:
+        return ("manifest.json",)
+    expected = {name: digest for name, digest in manifest.sha256.items() if name.endswith(".conf")}
+    return tuple(sorted(name for name in expected.keys() | sums.keys() if expected.get(name) != sums.get(name)))
+
+
+def read_running(host: Host, nginx: Nginx, pid_file: str) -> Running:
+    """The master, verified in /proc, its children, and what the marker says."""
+    marker = ask_marker(host, nginx)
+    chunk = host.read(pid_file) if pid_file else None
+    text = chunk.data.decode("ascii", "replace").strip() if chunk else ""
+    if not text.isdigit():
+        problem = f"{pid_file or 'the pid file'} {'holds no pid' if chunk else 'does not exist'}: nginx is not running, or runs elsewhere"
+        return Running(problem=problem, marker=marker)
+    family = read_family(host, int(text))
+    problem = processes.master_problem(int(text), family) or _upgrade_problem(host, pid_file)
+    return Running(pid=int(text), family=family, problem=problem, marker=marker)
+
+
+def read_family(host: Host, pid: int) -> Family:
+    ran = host.run(("sh", "-c", processes.SCRIPT, "family", str(pid)), deadline=_QUICK)
+    return processes.parse_family(ran.out, master=pid)
+
+
+def _upgrade_problem(host: Host, pid_file: str) -> str:
+    """While a new binary takes over (USR2), a HUP to the old master does not read the configuration (ngx_process_cycle.c)."""
+    old = host.read(f"{pid_file}.oldbin")
+    pid = old.data.decode("ascii", "replace").strip() if old else ""
+    if pid.isdigit() and read_family(host, int(pid)).master is not None:
+        return f"a binary upgrade is under way ({pid_file}.oldbin names the live process {pid})"
+    return ""
+
+
+def ask_marker(host: Host, nginx: Nginx, *, path: str = "/", timeout: float = 1.0) -> Marker | None:
+    """The generation that nginx answers with on the marker address; None where nothing of ours answers."""
+    body = ask(host, nginx, path=path, timeout=timeout)
+    return parse_marker(body) if body is not None else None
+
+
+def ask(host: Host, nginx: Nginx, *, path: str, timeout: float = 1.0) -> bytes | None:
+    """The body of one GET on the marker server; None for no answer or one that is not 200.
+
+    A dozen lines instead of httpx: our own server is asked for one short line, up to a hundred times a second during a
+    confirm, from where the host stands; and httpx takes 120 ms to import, which is all that `status` may take.
+    """
+    try:
+        with host.connect(nginx.marker, timeout=timeout) as stream:
+            stream.settimeout(timeout)
+            stream.sendall(f"GET {path} HTTP/1.0\r\nHost: upswitch\r\n\r\n".encode())
+            answer = b""
+            while (data := stream.recv(4096)) and len(answer) < 65536:  # noqa: PLR2004
+                answer += data
+    except OSError:
+        return None
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return body if head.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200")) else None
+
+
+def glance(host: Host, nginx: Nginx) -> tuple[Disk, Running]:
+    """Disk and processes without asking nginx for its configuration: what `status` and every last line need."""
+    disk = read_disk(host, nginx)
+    return disk, read_running(host, nginx, disk.manifest.pid_file if disk.manifest else "")
+
+
+class NginxBrokenError(Exception):
+    """nginx's own configuration does not pass as it is, before anything of ours. `said` is what nginx said."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        self.said = said
+
+
+def read_build(host: Host, nginx: Nginx) -> Build:
+    ran = host.run(scripts.nginx_version(nginx), deadline=_NGINX)
+    if ran.exit != 0:
+        raise NginxBrokenError(printable(ran.err) or f"{nginx.binary} -V did not end")
+    return parse_build(ran.err.decode("utf-8", "replace"), prefix_option=nginx.prefix)
+
+
+def read_conf(host: Host, nginx: Nginx, build: Build) -> dump.NginxConf:
+    """The whole configuration as nginx itself reads it. NginxBrokenError where it does not pass."""
+    ran = host.run(scripts.nginx_argv(nginx, build, "-T"), deadline=_NGINX)
+    if ran.exit is None:
+        raise NginxBrokenError(f"nginx -T did not end within {_NGINX:g} s (a name that does not resolve?)")
+    if ran.exit != 0:
+        raise NginxBrokenError(printable(ran.err))
+    return dump.parse_dump(ran.out.decode("utf-8", "replace"))
+
+
+def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
+    """Everything a switch needs to know, read now."""
+    build = read_build(host, nginx)
+    conf = read_conf(host, nginx, build)
+    pid_file = nginxconf.pid_file(conf, build)
+    return Facts(
+        disk=read_disk(host, nginx),
+        running=read_running(host, nginx, pid_file),
+        build=build,
+        conf=conf,
+        access_logs=_access_logs(nginx, build, conf, upstreams),
+        error_log=_error_log(nginx, build, conf),
+        pid_file=pid_file,
+        can_mount=host.run(scripts.can_mount(), deadline=_QUICK).exit == 0,
+    )
+
+
+def _access_logs(nginx: Nginx, build: Build, conf: dump.NginxConf, upstreams: tuple[str, ...]) -> tuple[conflogs.AccessLog, ...]:
+    logs = conflogs.access_logs(conf, build)
+    if nginx.access_log != "auto":
+        return tuple(log for log in logs if log.path == nginx.access_log)
+    ours = tuple(log for log in logs if set(log.upstreams) & set(upstreams))
+    return ours or logs
+
+
+def _error_log(nginx: Nginx, build: Build, conf: dump.NginxConf) -> str:
+    if nginx.error_log != "auto":
+        return nginx.error_log
+    return next((log.path for log in conflogs.error_logs(conf, build) if log.is_file), "")
