@@ -5,8 +5,10 @@ Every adapter maps its library's errors to `HostError`; nothing else leaves it.
 
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from upswitch.core.gate import Probe, Target
 from upswitch.core.words import Value
 
 
@@ -88,6 +90,25 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None: ...
 
 
+class Interrupts(Protocol):
+    """Signals that asked us to stop: how many came, and which was the last."""
+
+    count: int
+    name: str
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but wake at a signal."""
+        ...
+
+
+class Prober(Protocol):
+    """Health probes from where the host stands."""
+
+    def round(self, targets: Sequence[Target]) -> tuple[Probe, ...]:
+        """One probe of each target, in their order, all at once."""
+        ...
+
+
 class Lock(Protocol):
     """The kernel's lock on one host; free as soon as its holder is gone."""
 
@@ -106,3 +127,23 @@ class Owner(Value):
     pid: int
     since: str
     reason: str
+
+
+class Tell(Protocol):
+    """Tells people what happens: the step's word and one line. Never blocks, never raises."""
+
+    def __call__(self, step: str, said: str, *, is_passing: bool = False) -> None:
+        """A passing line is progress: the next one replaces it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Everything that touches the world, for one host."""
+
+    host: Host
+    prober: Prober
+    clock: Clock
+    lock: Lock
+    interrupts: Interrupts
+    tell: Tell

@@ -15,7 +15,7 @@ _NGINX = 15.0  # seconds for `nginx -V` and `-T`; a name that does not resolve t
 
 
 class Disk(Value):
-    """The upswitch folder. `live` is the generation the link points to ("" for none); `drift` names files that are not as staged."""
+    """The upswitch folder. `live` is the generation the link points to ("" for none); `drift` names files not as staged."""
 
     live: str = ""
     generations: tuple[Generation, ...] = ()
@@ -37,7 +37,7 @@ class Running(Value):
 
 
 class Facts(Value):
-    """All of it. `access_logs` are those that requests to our upstreams end in; `error_log` is the master's, "" where it is no file."""
+    """All of it. `access_logs` are those that requests to our upstreams end in; `error_log` is the master's ("": no file)."""
 
     disk: Disk
     running: Running
@@ -60,7 +60,7 @@ def read_disk(host: Host, nginx: Nginx) -> Disk:
         found.setdefault(kind, []).append(rest)
     live = "".join(found["live"]).removeprefix("generations/")
     manifest = generation.decode_manifest(found["manifest"][0].encode()) if found["manifest"] else None
-    sums = dict(reversed(line.split("  ", 1)) for line in found["sum"])
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in found["sum"])}
     return Disk(
         live=live if generation.parse_name(live) else "",
         generations=generation.parse_names(found["generation"]),
@@ -77,13 +77,21 @@ def _drift(sums: dict[str, str], manifest: Manifest | None) -> tuple[str, ...]:
     return tuple(sorted(name for name in expected.keys() | sums.keys() if expected.get(name) != sums.get(name)))
 
 
+def read_manifests(host: Host, nginx: Nginx) -> dict[str, Manifest]:
+    """Every generation's manifest by name; a folder without a readable one is left out."""
+    ran = host.run(scripts.manifests(nginx.dir), deadline=_QUICK)
+    found = [generation.decode_manifest(line) for line in ran.out.splitlines()]
+    return {manifest.name: manifest for manifest in found if manifest is not None}
+
+
 def read_running(host: Host, nginx: Nginx, pid_file: str) -> Running:
     """The master, verified in /proc, its children, and what the marker says."""
     marker = ask_marker(host, nginx)
     chunk = host.read(pid_file) if pid_file else None
     text = chunk.data.decode("ascii", "replace").strip() if chunk else ""
     if not text.isdigit():
-        problem = f"{pid_file or 'the pid file'} {'holds no pid' if chunk else 'does not exist'}: nginx is not running, or runs elsewhere"
+        fault = "holds no pid" if chunk else "does not exist"
+        problem = f"{pid_file or 'the pid file'} {fault}: nginx is not running, or runs elsewhere"
         return Running(problem=problem, marker=marker)
     family = read_family(host, int(text))
     problem = processes.master_problem(int(text), family) or _upgrade_problem(host, pid_file)
@@ -147,7 +155,7 @@ def read_build(host: Host, nginx: Nginx) -> Build:
     ran = host.run(scripts.nginx_version(nginx), deadline=_NGINX)
     if ran.exit != 0:
         raise NginxBrokenError(printable(ran.err) or f"{nginx.binary} -V did not end")
-    return parse_build(ran.err.decode("utf-8", "replace"), prefix_option=nginx.prefix)
+    return parse_build(ran.err.decode("utf-8", "replace"), prefix=nginx.prefix)
 
 
 def read_conf(host: Host, nginx: Nginx, build: Build) -> dump.NginxConf:

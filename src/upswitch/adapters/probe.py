@@ -152,6 +152,8 @@ def _body(stream: _Stream, answer: bytes) -> bytes:
                     body += bytes(event.data)
                 case h11.EndOfMessage() | h11.ConnectionClosed() | h11.PAUSED:
                     break
+                case _:  # the status and headers, already judged
+                    continue
     except (h11.RemoteProtocolError, OSError) as exc:
         if not body:
             return f"(no body: {exc})".encode()

@@ -1,6 +1,7 @@
 """SIGINT, SIGTERM and SIGHUP as a count that the loop looks at. A signal never breaks a step in the middle."""
 
 import signal
+import threading
 from types import FrameType
 from typing import Self
 
@@ -13,6 +14,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.count = 0
         self.name = ""
+        self._came = threading.Event()
         self._former: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
@@ -24,7 +26,12 @@ class Interrupts:
         for number, former in self._former.items():
             signal.signal(number, former)  # type: ignore[arg-type]  # what signal() gave us it takes back
 
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but wake at a signal (and never sleep again after one)."""
+        self._came.wait(max(0.0, seconds))
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.count += 1
         self.name = signal.Signals(number).name
+        self._came.set()

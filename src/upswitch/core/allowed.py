@@ -86,7 +86,7 @@ def regex(value: object) -> str:
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as exc:
-        raise ValueError(f"a regular expression as Python's re has them ({exc})") from exc
+        raise ValueError(f"a regular expression as Python's re has them ({str(exc)!a})") from exc
     return pattern
 
 

@@ -7,7 +7,6 @@ pattern is glob(3): matched part by part, no leading dot, in the order of the by
 """
 
 import fnmatch
-import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -108,7 +107,7 @@ def is_glob(pattern: str) -> bool:
 
 def include_pattern(conf_path: str, argument: str) -> str:
     """What an `include ARGUMENT` opens under the main file `conf_path`."""
-    return argument if argument.startswith("/") else f"{posixpath.dirname(conf_path)}/{argument}"
+    return argument if argument.startswith("/") else conf_path[: conf_path.rfind("/") + 1] + argument
 
 
 def unescaped(token: str) -> str:

@@ -1,8 +1,8 @@
 """Fisher's exact test, one-sided: how likely luck alone explains that many failures.
 
 Given all failures of both stretches together, the number that falls into the watched one is hypergeometric when nothing has
-changed. The first term of its tail comes from log-gamma, the others from the ratio of neighbours, which only shrinks above the mean:
-the sum can stop as soon as a term no longer counts.
+changed. The first term of its tail comes from log-gamma, the others from the ratio of neighbours, which only shrinks above
+the mean: the sum can stop as soon as a term no longer counts.
 """
 
 from math import exp, lgamma, log

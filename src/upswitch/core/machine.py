@@ -94,6 +94,16 @@ def after(phase: Phase, result: Result, skips: Collection[Step] = ()) -> Phase:
     return settle(MOVES[settle(phase, skips)][1][result], skips)
 
 
+def way(skips: Collection[Step]) -> tuple[Step, ...]:
+    """The steps of a run in which everything goes well."""
+    steps: list[Step] = []
+    phase = settle(Phase.PLANNED, skips)
+    while (step := next_step(phase, skips)) is not None:
+        steps.append(step)
+        phase = after(phase, OK, skips)
+    return tuple(steps)
+
+
 def can_interrupt(phase: Phase) -> bool:
     """Whether a signal may end this phase's step; on the way back and at the very end it may not."""
     return phase in MOVES and INTERRUPTED in MOVES[phase][1]

@@ -25,6 +25,7 @@ class Reader:
         self._problems = problems
         self._name = name
         self._known: list[str] = []
+        self._secret: set[str] = set()
 
     def __contains__(self, key: str) -> bool:
         return key in self._table
@@ -37,6 +38,8 @@ class Reader:
     def take(self, key: str, default: D, read: Callable[[object], T], *, is_secret: bool = False) -> T | D:
         """The value of `key` as `read` gives it. A secret's value is never shown in a problem (reliability.md I11)."""
         self._known.append(key)
+        if is_secret:
+            self._secret.add(key)
         if key not in self._table:
             return default
         value = self._table[key]
@@ -46,9 +49,16 @@ class Reader:
             self.refuse(key, "(not shown)" if is_secret else shown(value), str(exc))
             return default
 
-    def each(self, key: str, default: D, read: Callable[[object], T], *, least: int = 1) -> tuple[T, ...] | D:
-        """A list of at least `least` items, each as `read` gives it; a problem for every item that it refuses."""
-        values = self.take(key, None, _list_of(least))
+    def each(
+        self,
+        key: str,
+        default: D,
+        read: Callable[[object], T],
+        *,
+        listed: Callable[[object], list[object]] | None = None,
+    ) -> tuple[T, ...] | D:
+        """A list, each item as `read` gives it; a problem for every item that it refuses. `listed` says which lists will do."""
+        values = self.take(key, None, listed or some)
         if values is None:
             return default
         items = []
@@ -82,25 +92,33 @@ class Reader:
         for key in self.rest:
             near = get_close_matches(key, self._known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            self.refuse(key, shown(self._table[key]), f"no such key; allowed here: {', '.join(self._known)}{hint}")
+            value = "(not shown)" if self._secret.intersection(near) else shown(self._table[key])
+            self.refuse(key, value, f"no such key; allowed here: {', '.join(self._known)}{hint}")
+
+
+def some(value: object) -> list[object]:
+    """A list of at least one."""
+    if not isinstance(value, list) or not value:
+        raise ValueError("a list of at least one")
+    return value
+
+
+def any_number(value: object) -> list[object]:
+    """A list, which may be empty."""
+    if not isinstance(value, list):
+        raise ValueError("a list")  # noqa: TRY004  (one kind of refusal for every value)
+    return value
 
 
 def shown(value: object) -> str:
-    """A value for a person: JSON, plain ASCII without control characters, cut at 200 characters."""
+    """A value for a person: JSON, plain ASCII without control characters, cut at 200 characters. A table's inside may be secret."""
+    if isinstance(value, dict):
+        return "{...}" if value else "{}"
     try:
         plain = json.dumps(value, default=str).replace("\x7f", "\\u007f")
     except (ValueError, RecursionError):  # a number of over 4300 digits, an endless nesting
         return "(too long to show)"
     return plain if len(plain) <= _LONGEST_SHOWN else f"{plain[:_LONGEST_SHOWN]}..."
-
-
-def _list_of(least: int) -> Callable[[object], list[object]]:
-    def read(value: object) -> list[object]:
-        if not isinstance(value, list) or len(value) < least:
-            raise ValueError(f"a list of at least {least}" if least else "a list")
-        return value
-
-    return read
 
 
 def _tabled(value: object) -> dict[str, object]:

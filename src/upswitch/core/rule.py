@@ -1,7 +1,7 @@
 """The watch rule: when failures of the new pool are a spike, and take the switch back.
 
-Theory. Failures come in bursts and every site has its own noise, so a count alone ("5 in 10 s") takes good releases back. A spike must
-pass four questions at once, each of which stops another false alarm:
+Theory. Failures come in bursts and every site has its own noise, so a count alone ("5 in 10 s") takes good releases back. A
+spike must pass four questions at once, each of which stops another false alarm:
 
     ENOUGH    at least 5 failed, in at least 2 different seconds            one hiccup is no trend
     BIG       at least 1 % of the requests failed                           a certain but tiny change is for people
@@ -17,10 +17,10 @@ apart. It is looked at once a second; the seconds are those of arrival on a mono
 Where the rule is silent, this is what we do:
 - A watch younger than a window has only what came since the switch. It is compared with worst stretches of that length, but never
   shorter than 10 s. (So between 10 s and 60 s "the last 60 s" is "since the switch".)
-- A stretch longer than the history is the whole history, scaled up to the stretch: a watch of an hour against 10 minutes, a log that
-  began 20 s ago. No history: nothing was worse before.
-- A history of under 1,000 requests is filled up with assumed ones of which 0.1 % failed, rounded up to a whole failure. Only the odds
-  see them; NEW and what is printed do not.
+- A stretch longer than the history is the whole history, scaled up to the stretch: a watch of an hour against 10 minutes, a
+  log that began 20 s ago. No history: nothing was worse before.
+- A history of under 1,000 requests is filled up with assumed ones of which 0.1 % failed, rounded up to a whole failure. Only
+  the odds see them; NEW and what is printed do not.
 - The last minute before may be shorter or empty; an empty one had a share of nothing.
 - Of several spikes the one with the lowest odds is reported, then the shortest window.
 """
@@ -41,6 +41,9 @@ LUCK = 1e-6
 HISTORY_S = 600
 _SHORT_S, _LONG_S = 10, 60
 _ASSUMED_TOTAL, _ASSUMED_ONE_IN = 1000, 1000
+_PROVING_REQUESTS = 30
+_FORMER_STILL_SERVES = 20
+_READABLE = 10**12
 
 
 class Failure(StrEnum):
@@ -49,6 +52,9 @@ class Failure(StrEnum):
     NONE = "none"
     GATEWAY = "gateway"
     HUNG = "hung"
+
+
+_HOW = {Failure.GATEWAY: "failed (502/503/504)", Failure.HUNG: "hung (499 after 1 s or more with no answer)"}
 
 
 class Second(Value):
@@ -167,7 +173,7 @@ def _look(kind: Failure, history: History, window: Sequence[Second], *, worst: f
         before_s=len(history.seconds),
         is_enough=failed >= ENOUGH_FAILED and failed_seconds >= ENOUGH_SECONDS,
         is_big=0 < total * BIG_PERCENT <= failed * 100,
-        is_new=failed >= NEW_TIMES * worst or _is_half(failed, total, minute_failed, minute_total),
+        is_new=failed >= NEW_TIMES * worst or _is_half((failed, total), (minute_failed, minute_total)),
         is_not_luck=chance < LUCK,
     )
 
@@ -181,6 +187,77 @@ def _filled(failed: int, total: int) -> tuple[int, int]:
     return failed + -(-missing // _ASSUMED_ONE_IN), total + missing
 
 
-def _is_half(failed: int, total: int, minute_failed: int, minute_total: int) -> bool:  # noqa: PLR0917  (two fractions)
+def _is_half(now: tuple[int, int], minute: tuple[int, int]) -> bool:
     """At least half fail, and that share is 3 times the last minute's (cross-multiplied: no division by an empty minute)."""
+    (failed, total), (minute_failed, minute_total) = now, minute
     return failed * 2 >= total and failed * minute_total >= NEW_TIMES * minute_failed * total
+
+
+class Final(StrEnum):
+    """How a watch without a spike ends."""
+
+    KEEP = "keep"
+    KEEP_ELEVATED = "keep_elevated"
+    UNPROVEN = "unproven"
+    NOT_SWITCHED = "not_switched"
+    BLIND = "blind"
+
+
+class Seen(Value):
+    """What a whole watch saw. `new` and `former` are requests to either pool since the switch; `probes` are answered ones."""
+
+    has_log: bool
+    new: int
+    former: int
+    probes: int
+
+
+def finish(last: Judgement, seen: Seen) -> Final:
+    """The ending of a watch whose every look was without a spike. ValueError where the last one has one: that is a rollback."""
+    if last.is_spike:
+        raise ValueError("a spike is no ending to keep")
+    if not seen.has_log and not seen.probes:
+        return Final.BLIND
+    if seen.new == 0 and seen.former >= _FORMER_STILL_SERVES:
+        return Final.NOT_SWITCHED
+    if seen.new < _PROVING_REQUESTS and not seen.probes:
+        return Final.UNPROVEN
+    return Final.KEEP_ELEVATED if last.is_elevated else Final.KEEP
+
+
+def sentence(judgement: Judgement, at_s: int, pool: str) -> str:
+    """One line for people: the word, the numbers, the four answers. `at_s` is seconds since the switch."""
+    look = judgement
+    share = look.failed / look.total if look.total else 0.0
+    what = f"{look.failed} of {look.total} requests to {pool} {_HOW[look.kind]}"
+    parts = (
+        f"t+{at_s}s {_word(look)}: {what} in the last {look.window_s} s ({share:.1%})",
+        f"enough {_yes(look.is_enough)} ({look.failed} in {look.failed_seconds} s, need {ENOUGH_FAILED} in {ENOUGH_SECONDS})",
+        f"big {_yes(look.is_big)} (need {BIG_PERCENT}%)",
+        f"new {_yes(look.is_new)} ({_new(look)})",
+        f"not luck {_yes(look.is_not_luck)} ({_one_in(look.odds)})",
+        f"before: {look.before_failed} of {look.before_total} in {look.before_s} s",
+    )
+    return " | ".join(parts)
+
+
+def _word(look: Judgement) -> str:
+    if look.is_spike:
+        return "ROLLBACK"
+    return "keep (elevated)" if look.is_elevated else "keep"
+
+
+def _yes(is_so: bool) -> str:  # noqa: FBT001  (the value is what is told)
+    return "yes" if is_so else "no"
+
+
+def _new(look: Judgement) -> str:
+    """The comparison that decided: with the worst stretch, or, where only that one says yes, with the last minute's share."""
+    if look.is_new and look.failed < NEW_TIMES * look.worst:
+        return f"at least half, and {NEW_TIMES}x the last minute before: {look.minute_failed} of {look.minute_total}"
+    return f"worst {look.stretch_s} s before: {look.worst:.0f}, need {NEW_TIMES}x"
+
+
+def _one_in(chance: float) -> str:
+    """Rounded down; a person reads no more than a million million."""
+    return f"1 in {int(1 / chance):,}" if chance * _READABLE > 1 else f"less than 1 in {_READABLE:,}"

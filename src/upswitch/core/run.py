@@ -30,6 +30,13 @@ class Plan(Value):
     user: str = ""
 
 
+class Took(Value):
+    """What a step came to: its result, and one line for people."""
+
+    result: Result
+    said: str
+
+
 class Record(Value, tag_field="kind", tag=str.lower):
     """One line of the journal."""
 

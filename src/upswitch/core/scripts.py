@@ -8,6 +8,7 @@ from upswitch.core.build import Build
 from upswitch.core.site import Nginx
 
 NO_FOLDER = 90
+NOT_DONE = 95
 CHANGED = 96  # what we found is not what we expected: nothing was done
 NOT_THERE = 97
 DONE_UNSYNCED = 98  # the change was made but may not survive a power cut
@@ -22,6 +23,13 @@ printf 'live %s\n' "$(readlink live 2>/dev/null)"
 for g in generations/*; do [ -d "$g" ] && printf 'generation %s\n' "${g#generations/}"; done
 [ -e live/. ] && (cd live/ && for f in *.conf; do [ -e "$f" ] && sha256sum -- "$f" | sed 's/^/sum /'; done)
 [ -r live/manifest.json ] && { printf 'manifest '; cat live/manifest.json | tr -d '\n'; printf '\n'; }
+exit 0
+"""
+
+# $1: the upswitch folder. Each manifest on a line of its own.
+_MANIFESTS = r"""
+cd "$1/generations" || exit 90
+for m in */manifest.json; do [ -r "$m" ] && { tr -d '\n' < "$m"; echo; }; done
 exit 0
 """
 
@@ -118,6 +126,10 @@ mkdir -p "$2" || exit 91
 
 def look(folder: str) -> tuple[str, ...]:
     return (*_SH, _LOOK, "look", folder)
+
+
+def manifests(folder: str) -> tuple[str, ...]:
+    return (*_SH, _MANIFESTS, "manifests", folder)
 
 
 def folders(folder: str, state: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from upswitch.core import allowed
-from upswitch.core.reader import Reader, shown
+from upswitch.core.reader import Reader, any_number, shown
 from upswitch.core.serverline import identity, parse_server
 from upswitch.core.site import HTTP_CLASSES, Check, Pool, Server, Upstream
 from upswitch.core.words import CheckType
@@ -14,7 +14,7 @@ POOL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 _UPSTREAM_SAYS = "an upstream's name is up to 64 letters, digits and _ . - (not first: . or -), and not marker, a file of ours"
 _POOL_SAYS = (
-    "a pool, which is a list of server lines under a name of up to 64 letters, digits and _ - (not first), "
+    "a pool, which is a list of at least one server line under a name of up to 64 letters, digits and _ - (not first), "
     'or one of directives, template, check; an upstream with dots needs quotes: [upstreams."app.v2"]'
 )
 # A server, a file with servers, and the checks have their own place in the site file; `state` (Plus) is a file with servers.
@@ -29,11 +29,9 @@ def upstreams(reader: Reader) -> tuple[Upstream, ...]:
     names = reader.rest
     if not names:
         reader.refuse("", "(none)", 'at least one table [upstreams.NAME] with its pools, such as A = ["127.0.0.1:8001"]')
-    for name in names:
-        if not UPSTREAM_NAME.fullmatch(name) or name == "marker":
-            reader.refuse(name, shown(name), _UPSTREAM_SAYS)
-    _refuse_equal_names(reader, names)
-    found = tuple(_upstream(name, reader.inner(name)) for name in names)
+    named = [name for name in names if _is_named(reader, name)]
+    _refuse_equal_names(reader, named)
+    found = tuple(_upstream(name, reader.inner(name)) for name in named)
     _refuse_unequal_pools(reader, found)
     return found
 
@@ -50,6 +48,14 @@ def http_class(value: object) -> str:
     if value not in HTTP_CLASSES:
         raise ValueError(f"one of {', '.join(HTTP_CLASSES)}")
     return str(value)
+
+
+def _is_named(reader: Reader, name: str) -> bool:
+    """A name out of order is not read on: it would reach a person's terminal raw."""
+    is_good = UPSTREAM_NAME.fullmatch(name) is not None and name != "marker"
+    if not is_good:
+        reader.refuse(name, shown(name), _UPSTREAM_SAYS)
+    return is_good
 
 
 def _refuse_equal_names(reader: Reader, names: Iterable[str]) -> None:
@@ -71,13 +77,16 @@ def _refuse_unequal_pools(reader: Reader, found: tuple[Upstream, ...]) -> None:
 
 
 def _upstream(name: str, reader: Reader) -> Upstream:
-    directives = reader.each("directives", (), _directive, least=0)
+    directives = reader.each("directives", (), _directive, listed=any_number)
     template = reader.take("template", "upstream.conf.j2", _template)
     check = _check(reader.inner("check")) if "check" in reader else None
     names = [key for key in reader.rest if key != "check"]
     if not names:
         reader.refuse("", "(no pool)", 'at least one pool, such as A = ["127.0.0.1:8001"]')
-    pools = tuple(_pool(key, reader) for key in names)
+    for key in names:
+        if not POOL_NAME.fullmatch(key):
+            reader.refuse(key, shown(key), _POOL_SAYS)
+    pools = tuple(_pool(key, reader) for key in names if POOL_NAME.fullmatch(key))
     _refuse_shared(reader, pools)
     return Upstream(name=name, pools=pools, directives=directives, template=template, check=check)
 
@@ -125,12 +134,16 @@ def _check(reader: Reader) -> Check:
 
 
 def _pool(name: str, reader: Reader) -> Pool:
-    if not POOL_NAME.fullmatch(name):
-        reader.refuse(name, shown(name), _POOL_SAYS)
-    servers = reader.each(name, (), _server)
+    servers = reader.each(name, (), _server, listed=_lines)
     if servers and all(server.is_down for server in servers):
         reader.refuse(name, shown([server.text for server in servers]), "at least one server that is not down")
     return Pool(name=name, servers=servers)
+
+
+def _lines(value: object) -> list[object]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(_POOL_SAYS)
+    return value
 
 
 def _server(value: object) -> Server:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from upswitch.core.build import Build
 from upswitch.core.words import Value
 
 UPSTREAM = "app"
@@ -59,7 +60,7 @@ class Place(Value):
 
     folder: str
     binary: str
-    version: tuple[int, ...]
+    build: Build
     public: str
     marker: str
 
@@ -80,10 +81,6 @@ class Place(Value):
         return f"{self.folder}/run/drain"
 
     @property
-    def has_min_timeout(self) -> bool:
-        return self.version >= (1, 27, 4)
-
-    @property
     def argv(self) -> tuple[str, ...]:
         """nginx with its folder, configuration and error log: without -e the compiled-in log is opened first."""
         return (self.binary, "-p", self.folder, "-c", self.conf, "-e", self.error_log)
@@ -91,14 +88,14 @@ class Place(Value):
 
 def nginx_conf(layout: Layout, place: Place) -> str:
     """The whole nginx.conf: one public server in front of the upstream that the live include defines."""
-    needs_drain = layout.cure and not place.has_min_timeout
+    needs_drain = layout.cure and place.build.needs_drain_flag
     drain_lines = (f"if (-f {place.drain_flag}) {{ return 418; }}", f"error_page 418 = @upswitch_drain_{UPSTREAM};")
     proxy = f"proxy_pass http://{UPSTREAM};"
     server = block(
         "server",
         f"listen {place.public} backlog=1024;",
         block("location /", *(drain_lines if needs_drain else ()), *layout.location, proxy),
-        *([block(f"location @upswitch_drain_{UPSTREAM}", "keepalive_timeout 0;", proxy)] if needs_drain else []),
+        *([block(f"location @upswitch_drain_{UPSTREAM}", "keepalive_timeout 0;", *layout.location, proxy)] if needs_drain else []),
     )
     folder = place.folder
     temps = [f"{kind}_temp_path {folder}/temp;" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")]

@@ -2,14 +2,14 @@
 
 import importlib.util
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from upswitch.core.build import Build, BuildError, parse_build
+
 ENV = "UPSWITCH_TEST_NGINX"
-_VERSION = re.compile(r"nginx version: [^/\s]+/(\d+)\.(\d+)\.(\d+)")
 
 
 def find_nginx() -> list[tuple[str, str]]:
@@ -18,20 +18,18 @@ def find_nginx() -> list[tuple[str, str]]:
     """
     found: dict[str, str] = {}
     for path in _candidates():
-        version = ".".join(map(str, nginx_version(path)))
-        if version:
-            found.setdefault(version, path)
+        if build := read_build(path):
+            found.setdefault(".".join(map(str, build.version)), path)
     return list(found.items())
 
 
-def nginx_version(path: str) -> tuple[int, ...]:
-    """What `nginx -v` says; empty where it does not run."""
+def read_build(path: str) -> Build | None:
+    """What `nginx -V` says; None where it does not run."""
     try:
-        ran = subprocess.run((path, "-v"), capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    match = _VERSION.search(ran.stderr)
-    return tuple(map(int, match.groups())) if match else ()
+        ran = subprocess.run((path, "-V"), capture_output=True, text=True, check=False, timeout=10)
+        return parse_build(ran.stderr)
+    except (OSError, subprocess.TimeoutExpired, BuildError):
+        return None
 
 
 def _candidates() -> Iterator[str]:

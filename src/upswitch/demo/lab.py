@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Self
 
 from upswitch.core.generation import Generation, Manifest, digest, encode_manifest
+from upswitch.core.render import Rendering, render
+from upswitch.core.sitefile import parse_site
 from upswitch.demo.children import Load, Server
-from upswitch.demo.conf import UPSTREAM, Layout, Place, block, nginx_conf, site_toml
-from upswitch.demo.find import nginx_version
+from upswitch.demo.conf import Layout, Place, nginx_conf, site_toml
+from upswitch.demo.find import read_build
 from upswitch.demo.net import ask, free_port, is_listening
 from upswitch.demo.process import LabError, Process, until
 
@@ -29,12 +31,15 @@ class Lab:
     """
 
     def __init__(self, binary: str, layout: Layout = DEFAULT_LAYOUT) -> None:
+        build = read_build(binary)
+        if build is None:
+            raise LabError(f"{binary} does not run as an nginx")
         self.layout = layout
         self.folder = Path(tempfile.mkdtemp(prefix="upswitch-lab-"))
         self.place = Place(
             folder=str(self.folder),
             binary=binary,
-            version=nginx_version(binary),
+            build=build,
             public=f"127.0.0.1:{free_port('127.0.0.1')}",
             marker=f"{MARKER_HOST}:{free_port(MARKER_HOST)}",
         )
@@ -103,9 +108,11 @@ class Lab:
             raise LabError(f"nginx did not start: {''.join(said)}")
 
     def stop_nginx(self) -> None:
+        """Returns when nobody listens any more: a killed worker that was orphaned goes on listening for a moment."""
         if self._nginx is not None:
             self._nginx.end()
             self._nginx = None
+            until(lambda: not is_listening(self.place.public), what="the end of the listening sockets")
 
     def reload(self) -> None:
         """What a person would type. It returns when the signal is sent, not when the new workers serve."""
@@ -134,33 +141,30 @@ class Lab:
     def first_generation(self, pool: str) -> None:
         """Lay down generation 1 and the link to it by hand, as `upswitch init` will do once it exists."""
         generation = Generation(number=1, pool=pool)
+        rendering = Rendering(
+            generation=generation.name,
+            pool=pool,
+            min_timeout="5s" if self.layout.cure and self.place.build.has_min_timeout else "",
+            drain_flag=self.place.drain_flag if self.place.build.needs_drain_flag else "",
+            stub_status=self.place.build.has_stub_status,
+            check_module=False,
+        )
+        files = render(parse_site(self.site_file.read_text()), rendering, _templates())
         folder = Path(self.place.dir, "generations", generation.name)
         folder.mkdir(parents=True)
-        texts = {f"{UPSTREAM}.conf": self._upstream_text(pool), "marker.conf": self._marker_text(generation)}
-        for name, text in texts.items():
-            (folder / name).write_text(text)
-        hashes = {name: digest(text.encode()) for name, text in texts.items()}
-        manifest = Manifest(name=generation.name, pool=pool, sha256=hashes, addresses=self.addresses[pool])
+        for file in files:
+            (folder / file.name).write_text(file.text)
+        hashes = {file.name: digest(file.text.encode()) for file in files}
+        manifest = Manifest(
+            name=generation.name,
+            pool=pool,
+            sha256=hashes,
+            addresses=self.addresses[pool],
+            pid_file=f"{self.folder}/nginx.pid",
+            error_log=self.place.error_log,
+        )
         (folder / "manifest.json").write_bytes(encode_manifest(manifest))
         Path(self.place.dir, "live").symlink_to(f"generations/{generation.name}")
-
-    def _upstream_text(self, pool: str) -> str:
-        return block(f"upstream {UPSTREAM}", *(f"server {address};" for address in self.addresses[pool])) + "\n"
-
-    def _marker_text(self, generation: Generation) -> str:
-        answer = 'default_type text/plain; return 200 "$upswitch_generation $pid\\n";'
-        server = block(
-            "server",
-            f"listen {self.place.marker};",
-            "access_log off; keepalive_timeout 0;",
-            f"location = / {{ {answer} }}",
-            f'location = /drain {{ if (-f {self.place.drain_flag}) {{ return 200 "draining\\n"; }} return 200 "serving\\n"; }}',
-        )
-        maps = (("generation", generation.name), ("pool", generation.pool))
-        lines = [f'map "" $upswitch_{name} {{ default "{value}"; }}' for name, value in maps]
-        if self.layout.cure and self.place.has_min_timeout:
-            lines.append("keepalive_min_timeout 5s;")
-        return "\n".join((*lines, server)) + "\n"
 
     def _make_folders(self) -> None:
         self.folder.chmod(0o755)
@@ -182,3 +186,10 @@ class Lab:
         for server in self._servers.values():
             server.end()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _templates() -> dict[str, str]:
+    """The packaged templates; in a checkout they stand beside src."""
+    here = Path(__file__)
+    folder = next(path for path in (here.parents[1] / "templates", here.parents[3] / "templates") if path.is_dir())
+    return {path.name: path.read_text() for path in folder.glob("*.j2")}

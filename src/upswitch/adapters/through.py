@@ -1,0 +1,34 @@
+"""Requests through nginx, as a client would make them: what the watch asks on a quiet site."""
+
+import httpx
+
+from upswitch.core.rule import Failure
+
+_TIMEOUT = 2.0
+
+
+class ThroughProbe:
+    """One URL, asked anew each time. No redirects, no proxy of the environment, no certificate names: it asks our own nginx."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._client = httpx.Client(
+            trust_env=False,
+            follow_redirects=False,
+            timeout=_TIMEOUT,
+            verify=False,  # noqa: S501  (the site's certificate names the site, not the loopback address that is asked)
+            headers={"Connection": "close", "User-Agent": "upswitch-watch"},
+        )
+
+    def ask(self) -> Failure:
+        """How one request fared, in the words of the watch rule. No answer at all is nginx's own failure: GATEWAY."""
+        try:
+            with self._client.stream("GET", self._url) as response:
+                return Failure.GATEWAY if response.status_code in {502, 503, 504} else Failure.NONE
+        except httpx.ReadTimeout:
+            return Failure.HUNG
+        except httpx.HTTPError:
+            return Failure.GATEWAY
+
+    def close(self) -> None:
+        self._client.close()

@@ -1,0 +1,145 @@
+"""Whose request a log line tells of, and whether it failed (docs/design.md, section 5, "Watch").
+
+The ladder: the generation, where the format has `$upswitch_generation`; the addresses in `$upstream_addr`, where it has
+that; neither: LIMITED MODE, every line counts, by `$status` alone. A line is the new pool's when every rung that is there
+says so: an old worker that drains has the former generation, another upstream in the same log has foreign addresses.
+"""
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+
+from upswitch.core.logformat import Entry, LineReader
+from upswitch.core.rule import Failure, Second
+from upswitch.core.words import Value
+
+GATEWAY_STATUS = frozenset({"502", "503", "504"})
+CLIENT_LEFT = 499
+HUNG_S = 1.0
+_SEPARATOR = re.compile(r"\s*,\s*|\s+:\s*")
+
+
+class Whose(StrEnum):
+    NEW = "new"
+    FORMER = "former"
+    OTHER = "other"
+
+
+class Mode(StrEnum):
+    """How well a log can be attributed. LIMITED is to be told to people: other upstreams and old workers count too."""
+
+    GENERATION = "generation"
+    ADDRESS = "address"
+    LIMITED = "limited"
+
+
+class Hit(Value):
+    whose: Whose
+    failure: Failure = Failure.NONE
+
+
+class Attribution(Value):
+    """Who is who after the switch. Addresses are as nginx logs them: resolved, `IP:PORT`, `[IP6]:PORT` or `unix:/path`.
+
+    Leave `addresses` empty where they can't all be known (a `resolve` name): then only the generation decides.
+    `upstreams` are the names of the site's upstreams: "no live upstreams" logs the name in the place of an address.
+    """
+
+    generation: str = ""
+    addresses: frozenset[str] = frozenset()
+    former_generation: str = ""
+    former_addresses: frozenset[str] = frozenset()
+    upstreams: frozenset[str] = frozenset()
+
+    def mode(self, reader: LineReader) -> Mode:
+        if self.generation and reader.has_generation:
+            return Mode.GENERATION
+        return Mode.ADDRESS if self.addresses and reader.has_upstream_addr else Mode.LIMITED
+
+    def before(self, reader: LineReader) -> "Attribution":
+        """For the lines before the switch: the former pool's are the ones that count, under whatever generation it served.
+
+        Only where the format has no addresses must the former generation tell them; then the history begins with that generation.
+        """
+        is_by_address = self.former_addresses and reader.has_upstream_addr
+        generation = "" if is_by_address else self.former_generation
+        return Attribution(generation=generation, addresses=self.former_addresses, upstreams=self.upstreams)
+
+    def classify(self, entry: Entry) -> Hit:
+        """Whose it was; the failure is judged for the new pool's only."""
+        peers = _elements(entry.upstream_addr)
+        whose = self._whose(entry, peers)
+        return Hit(whose=whose, failure=self._failure(entry, peers) if whose is Whose.NEW else Failure.NONE)
+
+    def _whose(self, entry: Entry, peers: list[str]) -> Whose:
+        by_address = self._by_address(peers) if self.addresses and entry.upstream_addr is not None else Whose.NEW
+        is_older = bool(self.generation) and entry.generation is not None and entry.generation != self.generation
+        return Whose.FORMER if by_address is Whose.NEW and is_older else by_address
+
+    def _by_address(self, peers: list[str]) -> Whose:
+        if not self.addresses.isdisjoint(peers):
+            return Whose.NEW
+        if not self.former_addresses.isdisjoint(peers):
+            return Whose.FORMER
+        return Whose.OTHER if self.upstreams.isdisjoint(peers) else Whose.NEW
+
+    def _failure(self, entry: Entry, peers: list[str]) -> Failure:
+        answer = self._last_answer(entry, peers)
+        if answer in GATEWAY_STATUS:
+            return Failure.GATEWAY
+        return Failure.HUNG if _is_hung(entry, answer) else Failure.NONE
+
+    def _last_answer(self, entry: Entry, peers: list[str]) -> str:
+        """The pool's last status, "" or "-" without one. `$status` only stands in where the format has no `$upstream_status`."""
+        if entry.upstream_status is None:
+            return f"{entry.status:03}"
+        answers = _elements(entry.upstream_status)
+        if not self.addresses or entry.upstream_addr is None or len(answers) != len(peers):
+            return answers[-1]
+        ours = self.addresses | self.upstreams
+        return next((answer for peer, answer in zip(reversed(peers), reversed(answers), strict=True) if peer in ours), "")
+
+
+class Tally(Value):
+    """Lines counted by whose they are. `unread`: not of the format."""
+
+    new: Second = Second()
+    former: int = 0
+    other: int = 0
+    unread: int = 0
+
+
+def tally(lines: Iterable[bytes], reader: LineReader, *, attribution: Attribution) -> Tally:
+    """Count the lines of one second (their order does not matter)."""
+    count: dict[Hit | None, int] = {}
+    for line in lines:
+        entry = reader.read(line)
+        hit = attribution.classify(entry) if entry else None
+        count[hit] = count.get(hit, 0) + 1
+    return Tally(
+        new=sum((second(hit, times) for hit, times in count.items() if hit), Second()),
+        former=count.get(Hit(whose=Whose.FORMER), 0),
+        other=count.get(Hit(whose=Whose.OTHER), 0),
+        unread=count.get(None, 0),
+    )
+
+
+def second(hit: Hit, times: int = 1) -> Second:
+    """What such hits add to the second in which they came: nothing unless they are the new pool's."""
+    total = times if hit.whose is Whose.NEW else 0
+    return Second(
+        total=total,
+        gateway=total if hit.failure is Failure.GATEWAY else 0,
+        hung=total if hit.failure is Failure.HUNG else 0,
+    )
+
+
+def _elements(text: str | None) -> list[str]:
+    return _SEPARATOR.split(text) if text else [""]
+
+
+def _is_hung(entry: Entry, answer: str) -> bool:
+    if entry.status != CLIENT_LEFT or entry.request_time is None or entry.request_time < HUNG_S:
+        return False
+    header_s = _elements(entry.upstream_header_time)[-1]
+    return header_s in {"", "-"} and answer in {"", "-", str(CLIENT_LEFT)}

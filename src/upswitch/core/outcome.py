@@ -1,0 +1,101 @@
+"""What a command came to, its exit code, and what a tired person needs to read (docs/design.md, section 2)."""
+
+from upswitch.core.run import Run
+from upswitch.core.words import Outcome, Phase, Step, Value
+
+EXIT: dict[Outcome, int] = {
+    Outcome.SWITCHED: 0,
+    Outcome.UNCHANGED: 0,
+    Outcome.REFUSED: 3,
+    Outcome.ROLLED_BACK: 4,
+    Outcome.STUCK: 5,
+    Outcome.HELD: 7,
+    Outcome.INTERRUPTED: 130,
+}
+BUG, USAGE, FINDINGS, LOCKED = 1, 2, 3, 6
+
+
+class Live(Value):
+    """What serves on one host, as read at the end: never remembered. "" is "could not be read"."""
+
+    disk: str
+    running: str
+    pool: str
+    problem: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        return self.disk != "" and self.disk == self.running and not self.problem
+
+    @property
+    def text(self) -> str:
+        """One sentence: which pool, and how we know."""
+        if self.agrees:
+            return f"{self.pool} serves: nginx answers {self.running}, and so does the disk (read just now)"
+        said = f"nginx answers {self.running or 'nothing'}, the disk says {self.disk or 'nothing'}"
+        return f"NOT PROVED: {said}" + (f"; {self.problem}" if self.problem else "")
+
+
+def headline(run: Run, outcome: Outcome) -> str:
+    """What happened, with the step that decided it."""
+    plan, cause = run.plan, run.cause
+    because = f": {cause.step.replace('_', ' ')}: {cause.said}" if cause else ""
+    match outcome:
+        case Outcome.SWITCHED:
+            return f"SWITCHED to {plan.pool} (generation {plan.to}), from {plan.former_pool}"
+        case Outcome.UNCHANGED:
+            return f"UNCHANGED: {plan.pool} is live already, with the same servers"
+        case Outcome.REFUSED:
+            return f"REFUSED{because}"
+        case Outcome.INTERRUPTED:
+            return f"INTERRUPTED before the swap{because}"
+        case Outcome.ROLLED_BACK:
+            return f"ROLLED BACK to {plan.former_pool} (generation {plan.back}){because}"
+        case Outcome.HELD:
+            return f"HELD on {plan.pool}{because}"
+        case Outcome.STUCK:
+            return f"STUCK{because}{_last(run)}"
+
+
+def _last(run: Run) -> str:
+    """The step that could not be done, where it is not the one that turned the run."""
+    last = run.steps[-1] if run.steps else None
+    return f"; then {last.step.replace('_', ' ')}: {last.said}" if last and last is not run.cause else ""
+
+
+def hint(run: Run, outcome: Outcome, live: Live) -> str:
+    """The next command, or the page to open."""
+    plan = run.plan
+    match outcome:
+        case Outcome.SWITCHED:
+            return f"`upswitch drain` says when {plan.former_pool} may be stopped; `upswitch rollback` goes back"
+        case Outcome.UNCHANGED:
+            return "nothing to do"
+        case Outcome.INTERRUPTED:
+            return f"run it again when ready: switch --to {plan.pool}"
+        case Outcome.ROLLED_BACK:
+            return f"mend {plan.pool}, then `switch --to {plan.pool}` again; playbooks/incident/rolled-back.md"
+        case Outcome.HELD:
+            return f"decide: `upswitch rollback` for {plan.former_pool}, or mend {plan.pool}; playbooks/incident/held.md"
+        case Outcome.STUCK:
+            return "a person must look: `upswitch status`, then `upswitch repair`; playbooks/incident/stuck.md"
+        case Outcome.REFUSED:
+            return _refused_hint(run, live)
+
+
+def _refused_hint(run: Run, live: Live) -> str:
+    step = run.cause.step if run.cause else None
+    if not live.agrees:
+        return "`upswitch status` shows what is live"
+    match step:
+        case Step.GATE | Step.RECHECK:
+            return f"look at the servers named above, then `switch --to {run.plan.pool}` again; playbooks/incident/refused.md"
+        case Step.TEST:
+            return "mend the file and line that nginx names, then try again; `upswitch plan` shows the files"
+        case _:
+            return f"mend that, then `switch --to {run.plan.pool}` again; playbooks/incident/refused.md"
+
+
+def is_changed(run: Run) -> bool:
+    """Whether the run ever touched what is live."""
+    return run.phase not in {Phase.REFUSED, Phase.INTERRUPTED}

@@ -1,0 +1,134 @@
+"""From a site, a host's facts and the journal to a plan, or to the reasons why there is none. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+from upswitch.core import generation, nginxconf
+from upswitch.core.build import Build
+from upswitch.core.dump import NginxConf
+from upswitch.core.generation import Generation, Manifest
+from upswitch.core.render import MARKER, File, Rendering
+from upswitch.core.run import Plan, Run
+from upswitch.core.site import Nginx, Site
+from upswitch.core.upstreamfile import tokens
+from upswitch.core.words import Step, Value
+
+ROLLBACK_SKIPS = (Step.GATE, Step.RECHECK, Step.WATCH)
+
+
+class Refusal(Value):
+    """Why nothing will be done, and what to do about it."""
+
+    what: str
+    hint: str
+
+
+class Ask(Value):
+    """What the caller wants. `to_generation` is a rollback's target; `skips` are steps left out by choice."""
+
+    run: str
+    command: str
+    pool: str
+    reason: str = ""
+    user: str = ""
+    skips: tuple[Step, ...] = ()
+
+
+class Names(Value):
+    """The generations of one run: `former` is live, `to` is to be, `back` is the prepared way back."""
+
+    former: str
+    former_pool: str
+    to: str
+    back: str
+
+
+def names(live: Generation, pool: str, *, present: Iterable[Generation], runs: Iterable[Run]) -> Names:
+    """Two new numbers, above all that were ever used."""
+    used = [name for run in runs for name in (run.plan.to, run.plan.back)]
+    number = generation.next_number(present, used)
+    return Names(
+        former=live.name,
+        former_pool=live.pool,
+        to=Generation(number=number, pool=pool).name,
+        back=Generation(number=number + 1, pool=live.pool).name,
+    )
+
+
+def plan(ask: Ask, found: Names, *, copy_of: str = "", can_drain: bool) -> Plan:
+    """The plan of one run. Draining is a step only where it has an effect."""
+    skips = (*ask.skips, *(() if can_drain else (Step.DRAIN,)))
+    return Plan(
+        run=ask.run,
+        command=ask.command,
+        pool=ask.pool,
+        former_pool=found.former_pool,
+        former=found.former,
+        to=found.to,
+        back=found.back,
+        copy_of=copy_of,
+        skips=tuple(dict.fromkeys(skips)),
+        reason=ask.reason,
+        user=ask.user,
+    )
+
+
+def rendering(nginx: Nginx, build: Build, conf: NginxConf, name: Generation) -> Rendering:
+    """What the marker of a generation holds on this nginx: the cure for requests lost at a reload that fits its version."""
+    seconds = nginx.drain
+    owner_has_it = nginxconf.defines_min_timeout(conf, nginx.live) is not None
+    return Rendering(
+        generation=name.name,
+        pool=name.pool,
+        min_timeout=f"{round(seconds * 1000)}ms" if seconds > 0 and build.has_min_timeout and not owner_has_it else "",
+        drain_flag=nginx.drain_flag if seconds > 0 and build.needs_drain_flag else "",
+        stub_status=build.has_stub_status,
+        check_module=False,
+    )
+
+
+def copied(files: Mapping[str, bytes], *, of: str, name: str) -> dict[str, bytes]:
+    """The files of generation `of` under a new name: byte for byte, but for the name that the marker answers with."""
+    return {
+        file: data.replace(of.encode(), name.encode()) if file == MARKER else data
+        for file, data in files.items()
+        if file.endswith(".conf")
+    }
+
+
+def encoded(files: Iterable[File]) -> dict[str, bytes]:
+    return {file.name: file.text.encode() for file in files}
+
+
+def with_manifest(files: Mapping[str, bytes], manifest: Manifest) -> dict[str, bytes]:
+    """The complete folder of a generation. The manifest's hashes are filled in here."""
+    sums = {name: generation.digest(data) for name, data in files.items()}
+    complete = Manifest(
+        name=manifest.name,
+        pool=manifest.pool,
+        sha256=sums,
+        replaces=manifest.replaces,
+        copy_of=manifest.copy_of,
+        made_by=manifest.made_by,
+        made_at=manifest.made_at,
+        addresses=manifest.addresses,
+        pid_file=manifest.pid_file,
+        error_log=manifest.error_log,
+    )
+    return {**files, "manifest.json": generation.encode_manifest(complete)}
+
+
+def is_same(new: Mapping[str, bytes], live: Mapping[str, bytes], *, names: tuple[str, str]) -> bool:
+    """Whether a switch would change nothing: the same files with the same tokens, but for the generation's name (new, live)."""
+    renamed = {name: data.replace(names[0].encode(), names[1].encode()) for name, data in new.items()}
+    configured = {name: data for name, data in live.items() if name.endswith(".conf")}
+    return renamed.keys() == configured.keys() and all(
+        tokens(data.decode("utf-8", "replace")) == tokens(configured[name].decode("utf-8", "replace"))
+        for name, data in renamed.items()
+    )
+
+
+def pools_refusal(site: Site, pool: str) -> Refusal | None:
+    """The pool named on the command line is one of the site's."""
+    if pool in site.pools:
+        return None
+    return Refusal(what=f"--to {pool}: no such pool; the site has {', '.join(site.pools)}", hint="name one of them")

@@ -1,0 +1,67 @@
+"""The loop: intent, act, result; until the run is over.
+
+The intent is on disk before the step acts, its result after (invariant I7). What comes next is the machine's decision alone.
+A journal that can't be written any more (a full disk) stops a run that has changed nothing, turns one back that has, and never
+stops one that is on its way back: what that needs was put on disk before the swap.
+"""
+
+from collections.abc import Callable
+
+from upswitch.core import machine
+from upswitch.core.run import AnyRecord, Ended, Intent, Run, Took, fold
+from upswitch.core.words import Result, Step
+from upswitch.journal import Journal
+from upswitch.ports import HostError, Ports
+
+Perform = Callable[[Step], Took]
+
+
+def drive(run: Run, *, perform: Perform, journal: Journal, ports: Ports) -> Run:
+    """The run at its end. Only a bug leaves this function by an exception."""
+    while (step := run.next_step) is not None:
+        began = ports.clock.monotonic()
+        took = _take(run, step, perform=perform, journal=journal, ports=ports)
+        record = Ended(
+            run=run.plan.run,
+            step=step,
+            result=took.result,
+            said=took.said,
+            at=ports.clock.now(),
+            seconds=round(ports.clock.monotonic() - began, 3),
+        )
+        _write(journal, record, ports)
+        ports.tell(step.replace("_", " "), f"{_WORDS[took.result]}{took.said}")
+        run = fold(run, record)
+    return run
+
+
+_WORDS = {
+    Result.OK: "",
+    Result.FAILED: "FAILED: ",
+    Result.UNKNOWN: "UNKNOWN: ",
+    Result.INTERRUPTED: "interrupted: ",
+    Result.HOLD: "HOLD: ",
+}
+
+
+def _take(run: Run, step: Step, *, perform: Perform, journal: Journal, ports: Ports) -> Took:
+    if ports.interrupts.count and machine.can_interrupt(run.phase):
+        return Took(result=Result.INTERRUPTED, said=f"{ports.interrupts.name} before {step}")
+    intent = Intent(run=run.plan.run, step=step, at=ports.clock.now())
+    lost = _write(journal, intent, ports)
+    if lost and run.phase not in machine.WAY_BACK:
+        return Took(result=Result.FAILED, said=f"the journal can't be written: {lost}")
+    try:
+        return perform(step)
+    except HostError as exc:
+        return Took(result=Result.UNKNOWN, said=str(exc))
+
+
+def _write(journal: Journal, record: AnyRecord, ports: Ports) -> str:
+    """Why the record could not be written; "" where it is on disk."""
+    try:
+        journal.write(record)
+    except HostError as exc:
+        ports.tell("journal", str(exc))
+        return str(exc)
+    return ""

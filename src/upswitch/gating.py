@@ -1,0 +1,100 @@
+"""The gate on a host: rounds of probes until the new pool is proved, or can't be.
+
+The former pool is probed beside it until it has answered once: whether there is a way back is known before there is need of one.
+"""
+
+from collections.abc import Mapping
+
+from upswitch.core import gate
+from upswitch.core.gate import Tally, Target
+from upswitch.core.gaterule import effective_check
+from upswitch.core.serverline import probe_address
+from upswitch.core.site import Site
+from upswitch.core.words import Value, Verdict
+from upswitch.ports import Ports
+from upswitch.waiting import Pace
+
+FRESH = 10.0  # seconds; an older proof is taken again before the swap (reliability.md, I3)
+
+
+class GateReport(Value):
+    """How the gate ended. `old` are the former pool's servers; `seconds` is how long it took."""
+
+    verdict: Verdict
+    new: tuple[Tally, ...]
+    old: tuple[Tally, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def has_way_back(self) -> bool:
+        return gate.serves(self.old)
+
+
+def targets(site: Site, pool: str, names: Mapping[str, tuple[str, ...]]) -> tuple[Target, ...]:
+    """Every server of `pool` to probe. A name is probed at each of its addresses (`names`), as nginx would use them all."""
+    found = []
+    for upstream in site.upstreams:
+        rule = effective_check(upstream, site.gate)
+        for server in upstream.servers(pool):
+            if server.is_down:
+                continue
+            address = probe_address(server, rule.port)
+            name, _, port = address.rpartition(":")
+            addresses = [f"{each}:{port}" for each in names.get(name, ())] or [address]
+            found += [Target(upstream=upstream.name, server=server.address, address=each, rule=rule) for each in addresses]
+    return tuple(found)
+
+
+def addresses(site: Site, pool: str, names: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Where nginx itself sends requests, as its log names them: the servers' own ports, `down` ones too."""
+    found = []
+    for upstream in site.upstreams:
+        for server in upstream.servers(pool):
+            address = probe_address(server, 0)
+            name, _, port = address.rpartition(":")
+            found += [f"{each}:{port}" for each in names.get(name, ())] or [address]
+    return tuple(dict.fromkeys(found))
+
+
+def run_gate(ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...]) -> GateReport:
+    """Probe every `interval` until the verdict or a signal (then the verdict is RUNNING)."""
+    began = ports.clock.monotonic()
+    report = GateReport(verdict=Verdict.RUNNING, new=gate.begin(new), old=gate.begin(old))
+
+    def look() -> GateReport:
+        nonlocal report
+        report = _round(ports, report, began)
+        ports.tell("gate", _progress(report), is_passing=True)
+        return report
+
+    pace = Pace(_interval(new), monotonic=ports.clock.monotonic, sleep=ports.interrupts.sleep)
+    return pace.until(lambda seen: seen.verdict is not Verdict.RUNNING or ports.interrupts.count > 0, look)
+
+
+def one_round(ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...]) -> GateReport:
+    """One look at both pools, for `plan`: RUNNING where `rise` asks for more than one."""
+    return _round(ports, GateReport(verdict=Verdict.RUNNING, new=gate.begin(new), old=gate.begin(old)), ports.clock.monotonic())
+
+
+def _round(ports: Ports, report: GateReport, began: float) -> GateReport:
+    asked = [*report.new, *(tally for tally in report.old if not tally.ok)]
+    probes = ports.prober.round([tally.target for tally in asked])
+    seen = [gate.observe(tally, probe) for tally, probe in zip(asked, probes, strict=True)]
+    new, old = seen[: len(report.new)], iter(seen[len(report.new) :])
+    elapsed = ports.clock.monotonic() - began
+    return GateReport(
+        verdict=gate.verdict(new, elapsed=elapsed),
+        new=tuple(new),
+        old=tuple(tally if tally.ok else next(old) for tally in report.old),
+        seconds=elapsed,
+    )
+
+
+def _interval(new: tuple[Target, ...]) -> float:
+    return min((target.rule.interval for target in new), default=1.0)
+
+
+def _progress(report: GateReport) -> str:
+    down = gate.down(report.new)
+    said = f"{len(report.new) - len(down)} of {len(report.new)} servers up after {report.seconds:.1f} s"
+    return said + (f"; {down[0].text}" if down else "")

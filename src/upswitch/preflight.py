@@ -1,0 +1,83 @@
+"""Looking before leaping: everything about a host that makes a switch impossible or unsafe, found before anything is done."""
+
+from collections.abc import Mapping
+
+from upswitch.core import nginxconf
+from upswitch.core.foreign import printable
+from upswitch.core.planning import Refusal
+from upswitch.core.serverline import probe_address
+from upswitch.core.site import Nginx, Site
+from upswitch.ports import Host, HostError
+from upswitch.survey import Facts
+
+_RESOLVE = 15.0  # seconds for all names together
+
+
+class RefusedError(Exception):
+    """Nothing was done, and why. `refusals` has at least one."""
+
+    def __init__(self, *refusals: Refusal) -> None:
+        super().__init__(" | ".join(refusal.what for refusal in refusals))
+        self.refusals = refusals
+
+
+def refusals(nginx: Nginx, facts: Facts, *, adopt: bool) -> tuple[Refusal, ...]:
+    """Why a switch may not even begin. `adopt` accepts live files that were edited by hand."""
+    found = list(blockers(nginx, facts))
+    if facts.disk.drift and not adopt and not found:
+        files = ", ".join(f"{nginx.live}/{name}" for name in facts.disk.drift)
+        found.append(
+            Refusal(
+                what=f"edited since it was staged: {files}",
+                hint="`upswitch status --json` names the files; --adopt takes them as they are, as the way back",
+            ),
+        )
+    marker = facts.running.marker
+    if not found and (marker is None or marker.generation != facts.disk.live):
+        answer = marker.generation if marker else "nothing"
+        found.append(
+            Refusal(
+                what=f"disk and nginx disagree: {nginx.live} is {facts.disk.live}, nginx answers {answer} at {nginx.marker}",
+                hint="somebody changed one of them; `upswitch rollback --to N` loads and proves one generation",
+            ),
+        )
+    return tuple(found)
+
+
+def blockers(nginx: Nginx, facts: Facts) -> tuple[Refusal, ...]:
+    """What stops even a rollback."""
+    found = []
+    if facts.running.problem:
+        found.append(Refusal(what=facts.running.problem, hint=f"start nginx with {nginx.conf}, then try again"))
+    if not facts.disk.live:
+        found.append(Refusal(what=f"{nginx.live} points to no generation", hint="`upswitch init` makes the first one"))
+    if nginxconf.includes_live(facts.conf, nginx.include) is None:
+        what = f"{nginx.conf} has no `include {nginx.include};` in its http block: a switch would change nothing"
+        found.append(Refusal(what=what, hint="`upswitch init` shows the one line to change"))
+    return tuple(found)
+
+
+def resolve_names(host: Host, site: Site) -> Mapping[str, tuple[str, ...]]:
+    """The addresses of every server that is a host name, as the host resolves them. HostError names one that does not."""
+    names = {name for name in map(_name, _addresses(site)) if name}
+    return {name: _resolve(host, name) for name in sorted(names)}
+
+
+def _addresses(site: Site) -> list[str]:
+    servers = [server for upstream in site.upstreams for pool in upstream.pools for server in pool.servers]
+    return [probe_address(server, 0) for server in servers]
+
+
+def _name(address: str) -> str:
+    """The host name in `name:PORT`; "" where it is an IP address or a unix socket."""
+    host = address.rpartition(":")[0]
+    is_ip = host.startswith(("[", "unix")) or host.replace(".", "").isdigit()
+    return "" if is_ip else host
+
+
+def _resolve(host: Host, name: str) -> tuple[str, ...]:
+    ran = host.run(("getent", "ahosts", name), deadline=_RESOLVE)
+    found = [line.split()[0] for line in ran.out.decode("ascii", "replace").splitlines() if line.strip()]
+    if not found:
+        raise HostError(f"resolve {name}", printable(ran.err) or "no address")
+    return tuple(dict.fromkeys(f"[{address}]" if ":" in address else address for address in found))

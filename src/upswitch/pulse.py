@@ -1,0 +1,38 @@
+"""Something done again and again beside the main loop, so that a server that hangs can't stop the watch from looking."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from upswitch.ports import Clock
+
+T = TypeVar("T")
+_KEPT = 1000
+
+
+class Pulse(Generic[T]):
+    """Calls `act` every `every` seconds, from start to start, in a thread of its own until `stop`."""
+
+    def __init__(self, act: Callable[[], T], *, every: float, clock: Clock) -> None:
+        self._act = act
+        self._every = every
+        self._clock = clock
+        self._seen: deque[T] = deque(maxlen=_KEPT)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def taken(self) -> list[T]:
+        """What came since the last call, oldest first."""
+        return [self._seen.popleft() for _ in range(len(self._seen))]
+
+    def stop(self) -> None:
+        """No further beat; one that is under way ends by its own deadline."""
+        self._over.set()
+
+    def _beat(self) -> None:
+        while not self._over.is_set():
+            began = self._clock.monotonic()
+            self._seen.append(self._act())
+            self._over.wait(max(0.0, began + self._every - self._clock.monotonic()))

@@ -1,0 +1,58 @@
+"""Generations on a host: making them, reading them, and pointing the live link at one."""
+
+from upswitch.core import scripts, tree
+from upswitch.core.foreign import printable
+from upswitch.core.run import Took
+from upswitch.core.site import Nginx
+from upswitch.core.words import Result
+from upswitch.ports import Host, HostError
+
+_DEADLINE = 20.0  # seconds for a script that writes and syncs a few small files
+
+
+def prepare(host: Host, nginx: Nginx) -> None:
+    """Our folders, with their owner and mode checked. HostError names the one that can't be used."""
+    ran = host.run(scripts.folders(nginx.dir, nginx.state), deadline=_DEADLINE)
+    if ran.exit == 0:
+        return
+    why = printable(ran.err) or f"{nginx.state} is a link or belongs to someone else"
+    raise HostError(f"use {nginx.dir} and {nginx.state}", why)
+
+
+def put(host: Host, nginx: Nginx, name: str, files: dict[str, bytes]) -> Took:
+    """Write one complete generation. One that is there already is never overwritten."""
+    ran = host.run(scripts.stage(nginx.dir, name), deadline=_DEADLINE, stdin=tree.pack(files))
+    if ran.exit == 0:
+        return Took(result=Result.OK, said=name)
+    if ran.exit is None:
+        return Took(result=Result.UNKNOWN, said=printable(ran.err))
+    why = "it is there already" if ran.exit == scripts.CHANGED else printable(ran.err)
+    return Took(result=Result.FAILED, said=f"{nginx.dir}/generations/{name}: {why}")
+
+
+def get(host: Host, nginx: Nginx, name: str) -> dict[str, bytes]:
+    """The files of a generation, manifest and all. HostError where it can't be read."""
+    ran = host.run(scripts.fetch(nginx.dir, name), deadline=_DEADLINE)
+    if ran.exit != 0:
+        raise HostError(f"read {nginx.dir}/generations/{name}", printable(ran.err))
+    try:
+        return tree.unpack(ran.out)
+    except ValueError as exc:
+        raise HostError(f"read {nginx.dir}/generations/{name}", str(exc)) from exc
+
+
+def point(host: Host, nginx: Nginx, *, expect: str, to: str) -> Took:
+    """Point the live link at `to`, if it points to `expect` now: one rename, synced. FAILED: it still points where it did."""
+    ran = host.run(scripts.swap(nginx.dir, expect=expect, to=to), deadline=_DEADLINE)
+    live = f"{nginx.dir}/live"
+    match ran.exit:
+        case 0:
+            return Took(result=Result.OK, said=f"{live} -> generations/{to}")
+        case scripts.CHANGED:
+            return Took(result=Result.FAILED, said=f"{live} no longer points to {expect}: somebody else changed it")
+        case scripts.NOT_THERE:
+            return Took(result=Result.FAILED, said=f"generation {to} is not there")
+        case scripts.NOT_DONE | scripts.NO_FOLDER:
+            return Took(result=Result.FAILED, said=f"{live} could not be changed: {printable(ran.err)}")
+        case _:
+            return Took(result=Result.UNKNOWN, said=f"{live} may or may not have changed: {printable(ran.err)}")

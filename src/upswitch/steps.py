@@ -1,0 +1,228 @@
+"""What each step does to a host. Which one comes next is not decided here (core/machine.py)."""
+
+from collections.abc import Callable, Mapping
+
+from upswitch import gating, staging, survey, trial
+from upswitch.core import gate
+from upswitch.core.attribution import Attribution
+from upswitch.core.confirm import Finding, Proof
+from upswitch.core.gate import Target
+from upswitch.core.generation import to_prune
+from upswitch.core.run import Plan, Took
+from upswitch.core.scripts import prune
+from upswitch.core.site import Site
+from upswitch.core.words import Result, Step, Value, Verdict
+from upswitch.ports import Ports
+from upswitch.reloading import Reloader
+from upswitch.survey import Facts
+from upswitch.watching import Sought, Watcher, WatchReport
+
+_WAY_BACK_DRAIN = 0.3  # seconds; clients are seeing failures, or a person is waiting
+
+
+class Job(Value):
+    """One run's material: the plan, the host as it was found, and every byte that will be written."""
+
+    site: Site
+    plan: Plan
+    facts: Facts
+    files: dict[str, bytes]
+    back_files: dict[str, bytes]
+    new: tuple[Target, ...]
+    old: tuple[Target, ...]
+    addresses: tuple[str, ...] = ()
+    accept_one_way: bool = False
+
+
+class Steps:
+    """The steps of one run on one host. What they saw beyond their results is kept for the report."""
+
+    def __init__(self, ports: Ports, job: Job) -> None:
+        self._ports = ports
+        self._job = job
+        self._nginx = job.site.nginx
+        self._reloader = Reloader(ports, job.site.nginx, job.facts)
+        self._watcher: Watcher | None = None
+        self._gated_at = 0.0
+        self.gate_report: gating.GateReport | None = None
+        self.watch_report: WatchReport | None = None
+        self.finding: Finding | None = None
+
+    def perform(self, step: Step) -> Took:
+        """Do `step`. HostError where the host could not be asked; the driver takes that as UNKNOWN."""
+        return _DO[step](self)
+
+    # ---- before the swap ----
+
+    def gate(self) -> Took:
+        report = gating.run_gate(self._ports, self._job.new, self._job.old)
+        self.gate_report = report
+        self._gated_at = self._ports.clock.monotonic()
+        if report.verdict is Verdict.RUNNING:
+            return Took(result=Result.INTERRUPTED, said=f"{self._ports.interrupts.name} while probing")
+        if report.verdict is not Verdict.PASS:
+            return Took(result=Result.FAILED, said=_refused(self._job.plan, report))
+        if not report.has_way_back and not self._job.accept_one_way:
+            return Took(result=Result.FAILED, said=_no_way_back(self._job.plan, report))
+        up = f"all {len(report.new)} servers of {self._job.plan.pool} up after {report.seconds:.1f} s"
+        return Took(result=Result.OK, said=up if report.has_way_back else f"{up}; {self._job.plan.former_pool} does not answer")
+
+    def stage(self) -> Took:
+        """The new generation, and the way back beside it: going back must need no new bytes."""
+        plan = self._job.plan
+        for name, files in ((plan.to, self._job.files), (plan.back, self._job.back_files)):
+            took = staging.put(self._ports.host, self._nginx, name, files)
+            if took.result is not Result.OK:
+                return took
+        return Took(result=Result.OK, said=f"{self._nginx.dir}/generations/{plan.to} (way back: {plan.back})")
+
+    def test(self) -> Took:
+        return trial.test(self._ports.host, self._nginx, self._job.facts, self._job.plan.to)
+
+    def recheck(self) -> Took:
+        """The proof may have aged while nginx tested: never swap on one older than gating.FRESH. And look once more who is live."""
+        disk = survey.read_disk(self._ports.host, self._nginx)
+        if disk.live != self._job.plan.former:
+            return Took(result=Result.FAILED, said=f"live is {disk.live or 'nothing'} now, not {self._job.plan.former}")
+        age = self._ports.clock.monotonic() - self._gated_at
+        if age <= gating.FRESH:
+            return Took(result=Result.OK, said=f"the gate's proof is {age:.1f} s old")
+        probes = self._ports.prober.round(self._job.new)
+        bad = [f"{target.server}: {probe.error}" for target, probe in zip(self._job.new, probes, strict=True) if not probe.ok]
+        if bad:
+            return Took(result=Result.FAILED, said=f"went down after the gate: {'; '.join(bad)}")
+        return Took(result=Result.OK, said=f"the gate's proof was {age:.0f} s old; every server answered again")
+
+    def drain(self) -> Took:
+        return self._reloader.drain(self._nginx.drain, self._job.plan.run)
+
+    # ---- the swap and its proof ----
+
+    def swap(self) -> Took:
+        if Step.WATCH not in self._job.plan.skips:
+            self._watcher = Watcher(self._ports, self._job.site, self._sought())
+        return staging.point(self._ports.host, self._nginx, expect=self._job.plan.former, to=self._job.plan.to)
+
+    def _sought(self) -> Sought:
+        plan, facts = self._job.plan, self._job.facts
+        manifest = facts.disk.manifest
+        names = frozenset(upstream.name for upstream in self._job.site.upstreams)
+        return Sought(
+            pool=plan.pool,
+            attribution=Attribution(
+                generation=plan.to,
+                addresses=frozenset(self._job.addresses),
+                former_generation=plan.former,
+                former_addresses=frozenset(manifest.addresses if manifest else ()),
+                upstreams=names,
+            ),
+            access_logs=facts.access_logs,
+            error_log=facts.error_log,
+            master=facts.running.pid,
+        )
+
+    def _watched(self) -> tuple[gate.Tally, ...]:
+        """The gate stays armed: it goes on from where it passed."""
+        return self.gate_report.new if self.gate_report else gate.begin(self._job.new)
+
+    def reload(self) -> Took:
+        return self._reloader.reload()
+
+    def confirm(self) -> Took:
+        finding = self._reloader.confirm(self._job.plan.to)
+        self.finding = finding
+        self._lower()
+        return _proved(finding)
+
+    def watch(self) -> Took:
+        if self._watcher is None:
+            return Took(result=Result.UNKNOWN, said="the watch was cut off")
+        self.watch_report = self._watcher.run(self._watched(), self._job.old)
+        return Took(result=self.watch_report.result, said=self.watch_report.said)
+
+    def finish(self) -> Took:
+        """The last look. What is said at the end is read here, not remembered."""
+        plan = self._job.plan
+        disk, running = survey.glance(self._ports.host, self._nginx)
+        answer = running.marker.generation if running.marker else "nothing"
+        if disk.live != plan.to or answer != plan.to or running.problem:
+            said = f"disk says {disk.live or 'nothing'}, nginx answers {answer}; wanted {plan.to}. {running.problem}".strip()
+            return Took(result=Result.FAILED, said=said)
+        self._prune(disk)
+        return Took(result=Result.OK, said=f"nginx answers {plan.to}, and so does the disk")
+
+    def _prune(self, disk: survey.Disk) -> None:
+        manifest = disk.manifest
+        keep = [disk.live, self._job.plan.former, *((manifest.replaces, manifest.copy_of) if manifest else ())]
+        names = to_prune(disk.generations, keep)
+        if names:
+            self._ports.host.run(prune(self._nginx.dir, names), deadline=20.0)
+
+    # ---- the way back ----
+
+    def restore(self) -> Took:
+        """Point at the prepared way back, from wherever the link points within this run. Idempotent."""
+        plan = self._job.plan
+        live = survey.read_disk(self._ports.host, self._nginx).live
+        if live not in {plan.former, plan.to, plan.back}:
+            return Took(result=Result.FAILED, said=f"live is {live or 'nothing'}, none of this run's generations: left alone")
+        if Step.DRAIN not in plan.skips:
+            self._reloader.drain(min(self._nginx.drain, _WAY_BACK_DRAIN), plan.run)
+        return staging.point(self._ports.host, self._nginx, expect=live, to=plan.back)
+
+    def reload_back(self) -> Took:
+        return self._reloader.reload()
+
+    def confirm_back(self) -> Took:
+        finding = self._reloader.confirm(self._job.plan.back)
+        self._lower()
+        return _proved(finding)
+
+    def _lower(self) -> None:
+        if Step.DRAIN not in self._job.plan.skips:
+            self._reloader.lower()
+
+    def close(self) -> None:
+        """Whatever happened: no flag stays raised, no file stays open."""
+        self._lower()
+        if self._watcher is not None:
+            self._watcher.close()
+
+
+_DO: Mapping[Step, Callable[[Steps], Took]] = {
+    Step.GATE: Steps.gate,
+    Step.STAGE: Steps.stage,
+    Step.TEST: Steps.test,
+    Step.RECHECK: Steps.recheck,
+    Step.DRAIN: Steps.drain,
+    Step.SWAP: Steps.swap,
+    Step.RELOAD: Steps.reload,
+    Step.CONFIRM: Steps.confirm,
+    Step.WATCH: Steps.watch,
+    Step.FINISH: Steps.finish,
+    Step.RESTORE: Steps.restore,
+    Step.RELOAD_BACK: Steps.reload_back,
+    Step.CONFIRM_BACK: Steps.confirm_back,
+}
+
+
+def _proved(finding: Finding) -> Took:
+    match finding.proof:
+        case Proof.APPLIED:
+            return Took(result=Result.OK, said=finding.said)
+        case Proof.REJECTED | Proof.OUTAGE:
+            return Took(result=Result.FAILED, said=f"{finding.proof}: {finding.said}")
+        case Proof.UNKNOWN | Proof.WAITING:
+            return Took(result=Result.UNKNOWN, said=finding.said)
+
+
+def _refused(plan: Plan, report: gating.GateReport) -> str:
+    down = gate.down(report.new)
+    said = f"{len(down)} of {len(report.new)} servers of {plan.pool} are not up after {report.seconds:.1f} s: "
+    said += " | ".join(tally.text for tally in down)
+    return said if report.has_way_back else f"{said}. The live pool {plan.former_pool} fails its probes too"
+
+
+def _no_way_back(plan: Plan, report: gating.GateReport) -> str:
+    old = " | ".join(tally.text for tally in report.old)
+    return f"{plan.pool} is up, but there is no way back: {plan.former_pool} fails its own gate ({old}). --one-way accepts that"

@@ -1,0 +1,48 @@
+"""Testing a candidate before it is live. `nginx -t` on a file that is already live would be too late."""
+
+from upswitch.core import nginxconf, scripts
+from upswitch.core.foreign import printable
+from upswitch.core.run import Took
+from upswitch.core.site import Nginx
+from upswitch.core.words import Result
+from upswitch.ports import Host, Ran
+from upswitch.survey import Facts
+
+DEADLINE = 15.0  # seconds; a name that does not resolve takes nginx 10 s
+
+
+def test(host: Host, nginx: Nginx, facts: Facts, candidate: str) -> Took:
+    """The candidate alone, then inside the real configuration. The live tree is swapped only where no mount is allowed."""
+    alone = _alone(host, nginx, facts, candidate)
+    if alone.exit != 0:
+        return Took(result=Result.FAILED, said=f"nginx -t on the candidate alone: {_words(alone)}")
+    if facts.can_mount:
+        argv = scripts.test_mounted(nginx, facts.build, candidate=candidate, master=facts.running.pid)
+        ran = host.run(argv, deadline=DEADLINE)
+        if ran.exit != scripts.NO_MOUNT:
+            result = Result.OK if ran.exit == 0 else Result.FAILED
+            return Took(result=result, said=_said(ran, "in a private mount namespace, live files untouched"))
+    argv = scripts.test_swapped(nginx, facts.build, live=facts.disk.live, candidate=candidate)
+    ran = host.run(argv, deadline=DEADLINE)
+    result = Result.UNKNOWN if ran.exit is None else Result.OK if ran.exit == 0 else Result.FAILED
+    return Took(result=result, said=_said(ran, "swapped in for the test and out again: no mount namespace is allowed here"))
+
+
+def _alone(host: Host, nginx: Nginx, facts: Facts, candidate: str) -> Ran:
+    folder = f"{nginx.dir}/generations/{candidate}"
+    modules, http = nginxconf.load_modules(facts.conf), nginxconf.resolvers(facts.conf)
+    stdin = scripts.wrapper(folder, facts.build, modules=modules, http=http)
+    return host.run(scripts.test_alone(nginx, facts.build), deadline=DEADLINE, stdin=stdin)
+
+
+def _said(ran: Ran, way: str) -> str:
+    return f"nginx -t passed ({way})" if ran.exit == 0 else f"nginx -t ({way}): {_words(ran)}"
+
+
+def _words(ran: Ran) -> str:
+    """nginx's own words, the ones that matter first."""
+    if ran.exit is None:
+        return f"no end within {DEADLINE:g} s"
+    lines = [printable(line) for line in ran.err.splitlines() if line.strip()]
+    wrong = [line for line in lines if "[emerg]" in line] or [line for line in lines if "[warn]" in line] or lines
+    return " / ".join(wrong[:3]) or f"exit {ran.exit}"

@@ -1,0 +1,217 @@
+"""switch, rollback, plan and repair: what each does, on one screen."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import msgspec
+
+from upswitch import gating, jobs, preflight, staging, survey
+from upswitch.core import machine, outcome, run
+from upswitch.core.outcome import Live
+from upswitch.core.planning import Ask, Refusal
+from upswitch.core.run import Closed, Ended, Plan, Run, Started
+from upswitch.core.scripts import prune
+from upswitch.core.site import Nginx, Site
+from upswitch.core.words import Outcome, Phase, Step, Value
+from upswitch.driver import drive
+from upswitch.journal import Journal
+from upswitch.ports import Host, HostError, Owner, Ports
+from upswitch.preflight import RefusedError
+from upswitch.steps import Job, Steps
+from upswitch.survey import Facts, NginxBrokenError
+from upswitch.watching import WatchReport
+
+
+class LockedError(Exception):
+    """Another upswitch holds this host's lock."""
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(f"locked by {owner.user}@{owner.host} (pid {owner.pid}) since {owner.since}: {owner.reason}")
+        self.owner = owner
+
+
+class Choices(Value):
+    """What the caller accepts: live files edited by hand as the way back; a switch with no way back at all."""
+
+    adopt: bool = False
+    one_way: bool = False
+
+
+class Ending(Value):
+    """How a command that may change things ended; report.py turns it into text and JSON."""
+
+    run: Run
+    outcome: Outcome
+    live: Live
+    headline: str
+    hint: str
+    gate: gating.GateReport | None = None
+    watch: WatchReport | None = None
+
+
+class Planned(Value):
+    """What a switch would do. `diff` is unified; `gate` is one round of probes taken now."""
+
+    plan: Plan
+    steps: tuple[Step, ...]
+    diff: str
+    gate: gating.GateReport
+    is_unchanged: bool
+
+
+@contextmanager
+def locked(ports: Ports, site: Site, owner: Owner) -> Iterator[None]:
+    """Hold the host's lock. LockedError where somebody else does."""
+    staging.prepare(ports.host, site.nginx)
+    holder = ports.lock.acquire(owner)
+    if holder is not None:
+        raise LockedError(holder)
+    try:
+        yield
+    finally:
+        ports.lock.release()
+
+
+def switch(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, choices: Choices) -> Ending:
+    """Finish what a killed run left; survey, plan, drive; say what is live by looking."""
+    journal = journal_of(ports.host, site.nginx)
+    repair(ports, site)
+    facts = surveyed(ports.host, site, adopt=choices.adopt)
+    job = jobs.for_switch(ports, site, ask, jobs.Found(facts=facts, runs=journal.read(), templates=templates))
+    if jobs.is_unchanged(ports.host, job):
+        return _ending(ports, run.begin(Started(plan=job.plan, at=ports.clock.now())), Outcome.UNCHANGED, site.nginx)
+    return _start(ports, msgspec.structs.replace(job, accept_one_way=choices.one_way), journal)
+
+
+def rollback(ports: Ports, site: Site, ask: Ask, *, number: int | None) -> Ending:
+    """Back to what was live before, or to generation `number`: its files as they are, with no gate, template or watch."""
+    journal = journal_of(ports.host, site.nginx)
+    repair(ports, site)
+    facts = _survey(ports.host, site)
+    _refuse_if(preflight.blockers(site.nginx, facts))
+    job = jobs.for_rollback(ports, site, ask, jobs.Found(facts=facts, runs=journal.read()), number=number)
+    return _start(ports, job, journal)
+
+
+def repair(ports: Ports, site: Site) -> Ending | None:
+    """Finish or undo what a killed run left; None where nothing is left. Killed itself, it is simply run again."""
+    journal = journal_of(ports.host, site.nginx)
+    left = run.unfinished(journal.read())
+    if left is None:
+        return None
+    plan = left.plan
+    ports.tell("repair", f"run {plan.run} ({plan.command} to {plan.pool}) was cut off at {left.phase}")
+    journal.prepare()
+    disk = survey.read_disk(ports.host, site.nginx)
+    step = left.pending or left.next_step
+    if step is not None and machine.can_interrupt(left.phase):
+        result = run.resolve(left, disk.live)
+        cut = Ended(run=plan.run, step=step, result=result, said="the run was killed here", at=ports.clock.now())
+        journal.write(cut)
+        left = run.fold(left, cut)
+    if left.is_over:
+        return _close(ports, left, journal, site.nginx)
+    job = Job(site=site, plan=plan, facts=_survey(ports.host, site), files={}, back_files={}, new=(), old=())
+    return _drive(ports, left, job, journal)
+
+
+def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, choices: Choices) -> Planned:
+    """The switch that `ask` would be, without doing any of it. RefusedError where it would be refused before its first step."""
+    facts = surveyed(ports.host, site, adopt=choices.adopt)
+    runs = journal_of(ports.host, site.nginx).read()
+    if run.unfinished(runs):
+        _refuse_if((Refusal(what="a killed run is unfinished", hint="`upswitch repair` finishes or undoes it"),))
+    job = jobs.for_switch(ports, site, ask, jobs.Found(facts=facts, runs=runs, templates=templates))
+    return Planned(
+        plan=job.plan,
+        steps=machine.way(job.plan.skips),
+        diff=jobs.diff(ports.host, job),
+        gate=gating.one_round(ports, job.new, job.old),
+        is_unchanged=jobs.is_unchanged(ports.host, job),
+    )
+
+
+def journal_of(host: Host, nginx: Nginx) -> Journal:
+    return Journal(host, f"{nginx.state}/journal.jsonl")
+
+
+def live_now(host: Host, nginx: Nginx) -> Live:
+    """What serves, read now. A host that can't be read is said to be so."""
+    try:
+        disk, running = survey.glance(host, nginx)
+    except HostError as exc:
+        return Live(disk="", running="", pool="", problem=str(exc))
+    problem = running.problem or (f"edited on disk: {', '.join(disk.drift)}" if disk.drift else "")
+    return Live(disk=disk.live, running=running.marker.generation if running.marker else "", pool=disk.pool, problem=problem)
+
+
+# ---- surveying ----
+
+
+def surveyed(host: Host, site: Site, *, adopt: bool) -> Facts:
+    """The host as it is, fit for a switch; RefusedError where it is not."""
+    facts = _survey(host, site)
+    _refuse_if(preflight.refusals(site.nginx, facts, adopt=adopt))
+    return facts
+
+
+def _survey(host: Host, site: Site) -> Facts:
+    try:
+        return survey.survey(host, site.nginx, tuple(upstream.name for upstream in site.upstreams))
+    except NginxBrokenError as exc:
+        hint = "this is nginx's configuration before any change of ours: mend it, `nginx -t`, then try again"
+        raise RefusedError(Refusal(what=f"nginx -T fails: {exc.said}", hint=hint)) from exc
+
+
+def _refuse_if(refusals: tuple[Refusal, ...]) -> None:
+    if refusals:
+        raise RefusedError(*refusals)
+
+
+# ---- driving ----
+
+
+def _start(ports: Ports, job: Job, journal: Journal) -> Ending:
+    """A new run: on disk before its first step."""
+    started = Started(plan=job.plan, at=ports.clock.now())
+    try:
+        journal.prepare()
+        journal.write(started)
+    except HostError as exc:
+        hint = "nothing was done: a run that can't be recorded could not be undone"
+        raise RefusedError(Refusal(what=str(exc), hint=hint)) from exc
+    return _drive(ports, run.begin(started), job, journal)
+
+
+def _drive(ports: Ports, begun: Run, job: Job, journal: Journal) -> Ending:
+    steps = Steps(ports, job)
+    try:
+        over = drive(begun, perform=steps.perform, journal=journal, ports=ports)
+    finally:
+        steps.close()
+    ending = _close(ports, over, journal, job.site.nginx)
+    return msgspec.structs.replace(ending, gate=steps.gate_report, watch=steps.watch_report)
+
+
+def _close(ports: Ports, over: Run, journal: Journal, nginx: Nginx) -> Ending:
+    """The end of a run: what was staged for nothing goes, and the outcome is written down."""
+    if over.phase in {Phase.REFUSED, Phase.INTERRUPTED}:
+        ports.host.run(prune(nginx.dir, (over.plan.to, over.plan.back)), deadline=20.0)
+    ending = _ending(ports, over, machine.ENDINGS[over.phase], nginx)
+    closed = Closed(run=over.plan.run, outcome=ending.outcome, said=ending.headline, at=ports.clock.now())
+    try:
+        journal.write(closed)
+    except HostError as exc:
+        ports.tell("journal", f"the outcome could not be written: {exc}")
+    return ending
+
+
+def _ending(ports: Ports, over: Run, ended: Outcome, nginx: Nginx) -> Ending:
+    live = live_now(ports.host, nginx)
+    return Ending(
+        run=over,
+        outcome=ended,
+        live=live,
+        headline=outcome.headline(over, ended),
+        hint=outcome.hint(over, ended, live),
+    )

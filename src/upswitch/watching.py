@@ -1,0 +1,261 @@
+"""The watch on a host: what clients got since the switch, once a second, until it can be judged.
+
+Three guards (docs/design.md, section 5): the rule over the access log, the gate, which stays armed, and requests of our own
+through nginx, which land in the same log. Logs are opened and history is read before the swap, so that "since the switch"
+has no gap and what the watch can't see is known before.
+"""
+
+from collections import deque
+
+from upswitch.adapters.through import ThroughProbe
+from upswitch.core import errorlog, gate, history, rule
+from upswitch.core.attribution import Attribution, Mode, tally
+from upswitch.core.conflogs import AccessLog
+from upswitch.core.gate import Probe, Tally, Target
+from upswitch.core.logformat import LineReader, compile_format
+from upswitch.core.rule import Failure, Final, History, Judgement, Second, Seen
+from upswitch.core.site import Site
+from upswitch.core.words import Result, SilencePolicy, SpikePolicy, Value
+from upswitch.ports import Follower, Host, HostError, Ports
+from upswitch.pulse import Pulse
+
+_HISTORY_BYTES = 16 << 20
+_SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
+_THROUGH_EVERY = 0.5
+_BLIND_AFTER = 10  # answered probes of ours without one line in the log
+_CRASHES, _CRASH_WINDOW = 3, 10  # more worker deaths than this in so many seconds is a crash loop
+_KEPT_ERRORS = 20000
+
+
+class Sought(Value):
+    """What a watch looks for and where."""
+
+    pool: str
+    attribution: Attribution
+    access_logs: tuple[AccessLog, ...]
+    error_log: str
+    master: int
+
+
+class WatchReport(Value):
+    """How a watch ended. `final` is `rollback`, or one of rule.Final. `reasons` is the error log of those seconds in a sentence."""
+
+    result: Result
+    final: str
+    said: str
+    pool: str
+    seconds: int
+    failed: int
+    total: int
+    mode: str
+    judgement: Judgement | None = None
+    peers_down: tuple[str, ...] = ()
+    reasons: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class _Log(Value):
+    path: str
+    reader: LineReader
+    follower: Follower
+
+
+class Watcher:
+    """One watch. Made before the swap, run after the confirm."""
+
+    def __init__(self, ports: Ports, site: Site, sought: Sought) -> None:
+        self._ports = ports
+        self._site = site
+        self._sought = sought
+        self._notes: list[str] = []
+        self._logs = [log for each in sought.access_logs if (log := self._open(each)) is not None]
+        self._errors = ports.host.follow(sought.error_log) if sought.error_log else None
+        self._error_lines: deque[bytes] = deque(maxlen=_KEPT_ERRORS)
+        self._crashes: deque[int] = deque(maxlen=_CRASH_WINDOW)
+        self._history = self._read_history()
+        self._seconds: list[Second] = []
+        self._former = 0
+        self._lines = 0
+        self._probes: list[Second] = []
+        self._tallies: tuple[Tally, ...] = ()
+
+    # ---- before the swap ----
+
+    def _open(self, log: AccessLog) -> _Log | None:
+        if not log.is_file or log.format is None or log.gzip:
+            self._notes.append(f"{log.path or 'access_log off'} ({log.file}:{log.line}) can't be watched")
+            return None
+        reader = compile_format(log.format.text, log.format.escape)
+        if self._sought.attribution.mode(reader) is Mode.LIMITED:
+            self._notes.append(f"LIMITED MODE: {log.path} has neither $upswitch_generation nor $upstream_addr")
+        return _Log(path=log.path, reader=reader, follower=self._ports.host.follow(log.path))
+
+    def _read_history(self) -> History:
+        histories = [_history_of(self._ports.host, log, self._sought.attribution) for log in self._logs]
+        found = rule.added_histories(histories)
+        if self._logs and len(found.seconds) < _SHORT_HISTORY:
+            self._notes.append(
+                f"only {len(found.seconds)} s of history (want {_SHORT_HISTORY}): bursts that are normal may look new"
+            )
+        return found
+
+    # ---- the watch ----
+
+    def run(self, tallies: tuple[Tally, ...], old: tuple[Target, ...]) -> WatchReport:
+        """Until a failure, a signal, or the end of `watch.duration`."""
+        self._tallies = tallies
+        clock = self._ports.clock
+        targets = [each.target for each in tallies]
+        through = ThroughProbe(self._site.watch.probe) if self._site.watch.probe else None
+        gate_pulse = Pulse(lambda: self._ports.prober.round(targets), every=self._site.gate.interval, clock=clock)
+        through_pulse = Pulse(through.ask, every=_THROUGH_EVERY, clock=clock) if through else None
+        try:
+            return self._loop(gate_pulse, through_pulse, old)
+        finally:
+            gate_pulse.stop()
+            if through and through_pulse:
+                through_pulse.stop()
+                through.close()
+
+    def _loop(self, gate_pulse: Pulse[tuple[Probe, ...]], through: Pulse[Failure] | None, old: tuple[Target, ...]) -> WatchReport:
+        clock = self._ports.clock
+        began = clock.monotonic()
+        while True:
+            self._ports.interrupts.sleep(began + len(self._seconds) + 1 - clock.monotonic())
+            self._take_second(through.taken() if through else [])
+            for probes in gate_pulse.taken():
+                self._tallies = tuple(gate.observe(each, probe) for each, probe in zip(self._tallies, probes, strict=True))
+            judgement = rule.judge(self._history, self._effective())
+            why = self._failure(judgement)
+            self._ports.tell("watch", why or self._progress(judgement), is_passing=True)
+            if why:
+                return self._failed(judgement, why, old)
+            if self._ports.interrupts.count:
+                return self._report(Result.INTERRUPTED, "interrupted", f"{self._ports.interrupts.name} during the watch", judgement)
+            if len(self._seconds) >= self._site.watch.duration:
+                return self._ended(judgement)
+
+    def _take_second(self, through: list[Failure]) -> None:
+        """Everything that arrived in the second that has just passed."""
+        count = Second()
+        for log in self._logs:
+            counted = tally(log.follower.lines(), log.reader, attribution=self._sought.attribution)
+            count += counted.new
+            self._former += counted.former
+            self._lines += counted.new.total + counted.former + counted.other
+        self._seconds.append(count)
+        gateway, hung = through.count(Failure.GATEWAY), through.count(Failure.HUNG)
+        self._probes.append(Second(total=len(through), gateway=gateway, hung=hung))
+        lines = self._errors.lines() if self._errors else []
+        self._error_lines.extend(lines)
+        self._crashes.append(len(errorlog.crash_lines(lines, self._sought.master)))
+
+    @property
+    def _answered(self) -> int:
+        return sum(second.total for second in self._probes)
+
+    @property
+    def _is_log_blind(self) -> bool:
+        """Nothing to follow, or our own requests don't show up in what we follow."""
+        return not self._logs or (self._lines == 0 and self._answered >= _BLIND_AFTER)
+
+    def _effective(self) -> list[Second]:
+        """What the rule judges: the log, or our own requests where the log is blind."""
+        return self._probes if self._is_log_blind else self._seconds
+
+    def _failure(self, judgement: Judgement) -> str:
+        """Why the new pool must not stay; "" while it may."""
+        if judgement.is_spike:
+            return rule.sentence(judgement, len(self._seconds), self._sought.pool)
+        down = gate.down(self._tallies)
+        if down:
+            return f"t+{len(self._seconds)}s ROLLBACK: the gate saw {down[0].text} ({len(down)} of {len(self._tallies)} down)"
+        if sum(self._crashes) > _CRASHES:
+            return f"t+{len(self._seconds)}s ROLLBACK: {sum(self._crashes)} nginx workers died in {_CRASH_WINDOW} s"
+        return ""
+
+    def _failed(self, judgement: Judgement, why: str, old: tuple[Target, ...]) -> WatchReport:
+        """Before going back: is there anything to go back to?"""
+        if self._site.watch.on_spike is SpikePolicy.HOLD:
+            return self._report(Result.HOLD, "rollback", f'{why}. Held: watch.on_spike = "hold"', judgement)
+        probes = self._ports.prober.round(old)
+        answers = tuple(map(gate.observe, gate.begin(old), probes))
+        if not gate.serves(answers):
+            dead = " | ".join(each.text for each in answers)
+            return self._report(Result.HOLD, "rollback", f"{why}. Held: the former pool is dead too: {dead}", judgement)
+        return self._report(Result.FAILED, "rollback", why, judgement)
+
+    def _ended(self, judgement: Judgement) -> WatchReport:
+        seen = Seen(
+            has_log=not self._is_log_blind,
+            new=sum(second.total for second in self._seconds),
+            former=self._former,
+            probes=self._answered,
+        )
+        final = rule.finish(judgement, seen)
+        said = f"{final.replace('_', ' ')}: {self._progress(judgement)}"
+        match final:
+            case Final.KEEP | Final.KEEP_ELEVATED:
+                result = Result.OK
+            case Final.NOT_SWITCHED:
+                result = Result.FAILED
+            case Final.UNPROVEN | Final.BLIND:
+                result = _ON_SILENCE[self._site.watch.on_silence]
+        return self._report(result, final, said, judgement)
+
+    def _progress(self, judgement: Judgement) -> str:
+        seconds = self._effective()
+        total, failed = sum(each.total for each in seconds), sum(each.gateway + each.hung for each in seconds)
+        source = "our own requests" if self._is_log_blind else "requests"
+        before = f"before: {judgement.before_failed} of {judgement.before_total} in {judgement.before_s} s"
+        return f"t+{len(self._seconds)}s: {failed} of {total} {source} to {self._sought.pool} failed; {before}"
+
+    def _report(self, result: Result, final: str, said: str, judgement: Judgement) -> WatchReport:
+        seconds = self._effective()
+        reasons = errorlog.reasons(self._error_lines)
+        return WatchReport(
+            result=result,
+            final=final,
+            said=f"{said}. nginx's error log: {reasons}" if reasons and result is not Result.OK else said,
+            pool=self._sought.pool,
+            seconds=len(self._seconds),
+            failed=sum(each.gateway + each.hung for each in seconds),
+            total=sum(each.total for each in seconds),
+            mode=self._mode(),
+            judgement=judgement,
+            peers_down=tuple(each.target.server for each in gate.down(self._tallies)),
+            reasons=reasons,
+            notes=tuple(self._notes),
+        )
+
+    def _mode(self) -> str:
+        if self._is_log_blind:
+            return "probes" if self._answered else "blind"
+        modes = [self._sought.attribution.mode(log.reader) for log in self._logs]
+        return max(modes, key=list(Mode).index)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What this watch can't see, or not well."""
+        return tuple(self._notes)
+
+    def close(self) -> None:
+        for follower in [log.follower for log in self._logs] + ([self._errors] if self._errors else []):
+            follower.close()
+
+
+_ON_SILENCE = {SilencePolicy.KEEP: Result.OK, SilencePolicy.ROLLBACK: Result.FAILED, SilencePolicy.HOLD: Result.HOLD}
+
+
+def _history_of(host: Host, log: _Log, attribution: Attribution) -> History:
+    """Ten minutes of one log, from its end and, where that is not enough, from the file rotated before it."""
+    lines: list[bytes] = []
+    for path in (f"{log.path}.1", log.path):
+        try:
+            end = host.read(path, limit=0)
+            start = max(0, end.size - _HISTORY_BYTES) if end else 0
+            chunk = host.read(path, offset=start, limit=_HISTORY_BYTES) if end else None
+        except HostError:
+            continue  # a rotated log that may not be read only shortens the history, and its length is told
+        lines += history.whole_lines(chunk.data, is_cut=start > 0) if chunk else []
+    return history.count_history(lines, log.reader, attribution=attribution.before(log.reader))

@@ -1,0 +1,132 @@
+"""Reading and cutting files of upstream blocks."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dumps import TEMP_PATHS, real_dump
+from upswitch.core.site import Check
+from upswitch.core.statements import StatementError, statements, tokens
+from upswitch.core.upstreamfile import read_upstream_at, read_upstreams, without_check
+from upswitch.core.words import CheckType
+
+UPSTREAM_A = """upstream tornado_servers {
+    server 127.0.0.1:29100 weight=100;
+    server 127.0.0.1:29101 weight=100;
+    check interval=30000 rise=3 fall=3 timeout=30000 type=tcp;
+}
+"""
+
+
+def block(inner):
+    return read_upstreams(f"upstream app {{\n{inner}\n}}\n").upstreams[0]
+
+
+def test_the_issues_file_gives_its_name_its_servers_and_its_check():
+    found = read_upstreams(UPSTREAM_A)
+    (upstream,) = found.upstreams
+    assert (upstream.name, found.others) == ("tornado_servers", ())
+    assert upstream.servers == ("127.0.0.1:29100 weight=100", "127.0.0.1:29101 weight=100")
+    assert upstream.check == Check(type=CheckType.TCP, interval_ms=30000, rise=3, fall=3, timeout_ms=30000)
+    assert (upstream.directives, upstream.remarks) == ((), ())
+
+
+def test_a_check_line_without_a_parameter_has_the_modules_default_for_it():
+    assert block("server 1.1.1.1; check fall=7;").check == Check(fall=7)
+
+
+def test_the_http_lines_of_a_check_are_taken_with_their_escapes_resolved():
+    found = block(
+        'server 1.1.1.1; check type=http port=81 default_down=false; check_http_send "HEAD /h HTTP/1.0\\r\\n\\r\\n";\n'
+        "check_http_expect_alive http_2xx http_4xx;",
+    )
+    assert found.check == Check(
+        type=CheckType.HTTP,
+        port=81,
+        default_down=False,
+        http_send="HEAD /h HTTP/1.0\r\n\r\n",
+        http_expect_alive=("http_2xx", "http_4xx"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("inner", "said"),
+    [
+        ("check unique=true;", "check unique=true"),
+        ("check interval=3s;", "check interval=3s"),
+        ("check type=udp;", "check type=udp"),
+        ("check type=tcp; check_keepalive_requests 5;", "check_keepalive_requests"),
+        ("check rise=1; check rise=2;", "the last one counts"),
+        ("check type=http; check_http_expect_alive http_1xx;", "http_1xx"),
+        ("check type=http; check_http_expect_alive http_2xx; check_http_expect_alive http_3xx;", "added up"),
+        ("check type=tcp; check_http_send x;", "type=http only"),
+        ("check_http_send x;", "without a check line"),
+        ("hash '$a $b';", "hash was left out"),
+        ("balancer_by_lua_block { return 1; }", "balancer_by_lua_block was left out"),
+    ],
+)
+def test_what_cannot_be_taken_over_is_said(inner, said):
+    assert any(said in remark for remark in block(f"server 1.1.1.1; {inner}").remarks)
+
+
+def test_other_directives_come_as_lines_and_quotes_go_where_nothing_needs_them():
+    assert block("least_conn; zone app 64k;\nserver '1.1.1.1:80';\n keepalive\n 32;").directives == (
+        "least_conn",
+        "zone app 64k",
+        "keepalive 32",
+    )
+
+
+def test_things_beside_upstreams_are_named():
+    found = read_upstreams("map $a $b { default 1; }\nupstream x { server 1.1.1.1; }\nserver { listen 80; }\n")
+    assert ([each.name for each in found.upstreams], found.others) == (["x"], ("map", "server"))
+
+
+def test_a_block_is_read_in_the_middle_of_what_cannot_be_read():
+    text = "lua { -- don't\n }\nupstream x { server 1.1.1.1; }\n' broken"
+    found = read_upstream_at(text, text.index("upstream"))
+    assert text[found.start : found.end] == "upstream x { server 1.1.1.1; }"
+
+
+@pytest.mark.parametrize("text", ["upstream x {", "upstream x { server 1 }", "}", "upstream x; }", "server 'a;", "a b", "; ;"])
+def test_a_file_that_does_not_balance_is_an_error(text):
+    with pytest.raises(StatementError):
+        statements(text)
+
+
+def test_without_check_cuts_the_check_lines_and_nothing_else():
+    text = UPSTREAM_A.replace("\n}", '\n\tcheck_http_send "a;b}c"\n  ;\r\n  # check this\n keepalive 2; check rise=1; # why\n}')
+    assert without_check(text) == (
+        "upstream tornado_servers {\n    server 127.0.0.1:29100 weight=100;\n    server 127.0.0.1:29101 weight=100;\n"
+        "  # check this\n keepalive 2;  # why\n}\n"
+    )
+
+
+def test_a_file_without_a_check_is_left_as_it_is():
+    text = "# check a;\r\nupstream checkout {\r\n\tserver check.example:80; # check\r\n}"
+    assert without_check(text) == text
+
+
+def test_nginx_takes_what_is_left_when_the_check_is_cut(nginx, tmp_path):
+    files = {
+        "nginx.conf": f"pid p; events {{}} http {{ {TEMP_PATHS} access_log off; include upstreamA.conf; }}\n",
+        "upstreamA.conf": without_check(UPSTREAM_A),
+    }
+    assert "29101" in real_dump(nginx, tmp_path, files)
+
+
+def test_comments_and_white_space_do_not_make_a_difference_and_everything_else_does():
+    assert tokens(UPSTREAM_A) == tokens("# a comment\n" + UPSTREAM_A.replace("\n", "\r\n").replace("    ", "\t"))
+    assert tokens(UPSTREAM_A) != tokens(UPSTREAM_A.replace("29101", "29102"))
+
+
+@given(st.text(alphabet="a1 #;{}\"'\\$\n\r\t", max_size=40))
+def test_any_text_is_read_or_refused_and_never_loses_a_byte(text):
+    try:
+        found = statements(text)
+    except StatementError:
+        return
+    assert all(a.end <= b.start for a, b in pairwise(found))
+    assert without_check(text) == text
