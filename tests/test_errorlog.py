@@ -3,19 +3,23 @@
 import socket
 import struct
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
-from frontend import frontend
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frontend import frontend
 from upswitch.core.errorlog import emerg_lines, fatal_lines, parse_error, reasons
 from upswitch.core.foreign import printable
 from upswitch.demo.net import free_port
 
 FORGED = b'GET /connect()%20failed,%20client:%20x,"upstream:"http://6.6.6.6:6/" HTTP/1.0\r\n'
-REFERER = b'Referer: ", upstream: "http://6.6.6.6:6/", connect() failed (111: Connection refused) while connecting to upstream\x1b]0;x\x07\r\n\r\n'
+REFERER = (
+    b'Referer: ", upstream: "http://6.6.6.6:6/", '
+    b"connect() failed (111: Connection refused) while connecting to upstream\x1b]0;x\x07\r\n\r\n"
+)
 
 
 @contextmanager
@@ -126,11 +130,12 @@ CONTEXT = b', client: 1.1.1.1, server: _, request: "GET / HTTP/1.1", upstream: "
 @pytest.mark.parametrize(
     ("cause", "told"),
     [
-        (b"connect() to b:1 failed (113: No route to host) while connecting to upstream", "1 x connect() failed (113: No route to host) at b:1"),
+        (b"connect() to b:1 failed (113: No route to host) while connecting to upstream",
+         "1 x connect() failed (113: No route to host) at b:1"),
         (b"upstream prematurely closed connection while reading response header from upstream",
          "1 x upstream prematurely closed connection while reading response header from upstream at b:1"),
-        (b"SSL_do_handshake() failed (SSL: error:0A00010B:SSL routines::wrong version number) while SSL handshaking to upstream",
-         "1 x SSL_do_handshake() failed (SSL: error:0A00010B:SSL routines::wrong version number) while SSL handshaking to upstream at b:1"),
+        (b"SSL_do_handshake() failed (SSL: error:0A00010B:wrong version number) while SSL handshaking to upstream",
+         "1 x SSL_do_handshake() failed (SSL: error:0A00010B:wrong version number) while SSL handshaking to upstream at b:1"),
         (b'upstream SSL certificate does not match "app" while SSL handshaking to upstream',
          '1 x upstream SSL certificate does not match "app" while SSL handshaking to upstream at b:1'),
         (b"no live upstreams while connecting to upstream", "1 x no live upstreams (follows from failures before these lines)"),
@@ -159,6 +164,14 @@ def test_any_bytes_are_read_and_told_in_printable_ascii(tail):
     parse_error(tail)
     assert parse_error(line).message.isprintable()
     assert reasons([line, line + CONTEXT]).isprintable()
+
+
+@pytest.mark.parametrize("unit", [b" (1: ", b", ", b" while a", b'"', b"(1: a) while b, ", b'", upstream: "', b"((", b" \x00"])
+def test_the_longest_hostile_line_costs_little(unit):
+    lines = [HEAD % (b"error", 9) + start + unit * 20_000 for start in (b"connect() failed", b"upstream x, client: ", CONTEXT)]
+    start = time.process_time()
+    reasons(lines)
+    assert time.process_time() - start < 0.2
 
 
 def test_foreign_bytes_are_shown_as_numbers():

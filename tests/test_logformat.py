@@ -5,10 +5,10 @@ import socket
 import time
 
 import pytest
-from frontend import frontend
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frontend import frontend
 from upswitch.core.attribution import Attribution, Hit, Mode, Whose, tally
 from upswitch.core.history import count_history, seconds_of, whole_lines
 from upswitch.core.logformat import MAX_LINE, Entry, compile_format
@@ -25,8 +25,10 @@ FORMATS = {
     "behind": ("", "$http_x_forwarded_for - $remote_user [$time_iso8601] ${request} $status $upstream_status, $upstream_addr|"),
     "json": (
         "escape=json",
-        '{"t":"$msec","uri":"$request_uri","ua":"$http_user_agent","status":"$status","generation":"$upswitch_generation",'
-        '"upstream_addr":"$upstream_addr","upstream_status":"$upstream_status","rt":$request_time,"uht":"$upstream_header_time"}',
+        (
+            '{"t":"$msec","uri":"$request_uri","ua":"$http_user_agent","status":"$status","generation":"$upswitch_generation",'
+            '"upstream_addr":"$upstream_addr","upstream_status":"$upstream_status","rt":$request_time,"uht":"$upstream_header_time"}'
+        ),
     ),
     "none": ("escape=none", "$request_uri\t$http_user_agent\t$time_iso8601\t$status\t[$upstream_addr] $upstream_status"),
 }
@@ -35,7 +37,10 @@ HOSTILE = (
     b'GET /a?"status":"200","upstream_status":"502" HTTP/1.0\r\nUser-Agent: ","status":"502\\\r\n\r\n',
     b"GET /" + b"%20502%20" * 800 + b" HTTP/1.0\r\nUser-Agent: " + b'" 502 "' * 500 + b"\r\n\r\n",
     b"GET /\xff\xfe\xe2\x80\xae HTTP/1.0\r\nUser-Agent: \xff\t502\t\\x22\r\n\r\n",
-    b"GET / HTTP/1.0\r\nAuthorization: Basic YSBbMjAvTm92LzIwMjY6MTc6MzQ6MDAgKzAwMDBdICJHRVQgLyIgNTAyOng=\r\nX-Forwarded-For: 1 - 2 - [\r\n\r\n",
+    (
+        b"GET / HTTP/1.0\r\nX-Forwarded-For: 1 - 2 - [\r\n"
+        b"Authorization: Basic YSBbMjAvTm92LzIwMjY6MTc6MzQ6MDAgKzAwMDBdICJHRVQgLyIgNTAyOng=\r\n\r\n"
+    ),
 )
 BROKEN = (b"\x00\xff\x16\x03\r\n\r\n", b"GET /a b 502 HTTP/9.9\r\n\r\n")
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upswitch.core.render import RenderError, Rendering, render, render_drain_snippets
+from upswitch.core.render import RenderError, render, render_drain_snippets
+from upswitch.core.rendering import Rendering
 from upswitch.core.serverline import parse_server
 from upswitch.core.site import Nginx, Pool, Server, Site, Upstream
 from upswitch.core.sitefile import parse_site

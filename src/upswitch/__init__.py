@@ -1,0 +1,3 @@
+"""Blue/green switching of nginx upstreams, with a gate, proof, and a way back."""
+
+__version__ = "0.1.0"

@@ -9,7 +9,7 @@ from upswitch.core.generation import Manifest
 from upswitch.core.planning import ROLLBACK_SKIPS, Ask, Names, Refusal
 from upswitch.core.run import Run
 from upswitch.core.site import Site
-from upswitch.core.words import Step, Value
+from upswitch.core.words import Value
 from upswitch.ports import Host, HostError, Ports
 from upswitch.preflight import RefusedError
 from upswitch.steps import Job

@@ -6,7 +6,7 @@ from upswitch import gating, staging, survey, trial
 from upswitch.core import gate
 from upswitch.core.attribution import Attribution
 from upswitch.core.confirm import Finding, Proof
-from upswitch.core.gate import Target
+from upswitch.core.gate import Tally, Target
 from upswitch.core.generation import to_prune
 from upswitch.core.run import Plan, Took
 from upswitch.core.scripts import prune
@@ -121,7 +121,7 @@ class Steps:
             master=facts.running.pid,
         )
 
-    def _watched(self) -> tuple[gate.Tally, ...]:
+    def _watched(self) -> tuple[Tally, ...]:
         """The gate stays armed: it goes on from where it passed."""
         return self.gate_report.new if self.gate_report else gate.begin(self._job.new)
 

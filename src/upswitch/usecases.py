@@ -141,6 +141,11 @@ def live_now(host: Host, nginx: Nginx) -> Live:
         disk, running = survey.glance(host, nginx)
     except HostError as exc:
         return Live(disk="", running="", pool="", problem=str(exc))
+    return live(disk, running)
+
+
+def live(disk: survey.Disk, running: survey.Running) -> Live:
+    """One glance in a sentence's worth of words."""
     problem = running.problem or (f"edited on disk: {', '.join(disk.drift)}" if disk.drift else "")
     return Live(disk=disk.live, running=running.marker.generation if running.marker else "", pool=disk.pool, problem=problem)
 

@@ -34,6 +34,16 @@ class FileLock:
         self._descriptor = descriptor
         return None
 
+    def holder(self) -> Owner | None:
+        """Who holds it now, by /proc/locks: looking must not take it, not even for a moment."""
+        try:
+            inode = os.stat(self._path).st_ino
+            with open("/proc/locks", encoding="ascii") as locks, open(self._path, "rb") as file:
+                is_held = any(f":{inode} " in line and "FLOCK" in line for line in locks)
+                return _holder(file.read(4096)) if is_held else None
+        except OSError:
+            return None
+
     def release(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)

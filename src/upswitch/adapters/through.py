@@ -1,7 +1,5 @@
 """Requests through nginx, as a client would make them: what the watch asks on a quiet site."""
 
-import httpx
-
 from upswitch.core.rule import Failure
 
 _TIMEOUT = 2.0
@@ -11,7 +9,10 @@ class ThroughProbe:
     """One URL, asked anew each time. No redirects, no proxy of the environment, no certificate names: it asks our own nginx."""
 
     def __init__(self, url: str) -> None:
+        import httpx  # noqa: PLC0415  (120 ms, and only a site that names a probe needs it)
+
         self._url = url
+        self._httpx = httpx
         self._client = httpx.Client(
             trust_env=False,
             follow_redirects=False,
@@ -25,9 +26,9 @@ class ThroughProbe:
         try:
             with self._client.stream("GET", self._url) as response:
                 return Failure.GATEWAY if response.status_code in {502, 503, 504} else Failure.NONE
-        except httpx.ReadTimeout:
+        except self._httpx.ReadTimeout:
             return Failure.HUNG
-        except httpx.HTTPError:
+        except self._httpx.HTTPError:
             return Failure.GATEWAY
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from upswitch.core.build import Build
 from upswitch.core.dump import ConfFile, Directive, NginxConf, is_glob, matches_include, unescaped
 from upswitch.core.nginxconf import includes_live, upstream_blocks
-from upswitch.core.render import File
+from upswitch.core.rendering import File
 from upswitch.core.site import Nginx
 from upswitch.core.sitetext import site_text
 from upswitch.core.statements import StatementError

@@ -30,6 +30,8 @@ _TO_ADDRESS = re.compile(r"(connect|bind)\(\) to \S+ failed|(\S+) (could not be 
 _NO_LIVE = "no live upstreams"
 _BENIGN = ("an upstream response is buffered", "a client request body is buffered", "upstream server temporarily disabled")
 _GROUPS, _SERVERS, _SHOWN = 4, 4, 160
+_LONGEST = 2048
+"""Bytes: NGX_MAX_ERROR_STR. What is longer was not written by nginx in one go."""
 
 
 class ErrorLine(Value):
@@ -56,7 +58,7 @@ class ErrorLine(Value):
 
 def parse_error(line: bytes) -> ErrorLine | None:
     """None where it is no line of nginx's (a continuation, another program's)."""
-    match = _HEAD.fullmatch(line)
+    match = _HEAD.fullmatch(line[:_LONGEST])
     if match is None:
         return None
     level, pid, connection, rest = match.groups()

@@ -6,10 +6,10 @@ from upswitch.core import generation, nginxconf
 from upswitch.core.build import Build
 from upswitch.core.dump import NginxConf
 from upswitch.core.generation import Generation, Manifest
-from upswitch.core.render import MARKER, File, Rendering
+from upswitch.core.rendering import MARKER, File, Rendering
 from upswitch.core.run import Plan, Run
-from upswitch.core.site import Nginx, Site
-from upswitch.core.upstreamfile import tokens
+from upswitch.core.site import Nginx
+from upswitch.core.statements import StatementError, tokens
 from upswitch.core.words import Step, Value
 
 ROLLBACK_SKIPS = (Step.GATE, Step.RECHECK, Step.WATCH)
@@ -121,14 +121,13 @@ def is_same(new: Mapping[str, bytes], live: Mapping[str, bytes], *, names: tuple
     """Whether a switch would change nothing: the same files with the same tokens, but for the generation's name (new, live)."""
     renamed = {name: data.replace(names[0].encode(), names[1].encode()) for name, data in new.items()}
     configured = {name: data for name, data in live.items() if name.endswith(".conf")}
-    return renamed.keys() == configured.keys() and all(
-        tokens(data.decode("utf-8", "replace")) == tokens(configured[name].decode("utf-8", "replace"))
-        for name, data in renamed.items()
-    )
+    if renamed.keys() != configured.keys():
+        return False
+    try:
+        return all(_tokens(data) == _tokens(configured[name]) for name, data in renamed.items())
+    except StatementError:
+        return False  # a live file that can't be read is not what we would write
 
 
-def pools_refusal(site: Site, pool: str) -> Refusal | None:
-    """The pool named on the command line is one of the site's."""
-    if pool in site.pools:
-        return None
-    return Refusal(what=f"--to {pool}: no such pool; the site has {', '.join(site.pools)}", hint="name one of them")
+def _tokens(data: bytes) -> tuple[str, ...]:
+    return tokens(data.decode("utf-8", "replace"))

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from jinja2 import FunctionLoader, StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from upswitch.core.rendering import MARKER, File, Rendering
 from upswitch.core.site import Server, Site, Upstream
-from upswitch.core.words import Value
 
-MARKER = "marker.conf"
 MARKER_TEMPLATE = "marker.conf.j2"
 DRAIN_TEMPLATES = ("drain-location", "drain-server")
 
@@ -32,24 +31,6 @@ class RenderError(Exception):
         super().__init__(f"{template}: {why}")
         self.template = template
         self.why = why
-
-
-class File(Value):
-    """One file of a generation; `name` is bare."""
-
-    name: str
-    text: str
-
-
-class Rendering(Value):
-    """What one generation is besides the site. `min_timeout` and `drain_flag` "" leave their lines out."""
-
-    generation: str
-    pool: str
-    min_timeout: str
-    drain_flag: str
-    stub_status: bool
-    check_module: bool
 
 
 def render(site: Site, rendering: Rendering, templates: Mapping[str, str]) -> tuple[File, ...]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Self
 
 from upswitch.core.generation import Generation, Manifest, digest, encode_manifest
-from upswitch.core.render import Rendering, render
+from upswitch.core.render import render
+from upswitch.core.rendering import Rendering
 from upswitch.core.sitefile import parse_site
 from upswitch.demo.children import Load, Server
 from upswitch.demo.conf import Layout, Place, nginx_conf, site_toml

@@ -1,0 +1,5 @@
+"""`python -m upswitch`."""
+
+from upswitch.cli import main
+
+main()

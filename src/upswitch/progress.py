@@ -1,0 +1,121 @@
+"""Telling people what happens while it happens, on stderr: a live line on a terminal, timestamped lines elsewhere.
+
+Printing must never stop a switch: a pager that is not read, or Ctrl-S, blocks a write for ever once 64 KiB are under way. So
+a thread of its own writes, from a queue with a bound, and what does not fit or can't be written is dropped.
+"""
+
+import contextlib
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from typing import IO
+
+import msgspec
+
+from upswitch.core.foreign import printable
+
+_QUEUED = 1000
+_PASSING_EVERY = 5.0  # seconds between two passing lines of one step where there is no terminal
+_LAST_WORDS = 1.0  # seconds for the queue to empty at the end
+
+Line = tuple[str, str, bool]
+
+
+class Teller:
+    """A ports.Tell. `events` gets every line as JSON, too."""
+
+    def __init__(self, *, now: Callable[[], str], monotonic: Callable[[], float], events: IO[bytes] | None = None) -> None:
+        self._now = now
+        self._monotonic = monotonic
+        self._events = events
+        self._passed: dict[str, float] = {}
+        self._queue: queue.Queue[Line | None] = queue.Queue(_QUEUED)
+        self._out = _Terminal() if sys.stderr.isatty() else _Pipe(now)
+        self._thread = threading.Thread(target=self._write, daemon=True)
+        self._thread.start()
+
+    def __call__(self, step: str, said: str, *, is_passing: bool = False) -> None:
+        if is_passing and not self._is_due(step):
+            return
+        line = (step, printable(said.encode()), is_passing)
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(line)
+
+    def close(self) -> None:
+        """Write what is left, for at most a second."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(None)
+        self._thread.join(_LAST_WORDS)
+
+    def _is_due(self, step: str) -> bool:
+        if self._out.is_live:
+            return True
+        now = self._monotonic()
+        if now - self._passed.get(step, now - _PASSING_EVERY) < _PASSING_EVERY:
+            return False
+        self._passed[step] = now
+        return True
+
+    def _write(self) -> None:
+        while (line := self._queue.get()) is not None:
+            with contextlib.suppress(OSError, ValueError):  # a closed pipe must not change what happens
+                self._out.write(line)
+            if self._events is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    self._events.write(self._event(line))
+                    self._events.flush()
+        with contextlib.suppress(OSError, ValueError):
+            self._out.close()
+
+    def _event(self, line: Line) -> bytes:
+        step, said, is_passing = line
+        return msgspec.json.encode({"at": self._now(), "step": step, "said": said, "passing": is_passing}) + b"\n"
+
+
+class _Pipe:
+    """One timestamped line each."""
+
+    is_live = False
+
+    def __init__(self, now: Callable[[], str]) -> None:
+        self._now = now
+
+    def write(self, line: Line) -> None:
+        step, said, _ = line
+        sys.stderr.write(f"{self._now()} {step:12} {said}\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        return
+
+
+class _Terminal:
+    """Passing lines on a spinner that the next line replaces; the others stay."""
+
+    is_live = True
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415  (only where it draws: 35 ms)
+        from rich.text import Text  # noqa: PLC0415
+
+        self._text = Text  # never markup: a log line may hold brackets
+        self._console = Console(stderr=True, highlight=False, markup=False)
+        self._status = self._console.status("")
+        self._is_on = False
+
+    def write(self, line: Line) -> None:
+        step, said, is_passing = line
+        if is_passing:
+            self._status.update(self._text(f"{step:12} {said}"))
+            if not self._is_on:
+                self._status.start()
+                self._is_on = True
+            return
+        self.close()
+        self._console.print(f"{step:12} {said}", style="red" if said.startswith(("FAILED", "UNKNOWN")) else None)
+
+    def close(self) -> None:
+        if self._is_on:
+            self._status.stop()
+            self._is_on = False
