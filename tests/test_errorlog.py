@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frontend import frontend
-from upswitch.core.errorlog import emerg_lines, fatal_lines, parse_error, reasons
+from upswitch.core.errorlog import emerg_lines, failures, fatal_lines, parse_error, reasons
 from upswitch.core.foreign import printable
 from upswitch.demo.net import free_port
 
@@ -89,7 +89,7 @@ def test_refused_reset_timeout_and_no_live_upstreams_are_read_and_told_with_serv
     assert (by_server["pool"].message, by_server["pool"].errno) == ("no live upstreams", 0)
     assert by_server[f"unix:{tmp_path}/none"].errno == 2
     assert all(line.connection > 0 and line.pid > 1 for line in parsed)
-    told = reasons(lines)
+    told = reasons(failures(lines))
     assert told.startswith(f"2 x connect() failed (111: Connection refused) at 127.0.0.1:{dead}; ")
     assert (
         f"1 x upstream timed out (110: {late.errno_text}) while reading response header from upstream at 127.0.0.1:{slow}" in told
@@ -144,18 +144,18 @@ CONTEXT = b', client: 1.1.1.1, server: _, request: "GET / HTTP/1.1", upstream: "
     ],
 )  # fmt: skip
 def test_a_failure_is_told_in_nginxs_own_words(cause, told):
-    assert reasons([HEAD % (b"error", 9) + b"*4 " + cause + CONTEXT]) == told
+    assert reasons(failures([HEAD % (b"error", 9) + b"*4 " + cause + CONTEXT])) == told
 
 
 def test_the_commonest_failures_are_told_first_and_the_rest_only_counted():
     lines = [HEAD % (b"error", 9) + b"*4 recv() failed (%d: e) while x upstream" % (kind % 6) + CONTEXT for kind in range(1, 20)]
-    assert reasons(lines).startswith("4 x recv() failed (1: e) while x upstream at b:1; ")
-    assert reasons(lines).endswith("; 2 other kinds")
+    assert reasons(failures(lines)).startswith("4 x recv() failed (1: e) while x upstream at b:1; ")
+    assert reasons(failures(lines)).endswith("; 2 other kinds")
 
 
 def test_a_line_that_was_cut_off_has_no_upstream_and_still_its_cause():
     line = (HEAD % (b"error", 9) + b"*4 connect() failed (111: Connection refused) while connecting to upstream" + CONTEXT)[:160]
-    assert reasons([line]) == "1 x connect() failed (111: Connection refused)"
+    assert reasons(failures([line])) == "1 x connect() failed (111: Connection refused)"
 
 
 @given(st.binary(max_size=300))
@@ -163,14 +163,14 @@ def test_any_bytes_are_read_and_told_in_printable_ascii(tail):
     line = HEAD % (b"error", 9) + b"*4 " + tail
     parse_error(tail)
     assert parse_error(line).message.isprintable()
-    assert reasons([line, line + CONTEXT]).isprintable()
+    assert reasons(failures([line, line + CONTEXT])).isprintable()
 
 
 @pytest.mark.parametrize("unit", [b" (1: ", b", ", b" while a", b'"', b"(1: a) while b, ", b'", upstream: "', b"((", b" \x00"])
 def test_the_longest_hostile_line_costs_little(unit):
     lines = [HEAD % (b"error", 9) + start + unit * 20_000 for start in (b"connect() failed", b"upstream x, client: ", CONTEXT)]
     start = time.process_time()
-    reasons(lines)
+    reasons(failures(lines))
     assert time.process_time() - start < 0.2
 
 

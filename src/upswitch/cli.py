@@ -131,6 +131,8 @@ def _acted(command: str, session: Session, act: Callable[[Session], View]) -> Vi
     ports, site = session.ports, session.site
     try:
         return act(session)
+    except click.UsageError as exc:
+        return report.wrong_words(command, exc.format_message())
     except RefusedError as exc:
         return report.refused(command, exc, _live(session))
     except LockedError as exc:

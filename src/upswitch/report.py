@@ -241,6 +241,17 @@ def usage(command: str, config: str, problems: Iterable[Problem]) -> Acted:
     )
 
 
+def wrong_words(command: str, said: str) -> Acted:
+    return Acted(
+        command=command,
+        outcome="USAGE",
+        exit=outcome.USAGE,
+        said=said,
+        production=None,
+        hint=f"`upswitch {command} --help`; nothing was read from any host, and nothing was changed",
+    )
+
+
 def no_site(command: str, config: str, why: str) -> Acted:
     return Acted(
         command=command,

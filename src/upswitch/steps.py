@@ -94,7 +94,9 @@ class Steps:
         return Took(result=Result.OK, said=f"the gate's proof was {age:.0f} s old; every server answered again")
 
     def drain(self) -> Took:
-        return self._reloader.drain(self._nginx.drain, self._job.plan.run)
+        is_way_back = self._job.plan.copy_of != ""
+        limit = min(self._nginx.drain, _WAY_BACK_DRAIN) if is_way_back else self._nginx.drain
+        return self._reloader.drain(limit, self._job.plan.run)
 
     # ---- the swap and its proof ----
 
@@ -176,7 +178,20 @@ class Steps:
     def confirm_back(self) -> Took:
         finding = self._reloader.confirm(self._job.plan.back)
         self._lower()
-        return _proved(finding)
+        return self._never_left(finding) or _proved(finding)
+
+    def _never_left(self, finding: Finding) -> Took | None:
+        """Where nginx rejects every reload it still serves what it served before the run: the link then names that again."""
+        plan = self._job.plan
+        if finding.proof is not Proof.REJECTED:
+            return None
+        marker = survey.ask_marker(self._ports.host, self._nginx)
+        if marker is None or marker.generation != plan.former:
+            return None
+        took = staging.point(self._ports.host, self._nginx, expect=plan.back, to=plan.former)
+        if took.result is not Result.OK:
+            return took
+        return Took(result=Result.OK, said=f"nginx rejects every reload and never left {plan.former}: {finding.said}")
 
     def _lower(self) -> None:
         if Step.DRAIN not in self._job.plan.skips:

@@ -9,7 +9,7 @@ from upswitch import gating, jobs, preflight, staging, survey
 from upswitch.core import machine, outcome, run
 from upswitch.core.outcome import Live
 from upswitch.core.planning import Ask, Refusal
-from upswitch.core.run import Closed, Ended, Plan, Run, Started
+from upswitch.core.run import AnyRecord, Closed, Ended, Plan, Retried, Run, Settled, Started
 from upswitch.core.scripts import prune
 from upswitch.core.site import Nginx, Site
 from upswitch.core.words import Outcome, Phase, Step, Value
@@ -94,25 +94,37 @@ def rollback(ports: Ports, site: Site, ask: Ask, *, number: int | None) -> Endin
 
 
 def repair(ports: Ports, site: Site) -> Ending | None:
-    """Finish or undo what a killed run left; None where nothing is left. Killed itself, it is simply run again."""
+    """Finish or undo what a killed or STUCK run left; None where nothing is left. Killed itself, it is simply run again."""
     journal = journal_of(ports.host, site.nginx)
     left = run.unfinished(journal.read())
     if left is None:
         return None
     plan = left.plan
-    ports.tell("repair", f"run {plan.run} ({plan.command} to {plan.pool}) was cut off at {left.phase}")
+    ports.tell("repair", f"run {plan.run} ({plan.command} to {plan.pool}) was left at {left.phase}")
     journal.prepare()
-    disk = survey.read_disk(ports.host, site.nginx)
-    step = left.pending or left.next_step
-    if step is not None and machine.can_interrupt(left.phase):
-        result = run.resolve(left, disk.live)
-        cut = Ended(run=plan.run, step=step, result=result, said="the run was killed here", at=ports.clock.now())
-        journal.write(cut)
-        left = run.fold(left, cut)
+    if left.is_over and live_now(ports.host, site.nginx).agrees:
+        journal.write(Settled(run=plan.run, at=ports.clock.now()))
+        return None
+    left = _taken_up(ports, site, left, journal)
     if left.is_over:
         return _close(ports, left, journal, site.nginx)
     job = Job(site=site, plan=plan, facts=_survey(ports.host, site), files={}, back_files={}, new=(), old=())
     return _drive(ports, left, job, journal)
+
+
+def _taken_up(ports: Ports, site: Site, left: Run, journal: Journal) -> Run:
+    """The run with the step that was cut off counted as what it came to, by what the link says now."""
+    plan, step = left.plan, left.pending or left.next_step
+    record: AnyRecord
+    if step is None:
+        record = Retried(run=plan.run, at=ports.clock.now())
+    elif machine.can_interrupt(left.phase):
+        result = run.resolve(left, survey.read_disk(ports.host, site.nginx).live)
+        record = Ended(run=plan.run, step=step, result=result, said="the run was killed here", at=ports.clock.now())
+    else:
+        return left
+    journal.write(record)
+    return run.fold(left, record)
 
 
 def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, choices: Choices) -> Planned:

@@ -5,7 +5,7 @@ through nginx, which land in the same log. Logs are opened and history is read b
 has no gap and what the watch can't see is known before.
 """
 
-from collections import deque
+from collections import Counter, deque
 
 from upswitch.adapters.through import ThroughProbe
 from upswitch.core import errorlog, gate, history, rule
@@ -24,7 +24,7 @@ _SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become
 _THROUGH_EVERY = 0.5
 _BLIND_AFTER = 10  # answered probes of ours without one line in the log
 _CRASHES, _CRASH_WINDOW = 3, 10  # more worker deaths than this in so many seconds is a crash loop
-_KEPT_ERRORS = 20000
+_REASONS_OF = 60  # seconds of error log that a verdict is explained with
 
 
 class Sought(Value):
@@ -70,7 +70,7 @@ class Watcher:
         self._notes: list[str] = []
         self._logs = [log for each in sought.access_logs if (log := self._open(each)) is not None]
         self._errors = ports.host.follow(sought.error_log) if sought.error_log else None
-        self._error_lines: deque[bytes] = deque(maxlen=_KEPT_ERRORS)
+        self._errors_seen: deque[errorlog.Failures] = deque(maxlen=_REASONS_OF)
         self._crashes: deque[int] = deque(maxlen=_CRASH_WINDOW)
         self._history = self._read_history()
         self._seconds: list[Second] = []
@@ -147,7 +147,7 @@ class Watcher:
         gateway, hung = through.count(Failure.GATEWAY), through.count(Failure.HUNG)
         self._probes.append(Second(total=len(through), gateway=gateway, hung=hung))
         lines = self._errors.lines() if self._errors else []
-        self._error_lines.extend(lines)
+        self._errors_seen.append(errorlog.failures(lines))
         self._crashes.append(len(errorlog.crash_lines(lines, self._sought.master)))
 
     @property
@@ -212,7 +212,7 @@ class Watcher:
 
     def _report(self, result: Result, final: str, said: str, judgement: Judgement) -> WatchReport:
         seconds = self._effective()
-        reasons = errorlog.reasons(self._error_lines)
+        reasons = errorlog.reasons(sum(self._errors_seen, start=Counter()))
         return WatchReport(
             result=result,
             final=final,

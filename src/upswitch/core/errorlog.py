@@ -91,16 +91,27 @@ def crash_lines(lines: Iterable[bytes], pid: int) -> tuple[str, ...]:
     return tuple(line.text for line in _of_process(lines, pid) if " exited on signal " in line.message)
 
 
-def reasons(lines: Iterable[bytes]) -> str:
-    """One sentence: the commonest failures towards upstreams, with counts and servers; "" where there is none."""
-    counts: Counter[str] = Counter()
-    servers: dict[str, Counter[str]] = {}
+Failures = Counter[tuple[str, str]]
+"""How often each kind of failure was seen at each server: (kind, `IP:PORT` or an upstream's name)."""
+
+
+def failures(lines: Iterable[bytes]) -> Failures:
+    """Count the failures towards upstreams. Counters of several seconds add up."""
+    counts: Failures = Counter()
     for line in lines:
         parsed = parse_error(line)
         if parsed and _is_failure(parsed):
-            name = _name(parsed)
-            counts[name] += 1
-            servers.setdefault(name, Counter())[parsed.upstream] += 1
+            counts[_name(parsed), parsed.upstream] += 1
+    return counts
+
+
+def reasons(found: Failures) -> str:
+    """One sentence: the commonest failures, with counts and servers; "" where there is none."""
+    counts: Counter[str] = Counter()
+    servers: dict[str, Counter[str]] = {}
+    for (name, upstream), times in found.items():
+        counts[name] += times
+        servers.setdefault(name, Counter())[upstream] += times
     follow_ups = counts.pop(_NO_LIVE, 0)
     told = [f"{count} x {name}{_at(servers[name])}" for name, count in counts.most_common(_GROUPS)]
     if left := len(counts) - len(told):

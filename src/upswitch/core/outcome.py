@@ -1,7 +1,7 @@
 """What a command came to, its exit code, and what a tired person needs to read (docs/design.md, section 2)."""
 
-from upswitch.core.run import Run
-from upswitch.core.words import Outcome, Phase, Step, Value
+from upswitch.core.run import Plan, Run
+from upswitch.core.words import Outcome, Step, Value
 
 EXIT: dict[Outcome, int] = {
     Outcome.SWITCHED: 0,
@@ -68,13 +68,14 @@ def hint(run: Run, outcome: Outcome, live: Live) -> str:
     plan = run.plan
     match outcome:
         case Outcome.SWITCHED:
-            return f"`upswitch drain` says when {plan.former_pool} may be stopped; `upswitch rollback` goes back"
+            again = f"`switch --to {plan.former_pool}` when it is mended" if plan.copy_of else "`upswitch rollback` goes back"
+            return f"`upswitch drain` says when {plan.former_pool} may be stopped; {again}"
         case Outcome.UNCHANGED:
             return "nothing to do"
         case Outcome.INTERRUPTED:
-            return f"run it again when ready: switch --to {plan.pool}"
+            return f"run it again when ready: {_again(plan)}"
         case Outcome.ROLLED_BACK:
-            return f"mend {plan.pool}, then `switch --to {plan.pool}` again; playbooks/incident/rolled-back.md"
+            return f"mend {plan.pool}, then {_again(plan)}; playbooks/incident/rolled-back.md"
         case Outcome.HELD:
             return f"decide: `upswitch rollback` for {plan.former_pool}, or mend {plan.pool}; playbooks/incident/held.md"
         case Outcome.STUCK:
@@ -89,13 +90,12 @@ def _refused_hint(run: Run, live: Live) -> str:
         return "`upswitch status` shows what is live"
     match step:
         case Step.GATE | Step.RECHECK:
-            return f"look at the servers named above, then `switch --to {run.plan.pool}` again; playbooks/incident/refused.md"
+            return f"look at the servers named above, then {_again(run.plan)}; playbooks/incident/refused.md"
         case Step.TEST:
             return "mend the file and line that nginx names, then try again; `upswitch plan` shows the files"
         case _:
-            return f"mend that, then `switch --to {run.plan.pool}` again; playbooks/incident/refused.md"
+            return f"mend that, then {_again(run.plan)}; playbooks/incident/refused.md"
 
 
-def is_changed(run: Run) -> bool:
-    """Whether the run ever touched what is live."""
-    return run.phase not in {Phase.REFUSED, Phase.INTERRUPTED}
+def _again(plan: Plan) -> str:
+    return "`upswitch rollback` again" if plan.copy_of else f"`switch --to {plan.pool}` again"

@@ -41,19 +41,13 @@ def render(site: Site, rendering: Rendering, templates: Mapping[str, str]) -> tu
     _refuse_unkept(rendering)
     environment = _environment(templates)
     files = [_upstream(environment, upstream, rendering) for upstream in site.upstreams]
-    text = _rendered(
-        environment,
-        MARKER_TEMPLATE,
-        {
-            "listen": site.nginx.marker,
-            "generation": rendering.generation,
-            "pool": rendering.pool,
-            "min_timeout": rendering.min_timeout,
-            "drain_flag": rendering.drain_flag,
-            "stub_status": rendering.stub_status,
-        },
-    )
-    return (*files, File(name=MARKER, text=text))
+    return (*files, _marker(environment, site, rendering))
+
+
+def render_marker(site: Site, rendering: Rendering, templates: Mapping[str, str]) -> File:
+    """marker.conf alone: what a first generation holds besides the owner's own upstream file. RenderError: see there."""
+    _refuse_unkept(rendering)
+    return _marker(_environment(templates), site, rendering)
 
 
 def render_drain_snippets(site: Site, templates: Mapping[str, str]) -> tuple[File, ...]:
@@ -71,6 +65,18 @@ def render_drain_snippets(site: Site, templates: Mapping[str, str]) -> tuple[Fil
         for upstream in site.upstreams
         for kind in DRAIN_TEMPLATES
     )
+
+
+def _marker(environment: ImmutableSandboxedEnvironment, site: Site, rendering: Rendering) -> File:
+    values = {
+        "listen": site.nginx.marker,
+        "generation": rendering.generation,
+        "pool": rendering.pool,
+        "min_timeout": rendering.min_timeout,
+        "drain_flag": rendering.drain_flag,
+        "stub_status": rendering.stub_status,
+    }
+    return File(name=MARKER, text=_rendered(environment, MARKER_TEMPLATE, values))
 
 
 def _refuse_unkept(rendering: Rendering) -> None:

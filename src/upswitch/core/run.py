@@ -75,7 +75,21 @@ class Closed(Record):
     at: str
 
 
-AnyRecord = Started | Intent | Ended | Closed
+class Retried(Record):
+    """A STUCK run taken up again, on its way back."""
+
+    run: str
+    at: str
+
+
+class Settled(Record):
+    """A STUCK run after which production was found proved: a person has seen to it."""
+
+    run: str
+    at: str
+
+
+AnyRecord = Started | Intent | Ended | Closed | Retried | Settled
 
 
 class Run(Value):
@@ -87,10 +101,16 @@ class Run(Value):
     pending: Step | None = None
     steps: tuple[Ended, ...] = ()
     closed: Closed | None = None
+    is_settled: bool = False
 
     @property
     def is_over(self) -> bool:
         return self.phase in machine.ENDINGS
+
+    @property
+    def is_left(self) -> bool:
+        """Something is left to do: it was cut off, or it is STUCK and nobody has settled it."""
+        return not self.is_over or (self.phase is Phase.STUCK and not self.is_settled)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -133,6 +153,10 @@ def fold(run: Run, record: AnyRecord) -> Run:
             return msgspec.structs.replace(run, phase=phase, pending=None, steps=(*run.steps, record))
         case Closed():
             return msgspec.structs.replace(run, closed=record)
+        case Retried():
+            return msgspec.structs.replace(run, phase=Phase.BACKING_OUT, closed=None)
+        case Settled():
+            return msgspec.structs.replace(run, is_settled=True)
 
 
 def encode(record: AnyRecord) -> bytes:
@@ -171,11 +195,9 @@ def replay(records: Iterable[AnyRecord]) -> tuple[Run, ...]:
 
 
 def unfinished(runs: Iterable[Run]) -> Run | None:
-    """The run that a crash left: the last one, where it never reached an ending."""
-    last = None
-    for last in runs:  # noqa: B007  (the last one is what is wanted)
-        pass
-    return last if last is not None and not last.is_over else None
+    """The run that was cut off or got STUCK: the last one, where something is left of it to do."""
+    last = next(iter([*runs][::-1]), None)
+    return last if last is not None and last.is_left else None
 
 
 def resolve(run: Run, live: str) -> Result:

@@ -145,7 +145,7 @@ class Lab:
         rendering = Rendering(
             generation=generation.name,
             pool=pool,
-            min_timeout="5s" if self.layout.cure and self.place.build.has_min_timeout else "",
+            min_timeout="500ms" if self.layout.cure and self.place.build.has_min_timeout else "",
             drain_flag=self.place.drain_flag if self.place.build.needs_drain_flag else "",
             stub_status=self.place.build.has_stub_status,
             check_module=False,

@@ -1,0 +1,235 @@
+"""What is wrong or dangerous in a site and in the nginx around it. Each rule is a function; RULES is all of them.
+
+An error makes a switch fail or lie; a warning costs requests or blinds the watch, and says how much where that was measured.
+Rules that need a host or the template engine are in linting.py.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from upswitch.core import advice, nginxconf
+from upswitch.core.build import Build
+from upswitch.core.conflogs import AccessLog
+from upswitch.core.dump import Directive, NginxConf
+from upswitch.core.gaterule import effective_check
+from upswitch.core.site import Site
+from upswitch.core.words import CheckType, SilencePolicy, Value
+
+_LOST = "8 to 22 requests lost per reload with 32 busy keep-alive connections"
+_ADDRESS = re.compile(r"unix:|\[|[0-9.]+(?::|$)")
+
+
+class Finding(Value):
+    """One thing: `code` for programs, `what` with where and how much, `hint` for what to do."""
+
+    code: str
+    level: Literal["error", "warning"]
+    what: str
+    hint: str
+
+
+class Looked(Value):
+    """The site, and nginx as it was read. `logs` are those that requests to the site's upstreams end in."""
+
+    site: Site
+    build: Build
+    conf: NginxConf
+    logs: tuple[AccessLog, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(upstream.name for upstream in self.site.upstreams)
+
+    @property
+    def includes_live(self) -> bool:
+        return nginxconf.includes_live(self.conf, self.site.nginx.include) is not None
+
+
+Rule = Callable[[Looked], Iterator[Finding]]
+
+
+def error(code: str, what: str, hint: str) -> Finding:
+    return Finding(code=code, level="error", what=what, hint=hint)
+
+
+def warning(code: str, what: str, hint: str) -> Finding:
+    return Finding(code=code, level="warning", what=what, hint=hint)
+
+
+def of_site(site: Site) -> tuple[Finding, ...]:
+    """What the site file alone shows."""
+    return tuple(finding for rule in _SITE_RULES for finding in rule(site))
+
+
+def of_nginx(looked: Looked) -> tuple[Finding, ...]:
+    """What shows once nginx's own configuration is laid beside it."""
+    return tuple(finding for rule in RULES for finding in rule(looked))
+
+
+# ---- the site alone ----
+
+
+def _pools(site: Site) -> Iterator[Finding]:
+    if len(site.pools) == 1:
+        yield error("one_pool", f"the site has one pool only, {site.pools[0]}", "add another pool to every upstream")
+
+
+def _checks(site: Site) -> Iterator[Finding]:
+    for upstream in site.upstreams:
+        if upstream.check is None and site.gate.type is None:
+            what = f"upstream {upstream.name} has no check table: the gate only connects, and an application that hangs passes"
+            hint = f'add [upstreams.{upstream.name}.check] with type = "http" and the http_send of a health URL'
+            yield warning("no_check", what, hint)
+
+
+def _host_names(site: Site) -> Iterator[Finding]:
+    """nginx resolves them once, when it starts; one that fails is fatal to it (nginx-facts.md, section 1.2)."""
+    for upstream in site.upstreams:
+        servers = [server.address for pool in upstream.pools for server in pool.servers]
+        named = [address for address in servers if not _ADDRESS.match(address)]
+        if named:
+            what = (
+                f"upstream {upstream.name} has host names ({', '.join(named)}): one that stops resolving keeps nginx from starting"
+            )
+            yield warning("host_name", what, "write addresses")
+
+
+def _silence(site: Site) -> Iterator[Finding]:
+    if site.watch.duration > 0 and not site.watch.probe and site.watch.on_silence is SilencePolicy.KEEP:
+        what = "no watch.probe, and watch.on_silence is keep: on a quiet site a dead pool is kept, unproven"
+        yield warning("quiet_site", what, 'set watch.probe to a URL of the site through nginx, or on_silence = "rollback"')
+
+
+_SITE_RULES: tuple[Callable[[Site], Iterator[Finding]], ...] = (_pools, _checks, _host_names, _silence)
+
+
+# ---- with nginx's configuration ----
+
+
+def _include(looked: Looked) -> Iterator[Finding]:
+    if not looked.includes_live:
+        what = f"{looked.conf.path} has no `include {looked.site.nginx.include};` in its http block: a switch would change nothing"
+        yield error("include_missing", what, "`upswitch init` shows the one line to change")
+
+
+def _elsewhere(looked: Looked) -> Iterator[Finding]:
+    """nginx -t refuses a duplicate; before the include is there, the owner's own block is as it should be."""
+    for block in nginxconf.upstream_blocks(looked.conf) if looked.includes_live else ():
+        if block.args[0] in looked.names and not block.file.startswith(f"{looked.site.nginx.live}/"):
+            what = f"upstream {block.args[0]} is defined at {block.place} too: nginx refuses a second one"
+            yield error("upstream_twice", what, f"take the block at {block.place} away, or the upstream out of the site file")
+
+
+def _unused(looked: Looked) -> Iterator[Finding]:
+    used = {location.upstream for location in nginxconf.proxied_locations(looked.conf, looked.names)}
+    for name in looked.names:
+        if name not in used:
+            what = f"no location passes requests to upstream {name}"
+            yield warning("upstream_unused", what, "check the name; one that proxy_pass takes from a variable can't be seen here")
+
+
+def _cure(looked: Looked) -> Iterator[Finding]:
+    """Requests on idle keep-alive connections (nginx-facts.md, section 4)."""
+    nginx = looked.site.nginx
+    if nginx.drain <= 0:
+        yield warning("drain_off", f"nginx.drain is 0: {_LOST}", 'set nginx.drain = "1s"')
+        return
+    for place in advice.undrained(looked.conf, looked.build, looked.names, flag=nginx.drain_flag):
+        at = f"{place.file}:{place.line} (location {place.name}) passes to {place.upstream}"
+        if place.has_drain_lines:
+            what = f"{at} and tests {place.drain_flag}, not {nginx.drain_flag}: {_LOST}"
+            yield warning("drain_flag_differs", what, "make nginx.drain_flag and the location name the same file")
+        else:
+            hint = "`upswitch init` prints the lines to paste; nginx 1.27.4 and later need none"
+            yield warning("no_drain_lines", f"{at} without drain lines: {_LOST}", hint)
+
+
+def _open_file_cache(looked: Looked) -> Iterator[Finding]:
+    """A cached "no such file" hides the flag for open_file_cache_valid, 60 s by default (nginx-facts.md, section 4)."""
+    for each in nginxconf.http_children(looked.conf, "open_file_cache") if looked.build.needs_drain_flag else ():
+        if each.args[:1] != ("off",):
+            what = f"{each.place}: open_file_cache: the drain flag is seen up to 60 s late (open_file_cache_valid)"
+            yield warning("open_file_cache", what, "set open_file_cache in the locations that serve files")
+
+
+def _truncation(looked: Looked) -> Iterator[Finding]:
+    if looked.build.truncates_on_reload:
+        version = ".".join(map(str, looked.build.version))
+        what = f"nginx {version} may cut an answer in flight short at a reload (3 of 24 in bursts that fill the buffers)"
+        yield warning("truncates_on_reload", what, "fixed in nginx 1.23.1")
+
+
+def _logs(looked: Looked) -> Iterator[Finding]:
+    for log in looked.logs:
+        at = f"{log.file}:{log.line}" if log.file else "nginx's default"
+        unfollowed = _unfollowed(log)
+        if unfollowed:
+            yield warning("log_unwatched", f"access log at {at}: {unfollowed}", "write a plain file: access_log PATH FORMAT;")
+        elif log.buffer and not log.flush:
+            what = f"access log {log.path} ({at}) has buffer={log.buffer} without flush: on a quiet site the watch sees nothing"
+            yield warning("log_buffered", what, "add flush=1s")
+        if not unfollowed:
+            yield from _attribution(log, at)
+
+
+def _unfollowed(log: AccessLog) -> str:
+    if log.is_off:
+        return "off: the watch has only its probes"
+    if log.is_syslog:
+        return "syslog: the watch can't follow it"
+    if log.has_variables:
+        return f"{log.path}: a name with variables can't be followed"
+    return f"{log.path}: compressed, so it can't be followed" if log.gzip else ""
+
+
+def _attribution(log: AccessLog, at: str) -> Iterator[Finding]:
+    if not advice.lacks_generation(log):
+        return
+    hint = f"use this format: {advice.log_format_line()}"
+    if log.format is None or "$upstream_addr" not in log.format.text:
+        what = f"access log {log.path} ({at}) has neither $upswitch_generation nor $upstream_addr: LIMITED MODE"
+        yield warning("log_limited", what, hint)
+    else:
+        what = f"access log {log.path} ({at}) has no $upswitch_generation: the watch goes by address"
+        yield warning("log_no_generation", what, hint)
+
+
+def _tcp_for_http(looked: Looked) -> Iterator[Finding]:
+    """The kernel accepts for an application that hangs (nginx-facts.md, section 6)."""
+    for upstream in looked.site.upstreams:
+        is_told = upstream.check is not None or looked.site.gate.type is not None
+        if is_told and effective_check(upstream, looked.site.gate).type is CheckType.TCP and _speaks_http(looked, upstream.name):
+            what = f"upstream {upstream.name} is proxied as HTTP and probed with type = tcp: an application that hangs passes"
+            yield warning("tcp_for_http", what, 'type = "http" with the http_send of a health URL')
+
+
+def _speaks_http(looked: Looked, name: str) -> bool:
+    return any(_passes(server, name) for server in nginxconf.http_children(looked.conf, "server"))
+
+
+def _passes(scope: Directive, name: str) -> bool:
+    passed = (nginxconf.passed_upstream(each) for each in scope.children("proxy_pass"))
+    return name in passed or any(_passes(inner, name) for inner in scope.children(*nginxconf.SCOPES))
+
+
+def _check_module(looked: Looked) -> Iterator[Finding]:
+    if looked.build.has_check_module:
+        what = (
+            "this nginx has a health check module, and this version of upswitch renders no `check` lines: "
+            "nginx takes every server as up, and the gate is the only check"
+        )
+        yield warning("check_not_rendered", what, "watch with a probe; a server that dies later is found by max_fails")
+
+
+RULES: tuple[Rule, ...] = (
+    _include,
+    _elsewhere,
+    _unused,
+    _cure,
+    _open_file_cache,
+    _truncation,
+    _logs,
+    _tcp_for_http,
+    _check_module,
+)

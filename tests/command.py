@@ -1,0 +1,75 @@
+"""The real command line, as a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from upswitch.demo.lab import Lab
+from upswitch.demo.process import until
+
+DEADLINE = 60.0
+
+
+class Answer:
+    """An ended command: its exit code, its one JSON object, and what it told on stderr."""
+
+    def __init__(self, exit_code: int, out: str, err: str) -> None:
+        self.exit = exit_code
+        self.err = err
+        self.out = out
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.out)
+
+    def __repr__(self) -> str:
+        return f"exit {self.exit}\n{self.out}\n{self.err}"
+
+
+class Command:
+    """A command under way. Its stderr is in a file, so that a test can wait for a line of it."""
+
+    def __init__(self, lab: Lab, *words: str) -> None:
+        self._told = lab.folder / f"told-{len(list(lab.folder.glob('told-*')))}"
+        with self._told.open("wb") as told:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "upswitch", *words, "-c", str(lab.site_file), "--json"],
+                stdout=subprocess.PIPE,
+                stderr=told,
+                text=True,
+                start_new_session=True,
+            )
+
+    def wait_for(self, text: str) -> None:
+        until(lambda: text in self.told(), deadline=DEADLINE, what=f"{text!r} in {self.told()}")
+
+    def told(self) -> str:
+        return self._told.read_text()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> Answer:
+        out, _ = self.process.communicate(timeout=DEADLINE)
+        return Answer(self.process.returncode, out, self.told())
+
+
+def upswitch(lab: Lab, *words: str) -> Answer:
+    return Command(lab, *words).end()
+
+
+def running(lab: Lab) -> str:
+    """The generation that nginx itself answers with."""
+    return lab.marker()
+
+
+def on_disk(lab: Lab) -> str:
+    return Path(os.readlink(lab.folder / "upswitch" / "live")).name
+
+
+def served_by(lab: Lab) -> set[str]:
+    """The servers that answer clients now."""
+    return {lab.get("/")[1].strip() for _ in range(8)}

@@ -1,0 +1,343 @@
+"""Every ending of a switch, produced by a real situation on a real nginx."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from command import Command, on_disk, running, served_by, upswitch
+from upswitch.demo.conf import Layout
+from upswitch.demo.lab import Lab
+from upswitch.demo.process import until
+
+WATCHED = Layout(site={"watch": {"duration": "20s"}})
+
+
+@pytest.fixture
+def lab(nginx):
+    with Lab(nginx, Layout(site={"watch": {"duration": "2s"}})) as lab:
+        yield lab
+
+
+@pytest.fixture
+def watched(nginx):
+    with Lab(nginx, WATCHED) as lab:
+        yield lab
+
+
+def edit_conf(lab: Lab, old: str, new: str) -> None:
+    path = lab.folder / "nginx.conf"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def agree(lab: Lab, answer, pool: str) -> None:
+    """What the tool says equals what nginx serves and what the disk holds."""
+    production = answer.json["production"]
+    assert production["proved"], answer
+    assert production["running"] == running(lab) == on_disk(lab)
+    assert production["pool"] == pool
+    assert {server[0] for server in served_by(lab)} == {pool}
+
+
+def test_a_switch_under_load_serves_the_new_pool_and_loses_no_request(lab):
+    with lab.load("--connections", "16", "--post-every", "5") as load:
+        answer = upswitch(lab, "switch", "--to", "B")
+    assert answer.exit == 0, answer
+    assert answer.json["outcome"] == "SWITCHED"
+    assert answer.json["watch"]["verdict"] == "keep"
+    agree(lab, answer, "B")
+    assert load.summary.failed == 0
+    assert load.summary.requests > 100
+
+
+def test_a_switch_to_what_is_live_writes_nothing_and_reloads_nothing(lab):
+    before = lab.error_log.read_bytes().count(b"signal 1 ")
+    journal = (lab.folder / "state" / "journal.jsonl").exists()
+    answer = upswitch(lab, "switch", "--to", "A")
+    assert (answer.exit, answer.json["outcome"]) == (0, "UNCHANGED"), answer
+    assert lab.error_log.read_bytes().count(b"signal 1 ") == before
+    assert (lab.folder / "state" / "journal.jsonl").exists() == journal
+    agree(lab, answer, "A")
+
+
+def test_a_pool_that_does_not_answer_is_refused_and_each_server_is_named(lab):
+    lab.backend("B", 2).kill()
+    answer = upswitch(lab, "switch", "--to", "B")
+    assert (answer.exit, answer.json["outcome"]) == (3, "REFUSED"), answer
+    assert lab.backend("B", 2).address in answer.json["said"]
+    assert "refused" in answer.json["said"]
+    agree(lab, answer, "A")
+
+
+def test_a_wrong_body_is_refused_and_its_first_bytes_are_shown(nginx):
+    with Lab(nginx, Layout(site={"gate": {"expect_body": "release 7"}})) as lab:
+        answer = upswitch(lab, "switch", "--to", "B")
+        assert answer.exit == 3, answer
+        assert "ok B1" in answer.json["said"]
+
+
+def test_the_live_pool_dead_means_no_way_back_and_is_a_question_before(lab):
+    for number in (1, 2):
+        lab.backend("A", number).kill()
+    answer = upswitch(lab, "switch", "--to", "B")
+    assert answer.exit == 3, answer
+    assert "no way back" in answer.json["said"]
+    answer = upswitch(lab, "switch", "--to", "B", "--one-way")
+    assert answer.exit == 0, answer
+
+
+def test_a_release_that_fails_after_the_gate_is_taken_back_by_itself(watched):
+    for number in (1, 2):
+        watched.backend("B", number).restart("--fail-after", "1", "--fail-mode", "close")
+    with watched.load("--connections", "8"):
+        answer = upswitch(watched, "switch", "--to", "B")
+    assert (answer.exit, answer.json["outcome"]) == (4, "ROLLED_BACK"), answer
+    assert answer.json["watch"]["verdict"] == "rollback"
+    assert all(answer.json["watch"]["answers"].values())
+    assert "upstream prematurely closed connection" in answer.json["said"]
+    agree(watched, answer, "A")
+
+
+def test_one_dead_server_behind_retries_is_taken_back_by_the_gate(watched):
+    command = Command(watched, "switch", "--to", "B")
+    with watched.load("--connections", "4") as load:
+        command.wait_for("watch ")
+        watched.backend("B", 1).kill()
+        answer = command.end()
+    assert answer.exit == 4, answer
+    assert answer.json["watch"]["peers_down"] == [watched.backend("B", 1).address]
+    assert load.summary.failed == 0
+    agree(watched, answer, "A")
+
+
+def test_a_spike_is_held_when_the_site_says_hold(watched):
+    for number in (1, 2):
+        watched.backend("B", number).restart("--fail-after", "1", "--fail-mode", "close")
+    with watched.load("--connections", "8"):
+        answer = upswitch(watched, "switch", "--to", "B", "--on-spike", "hold")
+    assert (answer.exit, answer.json["outcome"]) == (7, "HELD"), answer
+    assert answer.json["production"]["pool"] == "B"
+
+
+def test_with_both_pools_dead_it_stays_and_asks_a_person(watched):
+    command = Command(watched, "switch", "--to", "B")
+    with watched.load("--connections", "4"):
+        command.wait_for("watch ")
+        for name in "AB":
+            for number in (1, 2):
+                watched.backend(name, number).kill()
+        answer = command.end()
+    assert (answer.exit, answer.json["outcome"]) == (7, "HELD"), answer
+    assert "dead too" in answer.json["said"]
+
+
+def test_the_lock_names_its_holder(watched):
+    first = Command(watched, "switch", "--to", "B", "--reason", "release 7")
+    first.wait_for("watch ")
+    second = upswitch(watched, "rollback")
+    assert second.exit == 6, second
+    assert "release 7" in second.json["said"]
+    assert str(first.process.pid) in second.json["said"]
+    status = upswitch(watched, "status")
+    assert "release 7" in status.json["lock"]
+    first.signal(signal.SIGTERM)
+    assert first.end().exit == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_the_swap_leaves_production_untouched(lab, number):
+    lab.backend("B", 1).kill()
+    command = Command(lab, "switch", "--to", "B")
+    command.wait_for("gate ")
+    command.signal(number)
+    answer = command.end()
+    assert (answer.exit, answer.json["outcome"]) == (130, "INTERRUPTED"), answer
+    agree(lab, answer, "A")
+    assert [each.name for each in (lab.folder / "upswitch" / "generations").iterdir()] == ["000001-A"]
+
+
+def test_a_signal_during_the_watch_goes_back_and_a_second_one_does_not_cut_that_short(watched):
+    command = Command(watched, "switch", "--to", "B")
+    command.wait_for("watch ")
+    command.signal(signal.SIGINT)
+    command.signal(signal.SIGINT)
+    answer = command.end()
+    assert (answer.exit, answer.json["outcome"]) == (4, "ROLLED_BACK"), answer
+    agree(watched, answer, "A")
+
+
+def test_a_rejected_reload_never_left_the_former_pool_and_says_what_nginx_said(lab):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        edit_conf(lab, "    server {", f"    server {{ listen 127.0.0.1:{port}; return 204; }}\n    server {{")
+        answer = upswitch(lab, "switch", "--to", "B")
+    assert (answer.exit, answer.json["outcome"]) == (4, "ROLLED_BACK"), answer
+    assert "rejected" in answer.json["said"]
+    assert "bind()" in answer.json["said"]
+    agree(lab, answer, "A")
+
+
+def test_an_outage_that_going_back_can_not_heal_is_stuck_and_repair_heals_it_later(lab):
+    folder = lab.folder / "work"
+    conf = lab.folder / "nginx.conf"
+    conf.write_text(f"working_directory {folder};\n" + conf.read_text())
+    answer = upswitch(lab, "switch", "--to", "B")
+    assert (answer.exit, answer.json["outcome"]) == (5, "STUCK"), answer
+    assert "outage" in answer.json["said"]
+    assert not answer.json["production"]["proved"]
+    assert "playbooks/incident/stuck.md" in answer.json["hint"]
+    folder.mkdir()
+    repaired = upswitch(lab, "repair")
+    assert repaired.exit == 0, repaired
+    agree(lab, repaired, "A")
+
+
+def test_a_bug_is_told_with_its_traceback_and_production_is_brought_back(lab):
+    """A host whose append raises what no adapter may raise, at the worst moment: swapped and reloaded, not yet proved."""
+    script = (
+        "import sys\n"
+        "from upswitch.adapters.clock import SystemClock\n"
+        "from upswitch.adapters.local import LocalHost\n"
+        "from upswitch.cli import Wiring, main\n"
+        "class Buggy(LocalHost):\n"
+        "    def append(self, path, data):\n"
+        '        if b\'"step":"confirm"\' in data and b"intent" in data:\n'
+        '            raise ZeroDivisionError("a bug")\n'
+        "        super().append(path, data)\n"
+        "main(sys.argv[1:], Wiring(host=Buggy))\n"
+    )
+    path = lab.folder / "buggy.py"
+    path.write_text(script)
+    words = [sys.executable, str(path), "switch", "--to", "B", "-c", str(lab.site_file), "--json"]
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    view = json.loads(ran.stdout)
+    assert (ran.returncode, view["outcome"]) == (1, "BUG"), ran
+    assert "ZeroDivisionError" in view["said"]
+    kept = view["said"].rpartition("traceback in ")[2].rstrip(")")
+    assert "a bug" in Path(kept).read_text()
+    assert view["production"]["proved"]
+    assert view["production"]["pool"] == "A"
+    assert running(lab) == on_disk(lab)
+
+
+def test_a_wrong_site_file_is_exit_2_with_every_problem_and_nothing_changed(lab):
+    text = lab.site_file.read_text()
+    lab.site_file.write_text(text.replace("rise = 1", "rise = 0").replace('drain = "500ms"', 'drain = "soon"'))
+    answer = upswitch(lab, "switch", "--to", "B")
+    assert (answer.exit, answer.json["outcome"]) == (2, "USAGE"), answer
+    assert len(answer.json["problems"]) == 2
+    assert running(lab) == on_disk(lab) == "000001-A"
+
+
+def test_an_unknown_pool_is_exit_2_and_names_the_pools(lab):
+    answer = upswitch(lab, "switch", "--to", "C")
+    assert (answer.exit, answer.json["outcome"]) == (2, "USAGE"), answer
+    assert "A, B" in answer.json["said"]
+
+
+def test_a_broken_nginx_conf_is_refused_before_anything_is_done(lab):
+    edit_conf(lab, "http {", "http { nonsense on;")
+    answer = upswitch(lab, "switch", "--to", "B")
+    assert answer.exit == 3, answer
+    assert "nonsense" in answer.json["said"]
+    assert running(lab) == on_disk(lab) == "000001-A"
+
+
+def test_an_edit_by_hand_is_found_refused_and_never_overwritten(lab):
+    path = lab.folder / "upswitch" / "live" / "app.conf"
+    edited = path.read_bytes() + b"# tuned by hand\n"
+    path.write_bytes(edited)
+    answer = upswitch(lab, "switch", "--to", "B")
+    assert answer.exit == 3, answer
+    assert "app.conf" in answer.json["said"]
+    assert upswitch(lab, "status").exit == 3
+    assert upswitch(lab, "switch", "--to", "B", "--adopt", "--no-watch").exit == 0
+    assert (lab.folder / "upswitch" / "generations" / "000001-A" / "app.conf").read_bytes() == edited
+    back = upswitch(lab, "rollback", "--to", "3")
+    assert back.exit == 0, back
+    assert b"tuned by hand" in path.read_bytes()
+
+
+def test_rollback_goes_to_what_was_live_before_and_never_into_the_release_that_failed(lab):
+    assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
+    back = upswitch(lab, "rollback")
+    assert back.exit == 0, back
+    agree(lab, back, "A")
+    again = upswitch(lab, "rollback")
+    assert again.exit == 3, again
+    assert "nothing was live before" in again.json["said"]
+
+
+def test_a_dead_nginx_is_refused_and_a_stale_pid_file_harms_nobody(lab):
+    pid_file = lab.folder / "nginx.pid"
+    innocent = Command(lab, "status", "--watch")
+    real = pid_file.read_text()
+    pid_file.write_text(f"{innocent.process.pid}\n")
+    answer = upswitch(lab, "switch", "--to", "B")
+    assert answer.exit == 3, answer
+    assert "not an nginx master" in answer.json["said"]
+    assert innocent.process.poll() is None
+    innocent.signal(signal.SIGINT)
+    innocent.process.communicate(timeout=20)
+    pid_file.write_text(real)
+
+
+def test_a_stopped_master_is_refused(lab):
+    os.kill(lab.nginx_pid, signal.SIGSTOP)
+    try:
+        answer = upswitch(lab, "switch", "--to", "B")
+    finally:
+        os.kill(lab.nginx_pid, signal.SIGCONT)
+    assert answer.exit == 3, answer
+    assert "stopped" in answer.json["said"]
+
+
+def test_history_tells_every_run_newest_first(lab):
+    upswitch(lab, "switch", "--to", "B", "--no-watch", "--reason", "release 7")
+    upswitch(lab, "rollback", "--reason", "too slow")
+    runs = upswitch(lab, "history").json["runs"]
+    assert [(run["command"], run["pool"], run["outcome"], run["reason"]) for run in runs] == [
+        ("rollback", "A", "SWITCHED", "too slow"),
+        ("switch", "B", "SWITCHED", "release 7"),
+    ]
+
+
+def test_a_plan_shows_the_files_and_changes_nothing(lab):
+    before = sorted(path.name for path in (lab.folder / "upswitch" / "generations").iterdir())
+    answer = upswitch(lab, "plan", "--to", "B")
+    assert answer.exit == 0, answer
+    assert f"+    server {lab.backend('B', 1).address}" in answer.json["diff"]
+    assert answer.json["steps"][-3:] == ["confirm", "watch", "finish"]
+    assert sorted(path.name for path in (lab.folder / "upswitch" / "generations").iterdir()) == before
+
+
+def test_a_site_with_no_traffic_and_no_probe_is_kept_and_said_to_be_unproven(nginx):
+    with Lab(nginx, Layout(site={"watch": {"duration": "1s", "probe": None}})) as lab:
+        answer = upswitch(lab, "switch", "--to", "B")
+        assert answer.exit == 0, answer
+        assert answer.json["watch"]["verdict"] == "unproven"
+        lab.site_file.write_text(lab.site_file.read_text().replace('duration = "1s"', 'duration = "1s"\non_silence = "rollback"'))
+        answer = upswitch(lab, "switch", "--to", "A")
+        assert answer.exit == 4, answer
+
+
+def test_the_log_is_followed_over_a_rotation(watched):
+    for number in (1, 2):
+        watched.backend("B", number).restart("--fail-after", "3", "--fail-mode", "close")
+    command = Command(watched, "switch", "--to", "B")
+    with watched.load("--connections", "8"):
+        command.wait_for("watch ")
+        watched.access_log.rename(watched.folder / "access.log.1")
+        os.kill(watched.nginx_pid, signal.SIGUSR1)
+        until(watched.access_log.exists, deadline=10, what="the new log")
+        answer = command.end()
+    assert answer.exit == 4, answer
+    assert answer.json["watch"]["answers"]["not_luck"]
+    agree(watched, answer, "A")
