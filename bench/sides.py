@@ -1,0 +1,79 @@
+"""The two sides of a comparison: upswitch's own command line, and the shell line that people type instead."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from upswitch.demo.lab import Lab
+from upswitch.demo.process import until
+
+# As installed: compiled once. PYTHONDONTWRITEBYTECODE would have each start compile the sources anew.
+ENV = {**os.environ, "PYTHONPYCACHEPREFIX": f"{tempfile.gettempdir()}/upswitch-bench-pyc"}
+ENV.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# $1 live link, $2 generation, $3 marker's host, $4 its port; then nginx as it is run. All builtins: a poll costs no process.
+SWITCH = 'link=$1 to=$2 host=$3 port=$4; shift 4; ln -sfn "generations/$to" "$link" && "$@" -q -t && "$@" -s reload || exit 1'
+POLL = r"""
+until
+    exec 3<>"/dev/tcp/$host/$port" && printf 'GET / HTTP/1.0\r\n\r\n' >&3 || exit 1
+    answer=
+    while IFS= read -r line <&3; do answer=$line; done
+    exec 3<&-
+    [ "${answer%% *}" = "$to" ]
+do :; done
+"""
+
+
+def timed(argv: Sequence[str]) -> float:
+    """Wall seconds of a command that must succeed."""
+    began = time.perf_counter()
+    ran = subprocess.run(argv, capture_output=True, text=True, check=False, env=ENV)
+    seconds = time.perf_counter() - began
+    if ran.returncode != 0:
+        sys.exit(f"{' '.join(argv)}: exit {ran.returncode}\n{ran.stdout}{ran.stderr}")
+    return seconds
+
+
+def upswitch(lab: Lab, *words: str) -> float:
+    return timed((sys.executable, "-m", "upswitch", *words, "-c", str(lab.site_file)))
+
+
+def prepare_shell(lab: Lab) -> None:
+    """A generation of each pool for the shell to flip between: 000001-A is there, 000001-B comes beside it."""
+    live = Path(lab.place.dir, "live")
+    live.unlink()
+    lab.first_generation("B")
+    live.unlink()
+    live.symlink_to("generations/000001-A")
+
+
+def shell(lab: Lab, pool: str, *, until_served: bool) -> float:
+    """`ln -sfn ... && nginx -t && nginx -s reload`, and where wanted on until nginx answers with the new generation."""
+    script = SWITCH + (POLL if until_served else "")
+    host, _, port = lab.place.marker.rpartition(":")
+    return timed(("bash", "-c", script, "bash", f"{lab.place.dir}/live", f"000001-{pool}", host, port, *lab.place.argv))
+
+
+def settle(lab: Lab, pool: str) -> None:
+    """Return when `pool` serves and no old worker is left."""
+    children = Path(f"/proc/{lab.nginx_pid}/task/{lab.nginx_pid}/children")
+    until(
+        lambda: lab.marker().endswith(f"-{pool}") and len(children.read_text().split()) == lab.layout.workers,
+        deadline=30.0,
+        what=f"{pool} alone to serve",
+    )
+
+
+def line(name: str, seconds: Sequence[float], peer: Sequence[float]) -> str:
+    """min, median and max in ms, and how the median stands to the peer's."""
+    low, middle, high = min(seconds), statistics.median(seconds), max(seconds)
+    ratio = middle / statistics.median(peer)
+    return f"{name:42} {low * 1000:9.1f} {middle * 1000:9.1f} {high * 1000:9.1f} {ratio:8.2f}x"
+
+
+HEAD = f"{'ms':42} {'min':>9} {'median':>9} {'max':>9} {'ratio':>9}"

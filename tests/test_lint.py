@@ -1,0 +1,184 @@
+"""`lint`: each rule on a configuration that breaks it and on one that does not."""
+
+import socket
+
+import pytest
+
+from dumps import made_dump
+from here import TEMPLATES, ports, site_of
+from upswitch.core import advice, lint
+from upswitch.core.build import parse_build
+from upswitch.core.dump import parse_dump
+from upswitch.core.lint import Looked
+from upswitch.core.sitefile import parse_site
+from upswitch.demo.conf import Layout
+from upswitch.demo.lab import Lab
+from upswitch.linting import lint as linted
+
+OLD = parse_build("nginx version: nginx/1.22.1\nconfigure arguments:\n")
+MIDDLE = parse_build("nginx version: nginx/1.26.0\nconfigure arguments:\n")
+NEW = parse_build("nginx version: nginx/1.28.0\nconfigure arguments:\n")
+PATCHED = parse_build("nginx version: nginx/1.28.0\nconfigure arguments: --add-module=/x/nginx_upstream_check_module\n")
+SITE = """
+[upstreams.app]
+A = ["127.0.0.1:8001"]
+B = ["127.0.0.1:8002"]
+[upstreams.app.check]
+type = "http"
+[watch]
+probe = "http://127.0.0.1/"
+"""
+DRAIN = "if (-f /run/upswitch/drain) { return 418; } error_page 418 = @d;"
+LOG = "access_log /log f;"
+FORMAT = "log_format f '$upstream_addr $upswitch_generation';"
+INCLUDE = "include /etc/nginx/upswitch/live/*.conf;"
+PROXY = "proxy_pass http://app;"
+
+
+def conf(*, http=f"{FORMAT} {LOG} {INCLUDE}", location=f"{DRAIN} {PROXY}"):
+    drained = f"location @d {{ {PROXY} }}" if "@d" in location else ""
+    main = f"http {{\n{http}\nserver {{ location / {{ {location} }} {drained} }}\n}}\n"
+    return {"/etc/nginx/nginx.conf": main, "/etc/nginx/upswitch/live/app.conf": "upstream app { server 127.0.0.1:8001; }\n"}
+
+
+def found(files, build=MIDDLE, site=SITE):
+    """The findings by code."""
+    parsed, read = parse_site(site), parse_dump(made_dump(files))
+    logs = advice.own_logs(read, build, ("app",))
+    looked = Looked(site=parsed, build=build, conf=read, logs=logs)
+    return {each.code: each for each in (*lint.of_site(parsed), *lint.of_nginx(looked))}
+
+
+@pytest.mark.parametrize("build", [MIDDLE, NEW])
+def test_nothing_is_found_where_nothing_is_wrong(build):
+    assert found(conf(), build) == {}
+
+
+def test_the_missing_include_is_an_error_that_names_the_line():
+    finding = found(conf(http=f"{FORMAT} {LOG}"))["include_missing"]
+    assert finding.level == "error"
+    assert INCLUDE in finding.what
+
+
+@pytest.mark.parametrize(
+    ("location", "code"),
+    [(PROXY, "no_drain_lines"), (f"{DRAIN} {PROXY}".replace("/run/upswitch", "/tmp"), "drain_flag_differs")],
+)
+def test_a_location_without_the_cure_is_named_with_the_number_of_lost_requests_but_not_since_1_27_4(location, code):
+    finding = found(conf(location=location))[code]
+    assert "/etc/nginx/nginx.conf:3 (location /)" in finding.what
+    assert "8 to 22 requests lost per reload with 32 busy keep-alive connections" in finding.what
+    assert found(conf(location=location), NEW) == {}
+
+
+def test_a_site_that_does_not_drain_is_told_so():
+    assert "drain_off" in found(conf(), site=f'[nginx]\ndrain = "0s"\n{SITE}')
+
+
+def test_open_file_cache_beside_the_drain_flag_is_found_only_where_it_is_on_and_the_flag_is_used():
+    cached = conf(http=f"{FORMAT} {LOG} {INCLUDE} open_file_cache max=100;")
+    assert found(cached).keys() == {"open_file_cache"}
+    assert found(cached, NEW) == {}
+    assert found(conf(http=f"{FORMAT} {LOG} {INCLUDE} open_file_cache off;")) == {}
+
+
+def test_a_version_that_truncates_answers_is_named():
+    assert "1.22.1" in found(conf(), OLD)["truncates_on_reload"].what
+
+
+@pytest.mark.parametrize(
+    ("log", "code"),
+    [
+        ("access_log off;", "log_unwatched"),
+        ("access_log syslog:server=127.0.0.1 f;", "log_unwatched"),
+        ("access_log /log/$host f;", "log_unwatched"),
+        ("access_log /log f gzip flush=1s;", "log_unwatched"),
+        ("access_log /log f buffer=32k;", "log_buffered"),
+        ("access_log /log combined;", "log_limited"),
+        ("access_log /log a;", "log_no_generation"),
+    ],
+)
+def test_a_log_that_blinds_the_watch_is_found(log, code):
+    formats = f"{FORMAT} log_format a '$upstream_addr';"
+    assert found(conf(http=f"{formats} {log} {INCLUDE}")).keys() == {code}
+
+
+def test_a_buffer_with_a_flush_is_fine():
+    assert found(conf(http=f"{FORMAT} access_log /log f buffer=32k flush=1s; {INCLUDE}")) == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ('probe = "http://127.0.0.1/"', "", "quiet_site"),
+        ('[upstreams.app.check]\ntype = "http"', "", "no_check"),
+        ('type = "http"', 'type = "tcp"', "tcp_for_http"),
+        ('"127.0.0.1:8002"', '"app.example:8002"', "host_name"),
+        ('B = ["127.0.0.1:8002"]', "", "one_pool"),
+    ],
+)
+def test_a_weak_site_file_is_found(old, new, code):
+    assert found(conf(), site=SITE.replace(old, new)).keys() == {code}
+
+
+def test_a_gate_of_its_own_stands_in_for_the_check_table():
+    without = SITE.replace('[upstreams.app.check]\ntype = "http"', '[gate]\ntype = "http"')
+    assert found(conf(), site=without) == {}
+
+
+def test_an_upstream_that_is_defined_outside_of_the_live_generation_is_found_once_nginx_is_adopted():
+    own = {"/etc/nginx/up.conf": "upstream app { server 127.0.0.1:1; }\n"}
+    twice = {**conf(http=f"{FORMAT} {LOG} include up.conf; {INCLUDE}"), **own}
+    assert "/etc/nginx/up.conf:1" in found(twice)["upstream_twice"].what
+    before = {**conf(http=f"{FORMAT} {LOG} include up.conf;"), **own}
+    assert found(before).keys() == {"include_missing"}
+
+
+def test_an_upstream_that_no_location_uses_is_found():
+    assert found(conf(location="return 204;")).keys() >= {"upstream_unused"}
+
+
+def test_the_check_module_is_told_to_be_without_check_lines():
+    assert found(conf(), PATCHED).keys() == {"check_not_rendered"}
+
+
+# ---- on a host ----
+
+
+def codes(lab, templates=TEMPLATES):
+    site = site_of(lab)
+    return [finding.code for finding in linted(ports(site.nginx), site, templates)]
+
+
+def expected(lab):
+    return ["truncates_on_reload"] if lab.place.build.truncates_on_reload else []
+
+
+def test_a_good_laboratory_has_nothing_but_its_versions_own_fault(lab):
+    assert codes(lab) == expected(lab)
+
+
+def test_a_laboratory_without_the_cure_is_told_where(nginx):
+    with Lab(nginx, Layout(cure=False, servers_per_pool=1)) as lab:
+        assert ("no_drain_lines" in codes(lab)) == lab.place.build.needs_drain_flag
+
+
+def test_a_template_that_fails_is_an_error_for_each_pool_and_errors_come_first(lab):
+    broken = {**TEMPLATES, "upstream.conf.j2": "{{ nothing }}"}
+    assert codes(lab, broken) == ["template", "template", *expected(lab)]
+
+
+def test_an_nginx_that_does_not_answer_is_an_error_and_a_stranger_on_the_marker_another(lab):
+    lab.stop_nginx()
+    assert codes(lab)[0] == "marker_silent"
+    host, port = lab.place.marker.split(":")
+    with socket.create_server((host, int(port))):
+        assert codes(lab)[0] == "marker_taken"
+
+
+def test_a_configuration_that_nginx_refuses_is_an_error_with_nginxs_words(lab):
+    (lab.folder / "nginx.conf").write_text("nonsense on;")
+    site = site_of(lab)
+    (finding,) = linted(ports(site.nginx), site, TEMPLATES)
+    assert finding.code == "nginx_broken"
+    assert "nonsense" in finding.what

@@ -1,0 +1,97 @@
+"""From what was found to a plan, and the bytes that it needs."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upswitch.core.generation import Generation, Manifest, decode_manifest, digest, parse_name
+from upswitch.core.planning import ROLLBACK_SKIPS, Ask, Names, copied, encoded, is_same, names, plan, with_manifest
+from upswitch.core.rendering import File
+from upswitch.core.run import Plan, Run
+from upswitch.core.words import Step
+
+LIVE = Generation(number=41, pool="A")
+FOUND = Names(former="000041-A", former_pool="A", to="000042-B", back="000043-A")
+MARKER = b'map "" $upswitch_generation { default "000041-A"; }\nmap "" $upswitch_pool { default "A"; }\n'
+APP = b"upstream app { server 10.0.0.1:80; } # as of 000041-A\n"
+
+
+def past(to, back):
+    planned = Plan(run="r", command="switch", pool="B", former_pool="A", former="000001-A", to=to, back=back)
+    return Run(plan=planned, started="t")
+
+
+def test_a_run_gets_two_new_names_and_the_way_back_is_the_former_pools():
+    assert names(LIVE, "B", present=[LIVE], runs=[]) == FOUND
+
+
+def test_a_number_that_was_pruned_is_not_used_again():
+    found = names(LIVE, "B", present=[LIVE], runs=[past("000050-B", "000051-A"), past("000044-B", "000045-A")])
+    assert (found.to, found.back) == ("000052-B", "000053-A")
+
+
+@given(st.lists(st.integers(1, 99999), max_size=5), st.lists(st.tuples(st.integers(1, 99999), st.integers(1, 99999)), max_size=5))
+def test_no_number_is_ever_used_twice(present, runs):
+    found = names(
+        LIVE,
+        "B",
+        present=[LIVE, *(Generation(number=number, pool="A") for number in present)],
+        runs=[past(f"{to:06d}-B", f"{back:06d}-A") for to, back in runs],
+    )
+    to, back = parse_name(found.to).number, parse_name(found.back).number
+    assert 41 < to < back
+    assert to > max([41, *present, *(number for pair in runs for number in pair)])
+
+
+def test_a_plan_leaves_out_each_step_once_and_drains_only_where_it_has_an_effect():
+    ask = Ask(run="r1", command="rollback", pool="B", reason="because", user="me", skips=(*ROLLBACK_SKIPS, Step.WATCH))
+    assert plan(ask, FOUND, can_drain=True).skips == ROLLBACK_SKIPS
+    assert plan(ask, FOUND, copy_of="000040-B", can_drain=False) == Plan(
+        run="r1",
+        command="rollback",
+        pool="B",
+        former_pool="A",
+        former="000041-A",
+        to="000042-B",
+        back="000043-A",
+        copy_of="000040-B",
+        skips=(*ROLLBACK_SKIPS, Step.DRAIN),
+        reason="because",
+        user="me",
+    )
+
+
+def test_a_copy_is_the_same_bytes_but_for_the_name_in_the_marker():
+    files = {"marker.conf": MARKER, "app.conf": APP, "manifest.json": b"{}"}
+    copy = copied(files, of="000041-A", name="000043-A")
+    assert copy == {"marker.conf": MARKER.replace(b"41", b"43"), "app.conf": APP}
+    assert is_same(copy, files, names=("000043-A", "000041-A"))
+
+
+def test_a_folder_is_complete_with_a_manifest_that_holds_every_sum():
+    files = encoded([File(name="app.conf", text="upstream ü {}"), File(name="marker.conf", text="")])
+    manifest = Manifest(name="000042-B", pool="B", sha256={"stale": "x"}, replaces="000041-A", copy_of="000040-B", made_by="r1")
+    whole = with_manifest(files, manifest)
+    assert whole.keys() == {"app.conf", "marker.conf", "manifest.json"}
+    written = decode_manifest(whole["manifest.json"])
+    assert written.sha256 == {name: digest(data) for name, data in files.items()}
+    assert (written.name, written.pool, written.replaces, written.copy_of) == ("000042-B", "B", "000041-A", "000040-B")
+
+
+@pytest.mark.parametrize(
+    ("live", "same"),
+    [
+        ({"marker.conf": MARKER, "app.conf": APP}, True),
+        ({"marker.conf": MARKER, "app.conf": APP, "manifest.json": b"{}"}, True),
+        ({"marker.conf": MARKER, "app.conf": b"upstream  app\n{\n  server 10.0.0.1:80;\n}"}, True),
+        ({"marker.conf": MARKER, "app.conf": b"upstream app { server 10.0.0.2:80; }"}, False),
+        ({"marker.conf": MARKER, "app.conf": APP, "extra.conf": b""}, False),
+        ({"marker.conf": MARKER}, False),
+        ({"marker.conf": MARKER, "app.conf": b'upstream app { server "10.0.0.1:80; }'}, False),
+        ({"marker.conf": MARKER, "app.conf": b"\xff\xfe"}, False),
+        ({"marker.conf": MARKER.replace(b'"A"', b'"B"'), "app.conf": APP}, False),
+    ],
+)
+def test_a_switch_would_change_nothing_when_every_token_is_the_same(live, same):
+    new = {"marker.conf": MARKER.replace(b"000041-A", b"000042-A"), "app.conf": APP.replace(b"000041-A", b"000042-A")}
+    assert is_same(new, live, names=("000042-A", "000041-A")) is same

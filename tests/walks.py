@@ -1,0 +1,27 @@
+"""Every way that a run can go, by the table of core/machine.py alone."""
+
+from collections.abc import Iterator
+
+from upswitch.core import machine
+from upswitch.core.planning import ROLLBACK_SKIPS
+from upswitch.core.words import Phase, Result, Step
+
+Walk = tuple[tuple[Phase, Step, Result], ...]
+
+SKIPS: dict[str, tuple[Step, ...]] = {
+    "switch": (),
+    "switch without drain": (Step.DRAIN,),
+    "rollback": (*ROLLBACK_SKIPS, Step.DRAIN),
+    "switch --no-watch": (Step.WATCH,),
+}
+
+
+def walks(skips: tuple[Step, ...], phase: Phase = Phase.PLANNED, so_far: Walk = ()) -> Iterator[tuple[Walk, Phase]]:
+    """Each sequence of results, with the ending it leads to."""
+    phase = machine.settle(phase, skips)
+    if phase in machine.ENDINGS:
+        yield so_far, phase
+        return
+    step, moves = machine.MOVES[phase]
+    for result, to in moves.items():
+        yield from walks(skips, to, (*so_far, (phase, step, result)))
