@@ -39,7 +39,7 @@ def compare(version: str, binary: str, options: argparse.Namespace) -> None:
         for done in range(0, options.switches, BLOCK):
             count = min(BLOCK, options.switches - done)
             totals["upswitch"] += block(ours, lambda pool: upswitch(ours, "switch", "--no-watch", "--to", pool), count, options)
-            totals["shell"] += block(theirs, lambda pool: shell(theirs, pool, until_served=False), count, options)
+            totals["shell"] += block(theirs, lambda pool: shell(theirs, pool), count, options)
     for side, total in totals.items():
         reasons = {name.removeprefix("by "): times for name, times in total.items() if name.startswith("by ")}
         print(

@@ -16,8 +16,13 @@ from upswitch.demo.process import until
 ENV = {**os.environ, "PYTHONPYCACHEPREFIX": f"{tempfile.gettempdir()}/upswitch-bench-pyc"}
 ENV.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# $1 live link, $2 generation, $3 marker's host, $4 its port; then nginx as it is run. All builtins: a poll costs no process.
-SWITCH = 'link=$1 to=$2 host=$3 port=$4; shift 4; ln -sfn "generations/$to" "$link" && "$@" -q -t && "$@" -s reload || exit 1'
+# $1 live link, $2 generation, $3 marker's host, $4 its port, $5 master; then nginx as it is run. A poll is builtins only, so
+# that it costs no process.
+SWITCH = r"""
+link=$1 to=$2 host=$3 port=$4 master=$5; shift 5
+read -r old </proc/$master/task/$master/children
+ln -sfn "generations/$to" "$link" && "$@" -q -t && "$@" -s reload || exit 1
+"""
 POLL = r"""
 until
     exec 3<>"/dev/tcp/$host/$port" && printf 'GET / HTTP/1.0\r\n\r\n' >&3 || exit 1
@@ -26,6 +31,11 @@ until
     exec 3<&-
     [ "${answer%% *}" = "$to" ]
 do :; done
+"""
+GONE = r"""
+for pid in $old; do
+    while IFS= read -r -d '' title 2>/dev/null </proc/$pid/cmdline && [ "$title" = 'nginx: worker process' ]; do :; done
+done 2>/dev/null
 """
 
 
@@ -52,11 +62,13 @@ def prepare_shell(lab: Lab) -> None:
     live.symlink_to("generations/000001-A")
 
 
-def shell(lab: Lab, pool: str, *, until_served: bool) -> float:
-    """`ln -sfn ... && nginx -t && nginx -s reload`, and where wanted on until nginx answers with the new generation."""
-    script = SWITCH + (POLL if until_served else "")
+def shell(lab: Lab, pool: str, *, then: str = "") -> float:
+    """`ln -sfn ... && nginx -t && nginx -s reload`, then POLL until the new generation answers, and GONE until no old worker
+    accepts any more.
+    """
     host, _, port = lab.place.marker.rpartition(":")
-    return timed(("bash", "-c", script, "bash", f"{lab.place.dir}/live", f"000001-{pool}", host, port, *lab.place.argv))
+    where = (f"{lab.place.dir}/live", f"000001-{pool}", host, port, str(lab.nginx_pid))
+    return timed(("bash", "-c", SWITCH + then, "bash", *where, *lab.place.argv))
 
 
 def settle(lab: Lab, pool: str) -> None:

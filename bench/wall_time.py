@@ -4,7 +4,8 @@
 
 Ours: `upswitch switch --to X --no-watch` with a gate of one passing probe (rise = 1), then `upswitch rollback`; both start
 Python, test, reload and prove. Peer: one bash script, `ln -sfn ... && nginx -t && nginx -s reload`, then a poll of bash's own
-/dev/tcp until nginx answers with the new generation: no gate, no journal, no way back prepared, one answer as the proof.
+/dev/tcp until nginx answers with the new generation: no gate, no journal, no way back prepared, one answer as the proof. The
+second peer also waits until no old worker accepts, as ours does; nginx itself takes 100 ms over that (ngx_msleep after a reload).
 Interleaved in the same run, on every nginx of find_nginx(), idle and under 1000 requests a second on 32 connections. Before
 nginx 1.27.4 ours includes the drain (at most 0.5 s here), which the peer goes without and loses requests for it. "python":
 the interpreter's own start, for scale. Ratios are to the shell's median. Goal: at most 3x.
@@ -16,13 +17,13 @@ import sys
 from collections import defaultdict
 from contextlib import AbstractContextManager
 
-from sides import HEAD, line, prepare_shell, settle, shell, timed, upswitch
+from sides import GONE, HEAD, POLL, line, prepare_shell, settle, shell, timed, upswitch
 
 from upswitch.demo.conf import Layout
 from upswitch.demo.find import find_nginx
 from upswitch.demo.lab import Lab
 
-SIDES = ("shell", "switch --no-watch", "rollback", "python -c pass")
+SIDES = ("shell", "shell, old workers gone", "switch --no-watch", "rollback", "python -c pass")
 
 
 def main() -> None:
@@ -43,17 +44,19 @@ def measure(binary: str, runs: int, *, is_busy: bool) -> dict[str, list[float]]:
     with Lab(binary) as ours, Lab(binary, Layout(cure=False)) as theirs:
         prepare_shell(theirs)
         for number in range(runs + 1):
-            taken = turn(ours, theirs, "BA"[number % 2], is_busy=is_busy)
+            taken = turn(ours, theirs, is_busy=is_busy)
             for side in SIDES if number else ():
                 seconds[side].append(taken[side])
     return seconds
 
 
-def turn(ours: Lab, theirs: Lab, pool: str, *, is_busy: bool) -> dict[str, float]:
+def turn(ours: Lab, theirs: Lab, *, is_busy: bool) -> dict[str, float]:
     taken = {"python -c pass": timed((sys.executable, "-c", "pass"))}
     with traffic(theirs, is_busy=is_busy):
-        taken["shell"] = shell(theirs, pool, until_served=True)
-        settle(theirs, pool)
+        taken["shell"] = shell(theirs, "B", then=POLL)
+        settle(theirs, "B")
+        taken["shell, old workers gone"] = shell(theirs, "A", then=POLL + GONE)
+        settle(theirs, "A")
     with traffic(ours, is_busy=is_busy):
         taken["switch --no-watch"] = upswitch(ours, "switch", "--no-watch", "--to", "B")
         settle(ours, "B")

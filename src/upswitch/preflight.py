@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from upswitch.core import nginxconf
-from upswitch.core.foreign import printable
+from upswitch.core.foreign import told
 from upswitch.core.planning import Refusal
 from upswitch.core.serverline import probe_address
 from upswitch.core.site import Nginx, Site
@@ -79,5 +79,5 @@ def _resolve(host: Host, name: str) -> tuple[str, ...]:
     ran = host.run(("getent", "ahosts", name), deadline=_RESOLVE)
     found = [line.split()[0] for line in ran.out.decode("ascii", "replace").splitlines() if line.strip()]
     if not found:
-        raise HostError(f"resolve {name}", printable(ran.err) or "no address")
+        raise HostError(f"resolve {name}", told(ran.err) or "no address")
     return tuple(dict.fromkeys(f"[{address}]" if ":" in address else address for address in found))

@@ -1,9 +1,11 @@
 """Draining idle clients, reloading, and the proof of the reload."""
 
+from itertools import takewhile
+
 from upswitch import survey
 from upswitch.core import confirm, errorlog, nginxconf, scripts
 from upswitch.core.confirm import Finding, Proof, Sample
-from upswitch.core.foreign import printable
+from upswitch.core.foreign import told
 from upswitch.core.processes import Family, master_problem
 from upswitch.core.run import Took
 from upswitch.core.site import Nginx
@@ -47,7 +49,7 @@ class Reloader:
             return Took(result=Result.OK, said="not wanted (nginx.drain = 0)")
         ran = self._host.run(scripts.raise_flag(self._nginx.drain_flag, token, tenths=_FLAG_LEFT), deadline=5.0)
         if ran.exit != 0:
-            return Took(result=Result.FAILED, said=f"can't raise {self._nginx.drain_flag}: {printable(ran.err)}")
+            return Took(result=Result.FAILED, said=f"can't raise {self._nginx.drain_flag}: {told(ran.err)}")
         if not self._says_draining():
             self.lower()
             said = f"nginx does not see {self._nginx.drain_flag}: can its worker user enter that folder? (nginx.drain_flag)"
@@ -105,7 +107,7 @@ class Reloader:
         if ran.exit is None:
             return Took(result=Result.UNKNOWN, said=f"{argv[0]} did not end within {_RELOAD:g} s")
         if ran.exit != 0:
-            return Took(result=Result.FAILED, said=f"{' '.join(argv)}: exit {ran.exit}: {printable(ran.err)}")
+            return Took(result=Result.FAILED, said=f"{' '.join(argv)}: exit {ran.exit}: {told(ran.err)}")
         return Took(result=Result.OK, said=f"asked the master {self._facts.running.pid}")
 
     def confirm(self, want: str) -> Finding:
@@ -130,7 +132,8 @@ class Reloader:
 
     def _sample(self, before: _Mark) -> Sample:
         family = survey.read_family(self._host, self._facts.running.pid)
-        marks = [survey.ask_marker(self._host, self._nginx) for _ in range(_MARKS_AT_ONCE)]
+        asked = (survey.ask_marker(self._host, self._nginx) for _ in range(_MARKS_AT_ONCE))
+        marks = takewhile(lambda mark: mark is not None, asked)  # a stranger who never answers is asked once
         emerg, fatal = self._complaints(before)
         return Sample(
             at=self._ports.clock.monotonic() - before.at,

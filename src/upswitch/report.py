@@ -1,4 +1,4 @@
-"""What commands print on stdout: one value, as text or as JSON (docs/json.md)."""
+"""From what a command came to, to what it prints (views.py)."""
 
 from collections.abc import Iterable
 
@@ -7,185 +7,20 @@ import msgspec
 from upswitch import usecases
 from upswitch.core import outcome
 from upswitch.core.gate import Tally
+from upswitch.core.lint import Finding
 from upswitch.core.outcome import Live
+from upswitch.core.proposal import Proposal
 from upswitch.core.run import JournalCorruptError, Run
 from upswitch.core.site import Problem
-from upswitch.core.words import Outcome, Value
+from upswitch.core.words import Outcome
+from upswitch.draining import DrainReport
+from upswitch.firstuse import Applied, StuckError
 from upswitch.gating import GateReport
 from upswitch.ports import HostError, Owner
 from upswitch.preflight import RefusedError
 from upswitch.survey import Disk, Running
 from upswitch.usecases import Ending, LockedError, Planned
-
-
-class Production(Value):
-    """What serves, read when the command ended. `proved`: nginx's answer and the disk agree, and nothing is in the way."""
-
-    pool: str
-    running: str
-    disk: str
-    proved: bool
-    text: str
-
-
-class StepLine(Value):
-    step: str
-    result: str
-    said: str
-    seconds: float
-
-
-class ServerLine(Value):
-    """One server at the gate."""
-
-    upstream: str
-    server: str
-    up: bool
-    ok: int
-    failed: int
-    error: str
-    text: str
-
-
-class GateLine(Value):
-    verdict: str
-    seconds: float
-    way_back: bool
-    new: tuple[ServerLine, ...]
-    old: tuple[ServerLine, ...]
-
-
-class WatchLine(Value):
-    """How the watch ended; `answers` are the rule's four."""
-
-    verdict: str
-    said: str
-    seconds: int
-    failed: int
-    total: int
-    mode: str
-    answers: dict[str, bool]
-    before: dict[str, int]
-    peers_down: tuple[str, ...]
-    reasons: str
-    notes: tuple[str, ...]
-
-
-class Acted(Value):
-    """`switch`, `rollback`, `repair`; and any command that was refused."""
-
-    command: str
-    outcome: str
-    exit: int
-    said: str
-    production: Production | None
-    hint: str
-    run: str = ""
-    pool: str = ""
-    former_pool: str = ""
-    generation: str = ""
-    steps: tuple[StepLine, ...] = ()
-    gate: GateLine | None = None
-    watch: WatchLine | None = None
-    problems: tuple[str, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """What and where; what production is in now; what to do next."""
-        lines = [self.said, *(f"  {problem}" for problem in self.problems)]
-        if self.watch is not None:
-            lines += [f"Watch: {self.watch.said}", *(f"Watch: {note}" for note in self.watch.notes)]
-        if self.production is not None:
-            lines.append(f"Production: {self.production.text}")
-        return "\n".join([*lines, f"Next: {self.hint}"])
-
-
-class PlanView(Value):
-    """`plan`: nothing was changed."""
-
-    command: str
-    exit: int
-    pool: str
-    former_pool: str
-    generation: str
-    way_back: str
-    unchanged: bool
-    steps: tuple[str, ...]
-    blackout_s: float
-    gate: GateLine
-    diff: str
-    production: Production
-
-    @property
-    def text(self) -> str:
-        if self.unchanged:
-            return f"UNCHANGED: {self.pool} is live already, with the same servers\nProduction: {self.production.text}"
-        servers = [f"  {server.text}" for server in (*self.gate.new, *self.gate.old)]
-        return "\n".join(
-            [
-                f"switch --to {self.pool} would go from {self.former_pool} to generation {self.generation}; nothing was changed",
-                f"Steps: {', '.join(self.steps)}. Way back: {self.way_back}",
-                f"Expected blackout: {self.blackout_s:g} s (this nginx checks no server; the gate does, before the swap)",
-                "One probe of each server, now:",
-                *servers,
-                self.diff.rstrip("\n"),
-                f"Production: {self.production.text}",
-            ],
-        )
-
-
-class StatusView(Value):
-    """`status`: exit 0 where everything agrees, 3 with findings."""
-
-    command: str
-    exit: int
-    production: Production
-    generations: tuple[str, ...]
-    edited: tuple[str, ...]
-    master: int
-    workers: int
-    draining: tuple[int, ...]
-    unfinished: str
-    lock: str
-    findings: tuple[str, ...]
-
-    @property
-    def text(self) -> str:
-        old = f", {len(self.draining)} old workers finishing ({', '.join(map(str, self.draining))})" if self.draining else ""
-        lines = [self.production.text, f"nginx master {self.master or 'unknown'}, {self.workers} workers{old}"]
-        lines += [f"locked by {self.lock}"] if self.lock else []
-        lines += [f"FINDING: {finding}" for finding in self.findings]
-        return "\n".join(lines)
-
-
-class PastRun(Value):
-    run: str
-    at: str
-    command: str
-    pool: str
-    former_pool: str
-    generation: str
-    outcome: str
-    said: str
-    user: str
-    reason: str
-
-
-class HistoryView(Value):
-    """`history`: newest first."""
-
-    command: str
-    exit: int
-    runs: tuple[PastRun, ...]
-
-    @property
-    def text(self) -> str:
-        lines = [
-            f"{past.at}  {past.command:8} {past.former_pool} -> {past.pool}  {past.outcome:11} {past.said}"
-            + (f"  ({past.user}{': ' + past.reason if past.reason else ''})" if past.user else "")
-            for past in self.runs
-        ]
-        return "\n".join(lines) or "no run yet"
+from upswitch.views import Acted, GateLine, HistoryView, PastRun, PlanView, Production, ServerLine, StatusView, StepLine, WatchLine
 
 
 def to_json(view: object) -> str:
@@ -438,3 +273,76 @@ def _watch_line(ending: Ending) -> WatchLine | None:
         reasons=watch.reasons,
         notes=watch.notes,
     )
+
+
+def lint(findings: Iterable[Finding]) -> LintView:
+    lines = tuple(FindingLine(code=each.code, level=each.level, what=each.what, hint=each.hint) for each in findings)
+    return LintView(command="lint", exit=outcome.FINDINGS if lines else 0, findings=lines)
+
+
+def drain(seen: DrainReport) -> DrainView:
+    return DrainView(
+        command="drain",
+        exit=0 if seen.is_safe else outcome.FINDINGS,
+        said=seen.said,
+        safe=seen.is_safe,
+        pool=seen.pool,
+        live=seen.live,
+        addresses=seen.addresses,
+        old_workers=seen.old_workers,
+        connections=seen.connections,
+    )
+
+
+def proposed(proposal: Proposal) -> InitView:
+    request = proposal.request
+    return InitView(
+        command="init",
+        exit=0,
+        applied=False,
+        said=f"{request.from_path} can be taken over as pool {request.pool}; nothing was changed",
+        site_file=request.out,
+        site_text=proposal.site_text,
+        generation=proposal.generation,
+        diff=proposal.diff,
+        backup=proposal.backup,
+        notes=proposal.notes,
+        advice=_advice(proposal),
+        hint="the same command with --apply does it: backup, test, reload, proof; undone where it fails",
+        production=None,
+    )
+
+
+def applied(proposal: Proposal, done: Applied, live: Live) -> InitView:
+    return msgspec.structs.replace(
+        proposed(proposal),
+        applied=True,
+        said=f"{proposal.request.pool} is generation {done.generation}; {done.tested}; {done.proof}",
+        backup=done.backup,
+        hint=f"read {proposal.request.out}, then `upswitch lint`; {done.backup} is the file as it was",
+        production=production(live),
+    )
+
+
+def stuck(command: str, error: StuckError, live: Live) -> Acted:
+    return Acted(
+        command=command,
+        outcome=Outcome.STUCK,
+        exit=outcome.EXIT[Outcome.STUCK],
+        said=f"STUCK: {error}",
+        production=production(live),
+        hint="a person must look: `nginx -t`, then reload it; playbooks/incident/stuck.md",
+    )
+
+
+def _advice(proposal: Proposal) -> tuple[str, ...]:
+    """What the owner should add by hand; every line of it is his to paste."""
+    found = []
+    if proposal.undrained:
+        places = ", ".join(f"{place.file}:{place.line}" for place in proposal.undrained)
+        texts = "\n".join(f"# {snippet.name}\n{snippet.text.rstrip()}" for snippet in proposal.snippets)
+        found.append(f"so that a reload loses no request, put these lines at {places}:\n{texts}")
+    if proposal.log_format:
+        logs = ", ".join(proposal.logs)
+        found.append(f"so that the watch knows whose a request was, let {logs} use this format:\n{proposal.log_format}")
+    return tuple(found)

@@ -1,7 +1,7 @@
 """Generations on a host: making them, reading them, and pointing the live link at one."""
 
 from upswitch.core import scripts, tree
-from upswitch.core.foreign import printable
+from upswitch.core.foreign import told
 from upswitch.core.run import Took
 from upswitch.core.site import Nginx
 from upswitch.core.words import Result
@@ -15,7 +15,7 @@ def prepare(host: Host, nginx: Nginx) -> None:
     ran = host.run(scripts.folders(nginx.dir, nginx.state), deadline=_DEADLINE)
     if ran.exit == 0:
         return
-    why = printable(ran.err) or f"{nginx.state} is a link or belongs to someone else"
+    why = told(ran.err) or f"{nginx.state} is a link, belongs to someone else, or others may write it"
     raise HostError(f"use {nginx.dir} and {nginx.state}", why)
 
 
@@ -25,8 +25,8 @@ def put(host: Host, nginx: Nginx, name: str, files: dict[str, bytes]) -> Took:
     if ran.exit == 0:
         return Took(result=Result.OK, said=name)
     if ran.exit is None:
-        return Took(result=Result.UNKNOWN, said=printable(ran.err))
-    why = "it is there already" if ran.exit == scripts.CHANGED else printable(ran.err)
+        return Took(result=Result.UNKNOWN, said=told(ran.err))
+    why = "it is there already" if ran.exit == scripts.CHANGED else told(ran.err)
     return Took(result=Result.FAILED, said=f"{nginx.dir}/generations/{name}: {why}")
 
 
@@ -34,7 +34,7 @@ def get(host: Host, nginx: Nginx, name: str) -> dict[str, bytes]:
     """The files of a generation, manifest and all. HostError where it can't be read."""
     ran = host.run(scripts.fetch(nginx.dir, name), deadline=_DEADLINE)
     if ran.exit != 0:
-        raise HostError(f"read {nginx.dir}/generations/{name}", printable(ran.err))
+        raise HostError(f"read {nginx.dir}/generations/{name}", told(ran.err))
     try:
         return tree.unpack(ran.out)
     except ValueError as exc:
@@ -53,6 +53,6 @@ def point(host: Host, nginx: Nginx, *, expect: str, to: str) -> Took:
         case scripts.NOT_THERE:
             return Took(result=Result.FAILED, said=f"generation {to} is not there")
         case scripts.NOT_DONE | scripts.NO_FOLDER:
-            return Took(result=Result.FAILED, said=f"{live} could not be changed: {printable(ran.err)}")
+            return Took(result=Result.FAILED, said=f"{live} could not be changed: {told(ran.err)}")
         case _:
-            return Took(result=Result.UNKNOWN, said=f"{live} may or may not have changed: {printable(ran.err)}")
+            return Took(result=Result.UNKNOWN, said=f"{live} may or may not have changed: {told(ran.err)}")

@@ -3,7 +3,7 @@
 from upswitch.core import conflogs, dump, generation, nginxconf, processes, scripts
 from upswitch.core.build import Build, parse_build
 from upswitch.core.confirm import Marker, parse_marker
-from upswitch.core.foreign import printable
+from upswitch.core.foreign import told
 from upswitch.core.generation import Generation, Manifest
 from upswitch.core.processes import Family
 from upswitch.core.site import Nginx
@@ -53,7 +53,7 @@ def read_disk(host: Host, nginx: Nginx) -> Disk:
     """One script. HostError where the host can't be asked."""
     ran = host.run(scripts.look(nginx.dir), deadline=_QUICK)
     if ran.exit != 0:
-        raise HostError(f"look at {nginx.dir}", printable(ran.err))
+        raise HostError(f"look at {nginx.dir}", told(ran.err))
     found: dict[str, list[str]] = {"live": [], "generation": [], "sum": [], "manifest": []}
     for line in ran.out.decode("utf-8", "backslashreplace").splitlines():
         kind, _, rest = line.partition(" ")
@@ -154,7 +154,7 @@ class NginxBrokenError(Exception):
 def read_build(host: Host, nginx: Nginx) -> Build:
     ran = host.run(scripts.nginx_version(nginx), deadline=_NGINX)
     if ran.exit != 0:
-        raise NginxBrokenError(printable(ran.err) or f"{nginx.binary} -V did not end")
+        raise NginxBrokenError(told(ran.err) or f"{nginx.binary} -V did not end")
     return parse_build(ran.err.decode("utf-8", "replace"), prefix=nginx.prefix)
 
 
@@ -164,7 +164,7 @@ def read_conf(host: Host, nginx: Nginx, build: Build) -> dump.NginxConf:
     if ran.exit is None:
         raise NginxBrokenError(f"nginx -T did not end within {_NGINX:g} s (a name that does not resolve?)")
     if ran.exit != 0:
-        raise NginxBrokenError(printable(ran.err))
+        raise NginxBrokenError(told(ran.err))
     return dump.parse_dump(ran.out.decode("utf-8", "replace"))
 
 

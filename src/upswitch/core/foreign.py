@@ -6,3 +6,8 @@ _SHOWN = tuple(chr(byte) if 0x20 <= byte <= 0x7E else f"\\x{byte:02x}" for byte 
 def printable(data: bytes) -> str:
     """`data` as printable ASCII; every byte outside 0x20-0x7e becomes `\\xNN`, so Unicode (bidi too) never reaches a terminal."""
     return "".join(map(_SHOWN.__getitem__, data))
+
+
+def told(output: bytes) -> str:
+    """A program's words in one line: its lines, without the empty ones, between slashes."""
+    return " / ".join(printable(line.strip()) for line in output.splitlines() if line.strip())

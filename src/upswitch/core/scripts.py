@@ -16,12 +16,20 @@ NO_MOUNT = 99
 
 _SH = ("sh", "-c")
 
-# $1: the upswitch folder. What is on disk, for Disk in survey.py. A missing folder prints nothing.
+# $1: the upswitch folder. What is on disk, for Disk in survey.py. A missing folder prints nothing. Names that can't be a
+# generation's are left out here, so that one with a line break can't pass for another line.
 _LOOK = r"""
 cd "$1" 2>/dev/null || exit 0
 printf 'live %s\n' "$(readlink live 2>/dev/null)"
-for g in generations/*; do [ -d "$g" ] && printf 'generation %s\n' "${g#generations/}"; done
-[ -e live/. ] && (cd live/ && for f in *.conf; do [ -e "$f" ] && sha256sum -- "$f" | sed 's/^/sum /'; done)
+for g in generations/*; do
+  name=${g#generations/}
+  case $name in *[!A-Za-z0-9_-]*) continue ;; esac
+  [ -d "$g" ] && printf 'generation %s\n' "$name"
+done
+[ -e live/. ] && (cd live/ && for f in *.conf; do
+  [ -e "$f" ] || [ -L "$f" ] || continue
+  sha256sum -- "$f" 2>/dev/null || printf 'unreadable  %s\n' "$f"
+done | sed 's/^/sum /')
 [ -r live/manifest.json ] && { printf 'manifest '; cat live/manifest.json | tr -d '\n'; printf '\n'; }
 exit 0
 """
@@ -33,7 +41,8 @@ for m in */manifest.json; do [ -r "$m" ] && { tr -d '\n' < "$m"; echo; }; done
 exit 0
 """
 
-# $1: folder, $2: name; a tar on stdin. The folder appears under its name only when it is complete and on disk.
+# $1: folder, $2: name; a tar on stdin. The folder appears under its name only when it is complete and on disk: tar takes
+# a stream that was cut between two files for a whole one, so the manifest, which comes last, must be there.
 _STAGE = r"""
 set -e
 umask 022
@@ -45,6 +54,7 @@ rm -rf "$temp"
 trap 'rm -rf "$temp"' EXIT
 mkdir "$temp"
 tar -xf - --no-same-owner -C "$temp"
+[ -s "$temp/manifest.json" ] || { echo 'the stream was cut off' >&2; exit 95; }
 sync "$temp"/* "$temp"
 mv -T "$temp" "generations/$2"
 sync generations
@@ -75,14 +85,15 @@ exec $enter unshare -m --propagation private sh -c '
   exec "$@"' sh "$cand" "$live" "$@"
 """
 
-# $1: folder, $2: live generation, $3: candidate; the rest is nginx's argv. Puts the link back whatever happens.
+# $1: folder, $2: live generation, $3: candidate; the rest is nginx's argv. Puts the link back whatever happens,
+# unless somebody (a repair) has moved it on since; 98 where it could not be put back.
 _TEST_SWAPPED = r"""
 cd "$1" || exit 90
 live=$2 cand=$3
 shift 3
 [ "$(readlink live)" = "generations/$live" ] || exit 96
 point() { rm -f .live.tmp && ln -s "generations/$1" .live.tmp && mv -fT .live.tmp live && sync .; }
-trap 'point "$live"' EXIT
+trap '[ "$(readlink live)" != "generations/$cand" ] || point "$live" || exit 98' EXIT
 trap 'exit 143' HUP INT TERM
 point "$cand" || exit 95
 "$@"
@@ -120,7 +131,7 @@ umask 022
 mkdir -p "$1/generations" || exit 90
 umask 077
 mkdir -p "$2" || exit 91
-[ "$(stat -c %u "$2")" = "$(id -u)" ] && [ ! -L "$2" ] || exit 92
+[ "$(stat -c %u "$2")" = "$(id -u)" ] && [ ! -L "$2" ] && [ -z "$(find "$2" -prune -perm /022)" ] || exit 92
 """
 
 

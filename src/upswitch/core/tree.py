@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
-    """A tar of `files` by name, mode 0640: they hold internal addresses."""
+    """A tar of `files` by name, the manifest last (where it is there all are), mode 0640: they hold internal addresses."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in sorted(files.items()):
+        for name, data in sorted(files.items(), key=lambda file: (file[0] == "manifest.json", file[0])):
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             entry.mode = 0o640

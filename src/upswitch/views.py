@@ -1,0 +1,258 @@
+"""What commands print on stdout: one value each, as text and as JSON (docs/json.md)."""
+
+from typing import Protocol
+
+from upswitch.core.words import Value
+
+
+class View(Protocol):
+    """What every command ends in: an exit code, and its text for people."""
+
+    @property
+    def exit(self) -> int: ...
+
+    @property
+    def text(self) -> str: ...
+
+
+class Production(Value):
+    """What serves, read when the command ended. `proved`: nginx's answer and the disk agree, and nothing is in the way."""
+
+    pool: str
+    running: str
+    disk: str
+    proved: bool
+    text: str
+
+
+class StepLine(Value):
+    step: str
+    result: str
+    said: str
+    seconds: float
+
+
+class ServerLine(Value):
+    """One server at the gate."""
+
+    upstream: str
+    server: str
+    up: bool
+    ok: int
+    failed: int
+    error: str
+    text: str
+
+
+class GateLine(Value):
+    verdict: str
+    seconds: float
+    way_back: bool
+    new: tuple[ServerLine, ...]
+    old: tuple[ServerLine, ...]
+
+
+class WatchLine(Value):
+    """How the watch ended; `answers` are the rule's four."""
+
+    verdict: str
+    said: str
+    seconds: int
+    failed: int
+    total: int
+    mode: str
+    answers: dict[str, bool]
+    before: dict[str, int]
+    peers_down: tuple[str, ...]
+    reasons: str
+    notes: tuple[str, ...]
+
+
+class Acted(Value):
+    """`switch`, `rollback`, `repair`; and any command that was refused."""
+
+    command: str
+    outcome: str
+    exit: int
+    said: str
+    production: Production | None
+    hint: str
+    run: str = ""
+    pool: str = ""
+    former_pool: str = ""
+    generation: str = ""
+    steps: tuple[StepLine, ...] = ()
+    gate: GateLine | None = None
+    watch: WatchLine | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What and where; what production is in now; what to do next."""
+        lines = [self.said, *(f"  {problem}" for problem in self.problems)]
+        if self.watch is not None:
+            lines += [f"Watch: {self.watch.said}", *(f"Watch: {note}" for note in self.watch.notes)]
+        if self.production is not None:
+            lines.append(f"Production: {self.production.text}")
+        return "\n".join([*lines, f"Next: {self.hint}"])
+
+
+class PlanView(Value):
+    """`plan`: nothing was changed."""
+
+    command: str
+    exit: int
+    pool: str
+    former_pool: str
+    generation: str
+    way_back: str
+    unchanged: bool
+    steps: tuple[str, ...]
+    blackout_s: float
+    gate: GateLine
+    diff: str
+    production: Production
+
+    @property
+    def text(self) -> str:
+        if self.unchanged:
+            return f"UNCHANGED: {self.pool} is live already, with the same servers\nProduction: {self.production.text}"
+        servers = [f"  {server.text}" for server in (*self.gate.new, *self.gate.old)]
+        return "\n".join(
+            [
+                f"switch --to {self.pool} would go from {self.former_pool} to generation {self.generation}; nothing was changed",
+                f"Steps: {', '.join(self.steps)}. Way back: {self.way_back}",
+                f"Expected blackout: {self.blackout_s:g} s (this nginx checks no server; the gate does, before the swap)",
+                "One probe of each server, now:",
+                *servers,
+                self.diff.rstrip("\n"),
+                f"Production: {self.production.text}",
+            ],
+        )
+
+
+class StatusView(Value):
+    """`status`: exit 0 where everything agrees, 3 with findings."""
+
+    command: str
+    exit: int
+    production: Production
+    generations: tuple[str, ...]
+    edited: tuple[str, ...]
+    master: int
+    workers: int
+    draining: tuple[int, ...]
+    unfinished: str
+    lock: str
+    findings: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        old = f", {len(self.draining)} old workers finishing ({', '.join(map(str, self.draining))})" if self.draining else ""
+        lines = [self.production.text, f"nginx master {self.master or 'unknown'}, {self.workers} workers{old}"]
+        lines += [f"locked by {self.lock}"] if self.lock else []
+        lines += [f"FINDING: {finding}" for finding in self.findings]
+        return "\n".join(lines)
+
+
+class PastRun(Value):
+    run: str
+    at: str
+    command: str
+    pool: str
+    former_pool: str
+    generation: str
+    outcome: str
+    said: str
+    user: str
+    reason: str
+
+
+class HistoryView(Value):
+    """`history`: newest first."""
+
+    command: str
+    exit: int
+    runs: tuple[PastRun, ...]
+
+    @property
+    def text(self) -> str:
+        lines = [
+            f"{past.at}  {past.command:8} {past.former_pool} -> {past.pool}  {past.outcome:11} {past.said}"
+            + (f"  ({past.user}{': ' + past.reason if past.reason else ''})" if past.user else "")
+            for past in self.runs
+        ]
+        return "\n".join(lines) or "no run yet"
+
+
+class FindingLine(Value):
+    code: str
+    level: str
+    what: str
+    hint: str
+
+
+class LintView(Value):
+    """`lint`: exit 0 without a finding, 3 with one."""
+
+    command: str
+    exit: int
+    findings: tuple[FindingLine, ...]
+
+    @property
+    def text(self) -> str:
+        lines = [f"{each.level.upper()} {each.code}: {each.what}\n    {each.hint}" for each in self.findings]
+        return "\n".join(lines) or "nothing found"
+
+
+class DrainView(Value):
+    """`drain`: exit 0 when the former pool may be stopped, 3 while it may not."""
+
+    command: str
+    exit: int
+    said: str
+    safe: bool
+    pool: str
+    live: str
+    addresses: tuple[str, ...]
+    old_workers: tuple[int, ...]
+    connections: dict[str, int]
+
+    @property
+    def text(self) -> str:
+        return self.said
+
+
+class InitView(Value):
+    """`init`: what was found and what is to be changed; with `--apply`, what was."""
+
+    command: str
+    exit: int
+    applied: bool
+    said: str
+    site_file: str
+    site_text: str
+    generation: str
+    diff: str
+    backup: str
+    notes: tuple[str, ...]
+    advice: tuple[str, ...]
+    hint: str
+    production: Production | None
+
+    @property
+    def text(self) -> str:
+        lines = [self.said, ""]
+        if not self.applied:
+            lines += [
+                f"--- {self.site_file} would hold",
+                self.site_text.rstrip(),
+                "",
+                "--- nginx's configuration would change by one line",
+            ]
+        lines += [self.diff.rstrip(), ""]
+        lines += [f"Note: {note}" for note in self.notes]
+        lines += [f"Advice: {advice}" for advice in self.advice]
+        if self.production is not None:
+            lines.append(f"Production: {self.production.text}")
+        return "\n".join([*lines, f"Next: {self.hint}"])
