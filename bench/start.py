@@ -60,7 +60,7 @@ def explain(status: tuple[str, ...]) -> None:
     print(f"\n{'own us':>8} {'all us':>8} import ({len(rows)} in all)")
     for own, whole, name in sorted(rows, reverse=True)[:10]:
         print(f"{own:8} {whole:8} {name.strip()}")
-    print("\nof which top to bottom:")
+    print("\nwith what each imports in turn:")
     for own, whole, name in sorted(rows, key=lambda row: -row[1])[:10]:
         print(f"{own:8} {whole:8} {name.strip()}")
 

@@ -8,9 +8,10 @@ from upswitch.adapters.local import LocalHost
 from upswitch.adapters.lock import FileLock
 from upswitch.adapters.probe import NetProber
 from upswitch.adapters.signals import Interrupts
+from upswitch.core.errors import Owner
 from upswitch.core.site import Nginx
 from upswitch.core.sitefile import parse_site
-from upswitch.ports import Owner, Ports
+from upswitch.ports import Ports
 
 TEMPLATES = templates.load()
 OWNER = Owner(user="test", host="here", pid=1, since="now", reason="a test")

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from upswitch.core.errors import HostError
 from upswitch.demo.net import free_port
 from upswitch.demo.process import LabError, until
-from upswitch.ports import Host, HostError
+from upswitch.ports import Host
 
 MIB = 1 << 20
 ODD = ("", " ", "a b", "'", '"', "$HOME", "`id`", "\\", "line\nbreak\n", "tab\t", "ü€𝄞", "*", "--", "-n", ";", "&", "#", "\x7f")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upswitch.adapters.follow import MAX_LINE, LogFollower
-from upswitch.ports import HostError
+from upswitch.core.errors import HostError
 
 
 class HandClock:

@@ -12,14 +12,14 @@ import pytest
 from here import OWNER, TEMPLATES, ports
 from upswitch.adapters.clock import SystemClock
 from upswitch.adapters.local import LocalHost
+from upswitch.core.errors import RefusedError, StuckError
 from upswitch.core.site import Nginx
 from upswitch.core.sitefile import parse_site
 from upswitch.demo.children import Load, Server
 from upswitch.demo.net import ask, free_port, is_listening
 from upswitch.demo.process import Process, until
-from upswitch.firstuse import InitRequest, StuckError, apply, propose
+from upswitch.firstuse import InitRequest, apply, propose
 from upswitch.ports import Ran
-from upswitch.preflight import RefusedError
 
 CHECK = "check interval=30000 rise=3 fall=3 timeout=30000 type=tcp;"
 

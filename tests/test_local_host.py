@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hostcontract import HostContract
 
+from hostcontract import HostContract
 from upswitch.adapters.clock import SystemClock
 from upswitch.adapters.local import LocalHost
-from upswitch.ports import HostError
+from upswitch.core.errors import HostError
 
 
 @pytest.fixture
@@ -32,7 +32,6 @@ READ_ONLY_AS_NOBODY = """
 import os, sys
 from upswitch.adapters.clock import SystemClock
 from upswitch.adapters.local import LocalHost
-from upswitch.ports import HostError
 os.setgid(65534)
 os.setuid(65534)
 host = LocalHost(SystemClock())

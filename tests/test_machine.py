@@ -3,11 +3,11 @@
 import itertools
 
 import pytest
-from walks import SKIPS, walks
 
 from upswitch.core import machine
 from upswitch.core.machine import ENDINGS, MOVES, UNDO, UNTOUCHED, WAY_BACK, after, can_interrupt, next_step, settle, way
 from upswitch.core.words import Outcome, Phase, Result, Step
+from walks import SKIPS, walks
 
 TOUCHING = {(Step.SWAP, Result.OK), (Step.SWAP, Result.UNKNOWN), (Step.TEST, Result.UNKNOWN)}
 TOUCHED_ENDINGS = {Phase.DONE, Phase.HELD, Phase.ROLLED_BACK, Phase.STUCK}

@@ -7,8 +7,8 @@ import sys
 from contextlib import contextmanager
 
 import pytest
-from frontend import frontend
 
+from frontend import frontend
 from upswitch.core.processes import SCRIPT, Process, keys, master_problem, parse_family
 from upswitch.demo.process import until
 

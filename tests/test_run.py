@@ -4,15 +4,14 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from walks import SKIPS, walks
 
 from upswitch.core import machine
+from upswitch.core.errors import JournalCorruptError
 from upswitch.core.run import (
     VERSION,
     Closed,
     Ended,
     Intent,
-    JournalCorruptError,
     Plan,
     Run,
     Started,
@@ -25,6 +24,7 @@ from upswitch.core.run import (
     unfinished,
 )
 from upswitch.core.words import Outcome, Phase, Result, Step
+from walks import SKIPS, walks
 
 PLAN = Plan(run="r1", command="switch", pool="B", former_pool="A", former="000001-A", to="000002-B", back="000003-A")
 ALL = [(skips, walk, ending) for skips in SKIPS.values() for walk, ending in walks(skips)]

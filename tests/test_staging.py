@@ -9,19 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hostcontract import fill, tiny_disk
 
+from hostcontract import fill, tiny_disk
 from upswitch import staging, survey
 from upswitch.adapters.clock import SystemClock
 from upswitch.adapters.local import LocalHost
 from upswitch.core import scripts, tree
 from upswitch.core.build import parse_build
+from upswitch.core.errors import HostError
 from upswitch.core.generation import Manifest
 from upswitch.core.planning import with_manifest
 from upswitch.core.site import Nginx
 from upswitch.core.words import Result
 from upswitch.demo.process import until
-from upswitch.ports import HostError
 
 BUILD = parse_build("nginx version: nginx/1.26.0")
 HOST = LocalHost(SystemClock())

@@ -14,24 +14,20 @@ from typing import IO, NoReturn
 
 import click
 
-from upswitch import report, usecases
+from upswitch import report
 from upswitch.adapters.clock import SystemClock
 from upswitch.adapters.local import LocalHost
 from upswitch.adapters.lock import FileLock
-from upswitch.adapters.probe import NetProber
 from upswitch.adapters.signals import Interrupts
 from upswitch.commands import group, live
+from upswitch.core.errors import HostError, JournalCorruptError, LockedError, RefusedError, StuckError
 from upswitch.core.outcome import EXIT, USAGE
-from upswitch.core.run import JournalCorruptError
 from upswitch.core.site import Site
 from upswitch.core.sitefile import SiteInvalid, parse_site
 from upswitch.core.words import Outcome
-from upswitch.firstuse import StuckError
-from upswitch.ports import Clock, Host, HostError, Ports
-from upswitch.preflight import RefusedError
+from upswitch.ports import Clock, Host, Ports
 from upswitch.progress import Teller
 from upswitch.session import Common, Session
-from upswitch.usecases import LockedError
 from upswitch.views import View
 
 
@@ -100,6 +96,8 @@ class Program:
 
     @contextmanager
     def _ports(self, site: Site, interrupts: Interrupts, events: str) -> Iterator[Ports]:
+        from upswitch.adapters.probe import NetProber
+
         with ExitStack() as closing:
             stream = closing.enter_context(_events(events)) if events else None
             clock = self._wiring.clock()
@@ -152,6 +150,8 @@ def _acted(command: str, session: Session, act: Callable[[Session], View]) -> Vi
 
 def _repair_after_bug(session: Session) -> None:
     """A bug in the middle of a run must not leave it there."""
+    from upswitch import usecases
+
     try:
         with usecases.locked(session.ports, session.site, session.owner("repair after a bug")):
             usecases.repair(session.ports, session.site)

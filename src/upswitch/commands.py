@@ -1,21 +1,27 @@
-"""The commands as they are typed. Each says what it does in terms of usecases.py, and nothing about how."""
+"""The commands as they are typed. Each says what it does in terms of usecases.py, and nothing about how.
+
+A command imports what only it needs when it runs: `status` and `--help` must start fast.
+"""
 
 import dataclasses
 import os
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from upswitch import __version__, draining, firstuse, report, survey, usecases
+from upswitch import __version__, report, survey
 from upswitch.adapters.lock import FileLock
 from upswitch.core import run
 from upswitch.core.outcome import Live
-from upswitch.core.proposal import InitRequest
 from upswitch.core.site import Gate, Nginx, Site, Watch
 from upswitch.core.words import SpikePolicy, Step
+from upswitch.journal import journal_of
 from upswitch.session import App, Common, Session
-from upswitch.usecases import Choices
 from upswitch.views import View
+
+if TYPE_CHECKING:
+    from upswitch.usecases import Choices
 
 _config = click.option("-c", "--config", default="upswitch.toml", show_default=True, help="The site file.")
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout (docs/json.md).")
@@ -46,8 +52,10 @@ def group() -> None:
 @click.pass_obj
 def switch(app: App, /, *, config: str, as_json: bool, pool: str, **options: object) -> int:
     """Switch to another pool: gate, stage, test, swap, reload, prove, watch; back by itself when it fails."""
+    from upswitch import usecases
+
     common = Common(config=config, as_json=as_json, events=str(options["events"]))
-    choices = Choices(adopt=bool(options["adopt"] or options["yes"]), one_way=bool(options["one_way"] or options["yes"]))
+    choices = usecases.Choices(adopt=bool(options["adopt"] or options["yes"]), one_way=bool(options["one_way"] or options["yes"]))
     if options["dry_run"]:
         return app.serve("plan", common, lambda session: _plan(session, pool, choices))
 
@@ -71,11 +79,15 @@ def switch(app: App, /, *, config: str, as_json: bool, pool: str, **options: obj
 @click.pass_obj
 def plan(app: App, /, *, config: str, as_json: bool, pool: str, adopt: bool) -> int:
     """What `switch --to` would do: steps, files as a diff, one probe of each server. Changes nothing."""
-    common = Common(config=config, as_json=as_json)
-    return app.serve("plan", common, lambda session: _plan(session, pool, Choices(adopt=adopt)))
+    from upswitch import usecases
+
+    choices = usecases.Choices(adopt=adopt)
+    return app.serve("plan", Common(config=config, as_json=as_json), lambda session: _plan(session, pool, choices))
 
 
-def _plan(session: Session, pool: str, choices: Choices) -> View:
+def _plan(session: Session, pool: str, choices: "Choices") -> View:
+    from upswitch import usecases
+
     _check_pool(session.site, pool)
     is_watched = session.site.watch.duration > 0
     ask = session.ask("plan", pool, skips=() if is_watched else (Step.WATCH,))
@@ -92,6 +104,7 @@ def _plan(session: Session, pool: str, choices: Choices) -> View:
 @click.pass_obj
 def rollback(app: App, /, *, config: str, as_json: bool, number: int | None, reason: str, events: str) -> int:
     """Back to the pool that was live before. No gate, no template: the files that served then, tested and proved."""
+    from upswitch import usecases
 
     def act(session: Session) -> View:
         ask = session.ask("rollback", "", reason=reason)
@@ -108,12 +121,13 @@ def rollback(app: App, /, *, config: str, as_json: bool, number: int | None, rea
 @click.pass_obj
 def repair(app: App, /, *, config: str, as_json: bool, forget: bool) -> int:
     """Finish or undo what a killed run left. Exit 0 when production is proved, 5 when a person must look."""
+    from upswitch import usecases
 
     def act(session: Session) -> View:
         with usecases.locked(session.ports, session.site, session.owner("repair")):
             aside = ""
             if forget:
-                aside = usecases.journal_of(session.ports.host, session.site.nginx).forget(session.ports.clock.now())
+                aside = journal_of(session.ports.host, session.site.nginx).forget(session.ports.clock.now())
             return report.repaired(usecases.repair(session.ports, session.site), live(session), aside=aside)
 
     return app.serve("repair", Common(config=config, as_json=as_json), act)
@@ -141,7 +155,7 @@ def status(app: App, /, *, config: str, as_json: bool, is_watching: bool) -> int
 def _status(session: Session) -> View:
     host, nginx = session.ports.host, session.site.nginx
     disk, running = survey.glance(host, nginx)
-    left = run.unfinished(usecases.journal_of(host, nginx).read())
+    left = run.unfinished(journal_of(host, nginx).read())
     holder = FileLock(f"{nginx.state}/lock").holder()
     return report.status(disk, running, left=left, holder=holder)
 
@@ -155,7 +169,7 @@ def history(app: App, /, *, config: str, as_json: bool, limit: int) -> int:
     """Past runs, newest first: when, what, who, how it ended."""
 
     def act(session: Session) -> View:
-        runs = usecases.journal_of(session.ports.host, session.site.nginx).read()
+        runs = journal_of(session.ports.host, session.site.nginx).read()
         return report.history(runs, limit=limit)
 
     return app.serve("history", Common(config=config, as_json=as_json), act)
@@ -169,6 +183,7 @@ def history(app: App, /, *, config: str, as_json: bool, limit: int) -> int:
 @click.pass_obj
 def drain(app: App, /, *, config: str, as_json: bool, is_waiting: bool, deadline: float) -> int:
     """Whether the former pool may be stopped: old workers, and connections to its servers. Exit 3 while it may not."""
+    from upswitch import draining
 
     def act(session: Session) -> View:
         nginx = session.site.nginx
@@ -185,7 +200,7 @@ def drain(app: App, /, *, config: str, as_json: bool, is_waiting: bool, deadline
 @click.pass_obj
 def lint(app: App, /, *, config: str, as_json: bool) -> int:
     """What is wrong or dangerous in the site file, in what it renders to, and in nginx around it. Exit 3 with findings."""
-    from upswitch import linting  # noqa: PLC0415  (only lint needs its rules)
+    from upswitch import linting
 
     def act(session: Session) -> View:
         return report.lint(linting.lint(session.ports, session.site, _templates(session.site)))
@@ -212,6 +227,8 @@ _NGINX = Nginx()
 @click.pass_obj
 def init(app: App, /, *, as_json: bool, source: str, out: str, is_applied: bool, **words: str) -> int:
     """First use: read an nginx as its owner has it, and show (or make) the one change that puts it under upswitch."""
+    from upswitch import firstuse
+
     nginx = Nginx(
         binary=words["binary"],
         conf=words["conf"],
@@ -221,7 +238,7 @@ def init(app: App, /, *, as_json: bool, source: str, out: str, is_applied: bool,
         marker=words["marker"],
         user=words["user"],
     )
-    request = InitRequest(from_path=os.path.abspath(source), pool=words["pool"], nginx=nginx, out=os.path.abspath(out))
+    request = firstuse.InitRequest(from_path=os.path.abspath(source), pool=words["pool"], nginx=nginx, out=os.path.abspath(out))
 
     def act(session: Session) -> View:
         proposal = firstuse.propose(session.ports, request, _templates(session.site))
@@ -241,13 +258,13 @@ def init(app: App, /, *, as_json: bool, source: str, out: str, is_applied: bool,
 @click.pass_obj
 def demo(app: App, /, *, as_json: bool, keep: bool, binary: str) -> int:
     """A private nginx, two pools and a load on loopback: a good release, then a bad one that is taken back. Under a minute."""
-    from upswitch.demo import opening  # noqa: PLC0415  (only the demo needs it)
+    from upswitch.demo import opening
 
     return app.show(opening.play(binary, keep=keep, as_json=as_json), as_json=as_json)
 
 
 def _templates(site: Site) -> dict[str, str]:
-    from upswitch.adapters import templates  # noqa: PLC0415  (only what renders needs it)
+    from upswitch.adapters import templates
 
     return templates.load(site)
 
@@ -266,4 +283,4 @@ def _with_policy(session: Session, on_spike: object) -> Session:
 
 
 def live(session: Session) -> Live:
-    return usecases.live_now(session.ports.host, session.site.nginx)
+    return survey.live_now(session.ports.host, session.site.nginx)

@@ -8,10 +8,11 @@ stops one that is on its way back: what that needs was put on disk before the sw
 from collections.abc import Callable
 
 from upswitch.core import machine
+from upswitch.core.errors import HostError
 from upswitch.core.run import AnyRecord, Ended, Intent, Run, Took, fold
 from upswitch.core.words import Result, Step
 from upswitch.journal import Journal
-from upswitch.ports import HostError, Ports
+from upswitch.ports import Ports
 
 Perform = Callable[[Step], Took]
 

@@ -21,20 +21,19 @@ from contextlib import ExitStack
 from upswitch import obstacles, staging, survey, usecases
 from upswitch.core import confirm, firstscripts, nginxconf, processes, scripts
 from upswitch.core.confirm import Proof
+from upswitch.core.errors import HostError, Owner, Refusal, RefusedError, StuckError
 from upswitch.core.foreign import printable
-from upswitch.core.planning import Refusal
 from upswitch.core.processes import Family
 from upswitch.core.proposal import InitRequest, Proposal
 from upswitch.core.run import Took
 from upswitch.core.words import Result, Value
-from upswitch.ports import HostError, Owner, Ports, Ran
-from upswitch.preflight import RefusedError
+from upswitch.ports import Ports, Ran
 from upswitch.proposing import propose, read_facts, refuse_if
 from upswitch.reloading import Reloader
 from upswitch.survey import Facts
 from upswitch.waiting import Pace
 
-__all__ = ["Applied", "InitRequest", "Proposal", "StuckError", "apply", "propose"]
+__all__ = ["Applied", "InitRequest", "Proposal", "apply", "propose"]
 
 _WRITE = 20.0  # seconds for a script that writes and syncs a small file
 _TEST = 15.0  # seconds for `nginx -t`; a name that does not resolve takes 10 s
@@ -48,15 +47,6 @@ class Applied(Value):
     backup: str
     tested: str
     proof: str
-
-
-class StuckError(Exception):
-    """The first use failed, and that nginx is as it was could not be confirmed: a person must look. `failed` came first."""
-
-    def __init__(self, failed: str, undone: str) -> None:
-        super().__init__(f"{failed}; going back: {undone}")
-        self.failed = failed
-        self.undone = undone
 
 
 class _NotTakenError(Exception):

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 
 from upswitch import gating, preflight, staging, survey
 from upswitch.core import generation, nginxconf, planning
+from upswitch.core.errors import HostError, Refusal, RefusedError
 from upswitch.core.generation import Manifest
-from upswitch.core.planning import ROLLBACK_SKIPS, Ask, Names, Refusal
+from upswitch.core.planning import ROLLBACK_SKIPS, Ask, Names
 from upswitch.core.run import Run
 from upswitch.core.site import Site
 from upswitch.core.words import Value
-from upswitch.ports import Host, HostError, Ports
-from upswitch.preflight import RefusedError
+from upswitch.ports import Host, Ports
 from upswitch.steps import Job
 from upswitch.survey import Facts
 

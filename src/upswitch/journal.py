@@ -1,7 +1,9 @@
 """The journal on a host: one JSON line a record, each synced before the next act."""
 
 from upswitch.core import run as runs
-from upswitch.ports import Host, HostError
+from upswitch.core.errors import HostError
+from upswitch.core.site import Nginx
+from upswitch.ports import Host
 
 TOO_LONG = 4 << 20  # bytes; then the oldest runs are dropped
 KEPT_RUNS = 200
@@ -43,6 +45,10 @@ class Journal:
         if moved.exit != 0:
             raise HostError(f"move {self._path} aside", moved.err.decode("utf-8", "replace").strip())
         return aside
+
+
+def journal_of(host: Host, nginx: Nginx) -> Journal:
+    return Journal(host, f"{nginx.state}/journal.jsonl")
 
 
 def _latest(data: bytes) -> bytes:

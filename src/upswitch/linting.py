@@ -7,11 +7,11 @@ from upswitch.core import advice, generation, planning
 from upswitch.core import lint as rules
 from upswitch.core.build import Build, BuildError
 from upswitch.core.dump import DumpError, NginxConf
+from upswitch.core.errors import NginxBrokenError
 from upswitch.core.generation import Generation
 from upswitch.core.lint import Finding, Looked
 from upswitch.core.site import Nginx, Site
 from upswitch.ports import Host, Ports
-from upswitch.survey import NginxBrokenError
 
 __all__ = ["Finding", "lint"]
 

@@ -3,12 +3,12 @@
 from upswitch.core import dump, firstscripts
 from upswitch.core.adopt import Edit
 from upswitch.core.dump import NginxConf
+from upswitch.core.errors import HostError, Refusal
 from upswitch.core.foreign import printable
-from upswitch.core.planning import Refusal
 from upswitch.core.proposal import Proposal
 from upswitch.core.site import Nginx
 from upswitch.core.words import Value
-from upswitch.ports import Host, HostError
+from upswitch.ports import Host
 from upswitch.survey import Facts
 
 _LOOK = 5.0  # seconds for a script that only looks

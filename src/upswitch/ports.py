@@ -8,17 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from upswitch.core.errors import Owner
 from upswitch.core.gate import Probe, Target
 from upswitch.core.words import Value
-
-
-class HostError(Exception):
-    """A host could not be asked or could not do it: `what` was tried and `why` it failed. State is as it was or UNKNOWN."""
-
-    def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"{what}: {why}")
-        self.what = what
-        self.why = why
 
 
 class Ran(Value):
@@ -117,16 +109,6 @@ class Lock(Protocol):
         ...
 
     def release(self) -> None: ...
-
-
-class Owner(Value):
-    """Who holds the lock: shown to those who wait. `since` is wall time."""
-
-    user: str
-    host: str
-    pid: int
-    since: str
-    reason: str
 
 
 class Tell(Protocol):

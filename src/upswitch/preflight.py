@@ -3,22 +3,14 @@
 from collections.abc import Mapping
 
 from upswitch.core import nginxconf
+from upswitch.core.errors import HostError, Refusal
 from upswitch.core.foreign import told
-from upswitch.core.planning import Refusal
 from upswitch.core.serverline import probe_address
 from upswitch.core.site import Nginx, Site
-from upswitch.ports import Host, HostError
+from upswitch.ports import Host
 from upswitch.survey import Facts
 
 _RESOLVE = 15.0  # seconds for all names together
-
-
-class RefusedError(Exception):
-    """Nothing was done, and why. `refusals` has at least one."""
-
-    def __init__(self, *refusals: Refusal) -> None:
-        super().__init__(" | ".join(refusal.what for refusal in refusals))
-        self.refusals = refusals
 
 
 def refusals(nginx: Nginx, facts: Facts, *, adopt: bool) -> tuple[Refusal, ...]:

@@ -31,14 +31,15 @@ class Teller:
         self._events = events
         self._passed: dict[str, float] = {}
         self._queue: queue.Queue[Line | None] = queue.Queue(_QUEUED)
-        self._out = _Terminal() if sys.stderr.isatty() else _Pipe(now)
+        stderr: IO[str] | None = getattr(sys, "stderr", None)  # None where we were started with it closed
+        self._out = _Terminal() if stderr is not None and stderr.isatty() else _Pipe(now, stderr)
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
 
     def __call__(self, step: str, said: str, *, is_passing: bool = False) -> None:
         if is_passing and not self._is_due(step):
             return
-        line = (step, printable(said.encode()), is_passing)
+        line = (step, printable(said.encode("utf-8", "backslashreplace")), is_passing)
         with contextlib.suppress(queue.Full):
             self._queue.put_nowait(line)
 
@@ -51,20 +52,20 @@ class Teller:
     def _is_due(self, step: str) -> bool:
         if self._out.is_live:
             return True
-        now = self._monotonic()
-        if now - self._passed.get(step, now - _PASSING_EVERY) < _PASSING_EVERY:
+        now, last = self._monotonic(), self._passed.get(step)
+        if last is not None and now - last < _PASSING_EVERY:
             return False
         self._passed[step] = now
         return True
 
     def _write(self) -> None:
         while (line := self._queue.get()) is not None:
-            with contextlib.suppress(OSError, ValueError):  # a closed pipe must not change what happens
-                self._out.write(line)
-            if self._events is not None:
+            if self._events is not None:  # first: stderr may block for ever, a file does not
                 with contextlib.suppress(OSError, ValueError):
                     self._events.write(self._event(line))
                     self._events.flush()
+            with contextlib.suppress(OSError, ValueError):  # a closed pipe must not change what happens
+                self._out.write(line)
         with contextlib.suppress(OSError, ValueError):
             self._out.close()
 
@@ -78,13 +79,15 @@ class _Pipe:
 
     is_live = False
 
-    def __init__(self, now: Callable[[], str]) -> None:
+    def __init__(self, now: Callable[[], str], stream: IO[str] | None) -> None:
         self._now = now
+        self._stream = stream
 
     def write(self, line: Line) -> None:
         step, said, _ = line
-        sys.stderr.write(f"{self._now()} {step:12} {said}\n")
-        sys.stderr.flush()
+        if self._stream is not None:
+            self._stream.write(f"{self._now()} {step:12} {said}\n")
+            self._stream.flush()
 
     def close(self) -> None:
         return

@@ -2,21 +2,21 @@
 
 import msgspec
 
-from upswitch import gating, obstacles, preflight, survey, usecases
+from upswitch import gating, obstacles, preflight, survey
 from upswitch.core import adopt, advice, conflogs, generation, planning
 from upswitch.core.adopt import Adoption, AdoptRefused, Candidate, Edit
 from upswitch.core.build import BuildError
 from upswitch.core.dump import DumpError, NginxConf
+from upswitch.core.errors import NginxBrokenError, Refusal, RefusedError
 from upswitch.core.generation import Generation, Manifest
-from upswitch.core.planning import Refusal
 from upswitch.core.proposal import InitRequest, Proposal
 from upswitch.core.rendering import File
 from upswitch.core.site import Nginx, Site
 from upswitch.core.sitefile import SiteInvalid, parse_site
 from upswitch.core.words import Value
+from upswitch.journal import journal_of
 from upswitch.ports import Host, Ports
-from upswitch.preflight import RefusedError
-from upswitch.survey import Facts, NginxBrokenError
+from upswitch.survey import Facts
 
 MADE_BY = "init"
 _LOOK = 5.0  # seconds for a script that only looks
@@ -129,7 +129,7 @@ class _Material(Value):
 
 def _first_generation(host: Host, site: Site, pool: str, facts: Facts) -> Generation:
     """000001-POOL, or above every number that was ever used here."""
-    runs = usecases.journal_of(host, site.nginx).read()
+    runs = journal_of(host, site.nginx).read()
     used = [name for run in runs for name in (run.plan.to, run.plan.back)]
     return Generation(number=generation.next_number(facts.disk.generations, used), pool=pool)
 

@@ -1,26 +1,43 @@
 """From what a command came to, to what it prints (views.py)."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from upswitch import usecases
+from upswitch import survey
 from upswitch.core import outcome
-from upswitch.core.gate import Tally
-from upswitch.core.lint import Finding
+from upswitch.core.errors import HostError, JournalCorruptError, LockedError, Owner, RefusedError, StuckError
 from upswitch.core.outcome import Live
-from upswitch.core.proposal import Proposal
-from upswitch.core.run import JournalCorruptError, Run
+from upswitch.core.run import Run
 from upswitch.core.site import Problem
 from upswitch.core.words import Outcome
-from upswitch.draining import DrainReport
-from upswitch.firstuse import Applied, StuckError
-from upswitch.gating import GateReport
-from upswitch.ports import HostError, Owner
-from upswitch.preflight import RefusedError
 from upswitch.survey import Disk, Running
-from upswitch.usecases import Ending, LockedError, Planned
-from upswitch.views import Acted, GateLine, HistoryView, PastRun, PlanView, Production, ServerLine, StatusView, StepLine, WatchLine
+from upswitch.views import (
+    Acted,
+    DrainView,
+    FindingLine,
+    GateLine,
+    HistoryView,
+    InitView,
+    LintView,
+    PastRun,
+    PlanView,
+    Production,
+    ServerLine,
+    StatusView,
+    StepLine,
+    WatchLine,
+)
+
+if TYPE_CHECKING:  # what they stand for is imported by the command that needs it: `status` must start fast
+    from upswitch.core.gate import Tally
+    from upswitch.core.lint import Finding
+    from upswitch.core.proposal import Proposal
+    from upswitch.draining import DrainReport
+    from upswitch.firstuse import Applied
+    from upswitch.gating import GateReport
+    from upswitch.usecases import Ending, Planned
 
 
 def to_json(view: object) -> str:
@@ -31,7 +48,7 @@ def production(live: Live) -> Production:
     return Production(pool=live.pool, running=live.running, disk=live.disk, proved=live.agrees, text=live.text)
 
 
-def acted(command: str, ending: Ending) -> Acted:
+def acted(command: str, ending: "Ending") -> Acted:
     over = ending.run
     return Acted(
         command=command,
@@ -142,7 +159,7 @@ def bug(command: str, said: str, kept: str, live: Live) -> Acted:
     )
 
 
-def repaired(ending: Ending | None, live: Live, *, aside: str) -> Acted:
+def repaired(ending: "Ending | None", live: Live, *, aside: str) -> Acted:
     """A repair succeeded when production is proved, whichever way the run went."""
     moved = f"the journal was moved to {aside}; " if aside else ""
     if ending is None:
@@ -159,7 +176,7 @@ def repaired(ending: Ending | None, live: Live, *, aside: str) -> Acted:
     return msgspec.structs.replace(view, exit=0 if is_proved else outcome.EXIT[Outcome.STUCK], said=moved + view.said)
 
 
-def planned(view: Planned, live: Live) -> PlanView:
+def planned(view: "Planned", live: Live) -> PlanView:
     return PlanView(
         command="plan",
         exit=0,
@@ -178,7 +195,7 @@ def planned(view: Planned, live: Live) -> PlanView:
 
 def status(disk: Disk, running: Running, *, left: Run | None, holder: Owner | None) -> StatusView:
     family = running.family
-    live = usecases.live(disk, running)
+    live = survey.live(disk, running)
     findings = _findings(disk, live, left)
     return StatusView(
         command="status",
@@ -190,7 +207,7 @@ def status(disk: Disk, running: Running, *, left: Run | None, holder: Owner | No
         workers=len(family.workers) if family else 0,
         draining=tuple(process.pid for process in family.draining) if family else (),
         unfinished=left.plan.run if left else "",
-        lock=f"{holder.user}@{holder.host} (pid {holder.pid}) since {holder.since}: {holder.reason}" if holder else "",
+        lock=holder.text if holder else "",
         findings=findings,
     )
 
@@ -233,7 +250,7 @@ def _past(past: Run) -> PastRun:
     )
 
 
-def gate_line(gate: GateReport) -> GateLine:
+def gate_line(gate: "GateReport") -> GateLine:
     return GateLine(
         verdict=gate.verdict,
         seconds=round(gate.seconds, 3),
@@ -243,7 +260,7 @@ def gate_line(gate: GateReport) -> GateLine:
     )
 
 
-def _server_line(tally: Tally) -> ServerLine:
+def _server_line(tally: "Tally") -> ServerLine:
     return ServerLine(
         upstream=tally.target.upstream,
         server=tally.target.server,
@@ -255,7 +272,7 @@ def _server_line(tally: Tally) -> ServerLine:
     )
 
 
-def _watch_line(ending: Ending) -> WatchLine | None:
+def _watch_line(ending: "Ending") -> WatchLine | None:
     watch = ending.watch
     if watch is None:
         return None
@@ -275,12 +292,12 @@ def _watch_line(ending: Ending) -> WatchLine | None:
     )
 
 
-def lint(findings: Iterable[Finding]) -> LintView:
+def lint(findings: Iterable["Finding"]) -> LintView:
     lines = tuple(FindingLine(code=each.code, level=each.level, what=each.what, hint=each.hint) for each in findings)
     return LintView(command="lint", exit=outcome.FINDINGS if lines else 0, findings=lines)
 
 
-def drain(seen: DrainReport) -> DrainView:
+def drain(seen: "DrainReport") -> DrainView:
     return DrainView(
         command="drain",
         exit=0 if seen.is_safe else outcome.FINDINGS,
@@ -294,7 +311,7 @@ def drain(seen: DrainReport) -> DrainView:
     )
 
 
-def proposed(proposal: Proposal) -> InitView:
+def proposed(proposal: "Proposal") -> InitView:
     request = proposal.request
     return InitView(
         command="init",
@@ -313,7 +330,7 @@ def proposed(proposal: Proposal) -> InitView:
     )
 
 
-def applied(proposal: Proposal, done: Applied, live: Live) -> InitView:
+def applied(proposal: "Proposal", done: "Applied", live: Live) -> InitView:
     return msgspec.structs.replace(
         proposed(proposal),
         applied=True,
@@ -335,7 +352,7 @@ def stuck(command: str, error: StuckError, live: Live) -> Acted:
     )
 
 
-def _advice(proposal: Proposal) -> tuple[str, ...]:
+def _advice(proposal: "Proposal") -> tuple[str, ...]:
     """What the owner should add by hand; every line of it is his to paste."""
     found = []
     if proposal.undrained:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from upswitch.core.errors import Owner
 from upswitch.core.planning import Ask
 from upswitch.core.site import Site
 from upswitch.core.words import Step, Value
-from upswitch.ports import Owner, Ports
+from upswitch.ports import Ports
 from upswitch.views import View
 
 

@@ -1,11 +1,12 @@
 """Generations on a host: making them, reading them, and pointing the live link at one."""
 
 from upswitch.core import scripts, tree
+from upswitch.core.errors import HostError
 from upswitch.core.foreign import told
 from upswitch.core.run import Took
 from upswitch.core.site import Nginx
 from upswitch.core.words import Result
-from upswitch.ports import Host, HostError
+from upswitch.ports import Host
 
 _DEADLINE = 20.0  # seconds for a script that writes and syncs a few small files
 

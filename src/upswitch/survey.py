@@ -3,12 +3,14 @@
 from upswitch.core import conflogs, dump, generation, nginxconf, processes, scripts
 from upswitch.core.build import Build, parse_build
 from upswitch.core.confirm import Marker, parse_marker
+from upswitch.core.errors import HostError, NginxBrokenError
 from upswitch.core.foreign import told
 from upswitch.core.generation import Generation, Manifest
+from upswitch.core.outcome import Live
 from upswitch.core.processes import Family
 from upswitch.core.site import Nginx
 from upswitch.core.words import Value
-from upswitch.ports import Host, HostError
+from upswitch.ports import Host
 
 _QUICK = 5.0  # seconds for a script that only looks
 _NGINX = 15.0  # seconds for `nginx -V` and `-T`; a name that does not resolve takes 10 s
@@ -58,11 +60,11 @@ def read_disk(host: Host, nginx: Nginx) -> Disk:
     for line in ran.out.decode("utf-8", "backslashreplace").splitlines():
         kind, _, rest = line.partition(" ")
         found.setdefault(kind, []).append(rest)
-    live = "".join(found["live"]).removeprefix("generations/")
+    folder, _, live = "".join(found["live"]).partition("/")
     manifest = generation.decode_manifest(found["manifest"][0].encode()) if found["manifest"] else None
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in found["sum"])}
     return Disk(
-        live=live if generation.parse_name(live) else "",
+        live=live if folder == "generations" and generation.parse_name(live) else "",
         generations=generation.parse_names(found["generation"]),
         manifest=manifest,
         drift=_drift(sums, manifest) if live else (),
@@ -143,12 +145,19 @@ def glance(host: Host, nginx: Nginx) -> tuple[Disk, Running]:
     return disk, read_running(host, nginx, disk.manifest.pid_file if disk.manifest else "")
 
 
-class NginxBrokenError(Exception):
-    """nginx's own configuration does not pass as it is, before anything of ours. `said` is what nginx said."""
+def live_now(host: Host, nginx: Nginx) -> Live:
+    """What serves, read now. A host that can't be read is said to be so."""
+    try:
+        disk, running = glance(host, nginx)
+    except HostError as exc:
+        return Live(disk="", running="", pool="", problem=str(exc))
+    return live(disk, running)
 
-    def __init__(self, said: str) -> None:
-        super().__init__(said)
-        self.said = said
+
+def live(disk: Disk, running: Running) -> Live:
+    """One glance in a sentence's worth of words."""
+    problem = running.problem or (f"edited on disk: {', '.join(disk.drift)}" if disk.drift else "")
+    return Live(disk=disk.live, running=running.marker.generation if running.marker else "", pool=disk.pool, problem=problem)
 
 
 def read_build(host: Host, nginx: Nginx) -> Build:

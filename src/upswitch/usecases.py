@@ -7,27 +7,19 @@ import msgspec
 
 from upswitch import gating, jobs, preflight, staging, survey
 from upswitch.core import machine, outcome, run
+from upswitch.core.errors import HostError, LockedError, NginxBrokenError, Owner, Refusal, RefusedError
 from upswitch.core.outcome import Live
-from upswitch.core.planning import Ask, Refusal
+from upswitch.core.planning import Ask
 from upswitch.core.run import AnyRecord, Closed, Ended, Plan, Retried, Run, Settled, Started
 from upswitch.core.scripts import prune
 from upswitch.core.site import Nginx, Site
 from upswitch.core.words import Outcome, Phase, Step, Value
 from upswitch.driver import drive
-from upswitch.journal import Journal
-from upswitch.ports import Host, HostError, Owner, Ports
-from upswitch.preflight import RefusedError
+from upswitch.journal import Journal, journal_of
+from upswitch.ports import Host, Ports
 from upswitch.steps import Job, Steps
-from upswitch.survey import Facts, NginxBrokenError
+from upswitch.survey import Facts
 from upswitch.watching import WatchReport
-
-
-class LockedError(Exception):
-    """Another upswitch holds this host's lock."""
-
-    def __init__(self, owner: Owner) -> None:
-        super().__init__(f"locked by {owner.user}@{owner.host} (pid {owner.pid}) since {owner.since}: {owner.reason}")
-        self.owner = owner
 
 
 class Choices(Value):
@@ -102,7 +94,7 @@ def repair(ports: Ports, site: Site) -> Ending | None:
     plan = left.plan
     ports.tell("repair", f"run {plan.run} ({plan.command} to {plan.pool}) was left at {left.phase}")
     journal.prepare()
-    if left.is_over and live_now(ports.host, site.nginx).agrees:
+    if left.is_over and survey.live_now(ports.host, site.nginx).agrees:
         journal.write(Settled(run=plan.run, at=ports.clock.now()))
         return None
     left = _taken_up(ports, site, left, journal)
@@ -141,25 +133,6 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
         gate=gating.one_round(ports, job.new, job.old),
         is_unchanged=jobs.is_unchanged(ports.host, job),
     )
-
-
-def journal_of(host: Host, nginx: Nginx) -> Journal:
-    return Journal(host, f"{nginx.state}/journal.jsonl")
-
-
-def live_now(host: Host, nginx: Nginx) -> Live:
-    """What serves, read now. A host that can't be read is said to be so."""
-    try:
-        disk, running = survey.glance(host, nginx)
-    except HostError as exc:
-        return Live(disk="", running="", pool="", problem=str(exc))
-    return live(disk, running)
-
-
-def live(disk: survey.Disk, running: survey.Running) -> Live:
-    """One glance in a sentence's worth of words."""
-    problem = running.problem or (f"edited on disk: {', '.join(disk.drift)}" if disk.drift else "")
-    return Live(disk=disk.live, running=running.marker.generation if running.marker else "", pool=disk.pool, problem=problem)
 
 
 # ---- surveying ----
@@ -224,7 +197,7 @@ def _close(ports: Ports, over: Run, journal: Journal, nginx: Nginx) -> Ending:
 
 
 def _ending(ports: Ports, over: Run, ended: Outcome, nginx: Nginx) -> Ending:
-    live = live_now(ports.host, nginx)
+    live = survey.live_now(ports.host, nginx)
     return Ending(
         run=over,
         outcome=ended,

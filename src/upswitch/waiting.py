@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-import tenacity
-
 T = TypeVar("T")
 
 
@@ -18,6 +16,8 @@ class Pace:
 
     def until(self, is_final: Callable[[T], bool], look: Callable[[], T]) -> T:
         """The first thing seen that is final. The deadline is the business of `is_final`."""
+        import tenacity  # noqa: PLC0415  (7 ms; `status` never waits)
+
         began = self._monotonic()
 
         def left(state: tenacity.RetryCallState) -> float:

@@ -11,12 +11,13 @@ from upswitch.adapters.through import ThroughProbe
 from upswitch.core import errorlog, gate, history, rule
 from upswitch.core.attribution import Attribution, Mode, tally
 from upswitch.core.conflogs import AccessLog
+from upswitch.core.errors import HostError
 from upswitch.core.gate import Probe, Tally, Target
 from upswitch.core.logformat import LineReader, compile_format
 from upswitch.core.rule import Failure, Final, History, Judgement, Second, Seen
 from upswitch.core.site import Site
 from upswitch.core.words import Result, SilencePolicy, SpikePolicy, Value
-from upswitch.ports import Follower, Host, HostError, Ports
+from upswitch.ports import Follower, Host, Ports
 from upswitch.pulse import Pulse
 
 _HISTORY_BYTES = 16 << 20

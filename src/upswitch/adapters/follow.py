@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from upswitch.ports import Clock, HostError
+from upswitch.core.errors import HostError
+from upswitch.ports import Clock
 
 MAX_LINE = 1 << 16
 """Bytes. Longer lines are dropped."""

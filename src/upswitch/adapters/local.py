@@ -9,7 +9,8 @@ import subprocess
 from collections.abc import Sequence
 
 from upswitch.adapters.follow import LogFollower
-from upswitch.ports import Chunk, Clock, Follower, HostError, Ran
+from upswitch.core.errors import HostError
+from upswitch.ports import Chunk, Clock, Follower, Ran
 
 
 class LocalHost:

@@ -8,7 +8,7 @@ import os
 
 import msgspec
 
-from upswitch.ports import HostError, Owner
+from upswitch.core.errors import HostError, Owner
 
 
 class FileLock:

@@ -9,8 +9,6 @@ import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import h11
-
 from upswitch.core.foreign import printable
 from upswitch.core.gate import Probe, Target
 from upswitch.core.gaterule import GateRule
@@ -138,6 +136,8 @@ def _expect(body: bytes, pattern: str) -> None:
 
 def _body(stream: _Stream, answer: bytes) -> bytes:
     """The body behind a status line already read, up to _BODY_LIMIT bytes, as h11 understands its framing."""
+    import h11  # noqa: PLC0415  (7 ms; only a body needs it)
+
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method="GET", target="/", headers=[("Host", "probe")]))  # opens the answer's side; never sent
     connection.receive_data(answer)

@@ -4,8 +4,8 @@ import os
 import stat
 from pathlib import Path
 
+from upswitch.core.errors import HostError
 from upswitch.core.site import Site
-from upswitch.ports import HostError
 
 _PACKAGED = ("upstream.conf.j2", "marker.conf.j2", "drain-location.conf.j2", "drain-server.conf.j2")
 

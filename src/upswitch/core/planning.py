@@ -15,13 +15,6 @@ from upswitch.core.words import Step, Value
 ROLLBACK_SKIPS = (Step.GATE, Step.RECHECK, Step.WATCH)
 
 
-class Refusal(Value):
-    """Why nothing will be done, and what to do about it."""
-
-    what: str
-    hint: str
-
-
 class Ask(Value):
     """What the caller wants. `to_generation` is a rollback's target; `skips` are steps left out by choice."""
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import msgspec
 
 from upswitch.core import machine
+from upswitch.core.errors import JournalCorruptError
 from upswitch.core.words import Outcome, Phase, Result, Step, Value
 
 VERSION = 1
@@ -124,15 +125,6 @@ class Run(Value):
     def cause(self) -> Ended | None:
         """The step that turned the run from its way: the first that was not OK."""
         return next((step for step in self.steps if step.result is not Result.OK), None)
-
-
-class JournalCorruptError(Exception):
-    """A line of the journal is not one of ours, or a newer version's. Raised with its line number (1-based)."""
-
-    def __init__(self, line: int, why: str) -> None:
-        super().__init__(f"line {line}: {why}")
-        self.line = line
-        self.why = why
 
 
 def begin(record: Started) -> Run:
