@@ -126,7 +126,9 @@ class ReadContract:
         chunk = host.read(f"{tmp_path}/file")
         assert (chunk.data, chunk.size, chunk.inode) == (data, 256, (tmp_path / "file").stat().st_ino)
 
-    @pytest.mark.parametrize(("offset", "limit", "data"), [(0, 0, b""), (3, 4, b"3456"), (8, 100, b"89"), (10, 1, b""), (99, 1, b"")])
+    @pytest.mark.parametrize(
+        ("offset", "limit", "data"), [(0, 0, b""), (3, 4, b"3456"), (8, 100, b"89"), (10, 1, b""), (99, 1, b"")]
+    )
     def test_a_part_is_read_from_its_offset_up_to_the_limit(self, host: Host, tmp_path, offset, limit, data):
         (tmp_path / "file").write_bytes(b"0123456789")
         chunk = host.read(f"{tmp_path}/file", offset=offset, limit=limit)

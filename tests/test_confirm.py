@@ -84,7 +84,9 @@ def test_a_child_that_still_carries_the_masters_title_is_inside_its_start():
     starting = process(23, MASTER)
     samples = [sample(at, *NEW, starting, said=ALL_NEW) for at in (0.1, 0.3)]
     assert proof(*samples) is Proof.WAITING
-    assert proof(*samples, sample(0.5, *NEW, process(23), said=ALL_NEW), sample(0.7, *NEW, process(23), said=ALL_NEW)) is Proof.APPLIED
+    assert (
+        proof(*samples, sample(0.5, *NEW, process(23), said=ALL_NEW), sample(0.7, *NEW, process(23), said=ALL_NEW)) is Proof.APPLIED
+    )
 
 
 def test_a_reused_pid_is_a_new_worker():

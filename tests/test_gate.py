@@ -80,7 +80,8 @@ def test_no_server_passes_that_never_answered_and_none_is_failed_that_still_coul
     if said is Verdict.FAIL:
         rest = "+" * int(a_rule.deadline - elapsed)
         assert not any(
-            verdict([tally_of(answers + rest[:more], a_rule)], elapsed=elapsed + more) is Verdict.PASS for more in range(1, len(rest))
+            verdict([tally_of(answers + rest[:more], a_rule)], elapsed=elapsed + more) is Verdict.PASS
+            for more in range(1, len(rest))
         )
 
 

@@ -144,7 +144,7 @@ def reset(stream: socket.socket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"), [(lambda stream: None, "connected, then closed at once"), (reset, "Connection reset by peer")]
+    ("answer", "error"), [(lambda _: None, "connected, then closed at once"), (reset, "Connection reset by peer")]
 )
 def test_a_server_that_closes_or_resets_at_once_is_not_alive(answer, error):
     prober = NetProber(Patient(CLOCK), CLOCK)
@@ -238,7 +238,13 @@ def test_an_answer_that_is_not_http_is_named(prober, answer, error):
 
 
 @pytest.mark.parametrize(
-    "headers", [b"Content-Length: x\r\n\r\nready", b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b"no colon\r\n\r\nready", b"A: " + b"x" * 99999]
+    "headers",
+    [
+        b"Content-Length: x\r\n\r\nready",
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"no colon\r\n\r\nready",
+        b"A: " + b"x" * 99999,
+    ],
 )
 def test_a_broken_body_is_a_failure_and_no_crash(prober, headers):
     found = asked(prober, b"HTTP/1.1 200 OK\r\n" + headers, expect_body="ready")

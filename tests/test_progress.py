@@ -39,7 +39,9 @@ def test_each_line_is_told_with_its_time_and_passing_ones_are_thinned_out(tmp_pa
     assert [int(line.split()[3]) for line in lines] == sorted([1, *range(0, 20, 2)])
     assert all(line[10] == "T" and line[23:38] == "Z gate         " for line in lines)
     events = told(tmp_path / "events")
-    assert [(event["step"], int(event["said"].split()[1])) for event in events] == [("gate", at) for at in sorted([1, *range(0, 20, 2)])]
+    assert [(event["step"], int(event["said"].split()[1])) for event in events] == [
+        ("gate", at) for at in sorted([1, *range(0, 20, 2)])
+    ]
     assert [event["passing"] for event in events].count(True) == 1
 
 

@@ -77,7 +77,7 @@ def test_a_stage_that_is_killed_leaves_no_generation_and_the_next_one_succeeds(n
     with subprocess.Popen(scripts.stage(nginx.dir, name), stdin=subprocess.PIPE, start_new_session=True) as script:
         script.stdin.write(data[:200_000])
         script.stdin.flush()
-        until(lambda: (temp / "app.conf").exists(), what="the first file")
+        until((temp / "app.conf").exists, what="the first file")
         os.killpg(script.pid, signal.SIGKILL)
     assert generations(nginx) == [".000003-A.tmp", "000001-A", "000002-B"]
     assert [found.name for found in survey.read_disk(HOST, nginx).generations] == ["000001-A", "000002-B"]
@@ -104,7 +104,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path):
 
 
 def test_a_generation_that_is_not_there_cannot_be_read(nginx):
-    with pytest.raises(HostError, match="read .*000009-A: "):
+    with pytest.raises(HostError, match=r"read .*000009-A: "):
         staging.get(HOST, nginx, "000009-A")
 
 
@@ -221,7 +221,9 @@ def test_a_live_file_with_a_line_break_in_its_name_is_drift_and_forges_no_other(
     assert "app.conf" not in disk.drift
 
 
-@pytest.mark.parametrize("target", ["/etc", "generations", "generations/../..", "000001-A", "generations/000001-A/", "generations/x\n"])
+@pytest.mark.parametrize(
+    "target", ["/etc", "generations", "generations/../..", "000001-A", "generations/000001-A/", "generations/x\n"]
+)
 def test_a_link_to_anything_but_a_generation_is_no_live_one(nginx, target):
     Path(nginx.live).unlink()
     Path(nginx.live).symlink_to(target)

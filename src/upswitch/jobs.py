@@ -50,7 +50,7 @@ def for_switch(ports: Ports, site: Site, ask: Ask, found: Found) -> Job:
         plan=planning.plan(ask, names, can_drain=can_drain(site, facts)),
         facts=facts,
         files=planning.with_manifest(files, manifest),
-        back_files=_way_back(ports, site, ask, found, names),
+        back_files=_way_back(ports, site, ask, found=found, names=names),
         new=gating.targets(site, ask.pool, resolved),
         old=gating.targets(site, names.former_pool, resolved) if names.former_pool in site.pools else (),
         addresses=addresses,
@@ -72,7 +72,7 @@ def for_rollback(ports: Ports, site: Site, ask: Ask, found: Found, *, number: in
         plan=planning.plan(ask, names, copy_of=origin, can_drain=can_drain(site, facts)),
         facts=facts,
         files=planning.with_manifest(planning.copied(files, of=origin, name=names.to), manifest),
-        back_files=_way_back(ports, site, ask, found, names),
+        back_files=_way_back(ports, site, ask, found=found, names=names),
         new=(),
         old=(),
         addresses=manifest.addresses,
@@ -129,7 +129,7 @@ def _rendered(site: Site, to: str, found: Found) -> dict[str, bytes]:
         raise RefusedError(Refusal(what=f"template {exc}", hint="mend the template")) from exc
 
 
-def _way_back(ports: Ports, site: Site, ask: Ask, found: Found, names: Names) -> dict[str, bytes]:
+def _way_back(ports: Ports, site: Site, ask: Ask, *, found: Found, names: Names) -> dict[str, bytes]:
     """The live files under the way back's name, byte for byte, however they came to be what they are."""
     live = staging.get(ports.host, site.nginx, names.former)
     of = found.facts.disk.manifest or Manifest(name=names.former, pool=names.former_pool, sha256={})

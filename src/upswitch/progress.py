@@ -100,25 +100,25 @@ class _Terminal:
 
     def __init__(self) -> None:
         from rich.console import Console  # noqa: PLC0415  (only where it draws: 35 ms)
+        from rich.live import Live  # noqa: PLC0415
+        from rich.spinner import Spinner  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
         self._text = Text  # never markup: a log line may hold brackets
         self._console = Console(stderr=True, highlight=False, markup=False)
-        self._status = self._console.status("")
-        self._is_on = False
+        self._spinner = Spinner("dots", style="status.spinner")
+        # Not console.status(): that one puts proxies in the place of sys.stdout and sys.stderr, also under the other thread's
+        # feet. The result would be printed on the terminal's side, and a terminal that is not read crashed us at exit (seen).
+        self._live = Live(self._spinner, console=self._console, transient=True, redirect_stdout=False, redirect_stderr=False)
 
     def write(self, line: Line) -> None:
         step, said, is_passing = line
         if is_passing:
-            self._status.update(self._text(f"{step:12} {said}"))
-            if not self._is_on:
-                self._status.start()
-                self._is_on = True
+            self._spinner.update(text=self._text(f"{step:12} {said}"))
+            self._live.start()
             return
         self.close()
         self._console.print(f"{step:12} {said}", style="red" if said.startswith(("FAILED", "UNKNOWN")) else None)
 
     def close(self) -> None:
-        if self._is_on:
-            self._status.stop()
-            self._is_on = False
+        self._live.stop()

@@ -81,6 +81,9 @@ class Steps:
 
     def recheck(self) -> Took:
         """The proof may have aged while nginx tested: never swap on one older than gating.FRESH. And look once more who is live."""
+        if Step.WATCH not in self._job.plan.skips:
+            # Made here, not in the swap: reading history takes time, and from the drain on clients pay for time.
+            self._watcher = Watcher(self._ports, self._job.site, self._sought())
         disk = survey.read_disk(self._ports.host, self._nginx)
         if disk.live != self._job.plan.former:
             return Took(result=Result.FAILED, said=f"live is {disk.live or 'nothing'} now, not {self._job.plan.former}")
@@ -101,8 +104,6 @@ class Steps:
     # ---- the swap and its proof ----
 
     def swap(self) -> Took:
-        if Step.WATCH not in self._job.plan.skips:
-            self._watcher = Watcher(self._ports, self._job.site, self._sought())
         return staging.point(self._ports.host, self._nginx, expect=self._job.plan.former, to=self._job.plan.to)
 
     def _sought(self) -> Sought:

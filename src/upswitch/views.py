@@ -89,12 +89,15 @@ class Acted(Value):
     @property
     def text(self) -> str:
         """What and where; what production is in now; what to do next."""
-        lines = [self.said, *(f"  {problem}" for problem in self.problems)]
+        lines = [*self.said.split(" | "), *self.problems]
         if self.watch is not None:
-            lines += [f"Watch: {self.watch.said}", *(f"Watch: {note}" for note in self.watch.notes)]
+            is_told = self.watch.said in self.said
+            lines += [] if is_told else [f"Watch: {self.watch.said}"]
+            lines += [f"Watch: {note}" for note in self.watch.notes]
         if self.production is not None:
             lines.append(f"Production: {self.production.text}")
-        return "\n".join([*lines, f"Next: {self.hint}"])
+        lines.append(f"Next: {self.hint}")
+        return "\n  ".join(lines)
 
 
 class PlanView(Value):
@@ -178,8 +181,8 @@ class HistoryView(Value):
     @property
     def text(self) -> str:
         lines = [
-            f"{past.at}  {past.command:8} {past.former_pool} -> {past.pool}  {past.outcome:11} {past.said}"
-            + (f"  ({past.user}{': ' + past.reason if past.reason else ''})" if past.user else "")
+            f"{past.at}  {past.command:8} {past.former_pool} -> {past.pool}  {past.user}{past.reason and f': {past.reason}'}\n"
+            f"    {past.said.split(' | ')[0]}"
             for past in self.runs
         ]
         return "\n".join(lines) or "no run yet"

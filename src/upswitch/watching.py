@@ -79,6 +79,7 @@ class Watcher:
         self._lines = 0
         self._probes: list[Second] = []
         self._tallies: tuple[Tally, ...] = ()
+        self._through = ThroughProbe(site.watch.probe) if site.watch.probe else None
 
     # ---- before the swap ----
 
@@ -107,16 +108,15 @@ class Watcher:
         self._tallies = tallies
         clock = self._ports.clock
         targets = [each.target for each in tallies]
-        through = ThroughProbe(self._site.watch.probe) if self._site.watch.probe else None
+        through = self._through
         gate_pulse = Pulse(lambda: self._ports.prober.round(targets), every=self._site.gate.interval, clock=clock)
         through_pulse = Pulse(through.ask, every=_THROUGH_EVERY, clock=clock) if through else None
         try:
             return self._loop(gate_pulse, through_pulse, old)
         finally:
             gate_pulse.stop()
-            if through and through_pulse:
+            if through_pulse:
                 through_pulse.stop()
-                through.close()
 
     def _loop(self, gate_pulse: Pulse[tuple[Probe, ...]], through: Pulse[Failure] | None, old: tuple[Target, ...]) -> WatchReport:
         clock = self._ports.clock
@@ -217,7 +217,7 @@ class Watcher:
         return WatchReport(
             result=result,
             final=final,
-            said=f"{said}. nginx's error log: {reasons}" if reasons and result is not Result.OK else said,
+            said=f"{said} | nginx's error log: {reasons}" if reasons and result is not Result.OK else said,
             pool=self._sought.pool,
             seconds=len(self._seconds),
             failed=sum(each.gateway + each.hung for each in seconds),
@@ -243,6 +243,8 @@ class Watcher:
     def close(self) -> None:
         for follower in [log.follower for log in self._logs] + ([self._errors] if self._errors else []):
             follower.close()
+        if self._through:
+            self._through.close()
 
 
 _ON_SILENCE = {SilencePolicy.KEEP: Result.OK, SilencePolicy.ROLLBACK: Result.FAILED, SilencePolicy.HOLD: Result.HOLD}

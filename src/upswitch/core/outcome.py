@@ -42,7 +42,12 @@ def headline(run: Run, outcome: Outcome) -> str:
     because = f": {cause.step.replace('_', ' ')}: {cause.said}" if cause else ""
     match outcome:
         case Outcome.SWITCHED:
-            return f"SWITCHED to {plan.pool} (generation {plan.to}), from {plan.former_pool}"
+            to = (
+                f"back to {plan.pool} (generation {plan.to}, as {plan.copy_of} was)"
+                if plan.copy_of
+                else f"to {plan.pool} (generation {plan.to})"
+            )
+            return f"SWITCHED {to}, from {plan.former_pool}"
         case Outcome.UNCHANGED:
             return f"UNCHANGED: {plan.pool} is live already, with the same servers"
         case Outcome.REFUSED:

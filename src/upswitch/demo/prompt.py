@@ -63,11 +63,15 @@ def _output(child: subprocess.Popen[str]) -> str:
     """Cut short, it is asked to end as by Ctrl-C and gets the time for it: it may be on its way back."""
     try:
         return child.communicate(timeout=_PATIENCE_S)[0]
-    except BaseException:
-        child.terminate()
-        try:
-            child.communicate(timeout=_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.communicate()
-        raise
+    finally:
+        if child.returncode is None:
+            _end(child)
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    child.terminate()
+    try:
+        child.communicate(timeout=_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate()
