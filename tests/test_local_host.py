@@ -32,6 +32,7 @@ READ_ONLY_AS_NOBODY = """
 import os, sys
 from upswitch.adapters.clock import SystemClock
 from upswitch.adapters.local import LocalHost
+from upswitch.core.errors import HostError
 os.setgid(65534)
 os.setuid(65534)
 host = LocalHost(SystemClock())

@@ -109,7 +109,14 @@ class _Terminal:
         self._spinner = Spinner("dots", style="status.spinner")
         # Not console.status(): that one puts proxies in the place of sys.stdout and sys.stderr, also under the other thread's
         # feet. The result would be printed on the terminal's side, and a terminal that is not read crashed us at exit (seen).
-        self._live = Live(self._spinner, console=self._console, transient=True, redirect_stdout=False, redirect_stderr=False)
+        self._live = Live(
+            self._spinner,
+            console=self._console,
+            refresh_per_second=12.5,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
 
     def write(self, line: Line) -> None:
         step, said, is_passing = line

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 
 from upswitch.core.words import Value
+from upswitch.demo.process import LabError
 
-_PATIENCE_S = 30.0  # for one command; and, after a Ctrl-C, for its own way back
+_COMMAND_S = 30.0
+_WAY_BACK_S = 15.0  # after a Ctrl-C
 
 
 class Typed(Value):
@@ -29,14 +31,14 @@ class Prompt:
         self._say = say
 
     def type(self, command: str) -> Typed:
-        """`switch ...` or `upswitch ...`. subprocess.TimeoutExpired where it does not end."""
+        """`switch ...` or `upswitch ...`. LabError where it does not end."""
         self._say(f"\n$ {command}")
         typed = self.run(command)
         self._say(f"{typed.output.rstrip()}\n(exit {typed.exit}, {typed.seconds:.1f} s)")
         return typed
 
     def run(self, command: str) -> Typed:
-        """The same, unseen."""
+        """The same, unshown."""
         words = shlex.split(command)
         arguments = words[1:] if words[0] == "upswitch" else words  # the `switch` script is `upswitch switch`
         began = time.monotonic()
@@ -51,7 +53,10 @@ class Prompt:
             text=True,
             start_new_session=True,
         )
-        output = _output(child)
+        try:
+            output = _output(child)
+        except subprocess.TimeoutExpired as exc:
+            raise LabError(f"`{command}` did not end within {_COMMAND_S:g} s") from exc
         return Typed(command=command, exit=child.returncode, seconds=round(time.monotonic() - began, 3), output=output)
 
 
@@ -62,7 +67,7 @@ def _absolute(path: str) -> str:
 def _output(child: subprocess.Popen[str]) -> str:
     """Cut short, it is asked to end as by Ctrl-C and gets the time for it: it may be on its way back."""
     try:
-        return child.communicate(timeout=_PATIENCE_S)[0]
+        return child.communicate(timeout=_COMMAND_S)[0]
     finally:
         if child.returncode is None:
             _end(child)
@@ -71,7 +76,7 @@ def _output(child: subprocess.Popen[str]) -> str:
 def _end(child: subprocess.Popen[str]) -> None:
     child.terminate()
     try:
-        child.communicate(timeout=_PATIENCE_S)
+        child.communicate(timeout=_WAY_BACK_S)
     except subprocess.TimeoutExpired:
         child.kill()
         child.communicate()

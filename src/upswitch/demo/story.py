@@ -7,10 +7,11 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import msgspec
 
+from upswitch.core.words import Outcome, Value
 from upswitch.demo.children import Load
 from upswitch.demo.conf import UPSTREAM, Layout
 from upswitch.demo.lab import Lab
@@ -65,6 +66,17 @@ SCENES = (
 Say = Callable[[str], None]
 
 
+class _Past(Value):
+    outcome: str
+    said: str
+
+
+class _History(Value):
+    """What is read of `upswitch history --json`."""
+
+    runs: tuple[_Past, ...]
+
+
 def perform(binary: str, *, keep: bool, say: Say) -> Told:
     """Play the story on the nginx at `binary`, showing it through `say`. Under a minute.
 
@@ -78,27 +90,26 @@ def perform(binary: str, *, keep: bool, say: Say) -> Told:
         prompt = Prompt(str(lab.folder), say)
         with lab.load("--connections", str(CLIENTS), "--rate", str(_RATE)) as load:
             chapters = tuple(_play(scene, lab, load, prompt=prompt) for scene in _announced(say))
+        rule, reason = _why(prompt)
         history, pool = prompt.run("upswitch history").output, _serving(lab)
-    told = _told(chapters, load.summary, nginx=version, pool=pool)
+    told = _told(chapters, load.summary, rule=rule, reason=reason)
     seconds, folder = round(time.monotonic() - began, 1), str(lab.folder) if keep else ""
-    return msgspec.structs.replace(told, history=history, seconds=seconds, folder=folder)
+    return msgspec.structs.replace(told, nginx=version, pool=pool, history=history, seconds=seconds, folder=folder)
 
 
-def _told(chapters: tuple[Chapter, ...], load: Summary, *, nginx: str, pool: str) -> Told:
+def _told(chapters: tuple[Chapter, ...], load: Summary, *, rule: str, reason: str) -> Told:
     first, last = load.first_failure_s, load.last_failure_s
     differs = differences(SCENES, chapters, load)
-    rule, _, reason = _watched(chapters).partition(". nginx's error log: ")
+    differs += () if rule and reason else ("the history does not say why the release was taken back",)
     return Told(
         command="demo",
         exit=1 if differs else 0,
-        nginx=nginx,
         clients=CLIENTS,
         chapters=chapters,
         load=load,
         first_failure_s=first,
         last_failure_s=last,
         suffered_s=round((last or 0.0) - (first or 0.0), 3),
-        pool=pool,
         rule=rule,
         reason=reason,
         differs=differs,
@@ -108,16 +119,14 @@ def _told(chapters: tuple[Chapter, ...], load: Summary, *, nginx: str, pool: str
 @contextmanager
 def _laboratory(binary: str, *, keep: bool, stops: Stops) -> Iterator[Lab]:
     """With `keep` its folder stands there again, under its own name, after everything in it has ended."""
-    with Lab(binary, LAYOUT) as lab:
-        aside = f"{lab.folder}.kept"
+    with ExitStack() as afterwards, Lab(binary, LAYOUT) as lab:
         try:
             yield lab
         finally:
             stops.ignore()
             if keep:
-                shutil.copytree(lab.folder, aside, symlinks=True)
-    if keep:
-        os.rename(aside, lab.folder)
+                aside = shutil.copytree(lab.folder, f"{lab.folder}.kept", symlinks=True)
+                afterwards.callback(os.rename, aside, lab.folder)
 
 
 def _announced(say: Say) -> Iterator[Scene]:
@@ -165,8 +174,9 @@ def _serving(lab: Lab) -> str:
     return lab.marker().rpartition("-")[2]
 
 
-def _watched(chapters: Sequence[Chapter]) -> str:
-    """The sentence with which the watch of the bad release ended."""
-    bad = next(chapter for chapter in chapters if chapter.name == "bad release")
-    said = (line.removeprefix("Watch: ") for line in bad.output.splitlines() if line.startswith("Watch: t+"))
-    return next(said, "")
+def _why(prompt: Prompt) -> tuple[str, str]:
+    """The rule's sentence and nginx's own reason for the rollback, as the journal keeps them; "" where there was none."""
+    runs = msgspec.json.decode(prompt.run("upswitch history --json").output, type=_History).runs
+    said = next((past.said for past in runs if past.outcome == Outcome.ROLLED_BACK), "")
+    rule, _, reason = said.partition(" | nginx's error log: ")
+    return rule.partition(": watch: ")[2], reason

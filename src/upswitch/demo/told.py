@@ -47,17 +47,17 @@ class Told(Value):
 
     command: str
     exit: int
-    nginx: str
     clients: int
     chapters: tuple[Chapter, ...]
     load: Summary
     first_failure_s: float | None
     last_failure_s: float | None
     suffered_s: float
-    pool: str
     rule: str
     reason: str
     differs: tuple[str, ...]
+    nginx: str = ""
+    pool: str = ""
     history: str = ""
     seconds: float = 0.0
     folder: str = ""
@@ -79,7 +79,7 @@ class Told(Value):
             f"The bad release passed every probe; then {bad.failed:,} requests failed within {self.suffered_s:.1f} s,",
             "until the former pool served again. Nobody typed anything:",
             *(f"  {part}" for part in self.rule.split(" | ")),
-            f"  nginx's own reason: {self.reason or 'none was found'}",
+            f"  nginx's error log: {self.reason}",
             f"In the other chapters {others:,} requests failed.",
         )
 

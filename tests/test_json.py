@@ -1,0 +1,51 @@
+"""docs/json.md is a contract: it names every key, and every command prints what it says."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from command import upswitch
+from upswitch import views
+
+PAGE = (Path(__file__).parent.parent / "docs" / "json.md").read_text()
+VIEWS = [
+    value
+    for value in vars(views).values()
+    if isinstance(value, type) and issubclass(value, msgspec.Struct) and value is not views.Value
+]
+
+
+def documented(name: str) -> set[str]:
+    section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    assert section, f"docs/json.md has no section {name}"
+    first_cells = re.findall(r"^\| (`[^|]*`) \|", section[1], re.MULTILINE)
+    return {key for cell in first_cells for key in re.findall(r"`(\w+)`", cell)}
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)
+def test_the_page_names_exactly_the_keys_of_each_object(view):
+    assert documented(view.__name__) == set(view.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("words", "view"),
+    [
+        (["status"], views.StatusView),
+        (["plan", "--to", "B"], views.PlanView),
+        (["switch", "--to", "B", "--no-watch"], views.Acted),
+        (["switch", "--to", "C"], views.Acted),
+        (["history"], views.HistoryView),
+        (["drain"], views.DrainView),
+        (["lint"], views.LintView),
+        (["repair"], views.Acted),
+        (["rollback"], views.Acted),
+    ],
+    ids=lambda each: "-".join(each) if isinstance(each, list) else "",
+)
+def test_every_command_prints_one_object_of_its_kind(lab, words, view):
+    answer = upswitch(lab, *words)
+    printed = msgspec.json.decode(answer.out, type=view)
+    assert printed.exit == answer.exit
+    assert set(answer.json) == set(view.__struct_fields__)
