@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -167,7 +168,8 @@ def owner(nginx, tmp_path):
 
 def _owner(nginx, folder, **options):
     for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
+        if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & stat.S_ISVTX:  # never /tmp itself
+            parent.chmod(0o755)
     owner = Owner(nginx, folder, **options)
     try:
         yield owner

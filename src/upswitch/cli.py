@@ -1,7 +1,7 @@
 """Words in, exit code out. The only place that builds adapters, and the only one that catches broadly."""
 
-import getpass
 import os
+import pwd
 import socket
 import subprocess
 import sys
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None, wiring: Wiring = _WIRING) -> NoRetur
         exc.show()
         sys.exit(USAGE)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; nothing was being changed", err=True)
+        click.echo("interrupted", err=True)
         sys.exit(EXIT[Outcome.INTERRUPTED])
     _flush()
     sys.exit(code or 0)
@@ -175,7 +175,11 @@ def read_site(path: str) -> Site:
 
 def become(user: str) -> None:
     """Run on as `nginx.user`, by `sudo -n`; the whole program, so that there is one way of touching files."""
-    if getpass.getuser() == user or not user:
+    try:
+        wanted = pwd.getpwnam(user).pw_uid
+    except KeyError as exc:
+        raise click.UsageError(f"nginx.user = {user}: this machine has no such user; nothing was read or changed") from exc
+    if os.geteuid() == wanted:
         return
     sudo = ["sudo", "-n", "-u", user, "--"]
     try:
@@ -185,7 +189,7 @@ def become(user: str) -> None:
     if allowed:
         os.execvp("sudo", [*sudo, sys.executable, "-m", "upswitch", *_arguments()])
     raise click.UsageError(
-        f"nginx.user is {user}, you are {getpass.getuser()}, and `sudo -n -u {user}` is refused: "
+        f"nginx.user is {user}, you are {_person()}, and `sudo -n -u {user}` is refused: "
         f"nothing was read or changed. Run it as {user}, or set nginx.user",
     )
 
@@ -196,4 +200,8 @@ def _arguments() -> list[str]:
 
 
 def _person() -> str:
-    return os.environ.get("SUDO_USER") or getpass.getuser()
+    """Whose hands these are: for the lock, the journal and the history."""
+    try:
+        return os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())

@@ -30,7 +30,7 @@ def drive(run: Run, *, perform: Perform, journal: Journal, ports: Ports) -> Run:
             at=ports.clock.now(),
             seconds=round(ports.clock.monotonic() - began, 3),
         )
-        _write(journal, record, ports)
+        write(journal, record, ports)
         ports.tell(step.replace("_", " "), f"{_WORDS[took.result]}{took.said}")
         run = fold(run, record)
     return run
@@ -49,7 +49,7 @@ def _take(run: Run, step: Step, *, perform: Perform, journal: Journal, ports: Po
     if ports.interrupts.count and machine.can_interrupt(run.phase):
         return Took(result=Result.INTERRUPTED, said=f"{ports.interrupts.name} before {step}")
     intent = Intent(run=run.plan.run, step=step, at=ports.clock.now())
-    lost = _write(journal, intent, ports)
+    lost = write(journal, intent, ports)
     if lost and run.phase not in machine.WAY_BACK:
         return Took(result=Result.FAILED, said=f"the journal can't be written: {lost}")
     try:
@@ -58,8 +58,8 @@ def _take(run: Run, step: Step, *, perform: Perform, journal: Journal, ports: Po
         return Took(result=Result.UNKNOWN, said=str(exc))
 
 
-def _write(journal: Journal, record: AnyRecord, ports: Ports) -> str:
-    """Why the record could not be written; "" where it is on disk."""
+def write(journal: Journal, record: AnyRecord, ports: Ports) -> str:
+    """Why the record could not be written, told and returned; "" where it is on disk."""
     try:
         journal.write(record)
     except HostError as exc:

@@ -40,14 +40,16 @@ class Reloader:
         self._nginx = nginx
         self._facts = facts
         self._before: _Mark | None = None
+        self._raised = 0  # a token of its own for each raise: an older watcher must not lower a younger flag
 
     # ---- drain: nginx before 1.27.4 ----
 
     def drain(self, limit: float, token: str) -> Took:
         """Raise the flag, wait until nginx itself says that it drains, then until no client is idle, at most `limit` seconds."""
+        self._raised += 1
         if limit <= 0:
             return Took(result=Result.OK, said="not wanted (nginx.drain = 0)")
-        ran = self._host.run(scripts.raise_flag(self._nginx.drain_flag, token, tenths=_FLAG_LEFT), deadline=5.0)
+        ran = self._host.run(scripts.raise_flag(self._nginx.drain_flag, f"{token}.{self._raised}", tenths=_FLAG_LEFT), deadline=5.0)
         if ran.exit != 0:
             return Took(result=Result.FAILED, said=f"can't raise {self._nginx.drain_flag}: {told(ran.err)}")
         if not self._says_draining():

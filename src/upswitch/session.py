@@ -33,13 +33,18 @@ class Session:
 
     def owner(self, reason: str) -> Owner:
         since = self.ports.clock.now()
-        return Owner(user=self.user, host=self.machine, pid=self.pid, since=since, reason=reason.strip())
+        return Owner(user=self.user, host=self.machine, pid=self.pid, since=since, reason=clean(reason).strip())
 
     def ask(self, command: str, pool: str, *, reason: str = "", skips: tuple[Step, ...] = ()) -> Ask:
         """A new run's name and what it is for."""
         stamp = self.ports.clock.now()[:19].replace(":", "").replace("-", "")
         name = f"{stamp}-{secrets.token_hex(3)}"
-        return Ask(run=name, command=command, pool=pool, reason=reason, user=self.user, skips=skips)
+        return Ask(run=name, command=command, pool=pool, reason=clean(reason), user=self.user, skips=skips)
+
+
+def clean(text: str) -> str:
+    """Words from the command line as they may be kept and shown: no control character, no byte that is not UTF-8."""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
 class App(Protocol):

@@ -14,7 +14,7 @@ from upswitch.core.run import AnyRecord, Closed, Ended, Plan, Retried, Run, Sett
 from upswitch.core.scripts import prune
 from upswitch.core.site import Nginx, Site
 from upswitch.core.words import Outcome, Phase, Step, Value
-from upswitch.driver import drive
+from upswitch.driver import drive, write
 from upswitch.journal import Journal, journal_of
 from upswitch.ports import Host, Ports
 from upswitch.steps import Job, Steps
@@ -93,7 +93,7 @@ def repair(ports: Ports, site: Site) -> Ending | None:
         return None
     plan = left.plan
     ports.tell("repair", f"run {plan.run} ({plan.command} to {plan.pool}) was left at {left.phase}")
-    journal.prepare()
+    _prepare(ports, journal)
     if left.is_over and survey.live_now(ports.host, site.nginx).agrees:
         journal.write(Settled(run=plan.run, at=ports.clock.now()))
         return None
@@ -115,8 +115,16 @@ def _taken_up(ports: Ports, site: Site, left: Run, journal: Journal) -> Run:
         record = Ended(run=plan.run, step=step, result=result, said="the run was killed here", at=ports.clock.now())
     else:
         return left
-    journal.write(record)
+    write(journal, record, ports)
     return run.fold(left, record)
+
+
+def _prepare(ports: Ports, journal: Journal) -> None:
+    """A disk that is full now must not stop a way back: what that needs is on disk already."""
+    try:
+        journal.prepare()
+    except HostError as exc:
+        ports.tell("journal", str(exc))
 
 
 def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, choices: Choices) -> Planned:
@@ -189,10 +197,7 @@ def _close(ports: Ports, over: Run, journal: Journal, nginx: Nginx) -> Ending:
         ports.host.run(prune(nginx.dir, (over.plan.to, over.plan.back)), deadline=20.0)
     ending = _ending(ports, over, machine.ENDINGS[over.phase], nginx)
     closed = Closed(run=over.plan.run, outcome=ending.outcome, said=ending.headline, at=ports.clock.now())
-    try:
-        journal.write(closed)
-    except HostError as exc:
-        ports.tell("journal", f"the outcome could not be written: {exc}")
+    write(journal, closed, ports)
     return ending
 
 

@@ -178,13 +178,17 @@ class Watcher:
     def _failed(self, judgement: Judgement, why: str, old: tuple[Target, ...]) -> WatchReport:
         """Before going back: is there anything to go back to?"""
         if self._site.watch.on_spike is SpikePolicy.HOLD:
-            return self._report(Result.HOLD, "rollback", f'{why}. Held: watch.on_spike = "hold"', judgement)
+            return self._held(why, 'watch.on_spike = "hold"', judgement)
         probes = self._ports.prober.round(old)
         answers = tuple(map(gate.observe, gate.begin(old), probes))
         if not gate.serves(answers):
-            dead = " | ".join(each.text for each in answers)
-            return self._report(Result.HOLD, "rollback", f"{why}. Held: the former pool is dead too: {dead}", judgement)
+            dead = "; ".join(each.text for each in answers)
+            return self._held(why, f"the former pool is dead too: {dead}", judgement)
         return self._report(Result.FAILED, "rollback", why, judgement)
+
+    def _held(self, why: str, because: str, judgement: Judgement) -> WatchReport:
+        """What would have been a rollback must not be called one."""
+        return self._report(Result.HOLD, "rollback", f"{why.replace('ROLLBACK', 'SPIKE', 1)} | held: {because}", judgement)
 
     def _ended(self, judgement: Judgement) -> WatchReport:
         seen = Seen(

@@ -42,10 +42,11 @@ class Attribution(Value):
     """Who is who after the switch. Addresses are as nginx logs them: resolved, `IP:PORT`, `[IP6]:PORT` or `unix:/path`.
 
     Leave `addresses` empty where they can't all be known (a `resolve` name): then only the generation decides.
-    `upstreams` are the names of the site's upstreams: "no live upstreams" logs the name in the place of an address.
+    `pool` stands in for `generation` where any of a pool's generations will do. `upstreams` are the names of the site's upstreams: "no live upstreams" logs the name in the place of an address.
     """
 
     generation: str = ""
+    pool: str = ""
     addresses: frozenset[str] = frozenset()
     former_generation: str = ""
     former_addresses: frozenset[str] = frozenset()
@@ -59,11 +60,14 @@ class Attribution(Value):
     def before(self, reader: LineReader) -> "Attribution":
         """For the lines before the switch: the former pool's are the ones that count, under whatever generation it served.
 
+        Where the format has the generation, one of another pool is not the former pool's: "no live upstreams" of a release
+        that failed ten minutes ago has no address, and must not pass for the noise that the site always had.
         Only where the format has no addresses must the former generation tell them; then the history begins with that generation.
         """
         is_by_address = self.former_addresses and reader.has_upstream_addr
         generation = "" if is_by_address else self.former_generation
-        return Attribution(generation=generation, addresses=self.former_addresses, upstreams=self.upstreams)
+        pool = self.former_generation.partition("-")[2]
+        return Attribution(generation=generation, pool=pool, addresses=self.former_addresses, upstreams=self.upstreams)
 
     def classify(self, entry: Entry) -> Hit:
         """Whose it was; the failure is judged for the new pool's only."""
@@ -73,8 +77,15 @@ class Attribution(Value):
 
     def _whose(self, entry: Entry, peers: list[str]) -> Whose:
         by_address = self._by_address(peers) if self.addresses and entry.upstream_addr is not None else Whose.NEW
-        is_older = bool(self.generation) and entry.generation is not None and entry.generation != self.generation
-        return Whose.FORMER if by_address is Whose.NEW and is_older else by_address
+        return Whose.FORMER if by_address is Whose.NEW and self._is_foreign(entry.generation) else by_address
+
+    def _is_foreign(self, generation: str | None) -> bool:
+        """Another generation than ours; or, where only the pool is known, one of another pool."""
+        if not generation or generation == "-":
+            return bool(self.generation) and generation is not None
+        if self.generation:
+            return generation != self.generation
+        return bool(self.pool) and generation.partition("-")[2] != self.pool
 
     def _by_address(self, peers: list[str]) -> Whose:
         if not self.addresses.isdisjoint(peers):

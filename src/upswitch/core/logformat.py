@@ -181,7 +181,7 @@ def _shape(part: _Part, escape: str, *, is_last: bool) -> bytes | None:
         return b""
     follower = part.literal[:1]
     if part.variable in _EXACT:
-        return b"(?:%s|-)?+" % _EXACT[part.variable] if part.variable not in _CAPTURED else _EXACT[part.variable]
+        return b"(?>(?:%s|-)?)" % _EXACT[part.variable] if part.variable not in _CAPTURED else _EXACT[part.variable]
     if part.variable in _ELEMENTS:
         return _list(rb"(?:%s|-)" % _ELEMENTS[part.variable], part.literal)
     if part.variable == "upstream_addr":
@@ -192,8 +192,12 @@ def _shape(part: _Part, escape: str, *, is_last: bool) -> bytes | None:
 
 
 def _list(element: bytes, literal: bytes) -> bytes:
-    """`A, B : C`, possessive unless the literal behind it begins like a separator. A redirect without a peer ends in ` : `."""
-    return rb"(?:%s(?:(?:, | : )%s)*(?: : )?)?%s" % (element, element, b"" if literal.startswith((b",", b" :")) else b"+")
+    """`A, B : C`, atomic unless the literal behind it begins like a separator. A redirect without a peer ends in ` : `.
+
+    Atomic groups, not possessive quantifiers: those match wrongly over a group before Python 3.11.5 (CPython issue 101955).
+    """
+    opening = b"(?:" if literal.startswith((b",", b" :")) else b"(?>"
+    return rb"%s(?:%s(?:(?:, | : )%s)*(?: : )?)?)" % (opening, element, element)
 
 
 def _addresses(literal: bytes) -> bytes:
@@ -208,6 +212,6 @@ def _delimited(follower: bytes, escape: str, *, is_last: bool) -> bytes | None:
     if not follower:
         return b".*+" if is_last else None
     if follower == b'"' and escape == "json":
-        return rb'(?:[^"\\]++|\\.)*+'
+        return rb'(?>(?:[^"\\]+|\\.)*)'
     is_escaped = follower < b" " or (escape == "default" and (follower == b'"' or follower > b"~"))
     return rb"[^%s]*+" % re.escape(follower) if is_escaped and escape != "none" else None

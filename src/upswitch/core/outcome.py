@@ -97,7 +97,7 @@ def _refused_hint(run: Run, live: Live) -> str:
         case Step.GATE | Step.RECHECK:
             return f"look at the servers named above, then {_again(run.plan)}; playbooks/incident/refused.md"
         case Step.TEST:
-            return "mend the file and line that nginx names, then try again; `upswitch plan` shows the files"
+            return "mend what is named, then try again; `upswitch plan` shows the files; playbooks/incident/refused.md"
         case _:
             return f"mend that, then {_again(run.plan)}; playbooks/incident/refused.md"
 

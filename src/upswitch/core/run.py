@@ -195,9 +195,9 @@ def unfinished(runs: Iterable[Run]) -> Run | None:
 def resolve(run: Run, live: str) -> Result:
     """How the step that a crash cut off counts, when `live` is the generation that the link points to now.
 
-    Before the swap the link tells: still the former one means that nothing happened. From the swap on a step is UNKNOWN,
-    which leads back; an unconfirmed switch is never completed by a repair. On the way back and at the very end the steps
-    are idempotent and simply taken again (see `repair` in usecases.py, which asks only where a signal could also act).
+    Before the swap the link tells: still the former one means that nothing happened; else it is UNKNOWN, which leads back.
+    From the swap on it counts as interrupted: an unconfirmed switch is taken back, never completed. On the way back and at
+    the very end this is not asked: those steps are idempotent and simply taken again (`repair` in usecases.py).
     """
     if run.phase in machine.UNTOUCHED:
         return Result.INTERRUPTED if live == run.plan.former else Result.UNKNOWN

@@ -126,12 +126,18 @@ shift
 for name in "$@"; do [ "generations/$name" = "$live" ] || rm -rf "./$name" "./.$name.tmp"; done
 """
 
+# $1: the upswitch folder, $2: the state folder. Whoever may write a part of the way to the first decides what root's nginx loads
+# (reliability.md, S6 and S8): every part must be root's or ours, and not writable by others unless sticky.
 _FOLDERS = r"""
 umask 022
 mkdir -p "$1/generations" || exit 90
-umask 077
-mkdir -p "$2" || exit 91
+(umask 077; mkdir -p "$2") || exit 91
 [ "$(stat -c %u "$2")" = "$(id -u)" ] && [ ! -L "$2" ] && [ -z "$(find "$2" -prune -perm /022)" ] || exit 92
+state=$2 way=$1
+set -- /
+while [ -n "$way" ]; do set -- "$@" "$way/."; way=${way%/*}; done
+bad=$(find "$@" -prune \( -perm -0002 ! -perm -1000 -o ! -user 0 ! -user "$(id -u)" \))
+[ -z "$bad" ] || { echo "others may write $bad" >&2; exit 93; }
 """
 
 

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from upswitch.core.dump import unescaped
 from upswitch.core.words import Value
 
+# Atomic groups, not possessive quantifiers: those match wrongly over a group before Python 3.11.5 (CPython issue 101955).
 _TOKEN = re.compile(
     r"""(?P<skip>[ \t\r\n]++|\#[^\n]*+)
       | (?P<token>[;{}]
-        | "(?:[^"\\]|\\.)*+"
-        | '(?:[^'\\]|\\.)*+'
-        | (?:\\.|[^ \t\r\n;{}"'\\])(?:\\.|(?<=\$)\{|[^ \t\r\n;{\\])*+)""",
+        | "(?>(?:[^"\\]|\\.)*)"
+        | '(?>(?:[^'\\]|\\.)*)'
+        | (?:\\.|[^ \t\r\n;{}"'\\])(?>(?:\\.|(?<=\$)\{|[^ \t\r\n;{\\])*))""",
     re.VERBOSE | re.DOTALL,
 )
 
