@@ -167,6 +167,8 @@ def test_before_the_switch_the_former_pools_lines_count_under_any_generation():
     reader = compile_format("$upstream_addr $upstream_status $status $upswitch_generation")
     lines = [b"a:1 502 502 1-A", b"a:1 200 200 0-A", b"b:1 502 502 0-B"]
     assert tally(lines, reader, attribution=OURS.before(reader)).new == Second(total=2, gateway=1)
+    failed_release = [b"app 502 502 0-B"] * 9
+    assert tally([*lines, *failed_release], reader, attribution=OURS.before(reader)).new == Second(total=2, gateway=1)
     bare = compile_format("$upstream_status $status $upswitch_generation")
     lines = [b"502 502 1-A", b"200 200 0-A", b"502 502 0-B"]
     assert tally(lines, bare, attribution=OURS.before(bare)).new == Second(total=1, gateway=1)

@@ -11,6 +11,8 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from upswitch.core.build import Build
 from upswitch.core.dump import ConfFile, Directive, NginxConf, is_glob, matches_include, unescaped
 from upswitch.core.nginxconf import includes_live, upstream_blocks
@@ -230,8 +232,20 @@ def _pools(
             remarks.append(f"{each.path} was left out: it does not hold the same upstreams as {source.path}")
             continue
         pools[each.pool] = found
+        own, taken = _with_checks(own, found)
+        remarks += [f"{each.path}: its check of {name} is taken for every pool; {source.path} has none" for name in taken]
         remarks += [f"{each.path}: {why} of {source.path} is taken for both pools" for why in _differences(own, found)]
-    return pools, tuple(remarks)
+    return {**pools, source.pool: own}, tuple(remarks)
+
+
+def _with_checks(
+    own: tuple[UpstreamBlock, ...], other: tuple[UpstreamBlock, ...]
+) -> tuple[tuple[UpstreamBlock, ...], tuple[str, ...]]:
+    """A live file can't have a check line on an nginx without the module; a file beside it may. Also the names that took one."""
+    theirs = {each.name: each.check for each in other}
+    taken = tuple(each.name for each in own if each.check is None and theirs[each.name] is not None)
+    filled = (msgspec.structs.replace(each, check=theirs[each.name]) if each.name in taken else each for each in own)
+    return tuple(filled), taken
 
 
 def _readable(candidate: Candidate) -> tuple[UpstreamBlock, ...]:

@@ -42,7 +42,8 @@ class Attribution(Value):
     """Who is who after the switch. Addresses are as nginx logs them: resolved, `IP:PORT`, `[IP6]:PORT` or `unix:/path`.
 
     Leave `addresses` empty where they can't all be known (a `resolve` name): then only the generation decides.
-    `pool` stands in for `generation` where any of a pool's generations will do. `upstreams` are the names of the site's upstreams: "no live upstreams" logs the name in the place of an address.
+    `pool` stands in for `generation` where any of a pool's generations will do.
+    `upstreams` are the names of the site's upstreams: "no live upstreams" logs the name in the place of an address.
     """
 
     generation: str = ""
