@@ -1,6 +1,7 @@
 """From what a command came to, to what it prints (views.py)."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -40,6 +41,14 @@ if TYPE_CHECKING:  # what they stand for is imported by the command that needs i
     from upswitch.usecases import Ending, Planned
 
 
+def _hint(text: str) -> str:
+    """A hint with its page where it lies on this machine: in a wheel beside this package, in a checkout at its top."""
+    package = Path(__file__).resolve().parent
+    shipped = package / "playbooks"
+    pages = shipped if shipped.is_dir() else package.parent.parent / "playbooks"
+    return text.replace("playbooks/", f"{pages}/")
+
+
 def to_json(view: object) -> str:
     return msgspec.json.encode(view).decode()
 
@@ -56,7 +65,7 @@ def acted(command: str, ending: "Ending") -> Acted:
         exit=outcome.EXIT[ending.outcome],
         said=ending.headline,
         production=production(ending.live),
-        hint=ending.hint,
+        hint=_hint(ending.hint),
         run=over.plan.run if over.steps else "",
         pool=over.plan.pool,
         former_pool=over.plan.former_pool,
@@ -122,7 +131,7 @@ def locked(command: str, error: LockedError, live: Live) -> Acted:
         exit=outcome.LOCKED,
         said=str(error),
         production=production(live),
-        hint="wait for it to end, then try again; the kernel frees the lock the moment its holder is gone",
+        hint=_hint("wait for it to end: the kernel frees the lock the moment its holder is gone; playbooks/incident/locked.md"),
     )
 
 
@@ -155,7 +164,7 @@ def bug(command: str, said: str, kept: str, live: Live) -> Acted:
         exit=outcome.BUG,
         said=f"a bug of upswitch: {said} (traceback in {kept})",
         production=production(live),
-        hint="`upswitch status`, then `upswitch repair`; please report the traceback",
+        hint=_hint("`upswitch status`, then `upswitch repair`; please report the traceback; playbooks/incident/bug.md"),
     )
 
 
@@ -348,7 +357,7 @@ def stuck(command: str, error: StuckError, live: Live) -> Acted:
         exit=outcome.EXIT[Outcome.STUCK],
         said=f"STUCK: {error}",
         production=production(live),
-        hint="a person must look: `nginx -t`, then reload it; playbooks/incident/stuck.md",
+        hint=_hint("a person must look: `nginx -t`, then reload it; playbooks/incident/stuck.md"),
     )
 
 
