@@ -8,49 +8,26 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from upswitch.core import advice
 from upswitch.core.build import Build
 from upswitch.core.words import Value
 
 UPSTREAM = "app"
 Tables = Mapping[str, object]
 
-# Every variable here exists on nginx 1.15.8 and later; the generation and the pool come from the live include.
-LOGGED = {
-    "msec": "msec",
-    "method": "request_method",
-    "uri": "request_uri",
-    "host": "host",
-    "status": "status",
-    "request_time": "request_time",
-    "upstream_addr": "upstream_addr",
-    "upstream_status": "upstream_status",
-    "upstream_connect_time": "upstream_connect_time",
-    "upstream_header_time": "upstream_header_time",
-    "upstream_response_time": "upstream_response_time",
-    "upstream_bytes_sent": "upstream_bytes_sent",
-    "upstream_bytes_received": "upstream_bytes_received",
-    "generation": "upswitch_generation",
-    "pool": "upswitch_pool",
-    "pid": "pid",
-    "connection": "connection",
-    "connection_requests": "connection_requests",
-    "completion": "request_completion",
-}
-
 
 class Layout(Value):
     """What a laboratory is made of.
 
     `cure`: with what keeps a reload from losing requests (the drain lines before nginx 1.27.4, keepalive_min_timeout
-    since). `location` and `http` are further lines for those blocks of nginx.conf. `site` is merged over the site file,
-    table by table; None takes a key out.
+    since). `http` are further lines for that block of nginx.conf. `site` is merged over the site file, table by table;
+    None takes a key out.
     """
 
     pools: tuple[str, ...] = ("A", "B")
     servers_per_pool: int = 2
     workers: int = 2
     cure: bool = True
-    location: tuple[str, ...] = ()
     http: tuple[str, ...] = ()
     site: Tables = msgspec.field(default_factory=dict)
 
@@ -86,29 +63,23 @@ class Place(Value):
         return (self.binary, "-p", self.folder, "-c", self.conf, "-e", self.error_log)
 
 
-def nginx_conf(layout: Layout, place: Place) -> str:
-    """The whole nginx.conf: one public server in front of the upstream that the live include defines."""
-    needs_drain = layout.cure and place.build.needs_drain_flag
-    drain_lines = (f"if (-f {place.drain_flag}) {{ return 418; }}", f"error_page 418 = @upswitch_drain_{UPSTREAM};")
-    proxy = f"proxy_pass http://{UPSTREAM};"
-    server = block(
-        "server",
-        f"listen {place.public} backlog=1024;",
-        block("location /", *(drain_lines if needs_drain else ()), *layout.location, proxy),
-        *([block(f"location @upswitch_drain_{UPSTREAM}", "keepalive_timeout 0;", *layout.location, proxy)] if needs_drain else []),
-    )
+def nginx_conf(layout: Layout, place: Place, snippets: Mapping[str, str]) -> str:
+    """The whole nginx.conf: one public server in front of the upstream that the live include defines.
+
+    `snippets` are the drain lines as upswitch renders them for an owner, by file name.
+    """
+    is_drained = layout.cure and place.build.needs_drain_flag
+    lines = (snippets[f"drain-location-{UPSTREAM}.conf"],) if is_drained else ()
+    location = block("location /", *lines, f"proxy_pass http://{UPSTREAM};")
+    named = (snippets[f"drain-server-{UPSTREAM}.conf"],) if is_drained else ()
+    server = block("server", f"listen {place.public} backlog=1024;", location, *named)
     folder = place.folder
     temps = [f"{kind}_temp_path {folder}/temp;" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")]
-    logs = (_log_format(), f"access_log {folder}/access.log upswitch;")
-    http = block("http", *logs, *temps, f"include {place.dir}/live/*.conf;", *layout.http, server)
+    logs = (advice.log_format_line(), f"access_log {folder}/access.log {advice.LOG_FORMAT_NAME};")
+    http = block("http", f"include {place.dir}/live/*.conf;", *logs, *temps, *layout.http, server)
     main = (f"pid {folder}/nginx.pid;", f"error_log {place.error_log};", f"worker_processes {layout.workers};")
     events = block("events", "worker_connections 1024;")
     return "\n".join((*_user_lines(), "daemon off;", *main, events, http)) + "\n"
-
-
-def _log_format() -> str:
-    fields = ",".join(f'"{name}":"${variable}"' for name, variable in LOGGED.items())
-    return f"log_format upswitch escape=json '{{{fields}}}';"
 
 
 def block(head: str, *lines: str) -> str:

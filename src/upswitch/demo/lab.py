@@ -11,9 +11,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
-from upswitch.core.generation import Generation, Manifest, digest, encode_manifest
-from upswitch.core.render import render
+from upswitch.adapters import templates
+from upswitch.core import planning
+from upswitch.core.generation import Generation, Manifest
+from upswitch.core.render import render, render_drain_snippets
 from upswitch.core.rendering import Rendering
+from upswitch.core.site import Site
 from upswitch.core.sitefile import parse_site
 from upswitch.demo.children import Load, Server
 from upswitch.demo.conf import Layout, Place, nginx_conf, site_toml
@@ -53,8 +56,9 @@ class Lab:
             undo.callback(self.stop)
             self._make_folders()
             self._start_servers()
-            (self.folder / "nginx.conf").write_text(nginx_conf(self.layout, self.place))
             self.site_file.write_text(site_toml(self.layout, self.place, self.addresses))
+            snippets = {file.name: file.text.rstrip() for file in render_drain_snippets(self.site, templates.load())}
+            (self.folder / "nginx.conf").write_text(nginx_conf(self.layout, self.place, snippets))
             self.first_generation(self.layout.pools[0])
             self.start_nginx()
             undo.pop_all()
@@ -66,6 +70,10 @@ class Lab:
     @property
     def site_file(self) -> Path:
         return self.folder / "upswitch.toml"
+
+    @property
+    def site(self) -> Site:
+        return parse_site(self.site_file.read_text())
 
     @property
     def url(self) -> str:
@@ -140,32 +148,31 @@ class Lab:
         load.finish()
 
     def first_generation(self, pool: str) -> None:
-        """Lay down generation 1 and the link to it by hand, as `upswitch init` will do once it exists."""
-        generation = Generation(number=1, pool=pool)
+        """Lay down generation 1 and the link to it, before nginx has ever run; `upswitch init` does it on one that runs."""
+        name = Generation(number=1, pool=pool)
+        build = self.place.build
         rendering = Rendering(
-            generation=generation.name,
+            generation=name.name,
             pool=pool,
-            min_timeout="500ms" if self.layout.cure and self.place.build.has_min_timeout else "",
-            drain_flag=self.place.drain_flag if self.place.build.needs_drain_flag else "",
-            stub_status=self.place.build.has_stub_status,
+            min_timeout="500ms" if self.layout.cure and build.has_min_timeout else "",
+            drain_flag=self.place.drain_flag if build.needs_drain_flag else "",
+            stub_status=build.has_stub_status,
             check_module=False,
         )
-        files = render(parse_site(self.site_file.read_text()), rendering, _templates())
-        folder = Path(self.place.dir, "generations", generation.name)
-        folder.mkdir(parents=True)
-        for file in files:
-            (folder / file.name).write_text(file.text)
-        hashes = {file.name: digest(file.text.encode()) for file in files}
         manifest = Manifest(
-            name=generation.name,
+            name=name.name,
             pool=pool,
-            sha256=hashes,
+            sha256={},
             addresses=self.addresses[pool],
             pid_file=f"{self.folder}/nginx.pid",
             error_log=self.place.error_log,
         )
-        (folder / "manifest.json").write_bytes(encode_manifest(manifest))
-        Path(self.place.dir, "live").symlink_to(f"generations/{generation.name}")
+        files = planning.encoded(render(self.site, rendering, templates.load()))
+        folder = Path(self.place.dir, "generations", name.name)
+        folder.mkdir(parents=True)
+        for file, data in planning.with_manifest(files, manifest).items():
+            (folder / file).write_bytes(data)
+        Path(self.place.dir, "live").symlink_to(f"generations/{name.name}")
 
     def _make_folders(self) -> None:
         self.folder.chmod(0o755)
@@ -190,10 +197,3 @@ class Lab:
         for server in self._servers.values():
             server.end()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _templates() -> dict[str, str]:
-    """The packaged templates; in a checkout they stand beside src."""
-    here = Path(__file__)
-    folder = next(path for path in (here.parents[1] / "templates", here.parents[3] / "templates") if path.is_dir())
-    return {path.name: path.read_text() for path in folder.glob("*.j2")}
