@@ -1,11 +1,16 @@
 """Fixtures shared by all tests: each nginx of this machine in turn, and a laboratory around it."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from upswitch.demo.find import ENV, find_nginx
 from upswitch.demo.lab import Lab
+
+# A job in the background is started with SIGINT ignored, nohup's with SIGHUP; what the tests start must not inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 NONE_HERE = pytest.param("", marks=pytest.mark.skip(reason=f"no nginx here: run scripts/setup, or set {ENV}"), id="none")
 

@@ -8,6 +8,7 @@ from upswitch.adapters.local import LocalHost
 from upswitch.adapters.lock import FileLock
 from upswitch.adapters.probe import NetProber
 from upswitch.adapters.signals import Interrupts
+from upswitch.adapters.through import ThroughProbe
 from upswitch.core.errors import Owner
 from upswitch.core.site import Nginx
 from upswitch.core.sitefile import parse_site
@@ -33,7 +34,8 @@ def ports(nginx: Nginx, host=None):
     host = host or LocalHost(clock)
     prober = NetProber(host, clock)
     lock = FileLock(f"{nginx.state}/lock")
-    return Ports(host=host, prober=prober, clock=clock, lock=lock, interrupts=Interrupts(), tell=Told())
+    interrupts = Interrupts()
+    return Ports(host=host, prober=prober, through=ThroughProbe, clock=clock, lock=lock, interrupts=interrupts, tell=Told())
 
 
 def site_of(lab):

@@ -161,7 +161,8 @@ def test_nothing_at_all_is_unknown_at_the_deadline_that_was_given():
         (b"000002-B\n", Marker(generation=WANT)),
         (b"", None),
         (b"\n", None),
-        (b"<html><head><title>404</title>", Marker(generation="<html><head><title>404</title>")),
+        (b"<html><head><title>404</title>", None),
+        (b"\x1b[2J000002-B 21", None),
         (b"<html> some other server </html>", None),
     ],
 )

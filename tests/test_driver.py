@@ -58,7 +58,7 @@ class Driven:
         self.journal = Journal(self.host, f"{folder}/journal")
         self.journal.write(STARTED)
         clock = SystemClock()
-        ports = Ports(host=self.host, prober=None, clock=clock, lock=None, interrupts=self.interrupts, tell=self.tell)
+        ports = Ports(host=self.host, prober=None, through=None, clock=clock, lock=None, interrupts=self.interrupts, tell=self.tell)
         self.run = drive(run.begin(STARTED), perform=self.perform, journal=self.journal, ports=ports)
 
     def tell(self, step, said, *, is_passing=False):

@@ -130,4 +130,4 @@ def test_a_pool_serves_when_every_upstream_has_a_server_that_answers_now():
 def test_what_was_wrong_is_said_with_the_first_bytes_of_the_body():
     tally = observe(begin([target(rule())])[0], Probe(ok=False, error="HTTP/1.1 500", head="Oops"))
     assert tally.text == 'app 10.0.0.1:80 down: 0 of 1 probes passed; HTTP/1.1 500; body began "Oops"'
-    assert observe(tally, Probe(ok=True)).text == "app 10.0.0.1:80 down: 1 of 2 probes passed, 1 in a row (need 2)"
+    assert observe(tally, Probe(ok=True)).text == "app 10.0.0.1:80 not yet up: 1 of 2 probes passed, 1 in a row (need 2)"

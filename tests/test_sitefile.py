@@ -8,7 +8,7 @@ from upswitch.core.duration import parse_duration
 from upswitch.core.gaterule import effective_check
 from upswitch.core.site import Check, Gate, Nginx, Watch
 from upswitch.core.sitefile import SiteInvalid, parse_site
-from upswitch.core.words import CheckType, SpikePolicy, Vantage
+from upswitch.core.words import CheckType, SpikePolicy
 
 POOLS = '[upstreams.app]\nA = ["127.0.0.1:8001"]\nB = ["127.0.0.1:8002"]\n'
 
@@ -26,10 +26,6 @@ user   = "root"
 drain  = "1s"
 access_log = "auto"
 error_log  = "auto"
-
-[rollout]
-waves = ["1", "25%", "100%"]
-unreachable = "refuse"
 
 [upstreams.tornado_servers]
 A = ["127.0.0.1:29100 weight=100", "127.0.0.1:29101 weight=100"]
@@ -78,7 +74,7 @@ def test_the_example_of_the_design_parses():
     assert upstream.directives == ("least_conn", "keepalive 32")
     assert upstream.check == Check(type=CheckType.HTTP, http_send="GET /healthz HTTP/1.0\r\n\r\n")
     assert site.nginx == Nginx(reload=("nginx", "-s", "reload"))
-    assert site.gate == Gate(vantage=Vantage.HOST)
+    assert site.gate == Gate()
     assert site.watch == Watch(on_spike=SpikePolicy.ROLLBACK, probe="http://127.0.0.1/healthz")
 
 
@@ -151,8 +147,8 @@ def test_all_problems_come_at_once_each_with_key_and_value_and_what_is_allowed()
         (POOLS + '[nginx]\nuser = "-root"\n', "nginx.user"),
         (POOLS + '[nginx]\naccess_log = "off"\n', "nginx.access_log"),
         (POOLS + '[hosts]\nlb1 = "deploy@10.0.0.1"\n', "hosts"),
-        (POOLS + '[rollout]\nwaves = ["0"]\n', "rollout.waves"),
-        (POOLS + '[rollout]\nunreachable = "ignore"\n', "rollout.unreachable"),
+        (POOLS + '[rollout]\nwaves = ["1"]\n', "rollout"),
+        (POOLS + '[gate]\nvantage = "there"\n', "gate.vantage"),
         (POOLS + "[deadman]\nenabled = true\n", "deadman.enabled"),
         ("gate = 3\n" + POOLS, "gate"),
     ],

@@ -272,7 +272,7 @@ def test_rollback_goes_to_what_was_live_before_and_never_into_the_release_that_f
     agree(lab, back, "A")
     again = upswitch(lab, "rollback")
     assert again.exit == 3, again
-    assert "nothing was live before" in again.json["said"]
+    assert "is a way back itself" in again.json["said"]
 
 
 def test_a_dead_nginx_is_refused_and_a_stale_pid_file_harms_nobody(lab):
@@ -341,3 +341,101 @@ def test_the_log_is_followed_over_a_rotation(watched):
     assert answer.exit == 4, answer
     assert answer.json["watch"]["answers"]["not_luck"]
     agree(watched, answer, "A")
+
+
+def test_new_servers_of_the_live_pool_are_taken_back_to_the_ones_it_had(nginx):
+    """The way back is what is live on the disk, not what the site file says by now."""
+    with Lab(nginx, Layout(pools=("A", "B"), site={"watch": {"duration": "20s"}})) as lab:
+        text = lab.site_file.read_text()
+        a, b = [lab.backend(pool, number).address for pool, number in (("A", 1), ("B", 1))]
+        others = [lab.backend(pool, 2).address for pool in "AB"]
+        lab.site_file.write_text(text.replace(a, "SWAP").replace(b, a).replace("SWAP", b))
+        command = Command(lab, "switch", "--to", "A")
+        command.wait_for("watch ")
+        lab.backend("B", 1).kill()
+        answer = command.end()
+        assert (answer.exit, answer.json["outcome"]) == (4, "ROLLED_BACK"), answer
+        assert {line["server"] for line in answer.json["gate"]["old"]} == {a, others[0]}
+        assert a in (lab.folder / "upswitch" / "live" / "app.conf").read_text()
+
+
+def test_after_an_automatic_way_back_a_second_rollback_is_a_question(watched):
+    assert upswitch(watched, "switch", "--to", "B", "--no-watch").exit == 0
+    assert upswitch(watched, "switch", "--to", "A", "--no-watch").exit == 0
+    command = Command(watched, "switch", "--to", "B")
+    command.wait_for("watch ")
+    for number in (1, 2):
+        watched.backend("B", number).kill()
+    assert command.end().exit == 4
+    answer = upswitch(watched, "rollback")
+    assert answer.exit == 3, answer
+    assert "is a way back itself" in answer.json["said"]
+    agree(watched, answer, "A")
+
+
+def test_rollback_after_a_killed_switch_is_the_repair_and_no_second_step_back(watched):
+    assert upswitch(watched, "switch", "--to", "B", "--no-watch").exit == 0
+    command = Command(watched, "switch", "--to", "A")
+    command.wait_for("watch ")
+    command.signal(signal.SIGKILL)
+    command.process.communicate()
+    answer = upswitch(watched, "rollback")
+    assert answer.exit == 4, answer
+    agree(watched, answer, "B")
+
+
+def test_a_rollback_is_not_turned_round_by_a_signal(lab):
+    assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
+    command = Command(lab, "rollback")
+    command.wait_for("swap ")
+    command.signal(signal.SIGTERM)
+    answer = command.end()
+    assert answer.exit == 0, answer
+    agree(lab, answer, "A")
+
+
+def test_a_live_generation_that_no_longer_passes_does_not_stop_the_rollback(lab):
+    assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
+    path = lab.folder / "upswitch" / "live" / "app.conf"
+    path.write_text(path.read_text() + "nonsense on;\n")
+    refused = upswitch(lab, "switch", "--to", "A")
+    assert refused.exit == 3, refused
+    assert "upswitch rollback" in refused.json["hint"]
+    answer = upswitch(lab, "rollback")
+    assert answer.exit == 0, answer
+    agree(lab, answer, "A")
+
+
+def test_a_stuck_way_back_is_taken_up_again_and_never_settled_on_the_failing_release(watched):
+    command = Command(watched, "switch", "--to", "B")
+    command.wait_for("watch ")
+    generations = watched.folder / "upswitch" / "generations"
+    aside = watched.folder / "aside"
+    back = next(generations.glob("000003-A"))
+    back.rename(aside)
+    for number in (1, 2):
+        watched.backend("B", number).kill()
+    answer = command.end()
+    assert (answer.exit, answer.json["outcome"]) == (5, "STUCK"), answer
+    assert answer.json["production"]["pool"] == "B"
+    aside.rename(back)
+    repaired = upswitch(watched, "repair")
+    assert repaired.exit == 0, repaired
+    agree(watched, repaired, "A")
+
+
+def test_a_job_that_nohup_started_is_not_turned_round_by_a_hangup(lab):
+    script = "trap '' HUP; exec \"$@\""
+    words = [sys.executable, "-m", "upswitch", "switch", "--to", "B", "-c", str(lab.site_file), "--json"]
+    process = subprocess.Popen(["sh", "-c", script, "sh", *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    until(lambda: on_disk(lab) == "000002-B", deadline=30, what="the swap")
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+
+
+def test_the_marker_of_the_live_generation_can_not_be_changed_in_the_site_file(lab):
+    lab.site_file.write_text(lab.site_file.read_text().replace(lab.place.marker, "127.0.84.2:8009"))
+    answer = upswitch(lab, "switch", "--to", "B")
+    assert answer.exit == 3, answer
+    assert lab.place.marker in answer.json["hint"]

@@ -40,6 +40,7 @@ class Wiring:
 
 
 _WIRING = Wiring()
+_CHANGING = {"switch", "rollback", "repair"}  # commands after whose bugs a run may have to be taken back
 
 
 def main(argv: Sequence[str] | None = None, wiring: Wiring = _WIRING) -> NoReturn:
@@ -67,6 +68,7 @@ class Program:
 
     def __init__(self, wiring: Wiring) -> None:
         self._wiring = wiring
+        self.has_reader = True
 
     def serve(self, command: str, common: Common, act: Callable[[Session], View]) -> int:
         """Read the site, act, print. Every expected ending is a view; a bug is one too, after its traceback is kept."""
@@ -84,19 +86,26 @@ class Program:
         with Interrupts() as interrupts, self._ports(site, interrupts, common.events) as ports:
             session = Session(site=site, ports=ports, user=_person(), machine=socket.gethostname(), pid=os.getpid())
             view = _acted(command, session, act)
-        return self.show(view, as_json=common.as_json)
+        return self.show(report.with_config(view, common.config), as_json=common.as_json)
 
     def show(self, view: View, *, as_json: bool) -> int:
         """The result on stdout. A reader that went away changes nothing."""
         try:
             click.echo(report.to_json(view) if as_json else view.text)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self.has_reader = False
+            _let_go()
         return view.exit
+
+    def templates(self, site: Site) -> dict[str, str]:
+        from upswitch.adapters import templates
+
+        return templates.load(site)
 
     @contextmanager
     def _ports(self, site: Site, interrupts: Interrupts, events: str) -> Iterator[Ports]:
         from upswitch.adapters.probe import NetProber
+        from upswitch.adapters.through import ThroughProbe
 
         with ExitStack() as closing:
             stream = closing.enter_context(_events(events)) if events else None
@@ -107,7 +116,15 @@ class Program:
             prober = NetProber(host, clock)
             closing.callback(prober.close)
             lock = FileLock(f"{site.nginx.state}/lock")
-            yield Ports(host=host, prober=prober, clock=clock, lock=lock, interrupts=interrupts, tell=teller)
+            yield Ports(
+                host=host,
+                prober=prober,
+                through=ThroughProbe,
+                clock=clock,
+                lock=lock,
+                interrupts=interrupts,
+                tell=teller,
+            )
 
 
 def _events(path: str) -> IO[bytes]:
@@ -122,7 +139,12 @@ def _flush() -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go()
+
+
+def _let_go() -> None:
+    """What is still in the buffer goes nowhere, and Python's own flush at the end does not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _acted(command: str, session: Session, act: Callable[[Session], View]) -> View:
@@ -142,10 +164,11 @@ def _acted(command: str, session: Session, act: Callable[[Session], View]) -> Vi
     except HostError as exc:
         return report.host_failed(command, exc, live(session))
     except Exception as exc:  # noqa: BLE001  (the one broad catch: whatever happened, production is looked at and told)
-        kept = _keep_traceback(site)
+        trace = traceback.format_exc()
         ports.lock.release()
-        _repair_after_bug(session)
-        return report.bug(command, f"{type(exc).__name__}: {exc}", kept, live(session))
+        if command in _CHANGING:
+            _repair_after_bug(session)
+        return report.bug(command, f"{type(exc).__name__}: {exc}", _kept(trace, site), live(session))
 
 
 def _repair_after_bug(session: Session) -> None:
@@ -159,11 +182,16 @@ def _repair_after_bug(session: Session) -> None:
         session.ports.tell("repair", f"failed too: {type(exc).__name__}: {exc}")
 
 
-def _keep_traceback(site: Site) -> str:
+def _kept(trace: str, site: Site) -> str:
+    """Where the traceback is kept; on stderr where no file can be had."""
     folder = site.nginx.state if os.access(site.nginx.state, os.W_OK) else None
-    descriptor, path = tempfile.mkstemp(prefix="bug-", suffix=".txt", dir=folder)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-        traceback.print_exc(file=file)
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="bug-", suffix=".txt", dir=folder)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(trace)
+    except OSError:
+        click.echo(trace, err=True)
+        return "the lines above"
     return path
 
 

@@ -11,7 +11,6 @@ import click
 import msgspec
 
 from upswitch import __version__, report, survey
-from upswitch.adapters.lock import FileLock
 from upswitch.core import run
 from upswitch.core.outcome import Live
 from upswitch.core.site import Gate, Nginx, Site, Watch
@@ -57,14 +56,15 @@ def switch(app: App, /, *, config: str, as_json: bool, pool: str, **options: obj
     common = Common(config=config, as_json=as_json, events=str(options["events"]))
     choices = usecases.Choices(adopt=bool(options["adopt"] or options["yes"]), one_way=bool(options["one_way"] or options["yes"]))
     if options["dry_run"]:
-        return app.serve("plan", common, lambda session: _plan(session, pool, choices))
+        is_unwatched = bool(options["no_watch"])
+        return app.serve("plan", common, lambda session: _plan(app, session, pool, choices=choices, is_unwatched=is_unwatched))
 
     def act(session: Session) -> View:
         session = _with_policy(session, options["on_spike"])
         _check_pool(session.site, pool)
         is_watched = session.site.watch.duration > 0 and not options["no_watch"]
         ask = session.ask("switch", pool, reason=str(options["reason"]), skips=() if is_watched else (Step.WATCH,))
-        templates = _templates(session.site)
+        templates = app.templates(session.site)
         with usecases.locked(session.ports, session.site, session.owner(f"switch to {pool} {ask.reason}")):
             return report.acted("switch", usecases.switch(session.ports, session.site, ask, templates, choices=choices))
 
@@ -82,16 +82,16 @@ def plan(app: App, /, *, config: str, as_json: bool, pool: str, adopt: bool) -> 
     from upswitch import usecases
 
     choices = usecases.Choices(adopt=adopt)
-    return app.serve("plan", Common(config=config, as_json=as_json), lambda session: _plan(session, pool, choices))
+    return app.serve("plan", Common(config=config, as_json=as_json), lambda session: _plan(app, session, pool, choices=choices))
 
 
-def _plan(session: Session, pool: str, choices: "Choices") -> View:
+def _plan(app: App, session: Session, pool: str, *, choices: "Choices", is_unwatched: bool = False) -> View:
     from upswitch import usecases
 
     _check_pool(session.site, pool)
-    is_watched = session.site.watch.duration > 0
+    is_watched = session.site.watch.duration > 0 and not is_unwatched
     ask = session.ask("plan", pool, skips=() if is_watched else (Step.WATCH,))
-    found = usecases.plan(session.ports, session.site, ask, _templates(session.site), choices=choices)
+    found = usecases.plan(session.ports, session.site, ask, app.templates(session.site), choices=choices)
     return report.planned(found, live(session))
 
 
@@ -120,7 +120,7 @@ def rollback(app: App, /, *, config: str, as_json: bool, number: int | None, rea
 @click.option("--forget", is_flag=True, help="Move a journal that can't be read aside, and go by what is live.")
 @click.pass_obj
 def repair(app: App, /, *, config: str, as_json: bool, forget: bool) -> int:
-    """Finish or undo what a killed run left. Exit 0 when production is proved, 5 when a person must look."""
+    """Finish or undo what a killed run left. Exit 0 when production is proved; 3 or 5 when a person must look."""
     from upswitch import usecases
 
     def act(session: Session) -> View:
@@ -143,7 +143,7 @@ def status(app: App, /, *, config: str, as_json: bool, is_watching: bool) -> int
 
     def act(session: Session) -> View:
         view = _status(session)
-        while is_watching and not session.ports.interrupts.count:
+        while is_watching and app.has_reader and not session.ports.interrupts.count:
             app.show(view, as_json=as_json)
             session.ports.interrupts.sleep(1.0)
             view = _status(session)
@@ -156,8 +156,7 @@ def _status(session: Session) -> View:
     host, nginx = session.ports.host, session.site.nginx
     disk, running = survey.glance(host, nginx)
     left = run.unfinished(journal_of(host, nginx).read())
-    holder = FileLock(f"{nginx.state}/lock").holder()
-    return report.status(disk, running, left=left, holder=holder)
+    return report.status(disk, running, left=left, holder=session.ports.lock.holder())
 
 
 @group.command()
@@ -203,7 +202,7 @@ def lint(app: App, /, *, config: str, as_json: bool) -> int:
     from upswitch import linting
 
     def act(session: Session) -> View:
-        return report.lint(linting.lint(session.ports, session.site, _templates(session.site)))
+        return report.lint(linting.lint(session.ports, session.site, app.templates(session.site)))
 
     return app.serve("lint", Common(config=config, as_json=as_json), act)
 
@@ -241,7 +240,7 @@ def init(app: App, /, *, as_json: bool, source: str, out: str, is_applied: bool,
     request = firstuse.InitRequest(from_path=os.path.abspath(source), pool=words["pool"], nginx=nginx, out=os.path.abspath(out))
 
     def act(session: Session) -> View:
-        proposal = firstuse.propose(session.ports, request, _templates(session.site))
+        proposal = firstuse.propose(session.ports, request, app.templates(session.site))
         if not is_applied:
             return report.proposed(proposal)
         done = firstuse.apply(session.ports, proposal, session.owner(f"init of {request.pool}"))
@@ -261,12 +260,6 @@ def demo(app: App, /, *, as_json: bool, keep: bool, binary: str) -> int:
     from upswitch.demo import opening
 
     return app.show(opening.play(binary, keep=keep, as_json=as_json), as_json=as_json)
-
-
-def _templates(site: Site) -> dict[str, str]:
-    from upswitch.adapters import templates
-
-    return templates.load(site)
 
 
 def _check_pool(site: Site, pool: str) -> None:

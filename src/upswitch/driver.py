@@ -1,8 +1,8 @@
 """The loop: intent, act, result; until the run is over.
 
 The intent is on disk before the step acts, its result after (invariant I7). What comes next is the machine's decision alone.
-A journal that can't be written any more (a full disk) stops a run that has changed nothing, turns one back that has, and never
-stops one that is on its way back: what that needs was put on disk before the swap.
+A journal that can't be written any more (a full disk) stops a run that has changed nothing, turns one back that has, leaves
+one STUCK that was about to end, and never stops one that is on its way back: what that needs is on disk since before the swap.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ _WORDS = {
 
 
 def _take(run: Run, step: Step, *, perform: Perform, journal: Journal, ports: Ports) -> Took:
-    if ports.interrupts.count and machine.can_interrupt(run.phase):
+    if ports.interrupts.count and run.can_interrupt:
         return Took(result=Result.INTERRUPTED, said=f"{ports.interrupts.name} before {step}")
     intent = Intent(run=run.plan.run, step=step, at=ports.clock.now())
     lost = write(journal, intent, ports)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from upswitch.core import gate
 from upswitch.core.gate import Tally, Target
 from upswitch.core.gaterule import effective_check
+from upswitch.core.generation import Manifest
 from upswitch.core.serverline import probe_address
 from upswitch.core.site import Site
 from upswitch.core.words import Value, Verdict
@@ -27,7 +28,7 @@ class GateReport(Value):
 
     @property
     def has_way_back(self) -> bool:
-        return gate.serves(self.old)
+        return bool(self.old) and gate.serves(self.old)
 
 
 def targets(site: Site, pool: str, names: Mapping[str, tuple[str, ...]]) -> tuple[Target, ...]:
@@ -45,15 +46,29 @@ def targets(site: Site, pool: str, names: Mapping[str, tuple[str, ...]]) -> tupl
     return tuple(found)
 
 
-def addresses(site: Site, pool: str, names: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Where nginx itself sends requests, as its log names them: the servers' own ports, `down` ones too."""
-    found = []
+def servers(site: Site, pool: str, names: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Where nginx itself sends requests, by upstream and as its log names them: the servers' own ports, `down` ones too."""
+    found: dict[str, tuple[str, ...]] = {}
     for upstream in site.upstreams:
+        addresses: list[str] = []
         for server in upstream.servers(pool):
             address = probe_address(server, 0)
             name, _, port = address.rpartition(":")
-            found += [f"{each}:{port}" for each in names.get(name, ())] or [address]
-    return tuple(dict.fromkeys(found))
+            addresses += [f"{each}:{port}" for each in names.get(name, ())] or [address]
+        found[upstream.name] = tuple(addresses)
+    return found
+
+
+def staged_targets(site: Site, manifest: Manifest) -> tuple[Target, ...]:
+    """The servers of a generation that was staged before, by today's rule. The site file may name others by now."""
+    found = []
+    for upstream in site.upstreams:
+        rule = effective_check(upstream, site.gate)
+        for address in manifest.servers.get(upstream.name, ()):
+            host, _, port = address.rpartition(":")
+            probed = address if address.startswith("unix:") else f"{host}:{rule.port or port}"
+            found.append(Target(upstream=upstream.name, server=address, address=probed, rule=rule))
+    return tuple(found)
 
 
 def run_gate(ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...]) -> GateReport:

@@ -29,11 +29,10 @@ def for_switch(ports: Ports, site: Site, ask: Ask, found: Found) -> Job:
     facts = found.facts
     names = _names(facts, ask.pool, found.runs)
     try:
-        resolved = preflight.resolve_names(ports.host, site)
+        resolved = preflight.resolve_names(ports.host, site, ask.pool)
     except HostError as exc:
         raise RefusedError(Refusal(what=str(exc), hint="nginx would not resolve it either")) from exc
     files = _rendered(site, names.to, found)
-    addresses = gating.addresses(site, ask.pool, resolved)
     manifest = Manifest(
         name=names.to,
         pool=ask.pool,
@@ -41,7 +40,8 @@ def for_switch(ports: Ports, site: Site, ask: Ask, found: Found) -> Job:
         replaces=names.former,
         made_by=ask.run,
         made_at=ports.clock.now(),
-        addresses=addresses,
+        servers=gating.servers(site, ask.pool, resolved),
+        marker=site.nginx.marker,
         pid_file=facts.pid_file,
         error_log=facts.error_log,
     )
@@ -52,8 +52,8 @@ def for_switch(ports: Ports, site: Site, ask: Ask, found: Found) -> Job:
         files=planning.with_manifest(files, manifest),
         back_files=_way_back(ports, site, ask, found=found, names=names),
         new=gating.targets(site, ask.pool, resolved),
-        old=gating.targets(site, names.former_pool, resolved) if names.former_pool in site.pools else (),
-        addresses=addresses,
+        old=gating.staged_targets(site, facts.disk.manifest) if facts.disk.manifest else (),
+        addresses=manifest.addresses,
     )
 
 
@@ -146,7 +146,8 @@ def _copy_manifest(ports: Ports, ask: Ask, names: Names, *, of: Manifest, name: 
         copy_of=of.name,
         made_by=ask.run,
         made_at=ports.clock.now(),
-        addresses=of.addresses,
+        servers=of.servers,
+        marker=of.marker,
         pid_file=of.pid_file,
         error_log=of.error_log,
     )
@@ -157,8 +158,14 @@ def _target(facts: Facts, manifests: Mapping[str, Manifest], number: int | None)
     if number is None:
         found = generation.way_back(facts.disk.live, manifests)
         if found is None:
+            live = manifests.get(facts.disk.live)
             hint = f"name a generation with --to N, or `switch --to POOL`; here are {have}"
-            raise RefusedError(Refusal(what=f"nothing was live before {facts.disk.live}", hint=hint))
+            why = (
+                f"{facts.disk.live} is a way back itself, to what {live.copy_of} was"
+                if live and live.copy_of
+                else "it is the first"
+            )
+            raise RefusedError(Refusal(what=f"nothing safe was live before {facts.disk.live}: {why}", hint=hint))
         return found
     for name in manifests:
         generation_ = generation.parse_name(name)

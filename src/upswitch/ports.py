@@ -4,12 +4,13 @@ Every adapter maps its library's errors to `HostError`; nothing else leaves it.
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from upswitch.core.errors import Owner
 from upswitch.core.gate import Probe, Target
+from upswitch.core.rule import Failure
 from upswitch.core.words import Value
 
 
@@ -101,11 +102,25 @@ class Prober(Protocol):
         ...
 
 
+class Through(Protocol):
+    """One URL, asked through nginx as a client would."""
+
+    def ask(self) -> Failure:
+        """How one request fared, in the words of the watch rule."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Lock(Protocol):
     """The kernel's lock on one host; free as soon as its holder is gone."""
 
     def acquire(self, owner: "Owner") -> "Owner | None":
         """None when it is ours now; else who holds it."""
+        ...
+
+    def holder(self) -> "Owner | None":
+        """Who holds it now; looking does not take it."""
         ...
 
     def release(self) -> None: ...
@@ -125,6 +140,7 @@ class Ports:
 
     host: Host
     prober: Prober
+    through: Callable[[str], Through]
     clock: Clock
     lock: Lock
     interrupts: Interrupts

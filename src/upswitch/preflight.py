@@ -24,6 +24,10 @@ def refusals(nginx: Nginx, facts: Facts, *, adopt: bool) -> tuple[Refusal, ...]:
                 hint="`upswitch status --json` names the files; --adopt takes them as they are, as the way back",
             ),
         )
+    staged = facts.disk.manifest
+    if not found and staged is not None and staged.marker not in {"", nginx.marker}:
+        hint = f'set nginx.marker back to "{staged.marker}"; it can only be chosen by `upswitch init`'
+        found.append(Refusal(what=f"nginx.marker is {nginx.marker}, but {facts.disk.live} answers at {staged.marker}", hint=hint))
     marker = facts.running.marker
     if not found and (marker is None or marker.generation != facts.disk.live):
         answer = marker.generation if marker else "nothing"
@@ -43,21 +47,17 @@ def blockers(nginx: Nginx, facts: Facts) -> tuple[Refusal, ...]:
         found.append(Refusal(what=facts.running.problem, hint=f"start nginx with {nginx.conf}, then try again"))
     if not facts.disk.live:
         found.append(Refusal(what=f"{nginx.live} points to no generation", hint="`upswitch init` makes the first one"))
-    if nginxconf.includes_live(facts.conf, nginx.include) is None:
-        what = f"{nginx.conf} has no `include {nginx.include};` in its http block: a switch would change nothing"
-        found.append(Refusal(what=what, hint="`upswitch init` shows the one line to change"))
+    if facts.is_conf_read and nginxconf.includes_live(facts.conf, nginx.include) is None:
+        what = f"{nginx.conf} does not include the live generation: a switch would change nothing"
+        found.append(Refusal(what=what, hint=f"put `include {nginx.include};` into its http block, reload, then try again"))
     return tuple(found)
 
 
-def resolve_names(host: Host, site: Site) -> Mapping[str, tuple[str, ...]]:
-    """The addresses of every server that is a host name, as the host resolves them. HostError names one that does not."""
-    names = {name for name in map(_name, _addresses(site)) if name}
+def resolve_names(host: Host, site: Site, pool: str) -> Mapping[str, tuple[str, ...]]:
+    """The addresses of every server of `pool` that is a host name, as the host resolves them. HostError: one does not."""
+    servers = [server for upstream in site.upstreams for server in upstream.servers(pool)]
+    names = {name for name in (_name(probe_address(server, 0)) for server in servers) if name}
     return {name: _resolve(host, name) for name in sorted(names)}
-
-
-def _addresses(site: Site) -> list[str]:
-    servers = [server for upstream in site.upstreams for pool in upstream.pools for server in pool.servers]
-    return [probe_address(server, 0) for server in servers]
 
 
 def _name(address: str) -> str:

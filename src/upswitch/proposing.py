@@ -153,7 +153,8 @@ def _files(ports: Ports, site: Site, facts: Facts, material: _Material) -> dict[
         sha256={},
         made_by=MADE_BY,
         made_at=ports.clock.now(),
-        addresses=gating.addresses(served, name.pool, preflight.resolve_names(ports.host, served)),
+        servers=gating.servers(served, name.pool, preflight.resolve_names(ports.host, served, name.pool)),
+        marker=site.nginx.marker,
         pid_file=facts.pid_file,
         error_log=facts.error_log,
     )

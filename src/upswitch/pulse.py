@@ -24,7 +24,9 @@ class Pulse(Generic[T]):
         self._thread.start()
 
     def taken(self) -> list[T]:
-        """What came since the last call, oldest first."""
+        """What came since the last call, oldest first. RuntimeError where the thread died: no guard fails in silence."""
+        if not self._thread.is_alive() and not self._over.is_set():
+            raise RuntimeError("a guard of the watch died")
         return [self._seen.popleft() for _ in range(len(self._seen))]
 
     def stop(self) -> None:

@@ -5,6 +5,7 @@ from itertools import takewhile
 from upswitch import survey
 from upswitch.core import confirm, errorlog, nginxconf, scripts
 from upswitch.core.confirm import Finding, Proof, Sample
+from upswitch.core.errors import HostError
 from upswitch.core.foreign import told
 from upswitch.core.processes import Family, master_problem
 from upswitch.core.run import Took
@@ -18,7 +19,7 @@ _RELOAD = 30.0  # seconds for the reload command; it parses the whole configurat
 _LOOK_EVERY = 0.02
 _MARKS_AT_ONCE = 5
 _FLAG_SEEN = 2.0  # seconds for nginx to see the flag; it looks at every request
-_FLAG_LEFT = 100  # tenths of a second after which a flag that nobody lowered lowers itself
+_FLAG_LEFT = 45.0  # seconds beyond the drain after which a flag that nobody lowered lowers itself: a reload and its proof
 _QUIET_LOOKS = 3
 
 
@@ -49,7 +50,10 @@ class Reloader:
         self._raised += 1
         if limit <= 0:
             return Took(result=Result.OK, said="not wanted (nginx.drain = 0)")
-        ran = self._host.run(scripts.raise_flag(self._nginx.drain_flag, f"{token}.{self._raised}", tenths=_FLAG_LEFT), deadline=5.0)
+        ran = self._host.run(
+            scripts.raise_flag(self._nginx.drain_flag, f"{token}.{self._raised}", tenths=round((limit + _FLAG_LEFT) * 10)),
+            deadline=5.0,
+        )
         if ran.exit != 0:
             return Took(result=Result.FAILED, said=f"can't raise {self._nginx.drain_flag}: {told(ran.err)}")
         if not self._says_draining():
@@ -122,13 +126,19 @@ class Reloader:
         if before is None:
             raise RuntimeError("a reload that did not fail left no mark")
         samples: list[Sample] = []
-        deadline = confirm.DEADLINE_NAMES if nginxconf.named_servers(self._facts.conf) else confirm.DEADLINE
-
-        def look() -> Finding:
-            samples.append(self._sample(before))
-            return confirm.judge(before.family, samples, want=want, deadline=deadline)
+        is_slow = not self._facts.is_conf_read or nginxconf.named_servers(self._facts.conf)
+        deadline = confirm.DEADLINE_NAMES if is_slow else confirm.DEADLINE
 
         clock = self._ports.clock
+
+        def look() -> Finding:
+            try:
+                samples.append(self._sample(before))
+            except HostError as exc:  # a look that was cut off shows nothing, neither a dead master nor a live one
+                is_late = clock.monotonic() - before.at >= deadline
+                return Finding(proof=Proof.UNKNOWN if is_late else Proof.WAITING, said=str(exc))
+            return confirm.judge(before.family, samples, want=want, deadline=deadline)
+
         pace = Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=clock.sleep)
         return pace.until(lambda seen: seen.proof is not Proof.WAITING, look)
 

@@ -1,5 +1,7 @@
 """From what a command came to, to what it prints (views.py)."""
 
+import re
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +30,7 @@ from upswitch.views import (
     ServerLine,
     StatusView,
     StepLine,
+    View,
     WatchLine,
 )
 
@@ -47,6 +50,14 @@ def _hint(text: str) -> str:
     shipped = package / "playbooks"
     pages = shipped if shipped.is_dir() else package.parent.parent / "playbooks"
     return text.replace("playbooks/", f"{pages}/")
+
+
+def with_config(view: View, config: str) -> View:
+    """The commands in a hint as they must be typed here: with -c, unless the site file is the one that is found by itself."""
+    if not isinstance(view, Acted) or config == "upswitch.toml":
+        return view
+    hint = re.sub(r"`((?:upswitch|switch) [^`]*)`", lambda found: f"`{found[1]} -c {shlex.quote(config)}`", view.hint)
+    return msgspec.structs.replace(view, hint=hint)
 
 
 def to_json(view: object) -> str:
@@ -69,7 +80,7 @@ def acted(command: str, ending: "Ending") -> Acted:
         run=over.plan.run if over.steps else "",
         pool=over.plan.pool,
         former_pool=over.plan.former_pool,
-        generation=over.plan.to if over.steps else over.plan.former,
+        generation=ending.live.disk,
         steps=tuple(StepLine(step=step.step, result=step.result, said=step.said, seconds=step.seconds) for step in over.steps),
         gate=gate_line(ending.gate) if ending.gate else None,
         watch=_watch_line(ending) if ending.watch else None,
@@ -176,7 +187,7 @@ def repaired(ending: "Ending | None", live: Live, *, aside: str) -> Acted:
             command="repair",
             outcome=Outcome.UNCHANGED,
             exit=0 if live.agrees else outcome.FINDINGS,
-            said=f"{moved}nothing to repair: no run was cut off",
+            said=f"{moved}nothing to repair",
             production=production(live),
             hint="nothing to do" if live.agrees else "`upswitch status` says what does not agree",
         )

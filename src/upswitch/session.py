@@ -58,6 +58,15 @@ class App(Protocol):
         """The same for a site that no file describes yet."""
         ...
 
+    @property
+    def has_reader(self) -> bool:
+        """Whether anybody still reads what is printed."""
+        ...
+
+    def templates(self, site: Site) -> dict[str, str]:
+        """The packaged templates and the site's own, by name."""
+        ...
+
     def show(self, view: View, *, as_json: bool) -> int:
         """Print one view; its exit code."""
         ...

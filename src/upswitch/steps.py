@@ -46,7 +46,7 @@ class Steps:
         self._gated_at = 0.0
         self.gate_report: gating.GateReport | None = None
         self.watch_report: WatchReport | None = None
-        self.finding: Finding | None = None
+        self._finding: Finding | None = None
 
     def perform(self, step: Step) -> Took:
         """Do `step`. HostError where the host could not be asked; the driver takes that as UNKNOWN."""
@@ -133,7 +133,7 @@ class Steps:
 
     def confirm(self) -> Took:
         finding = self._reloader.confirm(self._job.plan.to)
-        self.finding = finding
+        self._finding = finding
         self._lower()
         return _proved(finding)
 
@@ -169,7 +169,8 @@ class Steps:
         live = survey.read_disk(self._ports.host, self._nginx).live
         if live not in {plan.former, plan.to, plan.back}:
             return Took(result=Result.FAILED, said=f"live is {live or 'nothing'}, none of this run's generations: left alone")
-        if Step.DRAIN not in plan.skips:
+        is_outage = self._finding is not None and self._finding.proof is Proof.OUTAGE  # nobody is served: there is nobody to drain
+        if Step.DRAIN not in plan.skips and not is_outage:
             self._reloader.drain(min(self._nginx.drain, _WAY_BACK_DRAIN), plan.run)
         return staging.point(self._ports.host, self._nginx, expect=live, to=plan.back)
 

@@ -1,7 +1,9 @@
 """Reading a host once: what is on disk, what runs, what nginx is and how it is configured. Nothing is assumed."""
 
+import msgspec
+
 from upswitch.core import conflogs, dump, generation, nginxconf, processes, scripts
-from upswitch.core.build import Build, parse_build
+from upswitch.core.build import Build, BuildError, parse_build
 from upswitch.core.confirm import Marker, parse_marker
 from upswitch.core.errors import HostError, NginxBrokenError
 from upswitch.core.foreign import told
@@ -50,6 +52,10 @@ class Facts(Value):
     pid_file: str = ""
     can_mount: bool = False
 
+    @property
+    def is_conf_read(self) -> bool:
+        return bool(self.conf.files)
+
 
 def read_disk(host: Host, nginx: Nginx) -> Disk:
     """One script. HostError where the host can't be asked."""
@@ -82,6 +88,8 @@ def _drift(sums: dict[str, str], manifest: Manifest | None) -> tuple[str, ...]:
 def read_manifests(host: Host, nginx: Nginx) -> dict[str, Manifest]:
     """Every generation's manifest by name; a folder without a readable one is left out."""
     ran = host.run(scripts.manifests(nginx.dir), deadline=_QUICK)
+    if ran.exit != 0:
+        raise HostError(f"read the manifests in {nginx.dir}", told(ran.err) or "cut off")
     found = [generation.decode_manifest(line) for line in ran.out.splitlines()]
     return {manifest.name: manifest for manifest in found if manifest is not None}
 
@@ -101,7 +109,10 @@ def read_running(host: Host, nginx: Nginx, pid_file: str) -> Running:
 
 
 def read_family(host: Host, pid: int) -> Family:
+    """HostError where /proc could not be read in time: that says nothing about the processes."""
     ran = host.run(("sh", "-c", processes.SCRIPT, "family", str(pid)), deadline=_QUICK)
+    if ran.exit != 0:
+        raise HostError(f"read /proc of {pid}", told(ran.err) or "cut off")
     return processes.parse_family(ran.out, master=pid)
 
 
@@ -142,7 +153,11 @@ def ask(host: Host, nginx: Nginx, *, path: str, timeout: float = 1.0) -> bytes |
 def glance(host: Host, nginx: Nginx) -> tuple[Disk, Running]:
     """Disk and processes without asking nginx for its configuration: what `status` and every last line need."""
     disk = read_disk(host, nginx)
-    return disk, read_running(host, nginx, disk.manifest.pid_file if disk.manifest else "")
+    running = read_running(host, nginx, disk.manifest.pid_file if disk.manifest else "")
+    if disk.manifest is None:
+        problem = f"{disk.live}/manifest.json can't be read" if disk.live else "no generation of ours is live (`upswitch init`)"
+        running = msgspec.structs.replace(running, problem=problem)
+    return disk, running
 
 
 def live_now(host: Host, nginx: Nginx) -> Live:
@@ -164,7 +179,10 @@ def read_build(host: Host, nginx: Nginx) -> Build:
     ran = host.run(scripts.nginx_version(nginx), deadline=_NGINX)
     if ran.exit != 0:
         raise NginxBrokenError(told(ran.err) or f"{nginx.binary} -V did not end")
-    return parse_build(ran.err.decode("utf-8", "replace"), prefix=nginx.prefix)
+    try:
+        return parse_build(ran.err.decode("utf-8", "replace"), prefix=nginx.prefix)
+    except BuildError as exc:
+        raise NginxBrokenError(f"{nginx.binary} -V: {exc}") from exc
 
 
 def read_conf(host: Host, nginx: Nginx, build: Build) -> dump.NginxConf:
@@ -174,7 +192,10 @@ def read_conf(host: Host, nginx: Nginx, build: Build) -> dump.NginxConf:
         raise NginxBrokenError(f"nginx -T did not end within {_NGINX:g} s (a name that does not resolve?)")
     if ran.exit != 0:
         raise NginxBrokenError(told(ran.err))
-    return dump.parse_dump(ran.out.decode("utf-8", "replace"))
+    try:
+        return dump.parse_dump(ran.out.decode("utf-8", "replace"))
+    except dump.DumpError as exc:
+        raise NginxBrokenError(f"nginx -T passes, but we can't read what it prints: {exc}") from exc
 
 
 def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
@@ -189,6 +210,21 @@ def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
         conf=conf,
         access_logs=_access_logs(nginx, build, conf, upstreams),
         error_log=_error_log(nginx, build, conf),
+        pid_file=pid_file,
+        can_mount=host.run(scripts.can_mount(), deadline=_QUICK).exit == 0,
+    )
+
+
+def survey_without_conf(host: Host, nginx: Nginx) -> Facts:
+    """For a way back from a configuration that no longer passes: what /proc, the disk and the live manifest say."""
+    disk = read_disk(host, nginx)
+    pid_file = disk.manifest.pid_file if disk.manifest else ""
+    return Facts(
+        disk=disk,
+        running=read_running(host, nginx, pid_file),
+        build=read_build(host, nginx),
+        conf=dump.NginxConf(files=(), tree=()),
+        error_log=disk.manifest.error_log if disk.manifest else "",
         pid_file=pid_file,
         can_mount=host.run(scripts.can_mount(), deadline=_QUICK).exit == 0,
     )

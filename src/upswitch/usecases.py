@@ -67,7 +67,9 @@ def locked(ports: Ports, site: Site, owner: Owner) -> Iterator[None]:
 def switch(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, choices: Choices) -> Ending:
     """Finish what a killed run left; survey, plan, drive; say what is live by looking."""
     journal = journal_of(ports.host, site.nginx)
-    repair(ports, site)
+    left = repair(ports, site)
+    if left is not None and left.outcome is Outcome.STUCK:
+        return left
     facts = surveyed(ports.host, site, adopt=choices.adopt)
     job = jobs.for_switch(ports, site, ask, jobs.Found(facts=facts, runs=journal.read(), templates=templates))
     if jobs.is_unchanged(ports.host, job):
@@ -76,10 +78,15 @@ def switch(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, 
 
 
 def rollback(ports: Ports, site: Site, ask: Ask, *, number: int | None) -> Ending:
-    """Back to what was live before, or to generation `number`: its files as they are, with no gate, template or watch."""
+    """Back to what was live before, or to generation `number`: its files as they are, with no gate, template or watch.
+
+    Where a killed switch is repaired by going back, that was the rollback: a second one would go too far.
+    """
     journal = journal_of(ports.host, site.nginx)
-    repair(ports, site)
-    facts = _survey(ports.host, site)
+    left = repair(ports, site)
+    if left is not None and (left.outcome is Outcome.STUCK or (number is None and machine.has_swapped(left.run.phase))):
+        return left
+    facts = _way_back_facts(ports.host, site)
     _refuse_if(preflight.blockers(site.nginx, facts))
     job = jobs.for_rollback(ports, site, ask, jobs.Found(facts=facts, runs=journal.read()), number=number)
     return _start(ports, job, journal)
@@ -94,13 +101,14 @@ def repair(ports: Ports, site: Site) -> Ending | None:
     plan = left.plan
     ports.tell("repair", f"run {plan.run} ({plan.command} to {plan.pool}) was left at {left.phase}")
     _prepare(ports, journal)
-    if left.is_over and survey.live_now(ports.host, site.nginx).agrees:
-        journal.write(Settled(run=plan.run, at=ports.clock.now()))
+    live = survey.live_now(ports.host, site.nginx)
+    if left.is_over and live.agrees and live.disk != plan.to:
+        write(journal, Settled(run=plan.run, at=ports.clock.now()), ports)
         return None
     left = _taken_up(ports, site, left, journal)
     if left.is_over:
         return _close(ports, left, journal, site.nginx)
-    job = Job(site=site, plan=plan, facts=_survey(ports.host, site), files={}, back_files={}, new=(), old=())
+    job = Job(site=site, plan=plan, facts=_way_back_facts(ports.host, site), files={}, back_files={}, new=(), old=())
     return _drive(ports, left, job, journal)
 
 
@@ -110,7 +118,7 @@ def _taken_up(ports: Ports, site: Site, left: Run, journal: Journal) -> Run:
     record: AnyRecord
     if step is None:
         record = Retried(run=plan.run, at=ports.clock.now())
-    elif machine.can_interrupt(left.phase):
+    elif left.can_interrupt:
         result = run.resolve(left, survey.read_disk(ports.host, site.nginx).live)
         record = Ended(run=plan.run, step=step, result=result, said="the run was killed here", at=ports.clock.now())
     else:
@@ -153,11 +161,25 @@ def surveyed(host: Host, site: Site, *, adopt: bool) -> Facts:
     return facts
 
 
+def _way_back_facts(host: Host, site: Site) -> Facts:
+    """A way back must not need a configuration that passes now: the live generation may be its fault."""
+    try:
+        return _survey(host, site)
+    except RefusedError:
+        return survey.survey_without_conf(host, site.nginx)
+
+
 def _survey(host: Host, site: Site) -> Facts:
     try:
         return survey.survey(host, site.nginx, tuple(upstream.name for upstream in site.upstreams))
     except NginxBrokenError as exc:
-        hint = "this is nginx's configuration before any change of ours: mend it, `nginx -t`, then try again"
+        is_ours = f"{site.nginx.dir}/" in exc.said
+        mend = (
+            "the live generation itself does not pass: `upswitch rollback` goes back"
+            if is_ours
+            else "mend it until `nginx -t` passes"
+        )
+        hint = f"{mend}; nothing of this run was done"
         raise RefusedError(Refusal(what=f"nginx -T fails: {exc.said}", hint=hint)) from exc
 
 
@@ -207,6 +229,6 @@ def _ending(ports: Ports, over: Run, ended: Outcome, nginx: Nginx) -> Ending:
         run=over,
         outcome=ended,
         live=live,
-        headline=outcome.headline(over, ended),
+        headline=outcome.headline(over, ended, live),
         hint=outcome.hint(over, ended, live),
     )

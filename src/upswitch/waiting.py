@@ -1,4 +1,4 @@
-"""The one wait loop of the program: look, and look again, until what is seen is final."""
+"""Waiting for a state: look, and look again, until what is seen is final."""
 
 from collections.abc import Callable
 from typing import TypeVar

@@ -1,13 +1,12 @@
 """The watch on a host: what clients got since the switch, once a second, until it can be judged.
 
-Three guards (docs/design.md, section 5): the rule over the access log, the gate, which stays armed, and requests of our own
+Three guards (docs/design.md): the rule over the access log, the gate, which stays armed, and requests of our own
 through nginx, which land in the same log. Logs are opened and history is read before the swap, so that "since the switch"
 has no gap and what the watch can't see is known before.
 """
 
 from collections import Counter, deque
 
-from upswitch.adapters.through import ThroughProbe
 from upswitch.core import errorlog, gate, history, rule
 from upswitch.core.attribution import Attribution, Mode, tally
 from upswitch.core.conflogs import AccessLog
@@ -23,6 +22,8 @@ from upswitch.pulse import Pulse
 _HISTORY_BYTES = 16 << 20
 _SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
 _THROUGH_EVERY = 0.5
+_ASK_FORMER = 3
+_READ_FOR = 0.7  # seconds of each second that may go into reading the log
 _BLIND_AFTER = 10  # answered probes of ours without one line in the log
 _CRASHES, _CRASH_WINDOW = 3, 10  # more worker deaths than this in so many seconds is a crash loop
 _REASONS_OF = 60  # seconds of error log that a verdict is explained with
@@ -76,10 +77,11 @@ class Watcher:
         self._history = self._read_history()
         self._seconds: list[Second] = []
         self._former = 0
+        self._backlog = Second()
         self._lines = 0
         self._probes: list[Second] = []
         self._tallies: tuple[Tally, ...] = ()
-        self._through = ThroughProbe(site.watch.probe) if site.watch.probe else None
+        self._through = ports.through(site.watch.probe) if site.watch.probe else None
 
     # ---- before the swap ----
 
@@ -106,6 +108,8 @@ class Watcher:
     def run(self, tallies: tuple[Tally, ...], old: tuple[Target, ...]) -> WatchReport:
         """Until a failure, a signal, or the end of `watch.duration`."""
         self._tallies = tallies
+        self._backlog = self._read_logs()  # the new pool's first requests; what the former one got until now is no sign
+        self._former = 0
         clock = self._ports.clock
         targets = [each.target for each in tallies]
         through = self._through
@@ -138,18 +142,29 @@ class Watcher:
 
     def _take_second(self, through: list[Failure]) -> None:
         """Everything that arrived in the second that has just passed."""
-        count = Second()
-        for log in self._logs:
-            counted = tally(log.follower.lines(), log.reader, attribution=self._sought.attribution)
-            count += counted.new
-            self._former += counted.former
-            self._lines += counted.new.total + counted.former + counted.other
-        self._seconds.append(count)
+        self._seconds.append(self._backlog + self._read_logs())
+        self._backlog = Second()
         gateway, hung = through.count(Failure.GATEWAY), through.count(Failure.HUNG)
         self._probes.append(Second(total=len(through), gateway=gateway, hung=hung))
         lines = self._errors.lines() if self._errors else []
         self._errors_seen.append(errorlog.failures(lines))
         self._crashes.append(len(errorlog.crash_lines(lines, self._sought.master)))
+
+    def _read_logs(self) -> Second:
+        """All new lines. A log that grows faster than it can be read is said to be, once."""
+        count = Second()
+        until = self._ports.clock.monotonic() + _READ_FOR
+        for log in self._logs:
+            while lines := log.follower.lines():
+                counted = tally(lines, log.reader, attribution=self._sought.attribution)
+                count += counted.new
+                self._former += counted.former
+                self._lines += counted.new.total + counted.former + counted.other
+                if self._ports.clock.monotonic() >= until:
+                    behind = f"{log.path} grows faster than it can be read: what is told is late"
+                    self._notes += [] if behind in self._notes else [behind]
+                    break
+        return count
 
     @property
     def _answered(self) -> int:
@@ -179,12 +194,20 @@ class Watcher:
         """Before going back: is there anything to go back to?"""
         if self._site.watch.on_spike is SpikePolicy.HOLD:
             return self._held(why, 'watch.on_spike = "hold"', judgement)
-        probes = self._ports.prober.round(old)
-        answers = tuple(map(gate.observe, gate.begin(old), probes))
+        answers = self._asked(old)
         if not gate.serves(answers):
             dead = "; ".join(each.text for each in answers)
             return self._held(why, f"the former pool is dead too: {dead}", judgement)
         return self._report(Result.FAILED, "rollback", why, judgement)
+
+    def _asked(self, old: tuple[Target, ...]) -> tuple[Tally, ...]:
+        """The former pool, asked until it answers, three times at most: one lost packet must not keep a failing release."""
+        answers = gate.begin(old)
+        for _ in range(_ASK_FORMER):
+            answers = tuple(map(gate.observe, answers, self._ports.prober.round(old)))
+            if gate.serves(answers):
+                break
+        return answers
 
     def _held(self, why: str, because: str, judgement: Judgement) -> WatchReport:
         """What would have been a rollback must not be called one."""
@@ -238,11 +261,6 @@ class Watcher:
             return "probes" if self._answered else "blind"
         modes = [self._sought.attribution.mode(log.reader) for log in self._logs]
         return max(modes, key=list(Mode).index)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What this watch can't see, or not well."""
-        return tuple(self._notes)
 
     def close(self) -> None:
         for follower in [log.follower for log in self._logs] + ([self._errors] if self._errors else []):

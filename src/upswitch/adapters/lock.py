@@ -3,6 +3,7 @@
 What the file says about its holder is for people only; the lock is the kernel's.
 """
 
+import contextlib
 import fcntl
 import os
 
@@ -29,8 +30,9 @@ class FileLock:
             holder = _holder(os.pread(descriptor, 4096, 0))
             os.close(descriptor)
             return holder
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, msgspec.json.encode(owner) + b"\n", 0)
+        with contextlib.suppress(OSError):  # a full disk: the name is for people only
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, msgspec.json.encode(owner) + b"\n", 0)
         self._descriptor = descriptor
         return None
 

@@ -19,6 +19,8 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         for number in SIGNALS:
+            if signal.getsignal(number) is signal.SIG_IGN:  # nohup, or a job in the background: its owner said so
+                continue
             self._former[number] = signal.signal(number, self._note)
         return self
 

@@ -1,5 +1,6 @@
 """Requests through nginx, as a client would make them: what the watch asks on a quiet site."""
 
+from upswitch.core.errors import HostError
 from upswitch.core.rule import Failure
 
 _TIMEOUT = 2.0
@@ -11,7 +12,10 @@ class ThroughProbe:
     def __init__(self, url: str) -> None:
         import httpx  # noqa: PLC0415  (120 ms, and only a site that names a probe needs it)
 
-        self._url = url
+        try:
+            self._url = httpx.URL(url)
+        except (httpx.InvalidURL, UnicodeError) as exc:
+            raise HostError(f"use watch.probe {url}", str(exc)) from exc
         self._httpx = httpx
         self._client = httpx.Client(
             trust_env=False,

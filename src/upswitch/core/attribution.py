@@ -1,4 +1,4 @@
-"""Whose request a log line tells of, and whether it failed (docs/design.md, section 5, "Watch").
+"""Whose request a log line tells of, and whether it failed (docs/design.md).
 
 The ladder: the generation, where the format has `$upswitch_generation`; the addresses in `$upstream_addr`, where it has
 that; neither: LIMITED MODE, every line counts, by `$status` alone. A line is the new pool's when every rung that is there

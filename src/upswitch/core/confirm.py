@@ -13,6 +13,7 @@ five times, 500 ms apart). It is an OUTAGE when workers could not be started, or
 from collections.abc import Sequence
 from enum import StrEnum
 
+from upswitch.core.generation import parse_name
 from upswitch.core.processes import Family, Process, keys
 from upswitch.core.words import Value
 
@@ -57,7 +58,7 @@ class Finding(Value):
 def parse_marker(body: bytes) -> Marker | None:
     """`000042-B 1234` -> Marker; None where it is not our marker that answers."""
     words = body.decode("ascii", "replace").split()
-    if not words or len(words) > 2:  # noqa: PLR2004
+    if not words or len(words) > 2 or parse_name(words[0]) is None:  # noqa: PLR2004
         return None
     return Marker(generation=words[0], pid=int(words[1]) if len(words) > 1 and words[1].isdigit() else 0)
 

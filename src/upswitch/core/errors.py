@@ -1,4 +1,5 @@
-"""Everything that can go wrong without being a bug, as one tree. An expected ending of a run is a value, not one of these.
+"""What a command can't do or can't know, as one tree. An expected ending of a run is a value, not one of these; readers of texts
+(site files, dumps, statements, templates) raise their own ValueErrors, which whoever called them turns into these.
 
 UpswitchError
 ├── RefusedError         nothing was done, and why: exit 3

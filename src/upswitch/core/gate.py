@@ -46,7 +46,8 @@ class Tally(Value):
     @property
     def text(self) -> str:
         """`app 127.0.0.1:29110 down: 0 of 12 probes passed; connection refused`."""
-        said = f"{self.target.upstream} {self.target.server} {'up' if self.is_up else 'down'}: "
+        state = "up" if self.is_up else "not yet up" if self.streak > 0 else "down"
+        said = f"{self.target.upstream} {self.target.server} {state}: "
         said += f"{self.ok} of {self.ok + self.failed} probes passed"
         if self.streak > 0:
             return f"{said}, {self.streak} in a row (need {self.target.rule.rise})"

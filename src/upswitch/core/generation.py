@@ -31,8 +31,8 @@ class Manifest(Value):
     """What a generation's folder holds and where it comes from.
 
     `sha256` is by file name. `replaces` is the generation that was live when this was staged. `copy_of` is set where the
-    files are another generation's (a way back). `addresses` are the pool's servers as nginx logs them. `pid_file` and
-    `error_log` are where nginx had them then, so that `status` need not ask `nginx -T`.
+    files are another generation's (a way back). `servers` are the pool's by upstream, as nginx logs them. `marker` is where it
+    answers. `pid_file` and `error_log` are where nginx had them then, so that `status` need not ask `nginx -T`.
     """
 
     name: str
@@ -42,9 +42,15 @@ class Manifest(Value):
     copy_of: str = ""
     made_by: str = ""
     made_at: str = ""
-    addresses: tuple[str, ...] = ()
+    servers: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    marker: str = ""
     pid_file: str = ""
     error_log: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of all upstreams, each once."""
+        return tuple(dict.fromkeys(address for servers in self.servers.values() for address in servers))
 
 
 def parse_name(text: str) -> Generation | None:
@@ -84,16 +90,12 @@ def decode_manifest(data: bytes) -> Manifest | None:
 
 
 def way_back(live: str, manifests: Mapping[str, Manifest]) -> str | None:
-    """The generation that `rollback` leads to: what served before the content that is live now; None where there is none.
+    """The generation that `rollback` leads to: what the live one replaced; None where there is none, or no safe one.
 
-    Copies are followed to their origin first. So `rollback` after an automatic way back never leads into the release that
-    has just failed, and a second `rollback` goes further back, not forward again.
+    A live generation that is itself a way back has none: what it replaced is the release that has just failed, and what came
+    before has, as a rule, that release's servers. A person who wants to go on from there names a generation.
     """
     manifest = manifests.get(live)
-    for _ in manifests:  # a bound: manifests that name each other must not hang a rollback
-        if manifest is None or not manifest.copy_of:
-            break
-        manifest = manifests.get(manifest.copy_of)
     if manifest is None or manifest.copy_of or manifest.replaces not in manifests:
         return None
     return manifest.replaces

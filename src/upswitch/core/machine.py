@@ -1,6 +1,7 @@
 """The machine of a switch: every move there is.
 
-Rule 1: every phase, step and ending stands in MOVES; nothing else in the program decides where a run goes next.
+Rule 1: every phase, step and ending stands in MOVES; nothing else in the program decides where a run goes next. (One thing
+stands beside it: `repair` takes a STUCK run up again at BACKING_OUT; see `Retried` in run.py.)
 
 Rule 2: the swap is the point of no return. Before it every way out ends where production was never touched (REFUSED,
 INTERRUPTED). From it on there is no way out but forward, with proof, or back, with proof; what can be proved neither way
@@ -92,6 +93,11 @@ def settle(phase: Phase, skips: Collection[Step]) -> Phase:
 def after(phase: Phase, result: Result, skips: Collection[Step] = ()) -> Phase:
     """Where `result` of the step of `phase` leads. KeyError for a result that the step can't have."""
     return settle(MOVES[settle(phase, skips)][1][result], skips)
+
+
+def has_swapped(ending: Phase) -> bool:
+    """Whether a run that ended so has ever touched what is live."""
+    return ending not in {Phase.REFUSED, Phase.INTERRUPTED}
 
 
 def way(skips: Collection[Step]) -> tuple[Step, ...]:

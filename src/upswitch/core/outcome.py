@@ -1,4 +1,4 @@
-"""What a command came to, its exit code, and what a tired person needs to read (docs/design.md, section 2)."""
+"""What a command came to, its exit code, and what a tired person needs to read (docs/design.md)."""
 
 from upswitch.core.run import Plan, Run
 from upswitch.core.words import Outcome, Step, Value
@@ -36,18 +36,13 @@ class Live(Value):
         return f"NOT PROVED: {said}" + (f"; {self.problem}" if self.problem else "")
 
 
-def headline(run: Run, outcome: Outcome) -> str:
+def headline(run: Run, outcome: Outcome, live: Live) -> str:
     """What happened, with the step that decided it."""
     plan, cause = run.plan, run.cause
     because = f": {cause.step.replace('_', ' ')}: {cause.said}" if cause else ""
     match outcome:
         case Outcome.SWITCHED:
-            to = (
-                f"back to {plan.pool} (generation {plan.to}, as {plan.copy_of} was)"
-                if plan.copy_of
-                else f"to {plan.pool} (generation {plan.to})"
-            )
-            return f"SWITCHED {to}, from {plan.former_pool}"
+            return _switched(plan)
         case Outcome.UNCHANGED:
             return f"UNCHANGED: {plan.pool} is live already, with the same servers"
         case Outcome.REFUSED:
@@ -55,11 +50,19 @@ def headline(run: Run, outcome: Outcome) -> str:
         case Outcome.INTERRUPTED:
             return f"INTERRUPTED before the swap{because}"
         case Outcome.ROLLED_BACK:
-            return f"ROLLED BACK to {plan.former_pool} (generation {plan.back}){because}"
+            return f"ROLLED BACK to {plan.former_pool} (generation {live.disk}){because}"
         case Outcome.HELD:
             return f"HELD on {plan.pool}{because}"
         case Outcome.STUCK:
             return f"STUCK{because}{_last(run)}"
+
+
+def _switched(plan: Plan) -> str:
+    if plan.copy_of:
+        return f"SWITCHED back to {plan.pool} (generation {plan.to}, as {plan.copy_of} was), from {plan.former_pool}"
+    if plan.pool == plan.former_pool:
+        return f"SWITCHED {plan.pool} to its new servers (generation {plan.to}, from {plan.former})"
+    return f"SWITCHED to {plan.pool} (generation {plan.to}), from {plan.former_pool}"
 
 
 def _last(run: Run) -> str:
@@ -73,6 +76,8 @@ def hint(run: Run, outcome: Outcome, live: Live) -> str:
     plan = run.plan
     match outcome:
         case Outcome.SWITCHED:
+            if plan.pool == plan.former_pool:
+                return "`upswitch rollback` goes back to the servers that it had"
             again = f"`switch --to {plan.former_pool}` when it is mended" if plan.copy_of else "`upswitch rollback` goes back"
             return f"`upswitch drain` says when {plan.former_pool} may be stopped; {again}"
         case Outcome.UNCHANGED:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from upswitch.core import generation, nginxconf
 from upswitch.core.build import Build
 from upswitch.core.dump import NginxConf
@@ -16,7 +18,7 @@ ROLLBACK_SKIPS = (Step.GATE, Step.RECHECK, Step.WATCH)
 
 
 class Ask(Value):
-    """What the caller wants. `to_generation` is a rollback's target; `skips` are steps left out by choice."""
+    """What the caller wants. `skips` are steps left out by choice."""
 
     run: str
     command: str
@@ -95,18 +97,7 @@ def encoded(files: Iterable[File]) -> dict[str, bytes]:
 def with_manifest(files: Mapping[str, bytes], manifest: Manifest) -> dict[str, bytes]:
     """The complete folder of a generation. The manifest's hashes are filled in here."""
     sums = {name: generation.digest(data) for name, data in files.items()}
-    complete = Manifest(
-        name=manifest.name,
-        pool=manifest.pool,
-        sha256=sums,
-        replaces=manifest.replaces,
-        copy_of=manifest.copy_of,
-        made_by=manifest.made_by,
-        made_at=manifest.made_at,
-        addresses=manifest.addresses,
-        pid_file=manifest.pid_file,
-        error_log=manifest.error_log,
-    )
+    complete = msgspec.structs.replace(manifest, sha256=sums)
     return {**files, "manifest.json": generation.encode_manifest(complete)}
 
 

@@ -11,7 +11,7 @@ spike must pass four questions at once, each of which stops another false alarm:
     NOT LUCK  one-sided Fisher odds under 1 in 1,000,000 against all of     small numbers
               the history
 
-in the last 10 s, in the last 60 s, or since the switch (docs/design.md, section 5). Gateway failures and hung clients are judged
+in the last 10 s, in the last 60 s, or since the switch (docs/design.md). Gateway failures and hung clients are judged
 apart. It is looked at once a second; the seconds are those of arrival on a monotonic clock, complete ones only.
 
 Where the rule is silent, this is what we do:

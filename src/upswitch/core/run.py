@@ -114,6 +114,12 @@ class Run(Value):
         return not self.is_over or (self.phase is Phase.STUCK and not self.is_settled)
 
     @property
+    def can_interrupt(self) -> bool:
+        """Whether a signal, or a crash, turns the run. A rollback goes on from its swap: what it leaves is the outage."""
+        is_rollback = self.plan.copy_of != "" and self.phase not in machine.UNTOUCHED
+        return machine.can_interrupt(self.phase) and not is_rollback
+
+    @property
     def outcome(self) -> Outcome | None:
         return machine.ENDINGS.get(self.phase)
 
@@ -196,9 +202,11 @@ def resolve(run: Run, live: str) -> Result:
     """How the step that a crash cut off counts, when `live` is the generation that the link points to now.
 
     Before the swap the link tells: still the former one means that nothing happened; else it is UNKNOWN, which leads back.
-    From the swap on it counts as interrupted: an unconfirmed switch is taken back, never completed. On the way back and at
-    the very end this is not asked: those steps are idempotent and simply taken again (`repair` in usecases.py).
+    From the swap on it counts as interrupted: an unconfirmed switch is taken back, never completed; a rollback, whose
+    swap has happened, goes on. Where a run can't be interrupted its steps are idempotent and simply taken again, and this
+    is not asked (`repair` in usecases.py).
     """
-    if run.phase in machine.UNTOUCHED:
-        return Result.INTERRUPTED if live == run.plan.former else Result.UNKNOWN
-    return Result.INTERRUPTED
+    if run.phase not in machine.UNTOUCHED or live == run.plan.former:
+        return Result.INTERRUPTED
+    is_swapped_back = run.plan.copy_of != "" and run.phase is Phase.DRAINED and live == run.plan.to
+    return Result.OK if is_swapped_back else Result.UNKNOWN

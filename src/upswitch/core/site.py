@@ -1,6 +1,6 @@
 """The site: what one `upswitch.toml` describes, as frozen values. Times are seconds unless the name says `_ms`."""
 
-from upswitch.core.words import CheckType, SilencePolicy, SpikePolicy, Value, Vantage
+from upswitch.core.words import CheckType, SilencePolicy, SpikePolicy, Value
 
 HTTP_CLASSES = ("http_2xx", "http_3xx", "http_4xx", "http_5xx")
 
@@ -72,7 +72,6 @@ class Gate(Value):
     http_send: str | None = None
     http_expect_alive: tuple[str, ...] | None = None
     expect_body: str = ""
-    vantage: Vantage = Vantage.HOST
 
 
 class Watch(Value):

@@ -1,4 +1,4 @@
-"""The site file: TOML text in, a `Site` or every problem at once out (docs/design.md, section 3)."""
+"""The site file: TOML text in, a `Site` or every problem at once out (docs/design.md)."""
 
 import re
 import tomllib
@@ -9,7 +9,7 @@ from upswitch.core.reader import Reader
 from upswitch.core.serverline import parse_server
 from upswitch.core.site import Gate, Nginx, Problem, Site, Watch
 from upswitch.core.upstreamtable import http_class, http_send, upstreams
-from upswitch.core.words import CheckType, SilencePolicy, SpikePolicy, Vantage
+from upswitch.core.words import CheckType, SilencePolicy, SpikePolicy
 
 PROBED = (CheckType.TCP, CheckType.HTTP)
 
@@ -25,8 +25,6 @@ _PROBE = re.compile(
 )
 _USER = allowed.matching(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "the name of a user")
 _SAFE_WORD = allowed.matching(r"[A-Za-z0-9_./@:+,=%-]{1,400}", "words of letters, digits and _ . / @ : + , = % -")
-_WAVE = allowed.matching(r"[1-9][0-9]{0,3}|(?:[1-9][0-9]?|100)%", 'a number of hosts such as "1", or a share such as "25%"')
-_UNREACHABLE = allowed.matching(r"refuse|skip", "one of refuse, skip")
 
 
 class SiteInvalid(Exception):  # noqa: N818  (an ending that is expected, named as people say it)
@@ -102,8 +100,8 @@ def _gate(reader: Reader) -> Gate:
         http_send=reader.take("http_send", None, http_send, is_secret=True),
         http_expect_alive=reader.each("http_expect_alive", None, http_class),
         expect_body=reader.take("expect_body", default.expect_body, allowed.regex),
-        vantage=reader.take("vantage", default.vantage, allowed.word(Vantage)),
     )
+    reader.take("vantage", "host", allowed.matching("host|here", '"host" or "here": the same place, on this machine'))
     reader.close()
     return gate
 
@@ -122,12 +120,9 @@ def _watch(reader: Reader) -> Watch:
 
 def _read_later_parts(root: Reader) -> None:
     """Tables of the format that this version does not act on: what it cannot keep is refused, never ignored."""
-    if root.inner("hosts").rest:
-        root.refuse("hosts", "(given)", "no hosts: this version switches this machine only")
-    rollout = root.inner("rollout")
-    rollout.each("waves", (), _WAVE)
-    rollout.take("unreachable", "refuse", _UNREACHABLE)
-    rollout.close()
+    for table in ("hosts", "rollout"):
+        if root.inner(table).rest:
+            root.refuse(table, "(given)", f"no [{table}]: this version switches this machine only")
     deadman = root.inner("deadman")
     if deadman.take("enabled", default=False, read=allowed.truth):
         deadman.refuse("enabled", "true", "not in this version; allowed: false")

@@ -1,4 +1,4 @@
-"""The closed sets of words that everything else is said in (docs/design.md, section 1)."""
+"""The closed sets of words that everything else is said in (docs/design.md)."""
 
 from enum import StrEnum
 from typing import Any, dataclass_transform
@@ -83,11 +83,10 @@ class Outcome(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What the watch concludes; RUNNING until it does."""
+    """What the gate concludes; RUNNING until it does."""
 
     RUNNING = "running"
     PASS = "pass"  # noqa: S105  (a verdict, not a password)
-    INCONCLUSIVE = "inconclusive"
     FAIL = "fail"
 
 
@@ -115,10 +114,3 @@ class SilencePolicy(StrEnum):
     KEEP = "keep"
     ROLLBACK = "rollback"
     HOLD = "hold"
-
-
-class Vantage(StrEnum):
-    """`gate.vantage`: where the gate probes from."""
-
-    HOST = "host"
-    HERE = "here"

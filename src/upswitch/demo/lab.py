@@ -19,7 +19,7 @@ from upswitch.core.rendering import Rendering
 from upswitch.core.site import Site
 from upswitch.core.sitefile import parse_site
 from upswitch.demo.children import Load, Server
-from upswitch.demo.conf import Layout, Place, nginx_conf, site_toml
+from upswitch.demo.conf import UPSTREAM, Layout, Place, nginx_conf, site_toml
 from upswitch.demo.find import read_build
 from upswitch.demo.net import ask, free_port, is_listening
 from upswitch.demo.process import LabError, Process, until
@@ -163,7 +163,8 @@ class Lab:
             name=name.name,
             pool=pool,
             sha256={},
-            addresses=self.addresses[pool],
+            servers={UPSTREAM: self.addresses[pool]},
+            marker=self.place.marker,
             pid_file=f"{self.folder}/nginx.pid",
             error_log=self.place.error_log,
         )
