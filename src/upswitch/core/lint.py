@@ -141,7 +141,7 @@ def _cure(looked: Looked) -> Iterator[Finding]:
             what = f"{at} and tests {place.drain_flag}, not {nginx.drain_flag}: {_LOST}"
             yield warning("drain_flag_differs", what, "make nginx.drain_flag and the location name the same file")
         else:
-            hint = "the lines to paste are in README.md, "When requests must not be lost"; nginx 1.27.4 and later need none"
+            hint = "the lines to paste are in README.md, 'When requests must not be lost'; nginx 1.27.4 and later need none"
             yield warning("no_drain_lines", f"{at} without drain lines: {_LOST}", hint)
 
 

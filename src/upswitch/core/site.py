@@ -22,7 +22,7 @@ class Server(Value):
 
 
 class Check(Value):
-    """`check` of nginx_upstream_check_module: its names, units and defaults (shared facts, section 6)."""
+    """`check` of nginx_upstream_check_module: its names, units and defaults (docs/nginx-facts.md, section 6)."""
 
     type: CheckType = CheckType.TCP
     interval_ms: int = 30000

@@ -151,7 +151,7 @@ def _server(value: object) -> Server:
 
 
 def _refuse_shared(reader: Reader, pools: tuple[Pool, ...]) -> None:
-    """The check module and the log attribution know a server by its address alone (design.md section 3)."""
+    """The check module and the log attribution know a server by its address alone (docs/design.md)."""
     owners: dict[str, str] = {}
     for pool in pools:
         for server in pool.servers:
