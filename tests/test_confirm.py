@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from upswitch.core.confirm import DEADLINE, MARKS, NO_WORKER, QUIET, SETTLE, Marker, Proof, Sample, judge, parse_marker
+from upswitch.core.confirm import DEADLINE, DOOMED, MARKS, NO_WORKER, QUIET, SETTLE, Marker, Proof, Sample, judge, parse_marker
 from upswitch.core.errorlog import emerg_lines, fatal_lines
 from upswitch.core.processes import Family, Process
 
@@ -125,11 +125,13 @@ def test_an_emerg_with_new_workers_does_not_undo_their_proof():
     assert proof(*samples) is Proof.APPLIED
 
 
-def test_workers_that_cannot_start_are_an_outage_at_once():
+def test_workers_that_cannot_start_are_an_outage_once_no_new_one_has_come_for_a_moment():
     fatal = ("worker process 21 exited with fatal code 2 and cannot be respawned",)
-    assert proof(sample(0.1, *OLD, fatal=fatal)) is Proof.OUTAGE
-    assert proof(sample(0.1, process(21, MASTER), fatal=fatal)) is Proof.OUTAGE
-    assert proof(sample(0.1, *NEW, said=ALL_NEW, fatal=fatal)) is Proof.WAITING
+    said = sample(0.1, *OLD, fatal=fatal)
+    assert proof(said) is Proof.WAITING  # a client can forge the line
+    assert proof(said, sample(0.1 + DOOMED, *OLD, fatal=fatal)) is Proof.OUTAGE
+    assert proof(said, sample(0.1 + DOOMED, process(21, MASTER), fatal=fatal)) is Proof.OUTAGE
+    assert proof(said, sample(0.1 + DOOMED, *NEW, said=ALL_NEW, fatal=fatal)) is Proof.WAITING
 
 
 def test_no_worker_at_all_is_an_outage_after_half_a_second():

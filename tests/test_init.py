@@ -121,8 +121,8 @@ class Owner:
 class NoMount(LocalHost):
     """A host where nobody may make a mount namespace, as in most containers."""
 
-    def run(self, argv, *, deadline, stdin=b""):
-        return Ran(exit=1) if "unshare" in argv[0] else super().run(argv, deadline=deadline, stdin=stdin)
+    def run(self, argv, *, deadline, stdin=b"", holds_lock=False):
+        return Ran(exit=1) if "unshare" in argv[0] else super().run(argv, deadline=deadline, stdin=stdin, holds_lock=holds_lock)
 
 
 class Killed(BaseException):
@@ -136,9 +136,9 @@ class Watched(LocalHost):
         super().__init__(clock)
         self.name, self.after, self.done, self.is_dead = name, after, [], False
 
-    def run(self, argv, *, deadline, stdin=b""):
+    def run(self, argv, *, deadline, stdin=b"", holds_lock=False):
         self._alive()
-        ran = super().run(argv, deadline=deadline, stdin=stdin)
+        ran = super().run(argv, deadline=deadline, stdin=stdin, holds_lock=holds_lock)
         self._did("reload" if argv[-1] == "reload" else argv[3] if argv[:2] == ("sh", "-c") else argv[0])
         return ran
 

@@ -89,14 +89,14 @@ from upswitch.cli import Wiring, main
 from upswitch.ports import Ran
 
 class Bare(LocalHost):
-    def run(self, argv, *, deadline, stdin=b""):
+    def run(self, argv, *, deadline, stdin=b"", holds_lock=False):
         if argv[0] == "unshare":
             return Ran(exit=1)
         is_test = argv[-1] == "-t" and len(argv) > 6 and "point" in argv[2]
         if sys.argv[1] == "kill" and is_test:
             os.symlink("generations/" + argv[6], argv[4] + "/.half"); os.rename(argv[4] + "/.half", argv[4] + "/live")
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().run(argv, deadline=deadline, stdin=stdin)
+        return super().run(argv, deadline=deadline, stdin=stdin, holds_lock=holds_lock)
 
 main(sys.argv[2:], Wiring(host=Bare))
 """

@@ -409,16 +409,16 @@ def test_a_live_generation_that_no_longer_passes_does_not_stop_the_rollback(lab)
 def test_a_stuck_way_back_is_taken_up_again_and_never_settled_on_the_failing_release(watched):
     command = Command(watched, "switch", "--to", "B")
     command.wait_for("watch ")
-    generations = watched.folder / "upswitch" / "generations"
-    aside = watched.folder / "aside"
-    back = next(generations.glob("000003-A"))
-    back.rename(aside)
+    folder = watched.folder / "upswitch"
+    (folder / "live").unlink()
+    (folder / "live").symlink_to("generations/000099-X")  # somebody's hand: none of this run's, so it is left alone
     for number in (1, 2):
         watched.backend("B", number).kill()
     answer = command.end()
     assert (answer.exit, answer.json["outcome"]) == (5, "STUCK"), answer
-    assert answer.json["production"]["pool"] == "B"
-    aside.rename(back)
+    assert running(watched) == "000002-B"
+    (folder / "live").unlink()
+    (folder / "live").symlink_to("generations/000002-B")
     repaired = upswitch(watched, "repair")
     assert repaired.exit == 0, repaired
     agree(watched, repaired, "A")
@@ -439,3 +439,121 @@ def test_the_marker_of_the_live_generation_can_not_be_changed_in_the_site_file(l
     answer = upswitch(lab, "switch", "--to", "B")
     assert answer.exit == 3, answer
     assert lab.place.marker in answer.json["hint"]
+
+
+def test_a_way_back_that_was_damaged_is_replaced_by_the_former_generation_itself(watched):
+    command = Command(watched, "switch", "--to", "B")
+    command.wait_for("watch ")
+    (watched.folder / "upswitch" / "generations" / "000003-A" / "app.conf").write_text("nonsense on;")
+    for number in (1, 2):
+        watched.backend("B", number).kill()
+    answer = command.end()
+    assert answer.exit == 4, answer
+    assert on_disk(watched) == "000001-A"
+    agree(watched, answer, "A")
+
+
+def test_an_nginx_that_was_restarted_during_the_watch_is_taken_back_all_the_same(watched):
+    command = Command(watched, "switch", "--to", "B")
+    command.wait_for("watch ")
+    watched.stop_nginx()
+    watched.start_nginx()
+    for number in (1, 2):
+        watched.backend("B", number).kill()
+    answer = command.end()
+    assert answer.exit == 4, answer
+    agree(watched, answer, "A")
+
+
+@pytest.mark.parametrize("instead", ["a folder", "a FIFO"])
+def test_an_error_log_that_can_not_be_read_does_not_stop_the_way_back(watched, instead):
+    """nginx has the old file open and goes on; the watch goes on, blind in that eye."""
+    command = Command(watched, "switch", "--to", "B")
+    command.wait_for("watch ")
+    watched.error_log.rename(watched.folder / "error.log.1")
+    watched.error_log.mkdir() if instead == "a folder" else os.mkfifo(watched.error_log)
+    for number in (1, 2):
+        watched.backend("B", number).kill()
+    answer = command.end()
+    if instead == "a folder":  # nginx itself can't open it at a reload, and never left B
+        assert answer.exit == 5, answer
+        assert "exit 1" in answer.json["said"] or "no new worker" in answer.json["said"], answer
+    watched.error_log.rmdir() if instead == "a folder" else watched.error_log.unlink()
+    assert upswitch(watched, "repair").exit == 0
+    assert {server[0] for server in served_by(watched)} == {"A"}
+
+
+def test_lines_that_a_client_forged_in_the_error_log_are_no_crash(nginx):
+    with Lab(nginx, Layout(site={"watch": {"duration": "3s"}})) as lab:
+        command = Command(lab, "switch", "--to", "B")
+        command.wait_for("watch ")
+        line = f"2026/11/20 19:00:00 [alert] {lab.nginx_pid}#0: worker process 1 exited on signal 11\n"
+        with lab.error_log.open("a") as log:
+            log.write(line * 50)
+        answer = command.end()
+        assert answer.exit == 0, answer
+
+
+def test_a_script_that_outlives_a_killed_switch_keeps_the_lock_until_it_has_ended(lab):
+    """Else a repair would look, find nothing changed, and the orphan would change it afterwards."""
+    slow = lab.folder / "bin"
+    slow.mkdir()
+    (slow / "mv").write_text(
+        '#!/bin/sh\ncase "$*" in *live) touch "$GATE.reached"; while [ ! -e "$GATE" ]; do :; done;; esac\nexec /bin/mv "$@"\n'
+    )
+    (slow / "mv").chmod(0o755)
+    gate = lab.folder / "gate"
+    words = [sys.executable, "-m", "upswitch", "switch", "--to", "B", "-c", str(lab.site_file)]
+    env = {**os.environ, "PATH": f"{slow}:{os.environ['PATH']}", "GATE": str(gate)}
+    process = subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until((lab.folder / "gate.reached").exists, deadline=30, what="the swap under way")
+    process.kill()
+    process.wait()
+    assert upswitch(lab, "repair").exit == 6
+    gate.touch()
+    until(lambda: on_disk(lab) == "000002-B", deadline=10, what="the orphan's swap")
+    until(lambda: upswitch(lab, "repair").exit != 6, deadline=10, what="the lock")
+    answer = upswitch(lab, "status")
+    assert answer.exit == 0, answer
+    agree(lab, answer, "A")
+
+
+def test_names_in_the_journal_that_are_not_ours_are_corruption_and_delete_nothing(lab):
+    assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
+    canary = lab.folder / "canary"
+    canary.mkdir()
+    journal = lab.folder / "state" / "journal.jsonl"
+    started = journal.read_text().splitlines()[0].replace("000002-B", "../../canary")
+    journal.write_text(journal.read_text() + started + "\n")
+    answer = upswitch(lab, "repair")
+    assert answer.exit == 3, answer
+    assert canary.is_dir()
+    assert upswitch(lab, "repair", "--forget").exit == 0
+    agree(lab, upswitch(lab, "status"), "B")
+
+
+@pytest.mark.parametrize("stdout", ["/dev/full", "closed"])
+def test_a_result_that_nobody_can_read_does_not_change_the_exit_code(lab, stdout):
+    redirect = ">&-" if stdout == "closed" else ">/dev/full"
+    script = f'exec "$@" {redirect}'
+    words = [sys.executable, "-m", "upswitch", "switch", "--to", "B", "--no-watch", "-c", str(lab.site_file)]
+    ran = subprocess.run(["sh", "-c", script, "sh", *words], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert running(lab) == on_disk(lab) == "000002-B"
+
+
+def test_events_into_a_full_disk_or_a_pipe_without_a_reader_do_not_stop_a_switch(lab):
+    assert upswitch(lab, "switch", "--to", "B", "--no-watch", "--events", "/dev/full").exit == 0
+    fifo = lab.folder / "fifo"
+    os.mkfifo(fifo)
+    answer = upswitch(lab, "switch", "--to", "A", "--no-watch", "--events", str(fifo))
+    assert answer.exit == 2, answer
+    assert running(lab) == "000002-B"
+
+
+def test_a_site_file_that_others_may_write_is_not_obeyed(lab):
+    lab.site_file.chmod(0o666)
+    answer = upswitch(lab, "switch", "--to", "B")
+    assert answer.exit == 2, answer
+    assert "others may write it" in answer.json["said"]

@@ -3,12 +3,13 @@
 import os
 import pwd
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, NoReturn
 
@@ -27,7 +28,7 @@ from upswitch.core.sitefile import SiteInvalid, parse_site
 from upswitch.core.words import Outcome
 from upswitch.ports import Clock, Host, Ports
 from upswitch.progress import Teller
-from upswitch.session import Common, Session
+from upswitch.session import Common, Session, clean
 from upswitch.views import View
 
 
@@ -36,26 +37,38 @@ class Wiring:
     """How the adapters that touch the world are made. A test of crashes hands in a host that dies."""
 
     clock: Callable[[], Clock] = SystemClock
-    host: Callable[[Clock], Host] = LocalHost
+    host: Callable[[Clock, FileLock], Host] = LocalHost
 
 
 _WIRING = Wiring()
+_LARGEST = 1 << 20  # characters of a site file
 _CHANGING = {"switch", "rollback", "repair"}  # commands after whose bugs a run may have to be taken back
 
 
 def main(argv: Sequence[str] | None = None, wiring: Wiring = _WIRING) -> NoReturn:
     """`upswitch`. Ends the process with the command's exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
     try:
         code = group.main(args=arguments, prog_name="upswitch", standalone_mode=False, obj=Program(wiring))
     except click.UsageError as exc:
-        exc.show()
+        with suppress(OSError):
+            exc.show()
         sys.exit(USAGE)
+    except OSError:  # --help into a full disk
+        _let_go()
+        sys.exit(0)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(EXIT[Outcome.INTERRUPTED])
     _flush()
     sys.exit(code or 0)
+
+
+def _open_closed_streams() -> None:
+    """`>&-` leaves no stream at all; nothing below should have to know."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (for the life of the process)
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def switch_main() -> NoReturn:
@@ -75,15 +88,18 @@ class Program:
         try:
             site = read_site(common.config)
         except SiteInvalid as exc:
-            return self.show(report.usage(command, common.config, exc.problems), as_json=common.as_json)
+            return self.show(report.usage(command, clean(common.config), exc.problems), as_json=common.as_json)
         except OSError as exc:
-            return self.show(report.no_site(command, common.config, exc.strerror or str(exc)), as_json=common.as_json)
+            return self.show(report.no_site(command, clean(common.config), exc.strerror or str(exc)), as_json=common.as_json)
         return self.serve_site(command, common, site, act=act)
 
     def serve_site(self, command: str, common: Common, site: Site, *, act: Callable[[Session], View]) -> int:
         """The same for a site that is known already."""
         become(site.nginx.user)
-        with Interrupts() as interrupts, self._ports(site, interrupts, common.events) as ports:
+        interrupts = Interrupts()
+        if command in _CHANGING or command in {"init", "status"}:
+            interrupts.install()  # and left in place: a late Ctrl-C must not cost the result and the exit code
+        with self._ports(site, interrupts, common.events) as ports:
             session = Session(site=site, ports=ports, user=_person(), machine=socket.gethostname(), pid=os.getpid())
             view = _acted(command, session, act)
         return self.show(report.with_config(view, common.config), as_json=common.as_json)
@@ -92,7 +108,7 @@ class Program:
         """The result on stdout. A reader that went away changes nothing."""
         try:
             click.echo(report.to_json(view) if as_json else view.text)
-        except BrokenPipeError:
+        except OSError:
             self.has_reader = False
             _let_go()
         return view.exit
@@ -110,12 +126,12 @@ class Program:
         with ExitStack() as closing:
             stream = closing.enter_context(_events(events)) if events else None
             clock = self._wiring.clock()
-            host = self._wiring.host(clock)
+            lock = FileLock(f"{site.nginx.state}/lock")
+            host = self._wiring.host(clock, lock)
             teller = Teller(now=clock.now, monotonic=clock.monotonic, events=stream)
             closing.callback(teller.close)
             prober = NetProber(host, clock)
             closing.callback(prober.close)
-            lock = FileLock(f"{site.nginx.state}/lock")
             yield Ports(
                 host=host,
                 prober=prober,
@@ -128,8 +144,10 @@ class Program:
 
 
 def _events(path: str) -> IO[bytes]:
+    """Unbuffered and never waited for: a FIFO that nobody reads, or a full disk, must not hold a switch."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        return open(path, "ab")
+        return open(os.open(path, flags, 0o644), "ab", buffering=0)
     except OSError as exc:
         raise click.BadParameter(f"{path}: {exc.strerror}", param_hint="--events") from exc
 
@@ -138,13 +156,13 @@ def _flush() -> None:
     """A reader that went away must not change the exit code."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         _let_go()
 
 
 def _let_go() -> None:
     """What is still in the buffer goes nowhere, and Python's own flush at the end does not fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _acted(command: str, session: Session, act: Callable[[Session], View]) -> View:
@@ -198,7 +216,11 @@ def _kept(trace: str, site: Site) -> str:
 def read_site(path: str) -> Site:
     """SiteInvalid with every problem; OSError where the file can't be read."""
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return parse_site(file.read())
+        status = os.fstat(file.fileno())
+        owners = {0, os.geteuid(), int(os.environ.get("SUDO_UID", "0"))}
+        if status.st_uid not in owners or status.st_mode & stat.S_IWOTH:
+            raise PermissionError(1, "others may write it, and it names the commands that are run: chown and chmod o-w")
+        return parse_site(file.read(_LARGEST))
 
 
 def become(user: str) -> None:
@@ -215,7 +237,7 @@ def become(user: str) -> None:
     except OSError:
         allowed = False
     if allowed:
-        os.execvp("sudo", [*sudo, sys.executable, "-m", "upswitch", *_arguments()])
+        os.execvp("sudo", [*sudo, sys.executable, "-P", "-m", "upswitch", *_arguments()])
     raise click.UsageError(
         f"nginx.user is {user}, you are {_person()}, and `sudo -n -u {user}` is refused: "
         f"nothing was read or changed. Run it as {user}, or set nginx.user",

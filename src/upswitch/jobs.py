@@ -121,7 +121,8 @@ def _rendered(site: Site, to: str, found: Found) -> dict[str, bytes]:
 
     name = generation.parse_name(to)
     if name is None:
-        raise ValueError(to)
+        highest = found.facts.disk.generations[-1].name
+        raise RefusedError(Refusal(what=f"no number is left above generation {highest}", hint="remove that folder: it is not ours"))
     rendering = planning.rendering(site.nginx, found.facts.build, found.facts.conf, name)
     try:
         return planning.encoded(render(site, rendering, found.templates))

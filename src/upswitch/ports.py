@@ -45,8 +45,11 @@ class Host(Protocol):
 
     name: str
 
-    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"") -> Ran:
-        """Run to the end or the deadline (then exit is None). A missing program is exit 127, as in sh."""
+    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", holds_lock: bool = False) -> Ran:
+        """Run to the end or the deadline (then exit is None). A missing program is exit 127, as in sh.
+
+        `holds_lock`: the command changes what is live; the host's lock is not free before it has ended, even when we are killed.
+        """
         ...
 
     def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:

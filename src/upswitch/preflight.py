@@ -63,7 +63,7 @@ def resolve_names(host: Host, site: Site, pool: str) -> Mapping[str, tuple[str, 
 def _name(address: str) -> str:
     """The host name in `name:PORT`; "" where it is an IP address or a unix socket."""
     host = address.rpartition(":")[0]
-    is_ip = host.startswith(("[", "unix")) or host.replace(".", "").isdigit()
+    is_ip = host == "unix" or host.startswith("[") or host.replace(".", "").isdigit()
     return "" if is_ip else host
 
 

@@ -66,7 +66,9 @@ def _adoption(host: Host, request: InitRequest, facts: Facts) -> Adoption:
     try:
         return adopt.adopt(facts.conf, _candidates(host, request), build=facts.build, nginx=request.nginx)
     except AdoptRefused as exc:
-        hint = "nothing was changed; an nginx that is adopted already is asked with `upswitch status`"
+        hint = (
+            "nothing was changed; where it is adopted already: `nginx -s reload` if it has not been since, then `upswitch status`"
+        )
         raise RefusedError(Refusal(what=str(exc), hint=hint)) from exc
 
 

@@ -7,11 +7,11 @@ from upswitch.core import confirm, errorlog, nginxconf, scripts
 from upswitch.core.confirm import Finding, Proof, Sample
 from upswitch.core.errors import HostError
 from upswitch.core.foreign import told
-from upswitch.core.processes import Family, master_problem
+from upswitch.core.processes import Family
 from upswitch.core.run import Took
 from upswitch.core.site import Nginx
 from upswitch.core.words import Result, Value
-from upswitch.ports import Host, Ports
+from upswitch.ports import Chunk, Host, Ports
 from upswitch.survey import Facts
 from upswitch.waiting import Pace
 
@@ -21,6 +21,7 @@ _MARKS_AT_ONCE = 5
 _FLAG_SEEN = 2.0  # seconds for nginx to see the flag; it looks at every request
 _FLAG_LEFT = 45.0  # seconds beyond the drain after which a flag that nobody lowered lowers itself: a reload and its proof
 _QUIET_LOOKS = 3
+_DIGITS = 10  # a stranger may answer in nginx's place
 
 
 class _Mark(Value):
@@ -40,6 +41,7 @@ class Reloader:
         self._host: Host = ports.host
         self._nginx = nginx
         self._facts = facts
+        self._pid = facts.running.pid
         self._before: _Mark | None = None
         self._raised = 0  # a token of its own for each raise: an older watcher must not lower a younger flag
 
@@ -97,11 +99,11 @@ class Reloader:
 
     def reload(self) -> Took:
         """Reload a master that was verified just now. An exit code of 0 only says that the command ran."""
-        family = survey.read_family(self._host, self._facts.running.pid)
-        problem = master_problem(self._facts.running.pid, family)
-        if problem:
-            return Took(result=Result.FAILED, said=f"no signal was sent: {problem}")
-        log = self._host.read(self._facts.error_log, limit=0) if self._facts.error_log else None
+        running = survey.read_running(self._host, self._nginx, self._facts.pid_file)  # nginx may have been restarted since
+        if running.problem or running.family is None:
+            return Took(result=Result.FAILED, said=f"no signal was sent: {running.problem}")
+        family, self._pid = running.family, running.pid
+        log = self._log(limit=0)
         self._before = _Mark(
             family=family,
             inode=log.inode if log else 0,
@@ -114,7 +116,7 @@ class Reloader:
             return Took(result=Result.UNKNOWN, said=f"{argv[0]} did not end within {_RELOAD:g} s")
         if ran.exit != 0:
             return Took(result=Result.FAILED, said=f"{' '.join(argv)}: exit {ran.exit}: {told(ran.err)}")
-        return Took(result=Result.OK, said=f"asked the master {self._facts.running.pid}")
+        return Took(result=Result.OK, said=f"asked the master {self._pid}")
 
     def confirm(self, want: str) -> Finding:
         """What the reload came to for generation `want`. A run that lost its `before` in a crash reloads once more."""
@@ -143,7 +145,7 @@ class Reloader:
         return pace.until(lambda seen: seen.proof is not Proof.WAITING, look)
 
     def _sample(self, before: _Mark) -> Sample:
-        family = survey.read_family(self._host, self._facts.running.pid)
+        family = survey.read_family(self._host, self._pid)
         asked = (survey.ask_marker(self._host, self._nginx) for _ in range(_MARKS_AT_ONCE))
         marks = takewhile(lambda mark: mark is not None, asked)  # a stranger who never answers is asked once
         emerg, fatal = self._complaints(before)
@@ -157,17 +159,24 @@ class Reloader:
 
     def _complaints(self, before: _Mark) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The master's own [emerg] lines since the mark, and those about workers that can't be started."""
-        chunk = self._host.read(self._facts.error_log, offset=before.size) if self._facts.error_log else None
+        chunk = self._log(offset=before.size)
         if chunk is not None and (chunk.inode != before.inode or chunk.size < before.size):
-            chunk = self._host.read(self._facts.error_log)  # rotated since: all of the new file is news
+            chunk = self._log()  # rotated since: all of the new file is news
         lines = chunk.data.splitlines() if chunk else []
         return (
-            errorlog.emerg_lines(lines, self._facts.running.pid),
-            errorlog.fatal_lines(lines, self._facts.running.pid),
+            errorlog.emerg_lines(lines, self._pid),
+            errorlog.fatal_lines(lines, self._pid),
         )
+
+    def _log(self, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
+        """The error log only explains: one that can't be read must not stop a reload, least of all a way back."""
+        try:
+            return self._host.read(self._facts.error_log, offset=offset, limit=limit) if self._facts.error_log else None
+        except HostError:
+            return None
 
 
 def _waiting(status: bytes | None) -> int | None:
     """Idle client connections of a stub_status answer; None where it says nothing."""
     words = status.split() if status else []
-    return int(words[-1]) if b"Waiting:" in words and words[-1].isdigit() else None
+    return int(words[-1]) if b"Waiting:" in words and words[-1].isdigit() and len(words[-1]) < _DIGITS else None

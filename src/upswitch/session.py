@@ -42,9 +42,12 @@ class Session:
         return Ask(run=name, command=command, pool=pool, reason=clean(reason), user=self.user, skips=skips)
 
 
+_LONGEST = 500  # characters of a reason
+
+
 def clean(text: str) -> str:
     """Words from the command line as they may be kept and shown: no control character, no byte that is not UTF-8."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text[:_LONGEST])
 
 
 class App(Protocol):

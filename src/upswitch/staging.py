@@ -3,6 +3,7 @@
 from upswitch.core import scripts, tree
 from upswitch.core.errors import HostError
 from upswitch.core.foreign import told
+from upswitch.core.generation import decode_manifest, digest
 from upswitch.core.run import Took
 from upswitch.core.site import Nginx
 from upswitch.core.words import Result
@@ -22,7 +23,7 @@ def prepare(host: Host, nginx: Nginx) -> None:
 
 def put(host: Host, nginx: Nginx, name: str, files: dict[str, bytes]) -> Took:
     """Write one complete generation. One that is there already is never overwritten."""
-    ran = host.run(scripts.stage(nginx.dir, name), deadline=_DEADLINE, stdin=tree.pack(files))
+    ran = host.run(scripts.stage(nginx.dir, name), deadline=_DEADLINE, stdin=tree.pack(files), holds_lock=True)
     if ran.exit == 0:
         return Took(result=Result.OK, said=name)
     if ran.exit is None:
@@ -42,9 +43,25 @@ def get(host: Host, nginx: Nginx, name: str) -> dict[str, bytes]:
         raise HostError(f"read {nginx.dir}/generations/{name}", str(exc)) from exc
 
 
+def prepare_back(host: Host, nginx: Nginx, name: str) -> Took | None:
+    """Make the way back's link ready; None where that went well."""
+    ran = host.run(scripts.prepare_back(nginx.dir, name), deadline=_DEADLINE, holds_lock=True)
+    return None if ran.exit == 0 else Took(result=Result.FAILED, said=f"{nginx.dir}/.live.back: {told(ran.err)}")
+
+
+def is_whole(host: Host, nginx: Nginx, name: str) -> bool:
+    """Whether a generation is on disk as it was staged."""
+    try:
+        files = get(host, nginx, name)
+    except HostError:
+        return False
+    manifest = decode_manifest(files.get("manifest.json", b""))
+    return manifest is not None and all(digest(files.get(file, b"")) == sum_ for file, sum_ in manifest.sha256.items())
+
+
 def point(host: Host, nginx: Nginx, *, expect: str, to: str) -> Took:
     """Point the live link at `to`, if it points to `expect` now: one rename, synced. FAILED: it still points where it did."""
-    ran = host.run(scripts.swap(nginx.dir, expect=expect, to=to), deadline=_DEADLINE)
+    ran = host.run(scripts.swap(nginx.dir, expect=expect, to=to), deadline=_DEADLINE, holds_lock=True)
     live = f"{nginx.dir}/live"
     match ran.exit:
         case 0:

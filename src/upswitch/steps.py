@@ -74,7 +74,10 @@ class Steps:
             took = staging.put(self._ports.host, self._nginx, name, files)
             if took.result is not Result.OK:
                 return took
-        return Took(result=Result.OK, said=f"{self._nginx.dir}/generations/{plan.to} (way back: {plan.back})")
+        return staging.prepare_back(self._ports.host, self._nginx, plan.back) or Took(
+            result=Result.OK,
+            said=f"{self._nginx.dir}/generations/{plan.to} (way back: {plan.back})",
+        )
 
     def test(self) -> Took:
         return trial.test(self._ports.host, self._nginx, self._job.facts, self._job.plan.to)
@@ -159,7 +162,7 @@ class Steps:
         keep = [disk.live, self._job.plan.former, *((manifest.replaces, manifest.copy_of) if manifest else ())]
         names = to_prune(disk.generations, keep)
         if names:
-            self._ports.host.run(prune(self._nginx.dir, names), deadline=20.0)
+            self._ports.host.run(prune(self._nginx.dir, names), deadline=20.0, holds_lock=True)
 
     # ---- the way back ----
 
@@ -172,13 +175,19 @@ class Steps:
         is_outage = self._finding is not None and self._finding.proof is Proof.OUTAGE  # nobody is served: there is nobody to drain
         if Step.DRAIN not in plan.skips and not is_outage:
             self._reloader.drain(min(self._nginx.drain, _WAY_BACK_DRAIN), plan.run)
-        return staging.point(self._ports.host, self._nginx, expect=live, to=plan.back)
+        is_whole = staging.is_whole(self._ports.host, self._nginx, plan.back)
+        return staging.point(self._ports.host, self._nginx, expect=live, to=plan.back if is_whole else plan.former)
 
     def reload_back(self) -> Took:
         return self._reloader.reload()
 
     def confirm_back(self) -> Took:
-        finding = self._reloader.confirm(self._job.plan.back)
+        """Of what `restore` put live: the prepared way back, or, where that was damaged, the former generation itself."""
+        plan = self._job.plan
+        live = survey.read_disk(self._ports.host, self._nginx).live
+        if live not in {plan.back, plan.former}:
+            return Took(result=Result.FAILED, said=f"live is {live or 'nothing'} now: somebody else changed it")
+        finding = self._reloader.confirm(live)
         self._lower()
         return self._never_left(finding) or _proved(finding)
 

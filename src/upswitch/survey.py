@@ -15,6 +15,8 @@ from upswitch.core.words import Value
 from upswitch.ports import Host
 
 _QUICK = 5.0  # seconds for a script that only looks
+_ANSWER_PARTS = 8
+_PID_DIGITS = 10
 _NGINX = 15.0  # seconds for `nginx -V` and `-T`; a name that does not resolve takes 10 s
 
 
@@ -99,7 +101,7 @@ def read_running(host: Host, nginx: Nginx, pid_file: str) -> Running:
     marker = ask_marker(host, nginx)
     chunk = host.read(pid_file) if pid_file else None
     text = chunk.data.decode("ascii", "replace").strip() if chunk else ""
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) < _PID_DIGITS):
         fault = "holds no pid" if chunk else "does not exist"
         problem = f"{pid_file or 'the pid file'} {fault}: nginx is not running, or runs elsewhere"
         return Running(problem=problem, marker=marker)
@@ -120,7 +122,7 @@ def _upgrade_problem(host: Host, pid_file: str) -> str:
     """While a new binary takes over (USR2), a HUP to the old master does not read the configuration (ngx_process_cycle.c)."""
     old = host.read(f"{pid_file}.oldbin")
     pid = old.data.decode("ascii", "replace").strip() if old else ""
-    if pid.isdigit() and read_family(host, int(pid)).master is not None:
+    if pid.isdigit() and len(pid) < _PID_DIGITS and read_family(host, int(pid)).master is not None:
         return f"a binary upgrade is under way ({pid_file}.oldbin names the live process {pid})"
     return ""
 
@@ -142,8 +144,11 @@ def ask(host: Host, nginx: Nginx, *, path: str, timeout: float = 1.0) -> bytes |
             stream.settimeout(timeout)
             stream.sendall(f"GET {path} HTTP/1.0\r\nHost: upswitch\r\n\r\n".encode())
             answer = b""
-            while (data := stream.recv(4096)) and len(answer) < 65536:  # noqa: PLR2004
+            for _ in range(_ANSWER_PARTS):  # whoever drips bytes in nginx's place is not waited for
+                data = stream.recv(4096)
                 answer += data
+                if not data:
+                    break
     except OSError:
         return None
     head, _, body = answer.partition(b"\r\n\r\n")

@@ -23,7 +23,7 @@ def test(host: Host, nginx: Nginx, facts: Facts, candidate: str) -> Took:
             result = Result.OK if ran.exit == 0 else Result.FAILED
             return Took(result=result, said=_said(ran, "in a private mount namespace, live files untouched"))
     argv = scripts.test_swapped(nginx, facts.build, live=facts.disk.live, candidate=candidate)
-    ran = host.run(argv, deadline=DEADLINE)
+    ran = host.run(argv, deadline=DEADLINE, holds_lock=True)
     is_left_in = ran.exit in {None, scripts.DONE_UNSYNCED}  # the candidate may be live still
     result = Result.UNKNOWN if is_left_in else Result.OK if ran.exit == 0 else Result.FAILED
     return Took(result=result, said=_said(ran, "swapped in for the test and out again: no mount namespace is allowed here"))

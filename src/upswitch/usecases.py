@@ -216,7 +216,7 @@ def _drive(ports: Ports, begun: Run, job: Job, journal: Journal) -> Ending:
 def _close(ports: Ports, over: Run, journal: Journal, nginx: Nginx) -> Ending:
     """The end of a run: what was staged for nothing goes, and the outcome is written down."""
     if over.phase in {Phase.REFUSED, Phase.INTERRUPTED}:
-        ports.host.run(prune(nginx.dir, (over.plan.to, over.plan.back)), deadline=20.0)
+        ports.host.run(prune(nginx.dir, (over.plan.to, over.plan.back)), deadline=20.0, holds_lock=True)
     ending = _ending(ports, over, machine.ENDINGS[over.phase], nginx)
     closed = Closed(run=over.plan.run, outcome=ending.outcome, said=ending.headline, at=ports.clock.now())
     write(journal, closed, ports)

@@ -7,7 +7,8 @@ has no gap and what the watch can't see is known before.
 
 from collections import Counter, deque
 
-from upswitch.core import errorlog, gate, history, rule
+from upswitch import survey
+from upswitch.core import errorlog, gate, history, processes, rule
 from upswitch.core.attribution import Attribution, Mode, tally
 from upswitch.core.conflogs import AccessLog
 from upswitch.core.errors import HostError
@@ -73,12 +74,14 @@ class Watcher:
         self._logs = [log for each in sought.access_logs if (log := self._open(each)) is not None]
         self._errors = ports.host.follow(sought.error_log) if sought.error_log else None
         self._errors_seen: deque[errorlog.Failures] = deque(maxlen=_REASONS_OF)
+        self._workers: frozenset[tuple[int, int]] = frozenset()
         self._crashes: deque[int] = deque(maxlen=_CRASH_WINDOW)
         self._history = self._read_history()
         self._seconds: list[Second] = []
         self._former = 0
         self._backlog = Second()
         self._lines = 0
+        self._is_behind = False
         self._probes: list[Second] = []
         self._tallies: tuple[Tally, ...] = ()
         self._through = ports.through(site.watch.probe) if site.watch.probe else None
@@ -146,25 +149,48 @@ class Watcher:
         self._backlog = Second()
         gateway, hung = through.count(Failure.GATEWAY), through.count(Failure.HUNG)
         self._probes.append(Second(total=len(through), gateway=gateway, hung=hung))
-        lines = self._errors.lines() if self._errors else []
+        lines = self._new_lines(self._sought.error_log, self._errors) if self._errors else []
         self._errors_seen.append(errorlog.failures(lines))
-        self._crashes.append(len(errorlog.crash_lines(lines, self._sought.master)))
+        self._crashes.append(min(len(errorlog.crash_lines(lines, self._sought.master)), self._respawned()))
 
     def _read_logs(self) -> Second:
         """All new lines. A log that grows faster than it can be read is said to be, once."""
         count = Second()
+        self._is_behind = False
         until = self._ports.clock.monotonic() + _READ_FOR
         for log in self._logs:
-            while lines := log.follower.lines():
+            while lines := self._new_lines(log.path, log.follower):
                 counted = tally(lines, log.reader, attribution=self._sought.attribution)
                 count += counted.new
                 self._former += counted.former
                 self._lines += counted.new.total + counted.former + counted.other
                 if self._ports.clock.monotonic() >= until:
                     behind = f"{log.path} grows faster than it can be read: what is told is late"
-                    self._notes += [] if behind in self._notes else [behind]
+                    self._note(behind)
+                    self._is_behind = True
                     break
         return count
+
+    def _new_lines(self, path: str, follower: Follower) -> list[bytes]:
+        """What can't be read is no sign of the new pool: the watch goes on with what is left to see."""
+        try:
+            return follower.lines()
+        except HostError as exc:
+            self._note(f"{path} can't be read any more: {exc.why}")
+            return []
+
+    def _note(self, text: str) -> None:
+        self._notes += [] if text in self._notes else [text]
+
+    def _respawned(self) -> int:
+        """Workers that were not there a second ago. nginx writes a client's URI raw, line breaks and all, so what its log says
+        of crashes counts only as far as /proc bears it out."""
+        try:
+            family = survey.read_family(self._ports.host, self._sought.master)
+        except HostError:
+            return 0
+        before, self._workers = self._workers, processes.keys(family.workers)
+        return len(self._workers - before) if before else 0
 
     @property
     def _answered(self) -> int:
@@ -220,7 +246,7 @@ class Watcher:
             former=self._former,
             probes=self._answered,
         )
-        final = rule.finish(judgement, seen)
+        final = Final.UNPROVEN if self._is_behind else rule.finish(judgement, seen)
         said = f"{final.replace('_', ' ')}: {self._progress(judgement)}"
         match final:
             case Final.KEEP | Final.KEEP_ELEVATED:

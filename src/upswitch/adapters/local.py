@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 
 from upswitch.adapters.follow import LogFollower
+from upswitch.adapters.lock import FileLock
 from upswitch.core.errors import HostError
 from upswitch.ports import Chunk, Clock, Follower, Ran
 
@@ -18,10 +19,11 @@ class LocalHost:
 
     name = "localhost"
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, lock: FileLock | None = None) -> None:
         self._clock = clock
+        self._lock = lock
 
-    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"") -> Ran:
+    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", holds_lock: bool = False) -> Ran:
         try:
             process = subprocess.Popen(
                 argv,
@@ -29,6 +31,7 @@ class LocalHost:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                pass_fds=self._lock.descriptors if self._lock and holds_lock else (),
             )
         except OSError as exc:
             return Ran(exit=127, err=f"{argv[0]}: {exc.strerror}".encode())
@@ -42,8 +45,11 @@ class LocalHost:
 
     def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
         try:
-            with open(path, "rb") as file:
+            # Not blocking: a FIFO in a log's or the journal's place must not hold a way back.
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
                 status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise HostError(f"read {path}", "it is no regular file")
                 file.seek(offset)
                 return Chunk(inode=status.st_ino, size=status.st_size, data=file.read(limit))
         except FileNotFoundError:

@@ -36,6 +36,11 @@ class FileLock:
         self._descriptor = descriptor
         return None
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """For a child that must keep the lock when we are killed: none while we do not hold it."""
+        return () if self._descriptor is None else (self._descriptor,)
+
     def holder(self) -> Owner | None:
         """Who holds it now, by /proc/locks: looking must not take it, not even for a moment."""
         try:

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from upswitch.core import regex
 from upswitch.core.foreign import printable
 from upswitch.core.gate import Probe, Target
 from upswitch.core.gaterule import GateRule
@@ -130,7 +131,7 @@ def _ask_http(stream: _Stream, rule: GateRule) -> None:
 
 
 def _expect(body: bytes, pattern: str) -> None:
-    if re.search(pattern, body.decode("utf-8", "replace")) is None:
+    if regex.compiled(pattern).search(body.decode("utf-8", "replace")) is None:
         raise ProbeFailedError(f"the body does not match {pattern!r}", body[:_HEAD])
 
 

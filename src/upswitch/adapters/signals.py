@@ -3,30 +3,23 @@
 import signal
 import threading
 from types import FrameType
-from typing import Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Context manager. `count` is how many signals came; `name` is the last one's."""
+    """`count` is how many signals came; `name` is the last one's."""
 
     def __init__(self) -> None:
         self.count = 0
         self.name = ""
         self._came = threading.Event()
-        self._former: dict[signal.Signals, object] = {}
 
-    def __enter__(self) -> Self:
+    def install(self) -> None:
+        """From here on such signals are only counted."""
         for number in SIGNALS:
-            if signal.getsignal(number) is signal.SIG_IGN:  # nohup, or a job in the background: its owner said so
-                continue
-            self._former[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for number, former in self._former.items():
-            signal.signal(number, former)  # type: ignore[arg-type]  # what signal() gave us it takes back
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a job in the background: its owner said so
+                signal.signal(number, self._note)
 
     def sleep(self, seconds: float) -> None:
         """Sleep, but wake at a signal (and never sleep again after one)."""

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from upswitch.core import duration
+from upswitch.core.regex import compiled
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -81,12 +82,13 @@ def some_seconds(value: object) -> float:
 
 
 def regex(value: object) -> str:
-    """A pattern that Python's `re` takes; "" is no pattern."""
+    """A pattern that RE2 takes; "" is no pattern."""
     pattern = text(value)
-    try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as exc:
-        raise ValueError(f"a regular expression as Python's re has them ({str(exc)!a})") from exc
+    if pattern:
+        try:
+            compiled(pattern)
+        except ValueError as exc:
+            raise ValueError(f"a regular expression as RE2 has them: no lookaround, no backreference ({str(exc)!a})") from exc
     return pattern
 
 

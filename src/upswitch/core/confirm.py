@@ -21,6 +21,7 @@ MARKS = 10
 SETTLE = 0.1  # seconds; a worker's death in its start shows in its title, so this need not cover the start
 QUIET = 0.7  # seconds without a further [emerg]: longer than the 500 ms between two tries of a bind
 NO_WORKER = 0.5  # seconds without any worker before it is called an outage
+DOOMED = 0.3  # seconds that a word about workers that can't start must stand without a new worker: a client can forge the word
 DEADLINE = 8.0  # seconds; longer where a name must be resolved (10 s per dead resolver, measured)
 DEADLINE_NAMES = 35.0
 
@@ -60,7 +61,8 @@ def parse_marker(body: bytes) -> Marker | None:
     words = body.decode("ascii", "replace").split()
     if not words or len(words) > 2 or parse_name(words[0]) is None:  # noqa: PLR2004
         return None
-    return Marker(generation=words[0], pid=int(words[1]) if len(words) > 1 and words[1].isdigit() else 0)
+    is_pid = len(words) > 1 and words[1].isascii() and words[1].isdigit() and len(words[1]) < 10  # noqa: PLR2004
+    return Marker(generation=words[0], pid=int(words[1]) if is_pid else 0)
 
 
 def judge(before: Family, samples: Sequence[Sample], *, want: str, deadline: float = DEADLINE) -> Finding:
@@ -69,7 +71,7 @@ def judge(before: Family, samples: Sequence[Sample], *, want: str, deadline: flo
     if now.family.master is None or before.master is None or now.family.master.key != before.master.key:
         return Finding(proof=Proof.UNKNOWN, said="the nginx master is gone or another one")
     new = _new_workers(before, now.family)
-    if now.fatal and not new:
+    if now.fatal and not new and now.at - _first_fatal(samples) >= DOOMED:
         return Finding(proof=Proof.OUTAGE, said=f"new workers can't start: {now.fatal[-1]}")
     if _had_no_worker(samples):
         return Finding(proof=Proof.OUTAGE, said=f"nginx has had no worker for {NO_WORKER:g} s")
@@ -128,6 +130,10 @@ def _had_no_worker(samples: Sequence[Sample]) -> bool:
     now = samples[-1]
     last = max((sample.at for sample in samples if sample.family.workers or _starting(sample.family)), default=0.0)
     return now.at - last >= NO_WORKER
+
+
+def _first_fatal(samples: Sequence[Sample]) -> float:
+    return next(sample.at for sample in samples if sample.fatal)
 
 
 def _first_seen(samples: Sequence[Sample], emerg: tuple[str, ...]) -> float:

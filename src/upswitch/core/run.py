@@ -10,6 +10,7 @@ import msgspec
 
 from upswitch.core import machine
 from upswitch.core.errors import JournalCorruptError
+from upswitch.core.generation import parse_name
 from upswitch.core.words import Outcome, Phase, Result, Step, Value
 
 VERSION = 1
@@ -172,6 +173,8 @@ def decode(data: bytes) -> tuple[AnyRecord, ...]:
             raise JournalCorruptError(number, str(exc)) from exc
         if isinstance(record, Started) and record.version > VERSION:
             raise JournalCorruptError(number, f"written by a newer upswitch (journal version {record.version})")
+        if isinstance(record, Started) and not all(map(parse_name, (record.plan.former, record.plan.to, record.plan.back))):
+            raise JournalCorruptError(number, "a generation's name is none of ours")
         records.append(record)
     return tuple(records)
 

@@ -28,7 +28,7 @@ for g in generations/*; do
 done
 [ -e live/. ] && (cd live/ && for f in *.conf; do
   [ -e "$f" ] || [ -L "$f" ] || continue
-  sha256sum -- "$f" 2>/dev/null || printf 'unreadable  %s\n' "$f"
+  [ -f "$f" ] && sha256sum -- "$f" 2>/dev/null || printf 'unreadable  %s\n' "$f"
 done | sed 's/^/sum /')
 [ -r live/manifest.json ] && { printf 'manifest '; cat live/manifest.json | tr -d '\n'; printf '\n'; }
 exit 0
@@ -65,9 +65,20 @@ _SWAP = r"""
 cd "$1" || exit 90
 [ "$(readlink live)" = "generations/$2" ] || exit 96
 [ -r "generations/$3/marker.conf" ] || exit 97
-rm -f .live.tmp && ln -s "generations/$3" .live.tmp || exit 95
-mv -fT .live.tmp live || { rm -f .live.tmp; exit 95; }
+temp=.live.back
+if [ "$(readlink $temp)" != "generations/$3" ]; then
+  temp=.live.tmp
+  rm -f $temp && ln -s "generations/$3" $temp || exit 95
+fi
+[ -r "generations/$3/marker.conf" ] || { rm -f $temp; exit 97; }
+mv -fT $temp live || { rm -f $temp; exit 95; }
 sync . || exit 98
+"""
+
+# $1: folder, $2: the way back's generation. Its link is made beforehand: going back must not need an inode of a full disk.
+_PREPARE_BACK = r"""
+cd "$1" || exit 90
+rm -f .live.back && ln -s "generations/$2" .live.back && sync .
 """
 
 # $1: candidate, $2: what to cover, $3: the master's pid or 0; the rest is nginx's argv. The live tree is not touched: the
@@ -123,7 +134,10 @@ _PRUNE = r"""
 cd "$1/generations" || exit 90
 live=$(readlink ../live)
 shift
-for name in "$@"; do [ "generations/$name" = "$live" ] || rm -rf "./$name" "./.$name.tmp"; done
+for name in "$@"; do
+  case $name in */*|.*|'') continue;; esac
+  [ "generations/$name" = "$live" ] || rm -rf "./$name" "./.$name.tmp"
+done
 """
 
 # $1: the upswitch folder, $2: the state folder. Whoever may write a part of the way to the first decides what root's nginx loads
@@ -133,10 +147,12 @@ umask 022
 mkdir -p "$1/generations" || exit 90
 (umask 077; mkdir -p "$2") || exit 91
 [ "$(stat -c %u "$2")" = "$(id -u)" ] && [ ! -L "$2" ] && [ -z "$(find "$2" -prune -perm /022)" ] || exit 92
-state=$2 way=$1
+folder=$1 way=$1
 set -- /
 while [ -n "$way" ]; do set -- "$@" "$way/."; way=${way%/*}; done
-bad=$(find "$@" -prune \( -perm -0002 ! -perm -1000 -o ! -user 0 ! -user "$(id -u)" \))
+set -- "$@" "$folder/generations"
+bad=$(find "$@" -prune \( -perm -0002 ! -perm -1000 -o ! -user 0 ! -user "$(id -u)" -o \
+  -perm -0020 ! -perm -1000 ! -group 0 ! -group "$(id -g)" \))
 [ -z "$bad" ] || { echo "others may write $bad" >&2; exit 93; }
 """
 
@@ -165,6 +181,10 @@ def fetch(folder: str, name: str) -> tuple[str, ...]:
 
 def swap(folder: str, *, expect: str, to: str) -> tuple[str, ...]:
     return (*_SH, _SWAP, "swap", folder, expect, to)
+
+
+def prepare_back(folder: str, name: str) -> tuple[str, ...]:
+    return (*_SH, _PREPARE_BACK, "prepare", folder, name)
 
 
 def prune(folder: str, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -23,8 +23,8 @@ def unpack(data: bytes) -> dict[str, bytes]:
     try:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             for entry in tar:
-                content = tar.extractfile(entry)
-                if content is not None and entry.isreg():
+                content = tar.extractfile(entry) if entry.isreg() else None
+                if content is not None:
                     files[entry.name.rpartition("/")[2]] = content.read()
     except tarfile.TarError as exc:
         raise ValueError(f"not a tar: {exc}") from exc
