@@ -1,10 +1,13 @@
 """Telling people what happens while it happens, on stderr: a live line on a terminal, timestamped lines elsewhere.
 
 Printing must never stop a switch: a pager that is not read, or Ctrl-S, blocks a write for ever once 64 KiB are under way. So
-a thread of its own writes, from a queue with a bound, and what does not fit or can't be written is dropped.
+a thread of its own writes, from a queue with a bound, and what does not fit or can't be written is dropped. It writes to the
+descriptor, past `sys.stderr`: what is left in that one's buffer Python flushes at its end, and then it would be Python that
+hangs on a reader who does not read, or ends with 120 on one who is gone.
 """
 
 import contextlib
+import io
 import queue
 import sys
 import threading
@@ -15,6 +18,7 @@ import msgspec
 
 from upswitch.core.foreign import printable
 
+_STDERR = 2
 _QUEUED = 1000
 _PASSING_EVERY = 5.0  # seconds between two passing lines of one step where there is no terminal
 _LAST_WORDS = 1.0  # seconds for the queue to empty at the end
@@ -31,8 +35,8 @@ class Teller:
         self._events = events
         self._passed: dict[str, float] = {}
         self._queue: queue.Queue[Line | None] = queue.Queue(_QUEUED)
-        stderr: IO[str] | None = getattr(sys, "stderr", None)  # None where we were started with it closed
-        self._out = _Terminal() if stderr is not None and stderr.isatty() else _Pipe(now, stderr)
+        stream = _past_buffer()
+        self._out = _Terminal(stream) if stream is not None and stream.isatty() else _Pipe(now, stream)
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
 
@@ -74,6 +78,15 @@ class Teller:
         return msgspec.json.encode({"at": self._now(), "step": step, "said": said, "passing": is_passing}) + b"\n"
 
 
+def _past_buffer() -> IO[str] | None:
+    """Standard error without a buffer; None where we were started with it closed (its number may be another file's by now)."""
+    stderr: IO[str] | None = getattr(sys, "stderr", None)
+    if stderr is None:
+        return None
+    raw = io.FileIO(_STDERR, "w", closefd=False)
+    return io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
+
+
 class _Pipe:
     """One timestamped line each."""
 
@@ -87,7 +100,6 @@ class _Pipe:
         step, said, _ = line
         if self._stream is not None:
             self._stream.write(f"{self._now()} {step:12} {said}\n")
-            self._stream.flush()
 
     def close(self) -> None:
         return
@@ -98,14 +110,14 @@ class _Terminal:
 
     is_live = True
 
-    def __init__(self) -> None:
+    def __init__(self, stream: IO[str]) -> None:
         from rich.console import Console  # noqa: PLC0415  (only where it draws: 35 ms)
         from rich.live import Live  # noqa: PLC0415
         from rich.spinner import Spinner  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
         self._text = Text  # never markup: a log line may hold brackets
-        self._console = Console(stderr=True, highlight=False, markup=False)
+        self._console = Console(file=stream, highlight=False, markup=False)
         self._spinner = Spinner("dots", style="status.spinner")
         # Not console.status(): that one puts proxies in the place of sys.stdout and sys.stderr, also under the other thread's
         # feet. The result would be printed on the terminal's side, and a terminal that is not read crashed us at exit (seen).
