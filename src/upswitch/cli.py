@@ -217,7 +217,8 @@ def read_site(path: str) -> Site:
     """SiteInvalid with every problem; OSError where the file can't be read."""
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         status = os.fstat(file.fileno())
-        owners = {0, os.geteuid(), int(os.environ.get("SUDO_UID", "0"))}
+        caller = os.environ.get("SUDO_UID", "")  # root obeys whom it was lent to
+        owners = {0, os.geteuid(), int(caller) if caller.isdecimal() else 0}
         if status.st_uid not in owners or status.st_mode & stat.S_IWOTH:
             raise PermissionError(1, "others may write it, and it names the commands that are run: chown and chmod o-w")
         return parse_site(file.read(_LARGEST))

@@ -189,9 +189,9 @@ class Steps:
             return Took(result=Result.FAILED, said=f"live is {live or 'nothing'} now: somebody else changed it")
         finding = self._reloader.confirm(live)
         self._lower()
-        return self._never_left(finding) or _proved(finding)
+        return self._never_left(finding, live) or _proved(finding)
 
-    def _never_left(self, finding: Finding) -> Took | None:
+    def _never_left(self, finding: Finding, live: str) -> Took | None:
         """Where nginx rejects every reload it still serves what it served before the run: the link then names that again."""
         plan = self._job.plan
         if finding.proof is not Proof.REJECTED:
@@ -199,7 +199,7 @@ class Steps:
         marker = survey.ask_marker(self._ports.host, self._nginx)
         if marker is None or marker.generation != plan.former:
             return None
-        took = staging.point(self._ports.host, self._nginx, expect=plan.back, to=plan.former)
+        took = staging.point(self._ports.host, self._nginx, expect=live, to=plan.former)
         if took.result is not Result.OK:
             return took
         return Took(result=Result.OK, said=f"nginx rejects every reload and never left {plan.former}: {finding.said}")
