@@ -107,7 +107,7 @@ def test_imports_make_no_cycle():
 @pytest.mark.parametrize("name", TESTS)
 def test_tests_use_real_things_and_wait_for_conditions(name):
     text = TESTS[name]
-    assert not [word for word in ("unittest.mock", "MagicMock", "monkeypatch") if word in text]
+    assert not [word for word in ("unittest." + "mock", "Magic" + "Mock", "monkeypatch") if word in text]
     assert not re.search(r"\btime\.sleep\(", text)
 
 

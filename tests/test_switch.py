@@ -557,3 +557,25 @@ def test_a_site_file_that_others_may_write_is_not_obeyed(lab):
     answer = upswitch(lab, "switch", "--to", "B")
     assert answer.exit == 2, answer
     assert "others may write it" in answer.json["said"]
+
+
+def test_rollback_after_a_switch_that_was_killed_at_its_very_end_goes_back_from_it(lab):
+    """Its watch had passed: repair finishes the switch, and that is not yet the rollback that was asked for."""
+    script = (
+        "import os, signal, sys\n"
+        "from upswitch.adapters.local import LocalHost\n"
+        "from upswitch.cli import Wiring, main\n"
+        "class Mortal(LocalHost):\n"
+        "    def append(self, path, data):\n"
+        "        super().append(path, data)\n"
+        '        if b\'"step":"finish"\' in data and b"intent" in data:\n'
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "main(sys.argv[1:], Wiring(host=Mortal))\n"
+    )
+    path = lab.folder / "mortal.py"
+    path.write_text(script)
+    words = [sys.executable, str(path), "switch", "--to", "B", "-c", str(lab.site_file)]
+    assert subprocess.run(words, capture_output=True, timeout=60, check=False).returncode == -9
+    answer = upswitch(lab, "rollback")
+    assert answer.exit == 0, answer
+    agree(lab, answer, "A")

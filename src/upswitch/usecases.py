@@ -84,12 +84,18 @@ def rollback(ports: Ports, site: Site, ask: Ask, *, number: int | None) -> Endin
     """
     journal = journal_of(ports.host, site.nginx)
     left = repair(ports, site)
-    if left is not None and (left.outcome is Outcome.STUCK or (number is None and machine.has_swapped(left.run.phase))):
+    if left is not None and (left.outcome is Outcome.STUCK or (number is None and _is_back(left))):
         return left
     facts = _way_back_facts(ports.host, site)
     _refuse_if(preflight.blockers(site.nginx, facts))
     job = jobs.for_rollback(ports, site, ask, jobs.Found(facts=facts, runs=journal.read()), number=number)
     return _start(ports, job, journal)
+
+
+def _is_back(left: Ending) -> bool:
+    """Whether a repair went back: by undoing a switch, or by finishing a rollback."""
+    is_finished_rollback = left.run.plan.copy_of != "" and left.outcome is Outcome.SWITCHED
+    return left.outcome is Outcome.ROLLED_BACK or is_finished_rollback
 
 
 def repair(ports: Ports, site: Site) -> Ending | None:

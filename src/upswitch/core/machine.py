@@ -95,11 +95,6 @@ def after(phase: Phase, result: Result, skips: Collection[Step] = ()) -> Phase:
     return settle(MOVES[settle(phase, skips)][1][result], skips)
 
 
-def has_swapped(ending: Phase) -> bool:
-    """Whether a run that ended so has ever touched what is live."""
-    return ending not in {Phase.REFUSED, Phase.INTERRUPTED}
-
-
 def way(skips: Collection[Step]) -> tuple[Step, ...]:
     """The steps of a run in which everything goes well."""
     steps: list[Step] = []
