@@ -8,13 +8,12 @@ import pytest
 
 from command import upswitch
 from upswitch import views
+from upswitch.demo.load import Summary
+from upswitch.demo.told import Chapter, Told
 
 PAGE = (Path(__file__).parent.parent / "docs" / "json.md").read_text()
-VIEWS = [
-    value
-    for value in vars(views).values()
-    if isinstance(value, type) and issubclass(value, msgspec.Struct) and value is not views.Value
-]
+STRUCTS = [value for value in vars(views).values() if isinstance(value, type) and issubclass(value, msgspec.Struct)]
+VIEWS = [*(value for value in STRUCTS if value is not views.Value), Told, Chapter, Summary]
 
 
 def documented(name: str) -> set[str]:

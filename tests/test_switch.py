@@ -579,3 +579,25 @@ def test_rollback_after_a_switch_that_was_killed_at_its_very_end_goes_back_from_
     answer = upswitch(lab, "rollback")
     assert answer.exit == 0, answer
     agree(lab, answer, "A")
+
+
+def test_all_upstreams_of_a_site_flip_together_in_any_number_of_pools_and_kinds_of_address(nginx):
+    with Lab(nginx, Layout(pools=("A", "B", "C"), site={"watch": {"duration": "1s"}})) as lab:
+        address = {name: [lab.backend(name, number).address for number in (1, 2)] for name in "ABC"}
+        api = "\n".join(
+            f'{pool} = ["{address[other][0]} weight=3 max_fails=0", "localhost:{address[other][1].rpartition(":")[2]} backup"]'
+            for pool, other in (("A", "B"), ("B", "C"), ("C", "A"))
+        )
+        check = '[upstreams.api.check]\ntype = "http"\nrise = 1\nhttp_send = "GET /healthz HTTP/1.0\\r\\n\\r\\n"\n'
+        lab.site_file.write_text(f'{lab.site_file.read_text()}\n[upstreams.api]\n{api}\ndirectives = ["least_conn"]\n{check}')
+        assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
+        edit_conf(lab, "location / {", "location /api { proxy_pass http://api; }\n        location / {")
+        lab.reload()
+        until(lambda: lab.get("/api")[1].startswith("C1"), deadline=10, what="the new location")
+        reloads = lab.error_log.read_bytes().count(b"signal 1 ")
+        answer = upswitch(lab, "switch", "--to", "C")
+        assert answer.exit == 0, answer
+        assert {line["upstream"] for line in answer.json["gate"]["new"]} == {"app", "api"}
+        assert served_by(lab) == {"C1", "C2"}
+        assert lab.get("/api")[1].startswith("A1")
+        assert lab.error_log.read_bytes().count(b"signal 1 ") <= reloads + 2  # one reload, written at most twice
