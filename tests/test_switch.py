@@ -601,3 +601,26 @@ def test_all_upstreams_of_a_site_flip_together_in_any_number_of_pools_and_kinds_
         assert served_by(lab) == {"C1", "C2"}
         assert lab.get("/api")[1].startswith("A1")
         assert lab.error_log.read_bytes().count(b"signal 1 ") <= reloads + 2  # one reload, written at most twice
+
+
+def test_a_late_interrupt_does_not_cost_the_result_or_the_exit_code(lab):
+    command = Command(lab, "switch", "--to", "B", "--no-watch")
+    command.wait_for("finish ")
+
+    def is_over_after_one_more() -> bool:
+        command.signal(signal.SIGINT)
+        return command.process.poll() is not None
+
+    until(is_over_after_one_more, deadline=20, what="the end")
+    answer = command.end()
+    assert (answer.exit, answer.json["outcome"]) == (0, "SWITCHED"), answer
+
+
+def test_a_host_name_that_begins_like_a_unix_socket_is_resolved_like_any_other(lab):
+    """Else its addresses are unknown, and what clients get from it is counted for nobody."""
+    port = lab.backend("B", 1).address.rpartition(":")[2]
+    text = lab.site_file.read_text().replace(f'B = ["127.0.0.1:{port}"', f'B = ["unixbox.invalid:{port}"')
+    lab.site_file.write_text(text)
+    answer = upswitch(lab, "switch", "--to", "B")
+    assert answer.exit == 3, answer
+    assert "resolve unixbox.invalid" in answer.json["said"]

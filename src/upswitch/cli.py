@@ -16,6 +16,7 @@ from typing import IO, NoReturn
 import click
 
 from upswitch import report
+from upswitch.adapters import signals
 from upswitch.adapters.clock import SystemClock
 from upswitch.adapters.local import LocalHost
 from upswitch.adapters.lock import FileLock
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None, wiring: Wiring = _WIRING) -> NoRetur
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(EXIT[Outcome.INTERRUPTED])
+    signals.ignore()  # a late Ctrl-C must not cost the exit code
     _flush()
     sys.exit(code or 0)
 
