@@ -158,11 +158,11 @@ def test_an_http_check_comes_back_as_it_was():
     )
 
 
-def test_a_check_that_the_gate_cannot_do_gives_a_site_that_is_gated_by_tcp():
+def test_a_check_of_any_type_is_the_gates_too():
     text = UPSTREAM_A.replace("type=tcp", "type=ajp")
     source = Candidate(pool="A", path=A.path, text=text)
     site = parse_site(adopted({**FILES, A.path: text}, (source,)).site_text)
-    assert (site.gate.type, site.upstreams[0].check.type) == (CheckType.TCP, CheckType.AJP)
+    assert (site.gate.type, site.upstreams[0].check.type) == (None, CheckType.AJP)
 
 
 @pytest.mark.parametrize(

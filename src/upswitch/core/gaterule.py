@@ -3,13 +3,16 @@
 from typing import TypeVar
 
 from upswitch.core.site import Check, Gate, Upstream
-from upswitch.core.words import CheckType, Value
+from upswitch.core.words import CheckType, Dialect, Value
 
 T = TypeVar("T")
 
 
 class GateRule(Value):
-    """The rule over the probes of one upstream. Times are seconds; `port` 0 is each server's own. `expect_body` "" is any body."""
+    """The rule over the probes of one upstream. Times are seconds; `port` 0 is each server's own. `expect_body` "" is any body.
+
+    `dialect` is whose check the probe must agree with, where the two modules differ (their TLS hello); NONE: ours alone.
+    """
 
     type: CheckType
     rise: int
@@ -22,9 +25,11 @@ class GateRule(Value):
     http_send: str
     http_expect_alive: tuple[str, ...]
     expect_body: str
+    fastcgi_param: tuple[tuple[str, str], ...] = ()
+    dialect: Dialect = Dialect.NONE
 
 
-def effective_check(upstream: Upstream, gate: Gate) -> GateRule:
+def effective_check(upstream: Upstream, gate: Gate, dialect: Dialect = Dialect.NONE) -> GateRule:
     """The gate's word before the check's, the check's before the module's defaults."""
     check = upstream.check or Check()
     kind = _first(gate.type, check.type)
@@ -38,9 +43,16 @@ def effective_check(upstream: Upstream, gate: Gate) -> GateRule:
         deadline=gate.deadline,
         port=check.port,
         http_send=_first(gate.http_send, check.http_send),
-        http_expect_alive=_first(gate.http_expect_alive, check.http_expect_alive),
+        http_expect_alive=_alive(kind, _first(gate.http_expect_alive, check.http_expect_alive)),
         expect_body=gate.expect_body if kind is CheckType.HTTP else "",
+        fastcgi_param=check.fastcgi_param,
+        dialect=dialect,
     )
+
+
+def _alive(kind: CheckType, given: tuple[str, ...]) -> tuple[str, ...]:
+    """http has a default in the module, fastcgi has none: any answer will do."""
+    return given or (Check().http_expect_alive if kind is CheckType.HTTP else ())
 
 
 def _first(override: T | None, default: T) -> T:

@@ -22,7 +22,11 @@ class Server(Value):
 
 
 class Check(Value):
-    """`check` of nginx_upstream_check_module: its names, units and defaults (docs/nginx-facts.md, section 6)."""
+    """`check` of nginx_upstream_check_module: its names, units and defaults (docs/nginx-facts.md, section 6).
+
+    `port` 0 is each server's own. `http_expect_alive` () is any answer, as for fastcgi where nothing is said;
+    `fastcgi_param` () is the module's own request, GET / of index.php.
+    """
 
     type: CheckType = CheckType.TCP
     interval_ms: int = 30000
@@ -33,6 +37,8 @@ class Check(Value):
     port: int = 0
     http_send: str = "GET / HTTP/1.0\r\n\r\n"
     http_expect_alive: tuple[str, ...] = ("http_2xx", "http_3xx")
+    keepalive_requests: int = 1
+    fastcgi_param: tuple[tuple[str, str], ...] = ()
 
 
 class Pool(Value):
@@ -96,6 +102,7 @@ class Nginx(Value):
     drain_flag: str = "/run/upswitch/drain"
     access_log: str = "auto"
     error_log: str = "auto"
+    check_shm_size: str = ""
 
     @property
     def live(self) -> str:

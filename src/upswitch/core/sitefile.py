@@ -11,8 +11,6 @@ from upswitch.core.site import Gate, Nginx, Problem, Site, Watch
 from upswitch.core.upstreamtable import http_class, http_send, upstreams
 from upswitch.core.words import CheckType, SilencePolicy, SpikePolicy
 
-PROBED = (CheckType.TCP, CheckType.HTTP)
-
 _BINARY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
 _MARKER = re.compile(r"(?:127\.[0-9.]+|\[::1\]):[0-9]+")
 _MARKER_SAYS = "a loopback address and a port, such as 127.0.84.1:8008 or [::1]:8008"
@@ -23,6 +21,7 @@ _PROBE = re.compile(
     r"https?://(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?"
     r"(?:[/?][A-Za-z0-9_.~!$&()*+,=:@%/?-]{0,2000})?",
 )
+_SIZE = allowed.matching(r"[1-9][0-9]{0,8}[kKmM]?", "a size as nginx writes it: bytes, or a number and k or m, such as 10m")
 _USER = allowed.matching(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "the name of a user")
 _SAFE_WORD = allowed.matching(r"[A-Za-z0-9_./@:+,=%-]{1,400}", "words of letters, digits and _ . / @ : + , = % -")
 
@@ -80,6 +79,7 @@ def _nginx(reader: Reader) -> Nginx:
         drain_flag=reader.take("drain_flag", default.drain_flag, allowed.path),
         access_log=reader.take("access_log", default.access_log, allowed.path_or("auto")),
         error_log=reader.take("error_log", default.error_log, allowed.path_or("auto")),
+        check_shm_size=reader.take("check_shm_size", default.check_shm_size, _SIZE),
     )
     if nginx.reload and nginx.reload[0].startswith("-"):
         reader.refuse("reload", nginx.reload[0], "a command first, then its words")
@@ -132,11 +132,6 @@ def _read_later_parts(root: Reader) -> None:
 def _refuse_gate(reader: Reader, site: Site) -> None:
     """What only shows once gate and checks are put together."""
     rules = {upstream.name: effective_check(upstream, site.gate) for upstream in site.upstreams}
-    unprobed = sorted({rule.type for rule in rules.values()} - set(PROBED))
-    if unprobed:
-        reader.refuse(
-            "type", ", ".join(unprobed), "tcp or http: this version's gate probes these two; without it, the check's type"
-        )
     if not any(rule.type is CheckType.HTTP for rule in rules.values()):
         for key in ("http_send", "http_expect_alive", "expect_body"):
             if getattr(site.gate, key):

@@ -9,7 +9,6 @@ from upswitch.core.upstreamfile import UpstreamBlock
 from upswitch.core.words import CheckType
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_PROBED = (CheckType.TCP, CheckType.HTTP)
 
 _HEAD = """\
 # upswitch.toml: written by `upswitch init` from {path}
@@ -25,11 +24,10 @@ _NGINX = {
 }
 _GATE = """
 [gate]  # our own probes of the new pool before the switch; what is not given here is the check's
-{type}# interval = "1s"
+# interval = "1s"
 # timeout = "2s"
 # deadline = "120s"
 """
-_OTHER_TYPE = 'type = "tcp"  # the gate probes tcp and http; the check in nginx is of another type\n'
 _WATCH = """
 [watch]  # after the switch: 502, 503 and 504 of the new pool
 # duration = "60s"
@@ -46,10 +44,9 @@ def site_text(path: str, pools: Mapping[str, tuple[UpstreamBlock, ...]], nginx: 
     first = next(iter(pools.values()))
     blocks = {name: {each.name: each for each in found} for name, found in pools.items()}
     tables = (_upstream(own, {pool: found[own.name].servers for pool, found in blocks.items()}) for own in first)
-    is_other = any(each.check and each.check.type not in _PROBED for each in first)
     notes = "".join(f"# NOTE: {_comment(remark)}\n" for remark in remarks)
     head = _HEAD.format(path=_comment(path)) + notes
-    return "".join((head, _nginx(nginx), *tables, _GATE.format(type=_OTHER_TYPE if is_other else ""), _WATCH))
+    return "".join((head, _nginx(nginx), *tables, _GATE, _WATCH))
 
 
 def _nginx(nginx: Nginx) -> str:
@@ -84,7 +81,13 @@ def _check(check: Check) -> Iterator[str]:
         yield f"port = {check.port}"
     if check.type is CheckType.HTTP:
         yield f"http_send = {_value(check.http_send)}"
+    if check.http_expect_alive and check.type in {CheckType.HTTP, CheckType.FASTCGI}:
         yield f"http_expect_alive = {_value(check.http_expect_alive)}"
+    if check.keepalive_requests != 1:
+        yield f"keepalive_requests = {check.keepalive_requests}"
+    if check.fastcgi_param:
+        pairs = ", ".join(f"{name} = {_value(value)}" for name, value in check.fastcgi_param)
+        yield f"fastcgi_param = {{ {pairs} }}"
 
 
 def _value(value: object) -> str:

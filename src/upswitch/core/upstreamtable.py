@@ -12,7 +12,12 @@ from upswitch.core.words import CheckType
 UPSTREAM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 POOL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
-_UPSTREAM_SAYS = "an upstream's name is up to 64 letters, digits and _ . - (not first: . or -), and not marker, a file of ours"
+_OURS = ("marker", "standby")  # files of a generation that are not an upstream's
+_STANDBY = "__standby_"
+_UPSTREAM_SAYS = (
+    "an upstream's name is up to 64 letters, digits and _ . - (not first: . or -), without __standby_, "
+    "and not marker or standby, which are files of ours"
+)
 _POOL_SAYS = (
     "a pool, which is a list of at least one server line under a name of up to 64 letters, digits and _ - (not first), "
     'or one of directives, template, check; an upstream with dots needs quotes: [upstreams."app.v2"]'
@@ -22,6 +27,13 @@ _ELSEWHERE = re.compile(r"server|include|upstream|state|check.*")
 _DIRECTIVE = re.compile(r"[a-z][a-z0-9_]*(?: [A-Za-z0-9_.:/=$@%+,*~\[\]][A-Za-z0-9_.:/=$@%+,*~\[\]-]*)*")
 _TEMPLATE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _LONGEST_SEND = 4000  # nginx takes no parameter over 4096 bytes
+_PARAM = re.compile(r"[A-Z][A-Z0-9_]{0,126}")
+_LONGEST_PARAM = 1000
+_ONLY_FOR = {
+    "http_send": (CheckType.HTTP,),
+    "http_expect_alive": (CheckType.HTTP, CheckType.FASTCGI),
+    "fastcgi_param": (CheckType.FASTCGI,),
+}
 
 
 def upstreams(reader: Reader) -> tuple[Upstream, ...]:
@@ -52,7 +64,7 @@ def http_class(value: object) -> str:
 
 def _is_named(reader: Reader, name: str) -> bool:
     """A name out of order is not read on: it would reach a person's terminal raw."""
-    is_good = UPSTREAM_NAME.fullmatch(name) is not None and name != "marker"
+    is_good = UPSTREAM_NAME.fullmatch(name) is not None and name not in _OURS and _STANDBY not in name
     if not is_good:
         reader.refuse(name, shown(name), _UPSTREAM_SAYS)
     return is_good
@@ -113,8 +125,10 @@ def _template(value: object) -> str:
 def _check(reader: Reader) -> Check:
     """A check table: the names, units and limits of nginx_upstream_check_module (nginx-facts.md section 6)."""
     default = Check()
+    kind = reader.take("type", default.type, allowed.word(CheckType))
+    alive = () if kind is CheckType.FASTCGI else default.http_expect_alive
     check = Check(
-        type=reader.take("type", default.type, allowed.word(CheckType)),
+        type=kind,
         interval_ms=reader.take("interval", default.interval_ms, allowed.whole(1)),
         rise=reader.take("rise", default.rise, allowed.whole(1)),
         fall=reader.take("fall", default.fall, allowed.whole(1)),
@@ -123,14 +137,40 @@ def _check(reader: Reader) -> Check:
         # The module takes any number and keeps its low 16 bits: 96707 asks 31171.
         port=reader.take("port", default.port, allowed.whole(0, 65535)),
         http_send=reader.take("http_send", default.http_send, http_send, is_secret=True),
-        http_expect_alive=reader.each("http_expect_alive", default.http_expect_alive, http_class),
+        http_expect_alive=reader.each("http_expect_alive", alive, http_class),
+        keepalive_requests=reader.take("keepalive_requests", default.keepalive_requests, allowed.whole(1)),
+        fastcgi_param=_fastcgi_param(reader.inner("fastcgi_param")),
     )
-    if not reader.is_refused("type") and check.type is not CheckType.HTTP:
-        for key in ("http_send", "http_expect_alive"):
-            if key in reader:
-                reader.refuse(key, "(given)", f'only with type = "http"; the type is {check.type}')
+    if not reader.is_refused("type"):
+        _refuse_of_other_types(reader, check.type)
     reader.close()
     return check
+
+
+def _refuse_of_other_types(reader: Reader, kind: CheckType) -> None:
+    """What the module takes and never uses; Tengine's refuses the first of them."""
+    for key, kinds in _ONLY_FOR.items():
+        if key in reader and kind not in kinds:
+            only = " or ".join(f'type = "{each}"' for each in kinds)
+            reader.refuse(key, "(given)", f"only with {only}; the type is {kind}")
+
+
+def _fastcgi_param(reader: Reader) -> tuple[tuple[str, str], ...]:
+    """The request of a fastcgi check, in the order of the file; without one the module asks GET / of index.php."""
+    names = reader.rest
+    pairs = tuple((name, reader.take(name, "", _param_value)) for name in names)
+    for name in names:
+        if not _PARAM.fullmatch(name):
+            reader.refuse(name, "(given)", "the name of a FastCGI parameter: capital letters, digits and _")
+    return pairs
+
+
+def _param_value(value: object) -> str:
+    """Printable ASCII. nginx would take more, but these are paths, methods and names."""
+    text = allowed.text(value)
+    if not re.fullmatch(r"[ -~]*", text) or len(text) > _LONGEST_PARAM:
+        raise ValueError("printable ASCII, at most 1000 characters")
+    return text
 
 
 def _pool(name: str, reader: Reader) -> Pool:

@@ -25,6 +25,7 @@ class Phase(StrEnum):
     GATED = "gated"
     STAGED = "staged"
     TESTED = "tested"
+    WARMED = "warmed"
     RECHECKED = "rechecked"
     DRAINED = "drained"
     SWAPPED = "swapped"
@@ -48,6 +49,7 @@ class Step(StrEnum):
     GATE = "gate"
     STAGE = "stage"
     TEST = "test"
+    WARM = "warm"
     RECHECK = "recheck"
     DRAIN = "drain"
     SWAP = "swap"
@@ -99,6 +101,14 @@ class CheckType(StrEnum):
     MYSQL = "mysql"
     AJP = "ajp"
     FASTCGI = "fastcgi"
+
+
+class Dialect(StrEnum):
+    """Whose `check` directives an nginx understands: found out on the host (survey.py), never believed from a file."""
+
+    NONE = "none"
+    YAOWEIBIN = "yaoweibin"
+    TENGINE = "tengine"
 
 
 class SpikePolicy(StrEnum):
