@@ -9,7 +9,7 @@ from upswitch.core.machine import ENDINGS, MOVES, UNDO, UNTOUCHED, WAY_BACK, aft
 from upswitch.core.words import Outcome, Phase, Result, Step
 from walks import SKIPS, walks
 
-TOUCHING = {(Step.SWAP, Result.OK), (Step.SWAP, Result.UNKNOWN), (Step.TEST, Result.UNKNOWN)}
+TOUCHING = {(Step.SWAP, Result.OK), *((step, Result.UNKNOWN) for step in (Step.TEST, Step.WARM, Step.SWAP))}
 TOUCHED_ENDINGS = {Phase.DONE, Phase.HELD, Phase.ROLLED_BACK, Phase.STUCK}
 
 each_skips = pytest.mark.parametrize("skips", SKIPS.values(), ids=SKIPS)

@@ -7,7 +7,7 @@ from upswitch.core.build import parse_build
 from upswitch.core.conflogs import COMBINED, access_logs, error_logs, log_formats
 from upswitch.core.dump import DumpError, matches_include, parse_dump
 from upswitch.core.nginxconf import (
-    defines_min_timeout,
+    defined_elsewhere,
     http,
     includes_live,
     listens,
@@ -250,8 +250,11 @@ def test_the_upstream_that_a_pass_names(line, name):
 
 def test_a_min_timeout_that_is_not_ours_is_found():
     files = {"/e/n.conf": "http { include up/live/*.conf; }", "/e/up/live/marker.conf": "keepalive_min_timeout 1s;"}
-    assert defines_min_timeout(parse_dump(made_dump(files)), "/e/up/live") is None
-    assert defines_min_timeout(parse_dump(made_dump(files)), "/other/live").place == "/e/up/live/marker.conf:1"
+    assert defined_elsewhere(parse_dump(made_dump(files)), "keepalive_min_timeout", live="/e/up/live") is None
+    assert (
+        defined_elsewhere(parse_dump(made_dump(files)), "keepalive_min_timeout", live="/other/live").place
+        == "/e/up/live/marker.conf:1"
+    )
 
 
 def test_lua_and_directives_that_nobody_knows_do_not_break_the_reading():

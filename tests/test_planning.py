@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upswitch.core.generation import Generation, Manifest, decode_manifest, digest, parse_name
-from upswitch.core.planning import ROLLBACK_SKIPS, Ask, Names, copied, encoded, is_same, names, plan, with_manifest
+from upswitch.core.planning import ROLLBACK_SKIPS, Ask, Names, copied, encoded, is_same, names, next_number, plan, with_manifest
 from upswitch.core.rendering import File
 from upswitch.core.run import Plan, Run
 from upswitch.core.words import Step
@@ -16,37 +16,39 @@ MARKER = b'map "" $upswitch_generation { default "000041-A"; }\nmap "" $upswitch
 APP = b"upstream app { server 10.0.0.1:80; } # as of 000041-A\n"
 
 
-def past(to, back):
-    planned = Plan(run="r", command="switch", pool="B", former_pool="A", former="000001-A", to=to, back=back)
+def past(to, back, warm=""):
+    planned = Plan(run="r", command="switch", pool="B", former_pool="A", former="000001-A", to=to, back=back, warm=warm)
     return Run(plan=planned, started="t")
 
 
 def test_a_run_gets_two_new_names_and_the_way_back_is_the_former_pools():
-    assert names(LIVE, "B", present=[LIVE], runs=[]) == FOUND
+    assert names(LIVE, "B", number=next_number([LIVE], [])) == FOUND
+
+
+def test_a_warm_generation_is_the_former_pools_and_has_the_first_of_three_names():
+    found = names(LIVE, "B", number=42, has_warm=True)
+    assert (found.warm, found.to, found.back, found.base) == ("000042-A", "000043-B", "000044-A", "000042-A")
+    assert FOUND.base == FOUND.former
 
 
 def test_a_number_that_was_pruned_is_not_used_again():
-    found = names(LIVE, "B", present=[LIVE], runs=[past("000050-B", "000051-A"), past("000044-B", "000045-A")])
-    assert (found.to, found.back) == ("000052-B", "000053-A")
+    runs = [past("000050-B", "000051-A", "000052-A"), past("000044-B", "000045-A")]
+    assert next_number([LIVE], runs) == 53
 
 
 @given(st.lists(st.integers(1, 99999), max_size=5), st.lists(st.tuples(st.integers(1, 99999), st.integers(1, 99999)), max_size=5))
 def test_no_number_is_ever_used_twice(present, runs):
-    found = names(
-        LIVE,
-        "B",
-        present=[LIVE, *(Generation(number=number, pool="A") for number in present)],
-        runs=[past(f"{to:06d}-B", f"{back:06d}-A") for to, back in runs],
-    )
+    on_disk = [LIVE, *(Generation(number=number, pool="A") for number in present)]
+    found = names(LIVE, "B", number=next_number(on_disk, [past(f"{to:06d}-B", f"{back:06d}-A") for to, back in runs]))
     to, back = parse_name(found.to).number, parse_name(found.back).number
     assert 41 < to < back
     assert to > max([41, *present, *(number for pair in runs for number in pair)])
 
 
-def test_a_plan_leaves_out_each_step_once_and_drains_only_where_it_has_an_effect():
+def test_a_plan_leaves_out_each_step_once_and_those_that_have_no_effect():
     ask = Ask(run="r1", command="rollback", pool="B", reason="because", user="me", skips=(*ROLLBACK_SKIPS, Step.WATCH))
-    assert plan(ask, FOUND, can_drain=True).skips == ROLLBACK_SKIPS
-    assert plan(ask, FOUND, copy_of="000040-B", can_drain=False) == Plan(
+    assert plan(ask, FOUND).skips == ROLLBACK_SKIPS
+    assert plan(ask, FOUND, copy_of="000040-B", skips=(Step.DRAIN,)) == Plan(
         run="r1",
         command="rollback",
         pool="B",

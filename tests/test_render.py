@@ -20,7 +20,7 @@ from upswitch.core.sitefile import parse_site
 from upswitch.demo.find import read_build
 
 TEMPLATES = {path.name: path.read_text() for path in (Path(__file__).parent.parent / "templates").glob("*.j2")}
-RENDERING = Rendering(generation="000042-B", pool="B", min_timeout="", drain_flag="", stub_status=False, check_module=False)
+RENDERING = Rendering(generation="000042-B", pool="B", min_timeout="", drain_flag="", stub_status=False)
 SITE = """
 [upstreams.app]
 A = ["127.0.0.1:8001 weight=2", "unix:/run/app.sock backup"]
@@ -237,7 +237,6 @@ def lay_down(folder, nginx):
         min_timeout="5s" if build.has_min_timeout else "",
         drain_flag=f"{folder}/drain",
         stub_status=build.has_stub_status,
-        check_module=False,
     )
     for file in (*render(site, rendering, TEMPLATES), *render_drain_snippets(site, TEMPLATES)):
         (folder / file.name).write_text(file.text)

@@ -1,5 +1,7 @@
 """A run and its journal: what was done live and what is read back are the same."""
 
+import itertools
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -27,6 +29,7 @@ from upswitch.core.words import Outcome, Phase, Result, Step
 from walks import SKIPS, walks
 
 PLAN = Plan(run="r1", command="switch", pool="B", former_pool="A", former="000001-A", to="000002-B", back="000003-A")
+WARMED = msgspec.structs.replace(PLAN, warm="000004-A")
 ALL = [(skips, walk, ending) for skips in SKIPS.values() for walk, ending in walks(skips)]
 SAID = st.text(alphabet=st.characters(blacklist_categories=("Cs",)), max_size=40)
 
@@ -137,6 +140,9 @@ def test_an_intent_without_its_result_is_pending():
         *((phase, PLAN.former, Phase.INTERRUPTED) for phase in sorted(machine.UNTOUCHED)),
         (Phase.PLANNED, PLAN.to, Phase.REFUSED),
         (Phase.STAGED, PLAN.to, Phase.BACKING_OUT),  # the candidate was live while it was tested
+        (Phase.TESTED, WARMED.warm, Phase.BACKING_OUT),  # on disk, and nobody knows whether it was loaded
+        (Phase.WARMED, WARMED.warm, Phase.INTERRUPTED),
+        (Phase.DRAINED, WARMED.warm, Phase.INTERRUPTED),
         (Phase.DRAINED, PLAN.to, Phase.BACKING_OUT),
         (Phase.DRAINED, "", Phase.BACKING_OUT),
         *((phase, PLAN.to, Phase.BACKING_OUT) for phase in (Phase.SWAPPED, Phase.RELOADED, Phase.CONFIRMED)),
@@ -144,14 +150,28 @@ def test_an_intent_without_its_result_is_pending():
     ],
 )
 def test_a_step_that_a_crash_cut_off_counts_by_where_the_link_points(phase, live, to):
-    run = Run(plan=PLAN, started="t", phase=phase)
-    assert machine.after(phase, resolve(run, live)) is to
+    run = Run(plan=WARMED, started="t", phase=phase)
+    assert machine.after(phase, resolve(run, live, is_proved=False)) is to
+
+
+def test_a_warm_generation_that_nginx_answers_with_is_as_if_nothing_had_happened():
+    run = Run(plan=WARMED, started="t", phase=Phase.TESTED)
+    assert machine.after(run.phase, resolve(run, WARMED.warm, is_proved=True)) is Phase.INTERRUPTED
+
+
+def test_a_run_from_before_there_was_a_warm_step_is_read_as_it_was_written():
+    old = Started(plan=PLAN, at="t", version=1)
+    step = {"run": "r1", "result": Result.OK, "said": "", "at": "t"}
+    way = [Ended(step=each, **step) for each in (Step.GATE, Step.STAGE, Step.TEST, Step.RECHECK)]
+    (run,) = replay([old, *way])
+    assert run.phase is Phase.RECHECKED
 
 
 def test_a_repair_never_completes_a_switch():
     for skips, walk, _ in ALL:
         for phase, _, _ in walk:
             if machine.can_interrupt(phase):
-                run = Run(plan=msgspec.structs.replace(PLAN, skips=skips), started="t", phase=phase)
-                after = {machine.after(phase, resolve(run, live), skips) for live in (PLAN.former, PLAN.to, "")}
+                run = Run(plan=msgspec.structs.replace(WARMED, skips=skips), started="t", phase=phase)
+                seen = itertools.product((PLAN.former, WARMED.warm, PLAN.to, ""), (True, False))
+                after = {machine.after(phase, resolve(run, live, is_proved=is_proved), skips) for live, is_proved in seen}
                 assert after <= {Phase.INTERRUPTED, Phase.REFUSED, Phase.BACKING_OUT}

@@ -11,6 +11,7 @@ Walk = tuple[tuple[Phase, Step, Result], ...]
 SKIPS: dict[str, tuple[Step, ...]] = {
     "switch": (),
     "switch without drain": (Step.DRAIN,),
+    "switch without a check module": (Step.WARM,),
     "rollback": (*ROLLBACK_SKIPS, Step.DRAIN),
     "switch --no-watch": (Step.WATCH,),
 }

@@ -10,8 +10,8 @@ from upswitch.core.gate import Tally, Target
 from upswitch.core.gaterule import effective_check
 from upswitch.core.generation import Manifest
 from upswitch.core.serverline import probe_address
-from upswitch.core.site import Site
-from upswitch.core.words import Value, Verdict
+from upswitch.core.site import Server, Site
+from upswitch.core.words import Dialect, Value, Verdict
 from upswitch.ports import Ports
 from upswitch.waiting import Pace
 
@@ -31,39 +31,51 @@ class GateReport(Value):
         return bool(self.old) and gate.serves(self.old)
 
 
-def targets(site: Site, pool: str, names: Mapping[str, tuple[str, ...]]) -> tuple[Target, ...]:
-    """Every server of `pool` to probe. A name is probed at each of its addresses (`names`), as nginx would use them all."""
+Names = Mapping[str, tuple[str, ...]]
+"""The IP addresses of host names, as the host resolves them."""
+
+
+def targets(site: Site, pool: str, names: Names, *, dialect: Dialect) -> tuple[Target, ...]:
+    """Every server of `pool` to probe. A name is probed at each of its addresses, as nginx would use them all."""
     found = []
     for upstream in site.upstreams:
-        rule = effective_check(upstream, site.gate)
+        rule = effective_check(upstream, site.gate, dialect)
         for server in upstream.servers(pool):
-            if server.is_down:
-                continue
-            address = probe_address(server, rule.port)
-            name, _, port = address.rpartition(":")
-            addresses = [f"{each}:{port}" for each in names.get(name, ())] or [address]
+            addresses = () if server.is_down else _addresses(server, rule.port, names)
             found += [Target(upstream=upstream.name, server=server.address, address=each, rule=rule) for each in addresses]
     return tuple(found)
 
 
-def servers(site: Site, pool: str, names: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+def servers(site: Site, pool: str, names: Names) -> dict[str, tuple[str, ...]]:
     """Where nginx itself sends requests, by upstream and as its log names them: the servers' own ports, `down` ones too."""
-    found: dict[str, tuple[str, ...]] = {}
-    for upstream in site.upstreams:
-        addresses: list[str] = []
-        for server in upstream.servers(pool):
-            address = probe_address(server, 0)
-            name, _, port = address.rpartition(":")
-            addresses += [f"{each}:{port}" for each in names.get(name, ())] or [address]
-        found[upstream.name] = tuple(addresses)
-    return found
+    return {
+        upstream.name: tuple(each for server in upstream.servers(pool) for each in _addresses(server, 0, names))
+        for upstream in site.upstreams
+    }
 
 
-def staged_targets(site: Site, manifest: Manifest) -> tuple[Target, ...]:
+def checked(site: Site, pool: str, names: Names) -> dict[str, tuple[str, ...]]:
+    """Those of `servers` that nginx's own check asks: of upstreams with a check table, without the `down` ones."""
+    return {
+        upstream.name: tuple(
+            each for server in upstream.servers(pool) if not server.is_down for each in _addresses(server, 0, names)
+        )
+        for upstream in site.upstreams
+        if upstream.check is not None
+    }
+
+
+def _addresses(server: Server, port: int, names: Names) -> tuple[str, ...]:
+    address = probe_address(server, port)
+    name, _, own = address.rpartition(":")
+    return tuple(f"{each}:{own}" for each in names.get(name, ())) or (address,)
+
+
+def staged_targets(site: Site, manifest: Manifest, *, dialect: Dialect) -> tuple[Target, ...]:
     """The servers of a generation that was staged before, by today's rule. The site file may name others by now."""
     found = []
     for upstream in site.upstreams:
-        rule = effective_check(upstream, site.gate)
+        rule = effective_check(upstream, site.gate, dialect)
         for address in manifest.servers.get(upstream.name, ()):
             host, _, port = address.rpartition(":")
             probed = address if address.startswith("unix:") else f"{host}:{rule.port or port}"

@@ -2,18 +2,23 @@
 
 import difflib
 from collections.abc import Mapping
+from contextlib import suppress
 
-from upswitch import gating, preflight, staging, survey
+import msgspec
+
+from upswitch import gating, preflight, staging, survey, warming
 from upswitch.core import generation, nginxconf, planning
 from upswitch.core.errors import HostError, Refusal, RefusedError
 from upswitch.core.generation import Manifest
 from upswitch.core.planning import ROLLBACK_SKIPS, Ask, Names
 from upswitch.core.run import Run
 from upswitch.core.site import Site
-from upswitch.core.words import Value
+from upswitch.core.words import Dialect, Step, Value
+from upswitch.making import Making
 from upswitch.ports import Host, Ports
 from upswitch.steps import Job
 from upswitch.survey import Facts
+from upswitch.warming import Warmth
 
 
 class Found(Value):
@@ -27,17 +32,17 @@ class Found(Value):
 def for_switch(ports: Ports, site: Site, ask: Ask, found: Found) -> Job:
     """A switch to `ask.pool`: rendered now, for this nginx. RefusedError where a template or a name fails."""
     facts = found.facts
-    names = _names(facts, ask.pool, found.runs)
-    try:
-        resolved = preflight.resolve_names(ports.host, site, ask.pool)
-    except HostError as exc:
-        raise RefusedError(Refusal(what=str(exc), hint="nginx would not resolve it either")) from exc
-    files = _rendered(site, names.to, found)
+    names_of = _resolved(ports.host, site, ask.pool, facts)
+    checked = {pool: gating.checked(site, pool, names) for pool, names in names_of.items()}
+    warmth = warming.needed(site, checked[ask.pool], facts)
+    names = _names(facts, ask.pool, found.runs, has_warm=warmth.why != "")
+    resolved = names_of[ask.pool]
+    making = Making(site=site, facts=facts, templates=found.templates, checked=checked)
     manifest = Manifest(
         name=names.to,
         pool=ask.pool,
         sha256={},
-        replaces=names.former,
+        replaces=names.base,
         made_by=ask.run,
         made_at=ports.clock.now(),
         servers=gating.servers(site, ask.pool, resolved),
@@ -45,15 +50,22 @@ def for_switch(ports: Ports, site: Site, ask: Ask, found: Found) -> Job:
         pid_file=facts.pid_file,
         error_log=facts.error_log,
     )
+    base, live = facts.disk.manifest or _bare(names), staging.get(ports.host, site.nginx, names.former)
+    if names.warm:
+        base = msgspec.structs.replace(base, name=names.warm, made_by=ask.run, made_at=ports.clock.now(), marker=site.nginx.marker)
+        live = making.warm(names, live)
+    back = _copy_manifest(ports, ask, of=base, name=names.back, replaces=names.to)
     return Job(
         site=site,
-        plan=planning.plan(ask, names, can_drain=can_drain(site, facts)),
+        plan=planning.plan(ask, names, skips=_skips(site, facts, warmth)),
         facts=facts,
-        files=planning.with_manifest(files, manifest),
-        back_files=_way_back(ports, site, ask, found=found, names=names),
-        new=gating.targets(site, ask.pool, resolved),
-        old=gating.staged_targets(site, facts.disk.manifest) if facts.disk.manifest else (),
+        files=planning.with_manifest(making.rendered(names.to, manifest.servers), manifest),
+        warm_files=planning.with_manifest(live, base) if names.warm else {},
+        back_files=planning.with_manifest(planning.copied(live, of=names.base, name=names.back), back),
+        new=gating.targets(site, ask.pool, resolved, dialect=facts.dialect),
+        old=gating.staged_targets(site, facts.disk.manifest, dialect=facts.dialect) if facts.disk.manifest else (),
         addresses=manifest.addresses,
+        warmth=warmth,
     )
 
 
@@ -62,20 +74,29 @@ def for_rollback(ports: Ports, site: Site, ask: Ask, found: Found, *, number: in
     facts = found.facts
     manifests = survey.read_manifests(ports.host, site.nginx)
     origin = _target(facts, manifests, number)
+    _refuse_down(facts, manifests[origin])
     names = _names(facts, manifests[origin].pool, found.runs)
     files = staging.get(ports.host, site.nginx, origin)
     _refuse_damaged(origin, files, manifests[origin])
-    manifest = _copy_manifest(ports, ask, names, of=manifests[origin], name=names.to)
-    ask = Ask(run=ask.run, command=ask.command, pool=manifest.pool, reason=ask.reason, user=ask.user, skips=ROLLBACK_SKIPS)
+    manifest = _copy_manifest(ports, ask, of=manifests[origin], name=names.to, replaces=names.former)
+    back = _copy_manifest(ports, ask, of=facts.disk.manifest or _bare(names), name=names.back, replaces=names.to)
+    ask = msgspec.structs.replace(ask, pool=manifest.pool, skips=ROLLBACK_SKIPS)
+    live = staging.get(ports.host, site.nginx, names.former)
     return Job(
         site=site,
-        plan=planning.plan(ask, names, copy_of=origin, can_drain=can_drain(site, facts)),
+        plan=planning.plan(ask, names, copy_of=origin, skips=_skips(site, facts, Warmth())),
         facts=facts,
         files=planning.with_manifest(planning.copied(files, of=origin, name=names.to), manifest),
-        back_files=_way_back(ports, site, ask, found=found, names=names),
+        back_files=planning.with_manifest(planning.copied(live, of=names.former, name=names.back), back),
         new=(),
         old=(),
         addresses=manifest.addresses,
+    )
+
+
+def _copy_manifest(ports: Ports, ask: Ask, *, of: Manifest, name: str, replaces: str) -> Manifest:
+    return msgspec.structs.replace(
+        of, name=name, sha256={}, replaces=replaces, copy_of=of.name, made_by=ask.run, made_at=ports.clock.now()
     )
 
 
@@ -109,49 +130,36 @@ def diff(host: Host, job: Job) -> str:
     return "".join(lines)
 
 
-def _names(facts: Facts, pool: str, runs: tuple[Run, ...]) -> Names:
+def _skips(site: Site, facts: Facts, warmth: Warmth) -> tuple[Step, ...]:
+    """The steps that have no effect here."""
+    drain = () if can_drain(site, facts) else (Step.DRAIN,)
+    return drain if any(warmth.wanted.values()) else (*drain, Step.WARM)
+
+
+def _names(facts: Facts, pool: str, runs: tuple[Run, ...], *, has_warm: bool = False) -> Names:
     live = generation.parse_name(facts.disk.live)
     if live is None:
         raise ValueError(f"no live generation: {facts.disk.live}")  # preflight refuses it before
-    return planning.names(live, pool, present=facts.disk.generations, runs=runs)
+    number = planning.next_number(facts.disk.generations, runs)
+    return planning.names(live, pool, number=number, has_warm=has_warm)
 
 
-def _rendered(site: Site, to: str, found: Found) -> dict[str, bytes]:
-    from upswitch.core.render import RenderError, render  # noqa: PLC0415  (jinja2 takes 60 ms; only a switch needs it)
-
-    name = generation.parse_name(to)
-    if name is None:
-        highest = found.facts.disk.generations[-1].name
-        raise RefusedError(Refusal(what=f"no number is left above generation {highest}", hint="remove that folder: it is not ours"))
-    rendering = planning.rendering(site.nginx, found.facts.build, found.facts.conf, name)
+def _resolved(host: Host, site: Site, wanted: str, facts: Facts) -> dict[str, gating.Names]:
+    """The addresses of host names by pool. One of an idle pool that fails only leaves its standby without that server."""
     try:
-        return planning.encoded(render(site, rendering, found.templates))
-    except RenderError as exc:
-        raise RefusedError(Refusal(what=f"template {exc}", hint="mend the template")) from exc
+        found = {wanted: preflight.resolve_names(host, site, wanted)}
+    except HostError as exc:
+        raise RefusedError(Refusal(what=str(exc), hint="nginx would not resolve it either")) from exc
+    for pool in site.pools if facts.dialect is not Dialect.NONE else ():
+        if pool != wanted:
+            with suppress(HostError):
+                found[pool] = preflight.resolve_names(host, site, pool)
+    return found
 
 
-def _way_back(ports: Ports, site: Site, ask: Ask, *, found: Found, names: Names) -> dict[str, bytes]:
-    """The live files under the way back's name, byte for byte, however they came to be what they are."""
-    live = staging.get(ports.host, site.nginx, names.former)
-    of = found.facts.disk.manifest or Manifest(name=names.former, pool=names.former_pool, sha256={})
-    manifest = _copy_manifest(ports, ask, names, of=of, name=names.back)
-    return planning.with_manifest(planning.copied(live, of=names.former, name=names.back), manifest)
-
-
-def _copy_manifest(ports: Ports, ask: Ask, names: Names, *, of: Manifest, name: str) -> Manifest:
-    return Manifest(
-        name=name,
-        pool=of.pool,
-        sha256={},
-        replaces=names.to if name == names.back else names.former,
-        copy_of=of.name,
-        made_by=ask.run,
-        made_at=ports.clock.now(),
-        servers=of.servers,
-        marker=of.marker,
-        pid_file=of.pid_file,
-        error_log=of.error_log,
-    )
+def _bare(names: Names) -> Manifest:
+    """For a live generation whose manifest can't be read (--adopt)."""
+    return Manifest(name=names.former, pool=names.former_pool, sha256={})
 
 
 def _target(facts: Facts, manifests: Mapping[str, Manifest], number: int | None) -> str:
@@ -173,6 +181,18 @@ def _target(facts: Facts, manifests: Mapping[str, Manifest], number: int | None)
         if generation_ is not None and generation_.number == number:
             return name
     raise RefusedError(Refusal(what=f"--to {number}: no such generation", hint=f"here are {have}"))
+
+
+def _refuse_down(facts: Facts, manifest: Manifest) -> None:
+    """nginx sends no request to a server that its own check holds down: going there would be an outage."""
+    for name, addresses in manifest.servers.items():
+        seen = [facts.checked.find(address) if facts.checked else None for address in addresses]
+        if seen and all(each is not None and not each.is_up for each in seen):
+            down = ", ".join(each.text for each in seen if each)
+            what = f"nginx's own check holds every server of {name} in {manifest.pool} down: {down}"
+            raise RefusedError(
+                Refusal(what=what, hint="start them; nginx finds them up by itself; or name another one with --to N")
+            )
 
 
 def _refuse_damaged(name: str, files: Mapping[str, bytes], manifest: Manifest) -> None:

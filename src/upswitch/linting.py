@@ -11,6 +11,7 @@ from upswitch.core.errors import NginxBrokenError
 from upswitch.core.generation import Generation
 from upswitch.core.lint import Finding, Looked
 from upswitch.core.site import Nginx, Site
+from upswitch.marker import ask_marker
 from upswitch.ports import Host, Ports
 
 __all__ = ["Finding", "lint"]
@@ -53,7 +54,7 @@ def _rendered(site: Site, build: Build, conf: NginxConf, templates: Mapping[str,
 
 def _marker(host: Host, nginx: Nginx, *, is_adopted: bool) -> Iterator[Finding]:
     """Before the first use nobody may listen there; after it our own marker must."""
-    answer = survey.ask_marker(host, nginx)
+    answer = ask_marker(host, nginx)
     if answer is not None and generation.parse_name(answer.generation):
         return
     if _is_listening(host, nginx.marker):

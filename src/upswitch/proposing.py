@@ -3,7 +3,7 @@
 import msgspec
 
 from upswitch import gating, obstacles, preflight, survey
-from upswitch.core import adopt, advice, conflogs, generation, planning
+from upswitch.core import adopt, advice, conflogs, planning
 from upswitch.core.adopt import Adoption, AdoptRefused, Candidate, Edit
 from upswitch.core.build import BuildError
 from upswitch.core.dump import DumpError, NginxConf
@@ -132,18 +132,17 @@ class _Material(Value):
 def _first_generation(host: Host, site: Site, pool: str, facts: Facts) -> Generation:
     """000001-POOL, or above every number that was ever used here."""
     runs = journal_of(host, site.nginx).read()
-    used = [name for run in runs for name in (run.plan.to, run.plan.back)]
-    return Generation(number=generation.next_number(facts.disk.generations, used), pool=pool)
+    return Generation(number=planning.next_number(facts.disk.generations, runs), pool=pool)
 
 
 def _files(ports: Ports, site: Site, facts: Facts, material: _Material) -> dict[str, bytes]:
     """The owner's own text, our marker, and the manifest."""
-    from upswitch.core.render import RenderError, render_marker  # noqa: PLC0415  (jinja2 takes 60 ms; only init needs it here)
+    from upswitch.core.render import RenderError, render_ours  # noqa: PLC0415  (jinja2 takes 60 ms; only init needs it here)
 
     name = material.name
-    rendering = planning.rendering(site.nginx, facts.build, facts.conf, name)
+    rendering = planning.rendering(site.nginx, facts.build, facts.conf, name, dialect=facts.dialect)
     try:
-        marker = render_marker(site, rendering, material.templates)
+        ours = render_ours(site, rendering, material.templates)
     except RenderError as exc:
         raise RefusedError(
             Refusal(what=f"template {exc}", hint="the packaged templates are damaged: install upswitch again")
@@ -160,7 +159,7 @@ def _files(ports: Ports, site: Site, facts: Facts, material: _Material) -> dict[
         pid_file=facts.pid_file,
         error_log=facts.error_log,
     )
-    return planning.with_manifest(planning.encoded((*material.adopted, marker)), manifest)
+    return planning.with_manifest(planning.encoded((*material.adopted, *ours)), manifest)
 
 
 def _only(site: Site, pool: str) -> Site:

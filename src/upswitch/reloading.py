@@ -11,6 +11,7 @@ from upswitch.core.processes import Family
 from upswitch.core.run import Took
 from upswitch.core.site import Nginx
 from upswitch.core.words import Result, Value
+from upswitch.marker import ask, ask_marker
 from upswitch.ports import Chunk, Host, Ports
 from upswitch.survey import Facts
 from upswitch.waiting import Pace
@@ -74,7 +75,7 @@ class Reloader:
         pace = Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=clock.sleep)
         answer = pace.until(
             lambda said: said == b"draining\n" or clock.monotonic() >= until,
-            lambda: survey.ask(self._host, self._nginx, path="/drain"),
+            lambda: ask(self._host, self._nginx, path="/drain"),
         )
         return answer == b"draining\n"
 
@@ -86,7 +87,7 @@ class Reloader:
 
         def look() -> int | None:
             nonlocal quiet
-            waiting = _waiting(survey.ask(self._host, self._nginx, path="/connections"))
+            waiting = _waiting(ask(self._host, self._nginx, path="/connections"))
             quiet = quiet + 1 if waiting == 0 else 0
             return waiting
 
@@ -146,7 +147,7 @@ class Reloader:
 
     def _sample(self, before: _Mark) -> Sample:
         family = survey.read_family(self._host, self._pid)
-        asked = (survey.ask_marker(self._host, self._nginx) for _ in range(_MARKS_AT_ONCE))
+        asked = (ask_marker(self._host, self._nginx) for _ in range(_MARKS_AT_ONCE))
         marks = takewhile(lambda mark: mark is not None, asked)  # a stranger who never answers is asked once
         emerg, fatal = self._complaints(before)
         return Sample(

@@ -1,5 +1,7 @@
 """Generations on a host: making them, reading them, and pointing the live link at one."""
 
+from collections.abc import Mapping
+
 from upswitch.core import scripts, tree
 from upswitch.core.errors import HostError
 from upswitch.core.foreign import told
@@ -21,7 +23,7 @@ def prepare(host: Host, nginx: Nginx) -> None:
     raise HostError(f"use {nginx.dir} and {nginx.state}", why)
 
 
-def put(host: Host, nginx: Nginx, name: str, files: dict[str, bytes]) -> Took:
+def put(host: Host, nginx: Nginx, name: str, files: Mapping[str, bytes]) -> Took:
     """Write one complete generation. One that is there already is never overwritten."""
     ran = host.run(scripts.stage(nginx.dir, name), deadline=_DEADLINE, stdin=tree.pack(files), holds_lock=True)
     if ran.exit == 0:

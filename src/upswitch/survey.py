@@ -2,20 +2,22 @@
 
 import msgspec
 
+from upswitch import checking
 from upswitch.core import conflogs, dump, generation, nginxconf, processes, scripts
 from upswitch.core.build import Build, BuildError, parse_build
-from upswitch.core.confirm import Marker, parse_marker
+from upswitch.core.checkstatus import CheckStatus
+from upswitch.core.confirm import Marker
 from upswitch.core.errors import HostError, NginxBrokenError
 from upswitch.core.foreign import told
 from upswitch.core.generation import Generation, Manifest
 from upswitch.core.outcome import Live
 from upswitch.core.processes import Family
 from upswitch.core.site import Nginx
-from upswitch.core.words import Value
+from upswitch.core.words import Dialect, Value
+from upswitch.marker import ask_marker
 from upswitch.ports import Host
 
 _QUICK = 5.0  # seconds for a script that only looks
-_ANSWER_PARTS = 8
 _PID_DIGITS = 10
 _NGINX = 15.0  # seconds for `nginx -V` and `-T`; a name that does not resolve takes 10 s
 
@@ -43,7 +45,11 @@ class Running(Value):
 
 
 class Facts(Value):
-    """All of it. `access_logs` are those that requests to our upstreams end in; `error_log` is the master's ("": no file)."""
+    """All of it. `access_logs` are those that requests to our upstreams end in; `error_log` is the master's ("": no file).
+
+    `checked` is nginx's own view of its servers, None where it gives none. `forgets` says why it will not carry that view over the
+    next reload, "" where it will.
+    """
 
     disk: Disk
     running: Running
@@ -53,6 +59,9 @@ class Facts(Value):
     error_log: str = ""
     pid_file: str = ""
     can_mount: bool = False
+    dialect: Dialect = Dialect.NONE
+    checked: CheckStatus | None = None
+    forgets: str = ""
 
     @property
     def is_conf_read(self) -> bool:
@@ -127,34 +136,6 @@ def _upgrade_problem(host: Host, pid_file: str) -> str:
     return ""
 
 
-def ask_marker(host: Host, nginx: Nginx, *, path: str = "/", timeout: float = 1.0) -> Marker | None:
-    """The generation that nginx answers with on the marker address; None where nothing of ours answers."""
-    body = ask(host, nginx, path=path, timeout=timeout)
-    return parse_marker(body) if body is not None else None
-
-
-def ask(host: Host, nginx: Nginx, *, path: str, timeout: float = 1.0) -> bytes | None:
-    """The body of one GET on the marker server; None for no answer or one that is not 200.
-
-    A dozen lines instead of httpx: our own server is asked for one short line, up to a hundred times a second during a
-    confirm, from where the host stands; and httpx takes 120 ms to import, which is all that `status` may take.
-    """
-    try:
-        with host.connect(nginx.marker, timeout=timeout) as stream:
-            stream.settimeout(timeout)
-            stream.sendall(f"GET {path} HTTP/1.0\r\nHost: upswitch\r\n\r\n".encode())
-            answer = b""
-            for _ in range(_ANSWER_PARTS):  # whoever drips bytes in nginx's place is not waited for
-                data = stream.recv(4096)
-                answer += data
-                if not data:
-                    break
-    except OSError:
-        return None
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return body if head.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200")) else None
-
-
 def glance(host: Host, nginx: Nginx) -> tuple[Disk, Running]:
     """Disk and processes without asking nginx for its configuration: what `status` and every last line need."""
     disk = read_disk(host, nginx)
@@ -208,15 +189,22 @@ def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
     build = read_build(host, nginx)
     conf = read_conf(host, nginx, build)
     pid_file = nginxconf.pid_file(conf, build)
+    running = read_running(host, nginx, pid_file)
+    error_log = _error_log(nginx, build, conf)
+    dialect = checking.read_dialect(host, nginx, build, conf)
+    has_module = dialect is not Dialect.NONE
     return Facts(
         disk=read_disk(host, nginx),
-        running=read_running(host, nginx, pid_file),
+        running=running,
         build=build,
         conf=conf,
         access_logs=_access_logs(nginx, build, conf, upstreams),
-        error_log=_error_log(nginx, build, conf),
+        error_log=error_log,
         pid_file=pid_file,
         can_mount=host.run(scripts.can_mount(), deadline=_QUICK).exit == 0,
+        dialect=dialect,
+        checked=checking.ask_status(host, nginx) if has_module else None,
+        forgets=checking.why_forgotten(host, error_log, running.family) if has_module else "",
     )
 
 

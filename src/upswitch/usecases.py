@@ -125,7 +125,8 @@ def _taken_up(ports: Ports, site: Site, left: Run, journal: Journal) -> Run:
     if step is None:
         record = Retried(run=plan.run, at=ports.clock.now())
     elif left.can_interrupt:
-        result = run.resolve(left, survey.read_disk(ports.host, site.nginx).live)
+        live = survey.live_now(ports.host, site.nginx)
+        result = run.resolve(left, live.disk, is_proved=live.agrees)
         record = Ended(run=plan.run, step=step, result=result, said="the run was killed here", at=ports.clock.now())
     else:
         return left
@@ -222,7 +223,9 @@ def _drive(ports: Ports, begun: Run, job: Job, journal: Journal) -> Ending:
 def _close(ports: Ports, over: Run, journal: Journal, nginx: Nginx) -> Ending:
     """The end of a run: what was staged for nothing goes, and the outcome is written down."""
     if over.phase in {Phase.REFUSED, Phase.INTERRUPTED}:
-        ports.host.run(prune(nginx.dir, (over.plan.to, over.plan.back)), deadline=20.0, holds_lock=True)
+        ports.host.run(
+            prune(nginx.dir, tuple(filter(None, (over.plan.to, over.plan.back, over.plan.warm)))), deadline=20.0, holds_lock=True
+        )
     ending = _ending(ports, over, machine.ENDINGS[over.phase], nginx)
     closed = Closed(run=over.plan.run, outcome=ending.outcome, said=ending.headline, at=ports.clock.now())
     write(journal, closed, ports)

@@ -39,7 +39,7 @@ class Directive(Value):
     @property
     def text(self) -> str:
         """The statement on one line, quoted again where it must be, ending with `;`; without its block."""
-        return " ".join((self.name, *map(_quoted, self.args))) + ";"
+        return " ".join((self.name, *map(quoted, self.args))) + ";"
 
     @property
     def place(self) -> str:
@@ -175,7 +175,8 @@ def _directives(name: str, statements: list[dict[str, Any]]) -> tuple[Directive,
     )
 
 
-def _quoted(arg: str) -> str:
+def quoted(arg: str) -> str:
+    """One argument as it must be written: in quotes where nginx would take it apart."""
     if not _NEEDS_QUOTES.search(arg):
         return arg
     text = arg.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "\\r").replace("\n", "\\n").replace("\t", "\\t")

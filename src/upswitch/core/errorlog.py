@@ -30,6 +30,7 @@ _TO_ADDRESS = re.compile(r"(connect|bind)\(\) to \S+ failed|(\S+) (could not be 
 _NO_LIVE = "no live upstreams"
 _BENIGN = ("an upstream response is buffered", "a client request body is buffered", "upstream server temporarily disabled")
 _GROUPS, _SERVERS, _SHOWN = 4, 4, 160
+_TIME = 19  # bytes of a line's time
 _LONGEST = 2048
 """Bytes: NGX_MAX_ERROR_STR. What is longer was not written by nginx in one go."""
 
@@ -79,6 +80,12 @@ def parse_error(line: bytes) -> ErrorLine | None:
 def emerg_lines(lines: Iterable[bytes], pid: int) -> tuple[str, ...]:
     """What this process, the master, said at `[emerg]`: a failing `nginx -t` writes its own into the same log."""
     return tuple(line.text for line in _of_process(lines, pid) if line.level == "emerg")
+
+
+def emerg_since(lines: Iterable[bytes], pid: int, *, since: str) -> str:
+    """The last `[emerg]` of this process from `since` on (as nginx writes: `YYYY/MM/DD HH:MM:SS`), with its time; "" for none."""
+    found = [line for line in lines if line[:_TIME] >= since.encode() and emerg_lines((line,), pid)]
+    return f"{found[-1][:_TIME].decode()} {emerg_lines(found[-1:], pid)[0]}" if found else ""
 
 
 def fatal_lines(lines: Iterable[bytes], pid: int) -> tuple[str, ...]:

@@ -43,7 +43,10 @@ MOVES: Mapping[Phase, tuple[Step, Mapping[Result, Phase]]] = MappingProxyType(
         Phase.GATED: (Step.STAGE, _untouched(Phase.STAGED)),
         # Where no private mount namespace is allowed the candidate is live while it is tested, so UNKNOWN goes back.
         Phase.STAGED: (Step.TEST, {**_untouched(Phase.TESTED), UNKNOWN: Phase.BACKING_OUT}),
-        Phase.TESTED: (Step.RECHECK, _untouched(Phase.RECHECKED)),
+        # The former pool's generation again, with a standby beside it: what serves stays what it was, unless its reload
+        # can't be proved. A standby that does not come up is left there: nginx goes on proving it, and the next run need not wait.
+        Phase.TESTED: (Step.WARM, {**_untouched(Phase.WARMED), UNKNOWN: Phase.BACKING_OUT}),
+        Phase.WARMED: (Step.RECHECK, _untouched(Phase.RECHECKED)),
         Phase.RECHECKED: (Step.DRAIN, _untouched(Phase.DRAINED)),
         Phase.DRAINED: (Step.SWAP, {**_untouched(Phase.SWAPPED), UNKNOWN: Phase.BACKING_OUT}),
         # ---- the point of no return ----
@@ -73,7 +76,9 @@ ENDINGS: Mapping[Phase, Outcome] = MappingProxyType(
     },
 )
 
-UNTOUCHED = frozenset({Phase.PLANNED, Phase.GATED, Phase.STAGED, Phase.TESTED, Phase.RECHECKED, Phase.DRAINED})
+UNTOUCHED = frozenset(
+    {Phase.PLANNED, Phase.GATED, Phase.STAGED, Phase.TESTED, Phase.WARMED, Phase.RECHECKED, Phase.DRAINED},
+)
 WAY_BACK = frozenset({Phase.BACKING_OUT, Phase.RESTORED, Phase.RELOADED_BACK})
 
 

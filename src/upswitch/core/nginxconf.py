@@ -79,9 +79,9 @@ def includes_live(conf: NginxConf, pattern: str) -> Directive | None:
     return next((each for each in includes if each.args and conf.includes(each) == pattern), None)
 
 
-def defines_min_timeout(conf: NginxConf, live: str) -> Directive | None:
-    """An http-level `keepalive_min_timeout` in a file that is not ours (`live` is `Nginx.live`): ours beside it is a duplicate."""
-    found = http_children(conf, "keepalive_min_timeout")
+def defined_elsewhere(conf: NginxConf, name: str, *, live: str) -> Directive | None:
+    """An http-level directive `name` in a file that is not ours (`live` is `Nginx.live`): ours beside it is a duplicate."""
+    found = http_children(conf, name)
     return next((each for each in found if not each.file.startswith(f"{live}/")), None)
 
 

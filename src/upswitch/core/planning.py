@@ -6,15 +6,16 @@ import msgspec
 
 from upswitch.core import generation, nginxconf
 from upswitch.core.build import Build
+from upswitch.core.checklines import trusting
 from upswitch.core.dump import NginxConf
 from upswitch.core.generation import Generation, Manifest
 from upswitch.core.rendering import MARKER, File, Rendering
 from upswitch.core.run import Plan, Run
 from upswitch.core.site import Nginx
 from upswitch.core.statements import StatementError, tokens
-from upswitch.core.words import Step, Value
+from upswitch.core.words import Dialect, Step, Value
 
-ROLLBACK_SKIPS = (Step.GATE, Step.RECHECK, Step.WATCH)
+ROLLBACK_SKIPS = (Step.GATE, Step.WARM, Step.RECHECK, Step.WATCH)
 
 
 class Ask(Value):
@@ -29,29 +30,43 @@ class Ask(Value):
 
 
 class Names(Value):
-    """The generations of one run: `former` is live, `to` is to be, `back` is the prepared way back."""
+    """The generations of one run: `former` is live, `to` is to be, `back` is the prepared way back.
+
+    `warm` is the former one with the new pool as a standby beside it, "" where nginx's own check needs none.
+    """
 
     former: str
     former_pool: str
     to: str
     back: str
+    warm: str = ""
+
+    @property
+    def base(self) -> str:
+        """What is live just before the swap."""
+        return self.warm or self.former
 
 
-def names(live: Generation, pool: str, *, present: Iterable[Generation], runs: Iterable[Run]) -> Names:
-    """Two new numbers, above all that were ever used."""
-    used = [name for run in runs for name in (run.plan.to, run.plan.back)]
-    number = generation.next_number(present, used)
+def names(live: Generation, pool: str, *, number: int, has_warm: bool = False) -> Names:
+    """New numbers from `number` up."""
+    first = number + 1 if has_warm else number
     return Names(
         former=live.name,
         former_pool=live.pool,
-        to=Generation(number=number, pool=pool).name,
-        back=Generation(number=number + 1, pool=live.pool).name,
+        to=Generation(number=first, pool=pool).name,
+        back=Generation(number=first + 1, pool=live.pool).name,
+        warm=Generation(number=number, pool=live.pool).name if has_warm else "",
     )
 
 
-def plan(ask: Ask, found: Names, *, copy_of: str = "", can_drain: bool) -> Plan:
-    """The plan of one run. Draining is a step only where it has an effect."""
-    skips = (*ask.skips, *(() if can_drain else (Step.DRAIN,)))
+def next_number(present: Iterable[Generation], runs: Iterable[Run]) -> int:
+    """Above all that were ever used."""
+    used = [name for run in runs for name in (run.plan.to, run.plan.back, run.plan.warm)]
+    return generation.next_number(present, used)
+
+
+def plan(ask: Ask, found: Names, *, copy_of: str = "", skips: tuple[Step, ...] = ()) -> Plan:
+    """The plan of one run. `skips` are steps that have no effect on this host."""
     return Plan(
         run=ask.run,
         command=ask.command,
@@ -60,34 +75,48 @@ def plan(ask: Ask, found: Names, *, copy_of: str = "", can_drain: bool) -> Plan:
         former=found.former,
         to=found.to,
         back=found.back,
+        warm=found.warm,
         copy_of=copy_of,
-        skips=tuple(dict.fromkeys(skips)),
+        skips=tuple(dict.fromkeys((*ask.skips, *skips))),
         reason=ask.reason,
         user=ask.user,
     )
 
 
-def rendering(nginx: Nginx, build: Build, conf: NginxConf, name: Generation) -> Rendering:
-    """What the marker of a generation holds on this nginx: the cure for requests lost at a reload that fits its version."""
+def rendering(nginx: Nginx, build: Build, conf: NginxConf, name: Generation, *, dialect: Dialect = Dialect.NONE) -> Rendering:
+    """What a generation holds on this nginx: the cure for requests lost at a reload that fits it, and its dialect of `check`."""
     seconds = nginx.drain
-    owner_has_it = nginxconf.defines_min_timeout(conf, nginx.live) is not None
+    owner_has_it = nginxconf.defined_elsewhere(conf, "keepalive_min_timeout", live=nginx.live) is not None
+    has_size = nginxconf.defined_elsewhere(conf, "check_shm_size", live=nginx.live) is not None
     return Rendering(
         generation=name.name,
         pool=name.pool,
         min_timeout=f"{round(seconds * 1000)}ms" if seconds > 0 and build.has_min_timeout and not owner_has_it else "",
         drain_flag=nginx.drain_flag if seconds > 0 and build.needs_drain_flag else "",
         stub_status=build.has_stub_status,
-        check_module=False,
+        dialect=dialect,
+        check_shm_size="" if dialect is Dialect.NONE or has_size else nginx.check_shm_size,
     )
 
 
 def copied(files: Mapping[str, bytes], *, of: str, name: str) -> dict[str, bytes]:
-    """The files of generation `of` under a new name: byte for byte, but for the name that the marker answers with."""
+    """The files of generation `of` under a new name: byte for byte, but for the name that the marker answers with.
+
+    Where nginx has a check module its servers are not down at first: see `trusting`. They served before.
+    """
     return {
-        file: data.replace(of.encode(), name.encode()) if file == MARKER else data
+        file: data.replace(of.encode(), name.encode()) if file == MARKER else _trusting(data)
         for file, data in files.items()
         if file.endswith(".conf")
     }
+
+
+def _trusting(data: bytes) -> bytes:
+    """A file that can't be read as text or as statements is left as it is: nginx, which served it, judges it."""
+    try:
+        return trusting(data.decode()).encode()
+    except (UnicodeDecodeError, StatementError):
+        return data
 
 
 def encoded(files: Iterable[File]) -> dict[str, bytes]:

@@ -11,10 +11,14 @@ from collections.abc import Mapping
 from jinja2 import FunctionLoader, StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from upswitch.core.checklines import check_lines
 from upswitch.core.rendering import MARKER, File, Rendering
 from upswitch.core.site import Server, Site, Upstream
+from upswitch.core.standby import STANDBY
+from upswitch.core.words import Dialect
 
 MARKER_TEMPLATE = "marker.conf.j2"
+STANDBY_TEMPLATE = "standby.conf.j2"
 DRAIN_TEMPLATES = ("drain-location", "drain-server")
 
 # What a template can do wrong while it runs: jinja2's own errors, and what Python raises for its arithmetic and its lookups.
@@ -34,20 +38,20 @@ class RenderError(Exception):
 
 
 def render(site: Site, rendering: Rendering, templates: Mapping[str, str]) -> tuple[File, ...]:
-    """The files of a generation, NAME.conf for every upstream and marker.conf. `templates` is name to text.
+    """The files of a generation: NAME.conf of every upstream, standby.conf where there are any, marker.conf. `templates` by name.
 
     RenderError: see there. KeyError: the site has no such pool.
     """
     _refuse_unkept(rendering)
     environment = _environment(templates)
     files = [_upstream(environment, upstream, rendering) for upstream in site.upstreams]
-    return (*files, _marker(environment, site, rendering))
+    return (*files, *_ours(environment, site, rendering))
 
 
-def render_marker(site: Site, rendering: Rendering, templates: Mapping[str, str]) -> File:
-    """marker.conf alone: what a first generation holds besides the owner's own upstream file. RenderError: see there."""
+def render_ours(site: Site, rendering: Rendering, templates: Mapping[str, str]) -> tuple[File, ...]:
+    """All but the upstreams, for a generation whose upstream files are the owner's or a former one's. RenderError: see there."""
     _refuse_unkept(rendering)
-    return _marker(_environment(templates), site, rendering)
+    return _ours(_environment(templates), site, rendering)
 
 
 def render_drain_snippets(site: Site, templates: Mapping[str, str]) -> tuple[File, ...]:
@@ -67,6 +71,21 @@ def render_drain_snippets(site: Site, templates: Mapping[str, str]) -> tuple[Fil
     )
 
 
+def _ours(environment: ImmutableSandboxedEnvironment, site: Site, rendering: Rendering) -> tuple[File, ...]:
+    standbys = (_standby(environment, rendering),) if rendering.standbys else ()
+    return (*standbys, _marker(environment, site, rendering))
+
+
+def _standby(environment: ImmutableSandboxedEnvironment, rendering: Rendering) -> File:
+    found = [
+        {"name": each.name, "addresses": each.addresses, "checks": check_lines(each.check, rendering.dialect)}
+        for each in rendering.standbys
+    ]
+    return File(
+        name=STANDBY, text=_rendered(environment, STANDBY_TEMPLATE, {"standbys": found, "generation": rendering.generation})
+    )
+
+
 def _marker(environment: ImmutableSandboxedEnvironment, site: Site, rendering: Rendering) -> File:
     values = {
         "listen": site.nginx.marker,
@@ -75,16 +94,16 @@ def _marker(environment: ImmutableSandboxedEnvironment, site: Site, rendering: R
         "min_timeout": rendering.min_timeout,
         "drain_flag": rendering.drain_flag,
         "stub_status": rendering.stub_status,
+        "check_status": rendering.dialect is not Dialect.NONE,
+        "check_shm_size": rendering.check_shm_size,
     }
     return File(name=MARKER, text=_rendered(environment, MARKER_TEMPLATE, values))
 
 
 def _refuse_unkept(rendering: Rendering) -> None:
-    for text in (rendering.generation, rendering.pool, rendering.min_timeout, rendering.drain_flag):
+    for text in (rendering.generation, rendering.pool, rendering.min_timeout, rendering.drain_flag, rendering.check_shm_size):
         if not _SAFE.fullmatch(text):
             raise RenderError(MARKER_TEMPLATE, f"{text!a} is not plain text")
-    if rendering.check_module:
-        raise RenderError("upstream.conf.j2", "check lines are not in this version")
 
 
 def _environment(templates: Mapping[str, str]) -> ImmutableSandboxedEnvironment:
@@ -104,16 +123,18 @@ def _environment(templates: Mapping[str, str]) -> ImmutableSandboxedEnvironment:
 
 def _upstream(environment: ImmutableSandboxedEnvironment, upstream: Upstream, rendering: Rendering) -> File:
     servers = upstream.servers(rendering.pool)
+    checks = check_lines(upstream.check, rendering.dialect)
     values = {
         "name": upstream.name,
         "servers": tuple(server.text for server in servers),
         "directives": upstream.directives,
+        "checks": checks,
         "generation": rendering.generation,
         "pool": rendering.pool,
     }
     text = _rendered(environment, upstream.template, values)
     try:
-        _read_back(text, upstream.name, servers)
+        _read_back(text, upstream.name, servers=servers, checks=checks)
     except ValueError as exc:
         raise RenderError(upstream.template, str(exc)) from exc
     return File(name=f"{upstream.name}.conf", text=text)
@@ -138,8 +159,8 @@ def _why(exc: BaseException, template: str) -> str:
     return f"{where}{type(exc).__name__}: {exc}"
 
 
-def _read_back(text: str, name: str, servers: tuple[Server, ...]) -> None:
-    """ValueError unless `text` is one upstream block that holds exactly `servers`."""
+def _read_back(text: str, name: str, *, servers: tuple[Server, ...], checks: tuple[str, ...]) -> None:
+    """ValueError unless `text` is one upstream block that holds exactly `servers`, and exactly the lines `checks`."""
     found = _AMBIGUOUS.search(text)
     if found:
         raise ValueError(f"{found[0]!a} may not be in an upstream file")
@@ -153,6 +174,9 @@ def _read_back(text: str, name: str, servers: tuple[Server, ...]) -> None:
     wanted = [("server", *server.text.split(" "), ";") for server in servers]
     if [statement for statement in inside if statement[0] == "server"] != wanted:
         raise ValueError(f"its server lines are not the {len(wanted)} asked for, in their order")
+    wanted = _statements("".join(f"{line};" for line in checks)) if checks else []
+    if [statement for statement in inside if statement[0].startswith("check")] != wanted:
+        raise ValueError("its check lines are not those of the site file; a template gets them as `checks`")
 
 
 def _statements(text: str) -> list[tuple[str, ...]]:

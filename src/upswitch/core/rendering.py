@@ -1,6 +1,7 @@
 """What goes into a rendering and what comes out, without the engine between them (jinja2 takes 60 ms to import)."""
 
-from upswitch.core.words import Value
+from upswitch.core.standby import Standby
+from upswitch.core.words import Dialect, Value
 
 MARKER = "marker.conf"
 
@@ -13,11 +14,13 @@ class File(Value):
 
 
 class Rendering(Value):
-    """What one generation is besides the site. `min_timeout` and `drain_flag` "" leave their lines out."""
+    """What one generation is besides the site. `min_timeout`, `drain_flag` and `check_shm_size` "" leave their lines out."""
 
     generation: str
     pool: str
     min_timeout: str
     drain_flag: str
     stub_status: bool
-    check_module: bool
+    dialect: Dialect = Dialect.NONE
+    check_shm_size: str = ""
+    standbys: tuple[Standby, ...] = ()

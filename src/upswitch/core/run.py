@@ -13,11 +13,15 @@ from upswitch.core.errors import JournalCorruptError
 from upswitch.core.generation import parse_name
 from upswitch.core.words import Outcome, Phase, Result, Step, Value
 
-VERSION = 1
+VERSION = 2
+_WITHOUT_WARM = 1  # the last version whose machine had no such step
 
 
 class Plan(Value):
-    """What a run will do. `back` is the way-back generation: the former pool's content under the next number."""
+    """What a run will do. `back` is the way-back generation: the former pool's content under the next number.
+
+    `warm` is the former generation with the new pool as a standby, made live before the swap; "" where there is no need.
+    """
 
     run: str
     command: str
@@ -27,9 +31,15 @@ class Plan(Value):
     to: str
     back: str
     copy_of: str = ""
+    warm: str = ""
     skips: tuple[Step, ...] = ()
     reason: str = ""
     user: str = ""
+
+    @property
+    def base(self) -> str:
+        """What is live just before the swap."""
+        return self.warm or self.former
 
 
 class Took(Value):
@@ -135,7 +145,10 @@ class Run(Value):
 
 
 def begin(record: Started) -> Run:
-    return Run(plan=record.plan, started=record.at, phase=machine.settle(Phase.PLANNED, record.plan.skips))
+    plan = record.plan
+    if record.version <= _WITHOUT_WARM:
+        plan = msgspec.structs.replace(plan, skips=(*plan.skips, Step.WARM))
+    return Run(plan=plan, started=record.at, phase=machine.settle(Phase.PLANNED, plan.skips))
 
 
 def fold(run: Run, record: AnyRecord) -> Run:
@@ -173,10 +186,14 @@ def decode(data: bytes) -> tuple[AnyRecord, ...]:
             raise JournalCorruptError(number, str(exc)) from exc
         if isinstance(record, Started) and record.version > VERSION:
             raise JournalCorruptError(number, f"written by a newer upswitch (journal version {record.version})")
-        if isinstance(record, Started) and not all(map(parse_name, (record.plan.former, record.plan.to, record.plan.back))):
+        if isinstance(record, Started) and not _is_ours(record.plan):
             raise JournalCorruptError(number, "a generation's name is none of ours")
         records.append(record)
     return tuple(records)
+
+
+def _is_ours(plan: Plan) -> bool:
+    return all(map(parse_name, (plan.former, plan.to, plan.back, plan.base)))
 
 
 def replay(records: Iterable[AnyRecord]) -> tuple[Run, ...]:
@@ -201,15 +218,17 @@ def unfinished(runs: Iterable[Run]) -> Run | None:
     return last if last is not None and last.is_left else None
 
 
-def resolve(run: Run, live: str) -> Result:
+def resolve(run: Run, live: str, *, is_proved: bool) -> Result:
     """How the step that a crash cut off counts, when `live` is the generation that the link points to now.
 
     Before the swap the link tells: still the former one means that nothing happened; else it is UNKNOWN, which leads back.
     From the swap on it counts as interrupted: an unconfirmed switch is taken back, never completed; a rollback, whose
     swap has happened, goes on. Where a run can't be interrupted its steps are idempotent and simply taken again, and this
-    is not asked (`repair` in usecases.py).
+    is not asked (`repair` in usecases.py). A warm generation counts as nothing happened once nginx answers with it
+    (`is_proved`): it serves what the former one does.
     """
-    if run.phase not in machine.UNTOUCHED or live == run.plan.former:
+    is_warm = live == run.plan.warm and (is_proved or run.phase is not Phase.TESTED)
+    if run.phase not in machine.UNTOUCHED or live == run.plan.former or is_warm:
         return Result.INTERRUPTED
     is_swapped_back = run.plan.copy_of != "" and run.phase is Phase.DRAINED and live == run.plan.to
     return Result.OK if is_swapped_back else Result.UNKNOWN

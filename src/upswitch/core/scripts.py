@@ -110,6 +110,12 @@ point "$cand" || exit 95
 "$@"
 """
 
+# $1: the start of a process in clock ticks since boot. As nginx writes time, a second early: both clocks are cut to seconds.
+_STARTED = r"""
+hz=$(getconf CLK_TCK) && boot=$(sed -n 's/^btime //p' /proc/stat) || exit 90
+date -d "@$((boot + $1 / hz - 1))" '+%Y/%m/%d %H:%M:%S'
+"""
+
 # $1: seconds; the rest is the argv of nginx up to -c. The wrapper configuration comes on stdin.
 _TEST_ALONE = r"""
 temp=$(mktemp -d) || exit 90
@@ -235,10 +241,24 @@ def test_alone(nginx: Nginx, build: Build) -> tuple[str, ...]:
     return (*_SH, _TEST_ALONE, "test", nginx.binary, "-t", *errors)
 
 
+def started(ticks: int) -> tuple[str, ...]:
+    """When a process began, as nginx would write it into its log."""
+    return (*_SH, _STARTED, "started", str(ticks))
+
+
 def wrapper(folder: str, build: Build, *, modules: tuple[str, ...], http: tuple[str, ...]) -> bytes:
     """A configuration around the generation in `folder`: the same modules and resolvers, all else in a place of its own."""
+    return _wrapped(build, modules, (*http, f"include {folder}/*.conf;"))
+
+
+def check_probe(build: Build, *, modules: tuple[str, ...]) -> bytes:
+    """A configuration with a `check` that only Tengine's takes: what nginx says of it tells the dialect (dialect.py)."""
+    return _wrapped(build, modules, ("upstream upswitch { server 127.0.0.1:9; check interval=1000 unique=false; }",))
+
+
+def _wrapped(build: Build, modules: tuple[str, ...], http: tuple[str, ...]) -> bytes:
     optional = [kind for kind in ("fastcgi", "uwsgi", "scgi") if f"--without-http_{kind}_module" not in build.arguments]
     lines = [*modules, "pid pid;", "error_log stderr;", "events {}", "http {", "access_log off;"]
     lines += [f"{kind}_temp_path {kind};" for kind in ("client_body", "proxy", *optional)]
-    lines += [*http, f"include {folder}/*.conf;", "}"]
+    lines += [*http, "}"]
     return "\n".join(lines).encode() + b"\n"

@@ -11,13 +11,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
+from upswitch import checking
 from upswitch.adapters import templates
+from upswitch.adapters.clock import SystemClock
+from upswitch.adapters.local import LocalHost
 from upswitch.core import planning
+from upswitch.core.dump import NginxConf
 from upswitch.core.generation import Generation, Manifest
 from upswitch.core.render import render, render_drain_snippets
 from upswitch.core.rendering import Rendering
 from upswitch.core.site import Site
 from upswitch.core.sitefile import parse_site
+from upswitch.core.words import Dialect
 from upswitch.demo.children import Load, Server
 from upswitch.demo.conf import UPSTREAM, Layout, Place, nginx_conf, site_toml
 from upswitch.demo.find import read_build
@@ -25,6 +30,7 @@ from upswitch.demo.net import ask, free_port, is_listening
 from upswitch.demo.process import LabError, Process, until
 
 MARKER_HOST = "127.0.84.1"
+OK = 200
 DEFAULT_LAYOUT = Layout()
 
 
@@ -61,6 +67,8 @@ class Lab:
             (self.folder / "nginx.conf").write_text(nginx_conf(self.layout, self.place, snippets))
             self.first_generation(self.layout.pools[0])
             self.start_nginx()
+            if self.dialect is not Dialect.NONE:  # a start has the check module's blackout too
+                until(lambda: self.get()[0] == OK, deadline=60.0, what="nginx's own check to call a server up")
             undo.pop_all()
         return self
 
@@ -147,6 +155,11 @@ class Lab:
         yield load
         load.finish()
 
+    @property
+    def dialect(self) -> Dialect:
+        """Whose `check` this nginx takes."""
+        return checking.read_dialect(LocalHost(SystemClock()), self.site.nginx, self.place.build, NginxConf(files=(), tree=()))
+
     def first_generation(self, pool: str) -> None:
         """Lay down generation 1 and the link to it, before nginx has ever run; `upswitch init` does it on one that runs."""
         name = Generation(number=1, pool=pool)
@@ -157,7 +170,7 @@ class Lab:
             min_timeout="500ms" if self.layout.cure and build.has_min_timeout else "",
             drain_flag=self.place.drain_flag if build.needs_drain_flag else "",
             stub_status=build.has_stub_status,
-            check_module=False,
+            dialect=self.dialect,
         )
         manifest = Manifest(
             name=name.name,

@@ -1,0 +1,63 @@
+"""nginx's own health check on a host: whose module it is, what it says, and whether it will remember that over a reload."""
+
+from upswitch.core import dialect, errorlog, nginxconf, scripts
+from upswitch.core.build import Build
+from upswitch.core.checkstatus import CheckStatus, parse_check_status
+from upswitch.core.dump import NginxConf
+from upswitch.core.errors import HostError, NginxBrokenError
+from upswitch.core.foreign import printable, told
+from upswitch.core.processes import Family
+from upswitch.core.site import Nginx
+from upswitch.core.words import Dialect
+from upswitch.marker import ask
+from upswitch.ports import Host
+
+_TEST = 15.0  # seconds
+_QUICK = 5.0
+_PARTS = 1024  # a line a server: more than one packet
+_LOG_TAIL = 1 << 22  # bytes of the error log that are searched for a rejected reload
+
+
+def read_dialect(host: Host, nginx: Nginx, build: Build, conf: NginxConf) -> Dialect:
+    """Found by testing a configuration of our own: a module may be linked in or loaded, and `nginx -V` need not say its name."""
+    stdin = scripts.check_probe(build, modules=nginxconf.load_modules(conf))
+    ran = host.run(scripts.test_alone(nginx, build), deadline=_TEST, stdin=stdin)
+    found = dialect.judge(ran.exit, ran.err)
+    if found is None:
+        raise NginxBrokenError(f"whether this nginx has a check module can't be found out: {told(ran.err) or 'no end'}")
+    return found
+
+
+def ask_status(host: Host, nginx: Nginx) -> CheckStatus | None:
+    """What `check_status` says on the marker server; None where the live generation has none: no module, or it is from before."""
+    body = ask(host, nginx, path="/check", parts=_PARTS)
+    return parse_check_status(body) if body is not None else None
+
+
+def why_forgotten(host: Host, error_log: str, family: Family | None) -> str:
+    """Why the next reload will find no state: one was rejected since the present workers began; "" where that did not happen.
+
+    Only the error log tells (checklines.py, `trusting`). One that can't be read counts as a rejection: the cost is a reload.
+    """
+    workers = family.workers if family else ()
+    pid = family.master.pid if family and family.master else 0
+    if not workers:
+        return "its workers can't be seen"
+    began = host.run(scripts.started(min(worker.start for worker in workers)), deadline=_QUICK)
+    if began.exit != 0:
+        raise HostError("read the start of nginx's workers", told(began.err) or "cut off")
+    lines = _log_tail(host, error_log)
+    if lines is None:
+        return "its error log can't be read, and a rejected reload would be there alone"
+    since = printable(began.out.strip())
+    rejection = errorlog.emerg_since(lines, pid, since=since)
+    return f"it rejected a reload, and a good one after that starts without any state: {rejection}" if rejection else ""
+
+
+def _log_tail(host: Host, path: str) -> list[bytes] | None:
+    try:
+        end = host.read(path, limit=0) if path else None
+        found = host.read(path, offset=max(0, end.size - _LOG_TAIL)) if end else None
+    except HostError:
+        return None
+    return found.data.splitlines() if found else None

@@ -1,0 +1,83 @@
+"""Warm: nginx's own check has proved the new pool before it serves.
+
+With `default_down=true` a server that a reload brings in is down until `rise` checks have passed, and every request is a 502 as
+long as none has: the fault that upswitch exists for. So the new pool stands in the live generation as a standby first.
+"""
+
+from collections.abc import Mapping
+
+from upswitch import checking
+from upswitch.core import blackout, checkstatus
+from upswitch.core.run import Took
+from upswitch.core.site import Nginx, Site
+from upswitch.core.words import Dialect, Result, Value
+from upswitch.ports import Ports
+from upswitch.survey import Facts
+from upswitch.waiting import Pace
+
+_LOOK_EVERY = 0.2
+_SLACK = 2.0  # seconds beyond the worst case: the reload, and the looks
+
+
+class Warmth(Value):
+    """What has to be up before the swap, by upstream. `why` there must be a reload for it first, "" where there need be none.
+
+    `longest` is the worst case in seconds; `trusted` names upstreams whose new servers nginx takes as up unproved.
+    """
+
+    wanted: Mapping[str, tuple[str, ...]] = {}
+    why: str = ""
+    longest: float = 0.0
+    trusted: tuple[str, ...] = ()
+
+
+def needed(site: Site, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -> Warmth:
+    """`addresses` are the servers that nginx will check once they serve.
+
+    With `default_down=false` a new server is up at once, as its owner wants it; one that nginx has found down stays down.
+    """
+    checks = {each.name: each.check for each in site.upstreams if each.check is not None}
+    if facts.dialect is Dialect.NONE or not any(addresses.values()):
+        return Warmth()
+    new = checkstatus.unknown(facts.checked, addresses)
+    held = {name: each for name, each in addresses.items() if checks[name].default_down}
+    late = [each for each in new if any(each in others for others in held.values())]
+    trusted = tuple(name for name, each in addresses.items() if name not in held and not set(new).isdisjoint(each))
+    why = f"nginx does not check {', '.join(late)} yet" if late else facts.forgets if held else ""
+    wanted = {name: tuple(one for one in each if name in held or one not in new) for name, each in addresses.items()}
+    longest = max(blackout.longest_to_up(checks[name]) for name in addresses)
+    return Warmth(wanted=wanted, why=why, longest=longest, trusted=trusted)
+
+
+def wait(ports: Ports, nginx: Nginx, warmth: Warmth) -> Took:
+    """Until `check_status` calls every wanted server up, a signal, or the worst case of the module's own timers."""
+    clock = ports.clock
+    began = clock.monotonic()
+    until = began + warmth.longest + _SLACK
+
+    def look() -> tuple[str, ...]:
+        down = checkstatus.down(checking.ask_status(ports.host, nginx), warmth.wanted)
+        ports.tell("warm", _progress(warmth, down, clock.monotonic() - began), is_passing=True)
+        return down
+
+    pace = Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=ports.interrupts.sleep)
+    down = pace.until(lambda seen: not seen or ports.interrupts.count > 0 or clock.monotonic() >= until, look)
+    return _took(warmth, down, ports, clock.monotonic() - began)
+
+
+def _progress(warmth: Warmth, down: tuple[str, ...], seconds: float) -> str:
+    count = sum(map(len, warmth.wanted.values()))
+    said = (
+        f"nginx's own check calls {count - len(down)} of {count} servers up after {seconds:.1f} s (at most {warmth.longest:.0f} s)"
+    )
+    return said + (f"; {down[0]}" if down else "")
+
+
+def _took(warmth: Warmth, down: tuple[str, ...], ports: Ports, seconds: float) -> Took:
+    count = sum(map(len, warmth.wanted.values()))
+    if not down:
+        return Took(result=Result.OK, said=f"nginx's own check calls all {count} servers up, after {seconds:.1f} s")
+    if ports.interrupts.count:
+        return Took(result=Result.INTERRUPTED, said=f"{ports.interrupts.name} while nginx's own check was proving the standby")
+    said = f"nginx's own check does not call {len(down)} of {count} servers up after {seconds:.1f} s, its worst case: "
+    return Took(result=Result.FAILED, said=said + " | ".join(down))
