@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from upswitch.demo.find import ENV, find_nginx
+from upswitch.demo.find import CHECK_ENV, ENV, find_check_nginx, find_nginx
 from upswitch.demo.lab import Lab
 
 # A job in the background is started with SIGINT ignored, nohup's with SIGHUP; what the tests start must not inherit that.
@@ -14,10 +14,18 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 NONE_HERE = pytest.param("", marks=pytest.mark.skip(reason=f"no nginx here: run scripts/setup, or set {ENV}"), id="none")
 
+NO_MODULE = pytest.param("", marks=pytest.mark.skip(reason=f"no nginx with a check module: set {CHECK_ENV} to one"), id="none")
+
 
 @pytest.fixture(params=[pytest.param(path, id=version) for version, path in find_nginx()] or [NONE_HERE])
 def nginx(request) -> str:
     """The path of one nginx binary."""
+    return request.param
+
+
+@pytest.fixture(params=[pytest.param(path, id=name) for name, path in find_check_nginx()] or [NO_MODULE])
+def check_nginx(request) -> str:
+    """The path of one nginx with a health check module."""
     return request.param
 
 

@@ -6,52 +6,13 @@ import sys
 
 import pytest
 
-from command import on_disk, running, served_by, upswitch
+from command import on_disk, running
+from killing import killed_after, settle
 from upswitch.demo.conf import Layout
 from upswitch.demo.find import ENV, find_nginx
 from upswitch.demo.lab import Lab
 
 SITE = {"watch": {"duration": "1s"}, "gate": {"interval": "20ms"}}
-
-KILLED = """
-import os, signal, sys
-from upswitch.adapters.local import LocalHost
-from upswitch.cli import Wiring, main
-
-left = int(sys.argv[1])
-
-class Mortal(LocalHost):
-    def append(self, path, data):
-        global left
-        super().append(path, data)
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-main(sys.argv[2:], Wiring(host=Mortal))
-"""
-
-
-def killed_after(lab: Lab, writes: int, *words: str) -> int:
-    """Run a command that dies at its `writes`th journal write; its exit code (-9: it died)."""
-    script = lab.folder / "mortal.py"
-    script.write_text(KILLED)
-    argv = [sys.executable, str(script), str(writes), *words, "-c", str(lab.site_file), "--json"]
-    return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode
-
-
-def settle(lab: Lab, writes: int) -> str:
-    """Repair, killed after `writes` of its own; repair again; the pool that serves in the end, as everybody sees it."""
-    killed_after(lab, writes, "repair")
-    answer = upswitch(lab, "repair")
-    assert answer.exit == 0, answer
-    production = answer.json["production"]
-    assert production["proved"], answer
-    assert production["running"] == running(lab) == on_disk(lab)
-    assert {server[0] for server in served_by(lab)} == {production["pool"]}
-    assert upswitch(lab, "status").exit == 0
-    return production["pool"]
-
 
 # A watch that sees nothing and may not keep what it did not see: the shortest real way back.
 SILENT = {"watch": {"duration": "1s", "probe": None, "on_silence": "rollback"}, "gate": {"interval": "20ms"}}

@@ -35,23 +35,27 @@ def ask_status(host: Host, nginx: Nginx) -> CheckStatus | None:
 
 
 def why_forgotten(host: Host, error_log: str, family: Family | None) -> str:
-    """Why the next reload will find no state: one was rejected since the present workers began; "" where that did not happen.
+    """Why the next reload will find no state (checklines.py, `trusting`); "" where it will find it.
 
-    Only the error log tells (checklines.py, `trusting`). One that can't be read counts as a rejection: the cost is a reload.
+    A rejection that can't be ruled out counts as one: the cost is a reload.
     """
+    rejection = last_rejection(host, error_log, family)
+    if rejection is None:
+        return "its workers or its error log can't be read, and a rejected reload would show there alone"
+    return f"it rejected a reload, and the next good one starts without any state: {rejection}" if rejection else ""
+
+
+def last_rejection(host: Host, error_log: str, family: Family | None) -> str | None:
+    """What the master said when it rejected a reload since the present workers began; "": it did not; None: nobody can tell."""
     workers = family.workers if family else ()
     pid = family.master.pid if family and family.master else 0
     if not workers:
-        return "its workers can't be seen"
+        return None
     began = host.run(scripts.started(min(worker.start for worker in workers)), deadline=_QUICK)
     if began.exit != 0:
         raise HostError("read the start of nginx's workers", told(began.err) or "cut off")
     lines = _log_tail(host, error_log)
-    if lines is None:
-        return "its error log can't be read, and a rejected reload would be there alone"
-    since = printable(began.out.strip())
-    rejection = errorlog.emerg_since(lines, pid, since=since)
-    return f"it rejected a reload, and a good one after that starts without any state: {rejection}" if rejection else ""
+    return None if lines is None else errorlog.emerg_since(lines, pid, since=printable(began.out.strip()))
 
 
 def _log_tail(host: Host, path: str) -> list[bytes] | None:

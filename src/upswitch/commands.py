@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from upswitch import __version__, report, survey
+from upswitch import __version__, checking, comparing, report, survey
 from upswitch.core import run
 from upswitch.core.outcome import Live
 from upswitch.core.site import Gate, Nginx, Site, Watch
 from upswitch.core.words import SpikePolicy, Step
 from upswitch.journal import journal_of
-from upswitch.session import App, Common, Session
+from upswitch.session import App, Common, Session, clean
 from upswitch.views import View
 
 if TYPE_CHECKING:
@@ -156,7 +156,13 @@ def _status(session: Session) -> View:
     host, nginx = session.ports.host, session.site.nginx
     disk, running = survey.glance(host, nginx)
     left = run.unfinished(journal_of(host, nginx).read())
-    return report.status(disk, running, left=left, holder=session.ports.lock.holder())
+    view = report.status(disk, running, left=left, holder=session.ports.lock.holder())
+    compared = comparing.compare(session.ports, session.site, disk.pool)
+    if not compared:
+        return view
+    error_log = disk.manifest.error_log if disk.manifest else ""
+    rejection = checking.last_rejection(host, error_log, running.family)
+    return report.with_checks(view, compared, live_pool=disk.pool, rejection=rejection or "")
 
 
 @group.command()
@@ -196,15 +202,29 @@ def drain(app: App, /, *, config: str, as_json: bool, is_waiting: bool, deadline
 @group.command()
 @_config
 @_json
+@click.option("--nginx-conf", "conf", default="", metavar="FILE", help="This nginx configuration alone: no site file, no nginx.")
 @click.pass_obj
-def lint(app: App, /, *, config: str, as_json: bool) -> int:
+def lint(app: App, /, *, config: str, as_json: bool, conf: str) -> int:
     """What is wrong or dangerous in the site file, in what it renders to, and in nginx around it. Exit 3 with findings."""
     from upswitch import linting
+
+    if conf:
+        return app.show(_lint_file(conf), as_json=as_json)
 
     def act(session: Session) -> View:
         return report.lint(linting.lint(session.ports, session.site, app.templates(session.site)))
 
     return app.serve("lint", Common(config=config, as_json=as_json), act)
+
+
+def _lint_file(path: str) -> View:
+    from upswitch import linting
+
+    try:
+        return report.lint(linting.lint_file(path))
+    except (OSError, ValueError) as exc:  # ValueError: not nginx's syntax, or a name that no file can have
+        said = f"{clean(path)} can't be read as an nginx configuration: {clean(str(exc))} | no rule was asked"
+        return report.wrong_words("lint", said)
 
 
 _NGINX = Nginx()

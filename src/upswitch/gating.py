@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from upswitch.core import gate
 from upswitch.core.gate import Tally, Target
-from upswitch.core.gaterule import effective_check
+from upswitch.core.gaterule import GateRule, effective_check
 from upswitch.core.generation import Manifest
 from upswitch.core.serverline import probe_address
 from upswitch.core.site import Server, Site
@@ -73,14 +73,18 @@ def _addresses(server: Server, port: int, names: Names) -> tuple[str, ...]:
 
 def staged_targets(site: Site, manifest: Manifest, *, dialect: Dialect) -> tuple[Target, ...]:
     """The servers of a generation that was staged before, by today's rule. The site file may name others by now."""
-    found = []
+    found: list[Target] = []
     for upstream in site.upstreams:
         rule = effective_check(upstream, site.gate, dialect)
-        for address in manifest.servers.get(upstream.name, ()):
-            host, _, port = address.rpartition(":")
-            probed = address if address.startswith("unix:") else f"{host}:{rule.port or port}"
-            found.append(Target(upstream=upstream.name, server=address, address=probed, rule=rule))
+        found += [target(upstream.name, address, rule) for address in manifest.servers.get(upstream.name, ())]
     return tuple(found)
+
+
+def target(upstream: str, address: str, rule: GateRule) -> Target:
+    """One server by its address in nginx: the check may ask another port."""
+    host, _, port = address.rpartition(":")
+    probed = address if address.startswith("unix:") else f"{host}:{rule.port or port}"
+    return Target(upstream=upstream, server=address, address=probed, rule=rule)
 
 
 def run_gate(ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...]) -> GateReport:

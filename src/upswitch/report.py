@@ -18,6 +18,7 @@ from upswitch.core.words import Outcome
 from upswitch.survey import Disk, Running
 from upswitch.views import (
     Acted,
+    CheckedLine,
     DrainView,
     FindingLine,
     GateLine,
@@ -31,10 +32,12 @@ from upswitch.views import (
     StatusView,
     StepLine,
     View,
+    WarmLine,
     WatchLine,
 )
 
 if TYPE_CHECKING:  # what they stand for is imported by the command that needs it: `status` must start fast
+    from upswitch.comparing import Compared
     from upswitch.core.gate import Tally
     from upswitch.core.lint import Finding
     from upswitch.core.proposal import Proposal
@@ -207,10 +210,20 @@ def planned(view: "Planned", live: Live) -> PlanView:
         unchanged=view.is_unchanged,
         steps=tuple(view.steps),
         blackout_s=0.0,
+        plain_blackout_s={"likely": round(view.warmth.plain.likely, 1), "worst": round(view.warmth.plain.worst, 1)},
+        warm=_warm_line(view),
+        notes=view.notes,
         gate=gate_line(view.gate),
         diff=view.diff,
         production=production(live),
     )
+
+
+def _warm_line(view: "Planned") -> WarmLine | None:
+    warmth = view.warmth
+    if not any(warmth.wanted.values()):
+        return None
+    return WarmLine(generation=view.plan.warm, why=warmth.why, longest_s=round(warmth.longest, 1), down=warmth.down)
 
 
 def status(disk: Disk, running: Running, *, left: Run | None, holder: Owner | None) -> StatusView:
@@ -230,6 +243,30 @@ def status(disk: Disk, running: Running, *, left: Run | None, holder: Owner | No
         lock=holder.text if holder else "",
         findings=findings,
     )
+
+
+def with_checks(view: StatusView, compared: Iterable["Compared"], *, live_pool: str, rejection: str) -> StatusView:
+    """The same with nginx's own check beside ours. `rejection`: what the master said when it last refused a reload."""
+    servers = tuple(
+        CheckedLine(
+            upstream=each.upstream,
+            pool=each.pool,
+            server=each.nginx.address,
+            nginx_up=each.nginx.is_up,
+            nginx=each.nginx.state,
+            ours_up=each.ours.ok,
+            ours="up" if each.ours.ok else f"down ({each.ours.error})",
+        )
+        for each in compared
+    )
+    found = [each.problem for each in compared if each.pool == live_pool and each.problem]
+    if rejection:
+        found.append(
+            f"nginx rejected a reload: {rejection}. Until one succeeds a worker that dies crashes in a loop (the module's fault), "
+            "and a plain reload would forget which servers are up: mend the cause, then `switch` or `upswitch rollback`"
+        )
+    findings = (*view.findings, *found)
+    return msgspec.structs.replace(view, servers=servers, findings=findings, exit=outcome.FINDINGS if findings else 0)
 
 
 def _findings(disk: Disk, live: Live, left: Run | None) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from upswitch import gating, jobs, preflight, staging, survey
+from upswitch import gating, jobs, preflight, staging, survey, warming
 from upswitch.core import machine, outcome, run
 from upswitch.core.errors import HostError, LockedError, NginxBrokenError, Owner, Refusal, RefusedError
 from upswitch.core.outcome import Live
@@ -19,6 +19,7 @@ from upswitch.journal import Journal, journal_of
 from upswitch.ports import Host, Ports
 from upswitch.steps import Job, Steps
 from upswitch.survey import Facts
+from upswitch.warming import Warmth
 from upswitch.watching import WatchReport
 
 
@@ -42,13 +43,15 @@ class Ending(Value):
 
 
 class Planned(Value):
-    """What a switch would do. `diff` is unified; `gate` is one round of probes taken now."""
+    """What a switch would do. `diff` is unified; `gate` is one round of probes taken now; `notes` are about nginx's own check."""
 
     plan: Plan
     steps: tuple[Step, ...]
     diff: str
     gate: gating.GateReport
     is_unchanged: bool
+    warmth: Warmth
+    notes: tuple[str, ...]
 
 
 @contextmanager
@@ -155,6 +158,8 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
         diff=jobs.diff(ports.host, job),
         gate=gating.one_round(ports, job.new, job.old),
         is_unchanged=jobs.is_unchanged(ports.host, job),
+        warmth=job.warmth,
+        notes=warming.notes(site, ask.pool, job.warmth, facts),
     )
 
 

@@ -100,8 +100,26 @@ class Acted(Value):
         return "\n  ".join(lines)
 
 
+class WarmLine(Value):
+    """What nginx's own check has yet to prove; `generation` is the one that one further reload makes live for that, "" for none."""
+
+    generation: str
+    why: str
+    longest_s: float
+    down: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        if not self.down and not self.generation:
+            return "nginx's own check has proved every new server as a standby already"
+        first = (
+            f"first one reload with the new servers as a standby, generation {self.generation} ({self.why}); " if self.why else ""
+        )
+        return f"{first}it waits until nginx's own check calls them up, at most {self.longest_s:g} s"
+
+
 class PlanView(Value):
-    """`plan`: nothing was changed."""
+    """`plan`: nothing was changed. `plain_blackout_s` has likely and worst, of a reload without upswitch."""
 
     command: str
     exit: int
@@ -112,6 +130,9 @@ class PlanView(Value):
     unchanged: bool
     steps: tuple[str, ...]
     blackout_s: float
+    plain_blackout_s: dict[str, float]
+    warm: WarmLine | None
+    notes: tuple[str, ...]
     gate: GateLine
     diff: str
     production: Production
@@ -125,13 +146,40 @@ class PlanView(Value):
             [
                 f"switch --to {self.pool} would go from {self.former_pool} to generation {self.generation}; nothing was changed",
                 f"Steps: {', '.join(self.steps)}. Way back: {self.way_back}",
-                f"Expected blackout: {self.blackout_s:g} s (this nginx checks no server; the gate does, before the swap)",
+                *self._blackout,
+                *(f"Note: {note}" for note in self.notes),
                 "One probe of each server, now:",
                 *servers,
                 self.diff.rstrip("\n"),
                 f"Production: {self.production.text}",
             ],
         )
+
+    @property
+    def _blackout(self) -> list[str]:
+        if self.warm is None:
+            return [
+                f"Expected blackout: {self.blackout_s:g} s (nginx holds no new server down; the gate proves them, before the swap)"
+            ]
+        likely, worst = self.plain_blackout_s["likely"], self.plain_blackout_s["worst"]
+        plain = f"A plain reload would answer 502 for {likely:g} s, at worst {worst:g} s: new servers start down (default_down)"
+        return [f"Expected blackout: {self.blackout_s:g} s: {self.warm.text}", *([plain] if worst else [])]
+
+
+class CheckedLine(Value):
+    """One server in nginx's own view (`check_status`) and in ours, by one probe now."""
+
+    upstream: str
+    pool: str
+    server: str
+    nginx_up: bool
+    nginx: str
+    ours_up: bool
+    ours: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.pool}  {self.upstream}  {self.server}  nginx: {self.nginx}  ours: {self.ours}"
 
 
 class StatusView(Value):
@@ -148,12 +196,15 @@ class StatusView(Value):
     unfinished: str
     lock: str
     findings: tuple[str, ...]
+    servers: tuple[CheckedLine, ...] = ()
 
     @property
     def text(self) -> str:
         old = f", {len(self.draining)} old workers finishing ({', '.join(map(str, self.draining))})" if self.draining else ""
         lines = [self.production.text, f"nginx master {self.master or 'unknown'}, {self.workers} workers{old}"]
         lines += [f"locked by {self.lock}"] if self.lock else []
+        lines += ["servers by nginx's own check, and by one probe of ours now:"] if self.servers else []
+        lines += [f"  {server.text}" for server in self.servers]
         lines += [f"FINDING: {finding}" for finding in self.findings]
         return "\n".join(lines)
 

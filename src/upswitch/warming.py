@@ -8,8 +8,11 @@ from collections.abc import Mapping
 
 from upswitch import checking
 from upswitch.core import blackout, checkstatus
+from upswitch.core.blackout import NONE, Blackout
 from upswitch.core.run import Took
-from upswitch.core.site import Nginx, Site
+from upswitch.core.serverline import probe_address
+from upswitch.core.site import Check, Nginx, Site
+from upswitch.core.standby import is_address
 from upswitch.core.words import Dialect, Result, Value
 from upswitch.ports import Ports
 from upswitch.survey import Facts
@@ -22,13 +25,16 @@ _SLACK = 2.0  # seconds beyond the worst case: the reload, and the looks
 class Warmth(Value):
     """What has to be up before the swap, by upstream. `why` there must be a reload for it first, "" where there need be none.
 
-    `longest` is the worst case in seconds; `trusted` names upstreams whose new servers nginx takes as up unproved.
+    `longest` is the worst case in seconds; `down` are those that nginx does not call up now; `trusted` names upstreams whose new
+    servers nginx takes as up unproved; `plain` is what a reload without any of this would cost.
     """
 
     wanted: Mapping[str, tuple[str, ...]] = {}
     why: str = ""
     longest: float = 0.0
+    down: tuple[str, ...] = ()
     trusted: tuple[str, ...] = ()
+    plain: Blackout = NONE
 
 
 def needed(site: Site, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -> Warmth:
@@ -45,8 +51,40 @@ def needed(site: Site, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -
     trusted = tuple(name for name, each in addresses.items() if name not in held and not set(new).isdisjoint(each))
     why = f"nginx does not check {', '.join(late)} yet" if late else facts.forgets if held else ""
     wanted = {name: tuple(one for one in each if name in held or one not in new) for name, each in addresses.items()}
-    longest = max(blackout.longest_to_up(checks[name]) for name in addresses)
-    return Warmth(wanted=wanted, why=why, longest=longest, trusted=trusted)
+    return Warmth(
+        wanted=wanted,
+        why=why,
+        longest=max(blackout.longest_to_up(checks[name]) for name in addresses),
+        down=checkstatus.down(facts.checked, wanted),
+        trusted=trusted,
+        plain=max((_plain(checks[name], each, facts) for name, each in held.items()), key=lambda each: each.worst, default=NONE),
+    )
+
+
+def _plain(check: Check, addresses: tuple[str, ...], facts: Facts) -> Blackout:
+    """None where a server is up in nginx's own view, and that view outlasts a reload."""
+    seen = [facts.checked.find(address) if facts.checked else None for address in addresses]
+    if any(each is not None and each.is_up for each in seen) and not facts.forgets:
+        return NONE
+    workers = len(facts.running.family.workers) if facts.running.family else 0
+    return blackout.of(check, servers=len(addresses), workers=max(workers, 1))
+
+
+def notes(site: Site, pool: str, warmth: Warmth, facts: Facts) -> tuple[str, ...]:
+    """Where nginx's own check will not know what it needs to know, or will not be asked."""
+    found = [
+        f"default_down=false: nginx takes the servers of {name} as up at once; the gate alone has proved them"
+        for name in warmth.trusted
+    ]
+    for upstream in site.upstreams if warmth.wanted else ():
+        named = [server for server in upstream.servers(pool) if not is_address(probe_address(server, 0))]
+        found += [
+            f"{upstream.name}: state is carried by address: {server.address} begins down if it resolves to another one by then"
+            for server in named
+        ]
+        if upstream.check is None:
+            found.append(f"{upstream.name} has no check table: nginx takes its servers as up; the gate alone has proved them")
+    return (*found, *((f"nginx will not carry state over the next reload: {facts.forgets}",) if facts.forgets else ()))
 
 
 def wait(ports: Ports, nginx: Nginx, warmth: Warmth) -> Took:

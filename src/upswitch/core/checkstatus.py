@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from upswitch.core.standby import canonical
-from upswitch.core.words import Value
+from upswitch.core.words import Dialect, Value
 
 
 class Checked(Value):
@@ -18,17 +18,22 @@ class Checked(Value):
     fall: int
 
     @property
-    def text(self) -> str:
-        """`app 127.0.0.1:29110 down (0 successes in a row)`."""
+    def state(self) -> str:
+        """`down (3 failures in a row)`."""
         count = f"{self.fall} failures in a row" if self.fall else f"{self.rise} successes in a row"
-        return f"{self.upstream} {self.address} {'up' if self.is_up else 'down'} ({count})"
+        return f"{'up' if self.is_up else 'down'} ({count})"
+
+    @property
+    def text(self) -> str:
+        """`app 127.0.0.1:29110 down (3 failures in a row)`."""
+        return f"{self.upstream} {self.address} {self.state}"
 
 
 class CheckStatus(Value):
-    """All of them, in the order of the configuration. `generation` is the module's own count of reloads that it has parsed."""
+    """All of them, in the order of the configuration."""
 
-    generation: int
     servers: tuple[Checked, ...]
+    dialect: Dialect = Dialect.YAOWEIBIN
 
     def find(self, address: str) -> Checked | None:
         """The server whose state a reload carries on: of several with one address the first counts, as in the module."""
@@ -46,7 +51,7 @@ def parse_check_status(body: bytes) -> CheckStatus | None:
         Checked(upstream=each.upstream, address=each.name, is_up=each.status == "up", rise=each.rise, fall=each.fall)
         for each in found.server
     )
-    return CheckStatus(generation=found.generation, servers=tuple(servers))
+    return CheckStatus(servers=tuple(servers), dialect=Dialect.YAOWEIBIN if found.up is None else Dialect.TENGINE)
 
 
 def unknown(status: CheckStatus | None, wanted: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
@@ -59,7 +64,7 @@ def down(status: CheckStatus | None, wanted: Mapping[str, Iterable[str]]) -> tup
     """Those that nginx does not call up, each as a line."""
     found = ((name, address, status.find(address) if status else None) for name, each in wanted.items() for address in each)
     return tuple(
-        f"{name} {address} {seen.text.removeprefix(f'{seen.upstream} {seen.address} ') if seen else 'not checked'}"
+        f"{name} {address} {seen.state if seen else 'not checked'}"
         for name, address, seen in found
         if seen is None or not seen.is_up
     )
@@ -74,8 +79,8 @@ class _Server(msgspec.Struct):
 
 
 class _Servers(msgspec.Struct):
-    generation: int
     server: list[_Server]
+    up: int | None = None  # Tengine's counts them, yaoweibin's does not
 
 
 class _Answer(msgspec.Struct):

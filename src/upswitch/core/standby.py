@@ -12,6 +12,7 @@ from upswitch.core.site import Check, Site, Upstream
 from upswitch.core.words import Value
 
 STANDBY = "standby.conf"
+BETWEEN = "__standby_"
 
 Addresses = Mapping[str, tuple[str, ...]]
 """By upstream: IP:PORT, [IP6]:PORT or unix:/path."""
@@ -25,6 +26,16 @@ class Standby(Value):
     check: Check
 
 
+def standby_name(upstream: str, pool: str) -> str:
+    return f"{upstream}{BETWEEN}{pool}"
+
+
+def served_as(name: str, live_pool: str) -> tuple[str, str]:
+    """The upstream and the pool that an upstream of ours stands for."""
+    upstream, _, pool = name.partition(BETWEEN)
+    return upstream, pool or live_pool
+
+
 def standbys(site: Site, serving: Addresses, *, idle: Mapping[str, Addresses], former: Manifest | None) -> tuple[Standby, ...]:
     """For a generation whose upstreams have the servers `serving`: every other pool's, and those that serve now (`former`).
 
@@ -36,7 +47,7 @@ def standbys(site: Site, serving: Addresses, *, idle: Mapping[str, Addresses], f
             addresses = _addresses(upstream, pool, idle=idle, former=former)
             others = tuple(each for each in addresses if each not in serving.get(upstream.name, ()))
             if upstream.check is not None and others:
-                found.append(Standby(name=f"{upstream.name}__standby_{pool}", addresses=others, check=upstream.check))
+                found.append(Standby(name=standby_name(upstream.name, pool), addresses=others, check=upstream.check))
     return tuple(found)
 
 

@@ -7,13 +7,13 @@ from upswitch.core import allowed
 from upswitch.core.reader import Reader, any_number, shown
 from upswitch.core.serverline import identity, parse_server
 from upswitch.core.site import HTTP_CLASSES, Check, Pool, Server, Upstream
+from upswitch.core.standby import BETWEEN
 from upswitch.core.words import CheckType
 
 UPSTREAM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 POOL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 _OURS = ("marker", "standby")  # files of a generation that are not an upstream's
-_STANDBY = "__standby_"
 _UPSTREAM_SAYS = (
     "an upstream's name is up to 64 letters, digits and _ . - (not first: . or -), without __standby_, "
     "and not marker or standby, which are files of ours"
@@ -64,7 +64,7 @@ def http_class(value: object) -> str:
 
 def _is_named(reader: Reader, name: str) -> bool:
     """A name out of order is not read on: it would reach a person's terminal raw."""
-    is_good = UPSTREAM_NAME.fullmatch(name) is not None and name not in _OURS and _STANDBY not in name
+    is_good = UPSTREAM_NAME.fullmatch(name) is not None and name not in _OURS and BETWEEN not in name
     if not is_good:
         reader.refuse(name, shown(name), _UPSTREAM_SAYS)
     return is_good

@@ -10,6 +10,7 @@ from pathlib import Path
 from upswitch.core.build import Build, BuildError, parse_build
 
 ENV = "UPSWITCH_TEST_NGINX"
+CHECK_ENV = "UPSWITCH_CHECK_NGINX"
 
 
 def find_nginx() -> list[tuple[str, str]]:
@@ -21,6 +22,12 @@ def find_nginx() -> list[tuple[str, str]]:
         if build := read_build(path):
             found.setdefault(".".join(map(str, build.version)), path)
     return list(found.items())
+
+
+def find_check_nginx() -> list[tuple[str, str]]:
+    """(name, path) of the builds with a health check module in $UPSWITCH_CHECK_NGINX (colon-separated): no registry has one."""
+    paths = filter(None, os.environ.get(CHECK_ENV, "").split(":"))
+    return [(build.name, path) for path in paths if (build := read_build(path))]
 
 
 def read_build(path: str) -> Build | None:

@@ -1,0 +1,276 @@
+"""No blackout: what nginx's own check holds down is proved before it serves. On real builds of both modules."""
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from command import Command, on_disk, running, served_by, upswitch
+from killing import killed_after, settle
+from upswitch.core.generation import parse_name
+from upswitch.demo.conf import Layout
+from upswitch.demo.lab import Lab
+from upswitch.demo.process import until
+
+CHECK = {"interval": 1000, "rise": 3, "fall": 2, "default_down": True}
+QUICK = {"interval": 200, "rise": 1, "fall": 1}
+
+
+def layout(check, **site):
+    return Layout(site={"watch": {"duration": "0s"}, "upstreams": {"app": {"check": check}}, **site})
+
+
+@pytest.fixture
+def lab(check_nginx):
+    with Lab(check_nginx, layout(CHECK)) as lab:
+        yield lab
+
+
+@pytest.fixture
+def quick(check_nginx):
+    with Lab(check_nginx, layout(QUICK)) as lab:
+        yield lab
+
+
+def agree(lab: Lab, answer, pool: str) -> None:
+    production = answer.json["production"]
+    assert production["proved"], answer
+    assert production["running"] == running(lab) == on_disk(lab)
+    assert production["pool"] == pool
+    assert {server[0] for server in served_by(lab)} == {pool}
+
+
+def numbers(lab: Lab) -> set[int]:
+    return {parse_name(path.name).number for path in (lab.folder / "upswitch" / "generations").iterdir()}
+
+
+def swap_by_hand(lab: Lab) -> None:
+    """What people do: other servers in the live file, and a reload."""
+    path = lab.folder / "upswitch" / "live" / "app.conf"
+    text = path.read_text()
+    for number in (1, 2):
+        text = text.replace(lab.backend("A", number).address, lab.backend("B", number).address)
+    path.write_text(text)
+    lab.reload()
+
+
+def taken_port(lab: Lab) -> socket.socket:
+    """A listen line that nginx -t passes and a reload does not, as long as the socket is there."""
+    taken = socket.create_server(("127.0.0.1", 0))
+    path = lab.folder / "nginx.conf"
+    line = f"server {{ listen 127.0.0.1:{taken.getsockname()[1]}; }}"
+    path.write_text(path.read_text().replace("    server {", f"    {line}\n    server {{", 1))
+    return taken
+
+
+def rejected(lab: Lab) -> bool:
+    return b"still could not bind()" in lab.error_log.read_bytes()
+
+
+def test_a_plain_reload_to_other_servers_answers_502_for_seconds(lab):
+    with lab.load("--rate", "200") as load:
+        swap_by_hand(lab)
+        until(lambda: any(server.startswith("B") for server in served_by(lab)), deadline=20.0, what="a server of B")
+    assert load.summary.reasons.keys() == {"502"}
+    assert load.summary.failed > 50, load.summary
+
+
+def test_no_switch_loses_a_request_neither_the_first_nor_a_later_one(lab):
+    with lab.load("--rate", "200") as load:
+        answers = [upswitch(lab, "switch", "--to", pool) for pool in "BAB"]
+    for answer, pool in zip(answers, "BAB", strict=True):
+        assert (answer.exit, answer.json["pool"]) == (0, pool), answer
+    agree(lab, answers[-1], "B")
+    assert load.summary.failed == 0, load.summary
+    assert load.summary.requests > 500
+
+
+def test_the_first_switch_makes_one_reload_more_and_a_later_one_does_not(quick):
+    assert upswitch(quick, "plan", "--to", "B").json["warm"]["generation"] == "000002-A"
+    assert upswitch(quick, "switch", "--to", "B").exit == 0
+    assert numbers(quick) == {1, 2, 3, 4}  # the first; A with a standby; B; the way back
+    plan = upswitch(quick, "plan", "--to", "A").json
+    assert (plan["warm"]["generation"], plan["warm"]["down"], plan["plain_blackout_s"]["worst"]) == ("", [], 0)
+    assert upswitch(quick, "switch", "--to", "A").exit == 0
+    assert numbers(quick) == {1, 2, 3, 4, 5, 6}
+
+
+def test_a_plan_says_the_seconds_of_a_plain_reload_and_how_long_it_would_wait_instead(lab):
+    answer = upswitch(lab, "plan", "--to", "B")
+    assert answer.exit == 0, answer
+    assert answer.json["blackout_s"] == 0
+    assert 2 < answer.json["plain_blackout_s"]["likely"] < answer.json["plain_blackout_s"]["worst"] == 4
+    assert answer.json["warm"]["longest_s"] == 7
+    assert "nginx does not check" in answer.json["warm"]["why"]
+
+
+def test_a_server_that_nginx_does_not_call_up_refuses_the_switch_though_our_gate_passes(check_nginx):
+    site = layout(
+        {**QUICK, "http_send": "GET /__none HTTP/1.0\r\nX: sick\r\n\r\n"}, gate={"http_send": "GET /healthz HTTP/1.0\r\n\r\n"}
+    )
+    with Lab(check_nginx, site) as lab:
+        lab.backend("B", 1).mode("error", lying=True)  # /healthz, which only the gate asks, goes on saying ok
+        answer = upswitch(lab, "switch", "--to", "B")
+        assert (answer.exit, answer.json["outcome"]) == (3, "REFUSED"), answer
+        assert "nginx's own check does not call 1 of 2 servers up" in answer.json["said"]
+        assert f"app {lab.backend('B', 1).address} down" in answer.json["said"]
+        agree(lab, answer, "A")
+        lab.backend("B", 1).mode("ok")
+        answer = upswitch(lab, "switch", "--to", "B")
+        assert answer.exit == 0, answer
+        assert len(numbers(lab)) == 4, "the standby was live already: no further reload for it"
+        agree(lab, answer, "B")
+
+
+def test_a_signal_while_nginx_proves_the_standby_leaves_the_former_pool(lab):
+    command = Command(lab, "switch", "--to", "B")
+    command.wait_for("0 of 2 servers up")
+    command.signal(signal.SIGINT)
+    answer = command.end()
+    assert (answer.exit, answer.json["outcome"]) == (130, "INTERRUPTED"), answer
+    agree(lab, answer, "A")
+    assert upswitch(lab, "status").exit == 0
+
+
+def test_killed_after_any_journal_write_of_a_first_switch_repair_ends_where_nginx_really_is(check_nginx):
+    sweep = []
+    while not sweep or sweep[-1] == -9:
+        with Lab(check_nginx, layout(QUICK)) as lab:
+            sweep.append(killed_after(lab, len(sweep) + 1, "switch", "--to", "B"))
+            is_whole = sweep[-1] == 0 or len(sweep) > 16  # from the last step on there is nothing to undo
+            assert settle(lab, 1 + len(sweep) % 6) == ("B" if is_whole and on_disk(lab).endswith("B") else "A")
+    assert sweep[-1] == 0, sweep
+    assert len(sweep) >= 18, sweep
+
+
+def test_a_rejected_reload_is_followed_by_a_good_one_that_loses_nothing(quick):
+    assert upswitch(quick, "switch", "--to", "B").exit == 0
+    taken = taken_port(quick)
+    with quick.load("--rate", "200") as load:
+        command = Command(quick, "switch", "--to", "A")
+        until(lambda: rejected(quick), deadline=20.0, what="the master to give up")
+        taken.close()
+        answer = command.end()
+    assert (answer.exit, answer.json["outcome"]) == (4, "ROLLED_BACK"), answer
+    agree(quick, answer, "B")
+    assert load.summary.failed == 0, load.summary
+    kill_a_worker(quick)
+    assert b"exited on signal 11" not in quick.error_log.read_bytes()
+
+
+def test_without_a_good_reload_after_it_a_worker_that_dies_crashes_in_a_loop(quick):
+    """The fault that the one above is there for."""
+    with taken_port(quick):
+        quick.reload()
+        until(lambda: rejected(quick), deadline=20.0, what="the master to give up")
+    kill_workers(quick)
+    until(lambda: quick.error_log.read_bytes().count(b"exited on signal 11") > 3, deadline=20.0, what="a loop of crashes")
+
+
+def test_a_switch_after_somebody_elses_rejected_reload_loses_nothing_though_nginx_forgets_what_is_up(lab):
+    assert upswitch(lab, "switch", "--to", "B").exit == 0
+    taken = taken_port(lab)
+    time_of_reload = time.time()
+    lab.reload()
+    until(lambda: rejected(lab), deadline=20.0, what="the master to give up")
+    assert time.time() - time_of_reload > 1.0  # later than the start of the workers, by the log's whole seconds
+    status = upswitch(lab, "status")
+    assert status.exit == 3
+    assert "nginx rejected a reload" in status.json["findings"][0]
+    taken.close()
+    plan = upswitch(lab, "plan", "--to", "A").json
+    assert "rejected a reload" in plan["warm"]["why"]
+    assert plan["plain_blackout_s"]["worst"] == 4
+    with lab.load("--rate", "200") as load:
+        answer = upswitch(lab, "switch", "--to", "A")
+    assert answer.exit == 0, answer
+    agree(lab, answer, "A")
+    assert load.summary.failed == 0, load.summary
+    assert upswitch(lab, "status").exit == 0
+
+
+def test_a_rollback_needs_no_wait_even_to_servers_that_nginx_does_not_check_yet(lab):
+    assert upswitch(lab, "switch", "--to", "B").exit == 0
+    (lab.folder / "upswitch" / "live" / "standby.conf").unlink()
+    lab.reload()
+    until(lambda: not upswitch(lab, "status").json["draining"], deadline=20.0, what="the end of the old workers")
+    with lab.load("--rate", "200") as load:
+        answer = upswitch(lab, "rollback")
+    assert answer.exit == 0, answer
+    agree(lab, answer, "A")
+    assert load.summary.failed == 0, load.summary
+
+
+def test_a_rollback_to_servers_that_nginx_holds_down_is_refused(quick):
+    assert upswitch(quick, "switch", "--to", "B").exit == 0
+    for number in (1, 2):
+        quick.backend("A", number).kill()
+    until(lambda: not any(line["nginx_up"] for line in seen(quick, "A")), deadline=20.0, what="nginx to find A down")
+    answer = upswitch(quick, "rollback")
+    assert answer.exit == 3, answer
+    assert "nginx's own check holds every server of app in A down" in answer.json["said"]
+    agree(quick, answer, "B")
+
+
+def test_default_down_false_needs_no_reload_more_and_the_plan_says_what_it_means(check_nginx):
+    with Lab(check_nginx, layout({**QUICK, "default_down": False})) as lab:
+        plan = upswitch(lab, "plan", "--to", "B").json
+        assert any("default_down=false: nginx takes the servers of app as up at once" in note for note in plan["notes"])
+        with lab.load("--rate", "200") as load:
+            assert upswitch(lab, "switch", "--to", "B").exit == 0
+        assert len(numbers(lab)) == 3
+        assert load.summary.failed == 0, load.summary
+
+
+def test_status_shows_nginxs_view_beside_ours_server_by_server(quick):
+    assert upswitch(quick, "switch", "--to", "B").exit == 0
+    lines = {line["server"]: line for line in upswitch(quick, "status").json["servers"]}
+    assert {address: line["pool"] for address, line in lines.items()} == {
+        quick.backend(pool, number).address: pool for pool in "AB" for number in (1, 2)
+    }
+    assert all(line["nginx_up"] and line["ours_up"] for line in lines.values())
+    quick.backend("B", 1).mode("sick")
+    quick.backend("A", 2).kill()
+    until(lambda: sum(not line["nginx_up"] for line in seen(quick)) == 2, deadline=20.0, what="nginx to find two down")
+    status = upswitch(quick, "status")
+    assert status.exit == 3
+    (finding,) = status.json["findings"]
+    assert f"nginx's own check holds app {quick.backend('B', 1).address} of the live pool B down" in finding
+    assert "503" in finding
+
+
+def test_a_pool_with_new_servers_of_its_own_is_warmed_too(quick):
+    """A to A, with one server changed: the pool that serves keeps serving until the new one is proved."""
+    path = Path(quick.site_file)
+    text = path.read_text()
+    a1, b1 = quick.backend("A", 1).address, quick.backend("B", 1).address
+    path.write_text(text.replace(b1, "127.0.0.1:1").replace(a1, b1))
+    with quick.load("--rate", "200") as load:
+        answer = upswitch(quick, "switch", "--to", "A")
+    assert answer.exit == 0, answer
+    assert served_by(quick) == {"B1", "A2"}
+    assert load.summary.failed == 0, load.summary
+
+
+def seen(lab: Lab, pool: str = "") -> list[dict]:
+    return [line for line in upswitch(lab, "status").json["servers"] if not pool or line["pool"] == pool]
+
+
+def workers(lab: Lab) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{lab.nginx_pid}/task/{lab.nginx_pid}/children").read_text().split()]
+
+
+def kill_workers(lab: Lab) -> None:
+    """nginx's own workers, children of the master that this laboratory started."""
+    for pid in workers(lab):
+        os.kill(pid, signal.SIGKILL)
+
+
+def kill_a_worker(lab: Lab) -> None:
+    """Returns when another one answers in its place."""
+    before = workers(lab)
+    os.kill(before[0], signal.SIGKILL)
+    until(lambda: len(set(workers(lab)) - set(before)) == 1 and lab.get()[0] == 200, deadline=20.0, what="a worker in its place")
