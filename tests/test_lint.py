@@ -11,6 +11,7 @@ from upswitch.core.build import parse_build
 from upswitch.core.dump import parse_dump
 from upswitch.core.lint import Looked
 from upswitch.core.sitefile import parse_site
+from upswitch.core.words import Dialect
 from upswitch.demo.conf import Layout
 from upswitch.demo.lab import Lab
 from upswitch.linting import lint as linted
@@ -18,7 +19,6 @@ from upswitch.linting import lint as linted
 OLD = parse_build("nginx version: nginx/1.22.1\nconfigure arguments:\n")
 MIDDLE = parse_build("nginx version: nginx/1.26.0\nconfigure arguments:\n")
 NEW = parse_build("nginx version: nginx/1.28.0\nconfigure arguments:\n")
-PATCHED = parse_build("nginx version: nginx/1.28.0\nconfigure arguments: --add-module=/x/nginx_upstream_check_module\n")
 SITE = """
 [upstreams.app]
 A = ["127.0.0.1:8001"]
@@ -41,11 +41,11 @@ def conf(*, http=f"{FORMAT} {LOG} {INCLUDE}", location=f"{DRAIN} {PROXY}"):
     return {"/etc/nginx/nginx.conf": main, "/etc/nginx/upswitch/live/app.conf": "upstream app { server 127.0.0.1:8001; }\n"}
 
 
-def found(files, build=MIDDLE, site=SITE):
+def found(files, build=MIDDLE, site=SITE, dialect=Dialect.NONE):
     """The findings by code."""
     parsed, read = parse_site(site), parse_dump(made_dump(files))
     logs = advice.own_logs(read, build, ("app",))
-    looked = Looked(site=parsed, build=build, conf=read, logs=logs)
+    looked = Looked(site=parsed, build=build, conf=read, logs=logs, dialect=dialect)
     return {each.code: each for each in (*lint.of_site(parsed), *lint.of_nginx(looked))}
 
 
@@ -138,8 +138,15 @@ def test_an_upstream_that_no_location_uses_is_found():
     assert found(conf(location="return 204;")).keys() >= {"upstream_unused"}
 
 
-def test_the_check_module_is_told_to_be_without_check_lines():
-    assert found(conf(), PATCHED).keys() == {"check_not_rendered"}
+@pytest.mark.parametrize(("dialect", "codes"), [(Dialect.NONE, set()), (Dialect.TENGINE, {"tcp_for_http"})])
+def test_a_gate_that_asks_http_does_not_stand_in_for_a_tcp_check_of_nginxs_own(dialect, codes):
+    site = SITE.replace('type = "http"', 'type = "tcp"') + '[gate]\ntype = "http"\n'
+    assert found(conf(), site=site, dialect=dialect).keys() == codes
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_a_good_site_has_nothing_with_any_check_module(dialect):
+    assert found(conf(), dialect=dialect) == {}
 
 
 # ---- on a host ----

@@ -4,17 +4,14 @@ import contextlib
 import os
 import select
 import socket
-import struct
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
-from contextlib import contextmanager
 
 import msgspec
 import pytest
 
+from servers import Answer, close, reset, serving, wait_for_close
 from upswitch.adapters.clock import SystemClock
 from upswitch.adapters.local import LocalHost
 from upswitch.adapters.probe import NetProber
@@ -40,61 +37,6 @@ HTTP = GateRule(
 TCP = msgspec.structs.replace(HTTP, type=CheckType.TCP)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
 
-Answer = Callable[[socket.socket], None]
-
-
-class Server:
-    """Answers each connection in a thread of its own with `answer`, and keeps what each client sent first."""
-
-    def __init__(self, family: socket.AddressFamily, bound: object, answer: Answer) -> None:
-        self.got: list[bytes] = []
-        self._answer = answer
-        self._socket = socket.socket(family)
-        self._socket.bind(bound)
-        self._socket.listen(512)
-        self.name = self._socket.getsockname()
-        self._threads = [threading.Thread(target=self._serve)]
-        self._threads[0].start()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                stream, _ = self._socket.accept()
-                thread = threading.Thread(target=self._talk, args=(stream,))
-                self._threads.append(thread)
-                thread.start()
-
-    def _talk(self, stream: socket.socket) -> None:
-        with stream, contextlib.suppress(OSError):
-            stream.settimeout(20)
-            self._answer(stream)
-
-    def asked(self, stream: socket.socket) -> bytes:
-        self.got.append(stream.recv(65536))
-        return self.got[-1]
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        for thread in self._threads:
-            thread.join()
-
-
-@contextmanager
-def serving(answer: Answer | bytes, *, family: socket.AddressFamily = socket.AF_INET, bound: object = ("127.0.0.1", 0)):
-    """`answer` talks on the stream; bytes are sent after the request has come, and then the stream is closed."""
-
-    def say(stream: socket.socket) -> None:
-        server.asked(stream)
-        stream.sendall(answer)
-
-    server = Server(family, bound, say if isinstance(answer, bytes) else answer)
-    try:
-        yield server
-    finally:
-        server.close()
-
 
 @pytest.fixture
 def prober():
@@ -110,11 +52,6 @@ def probe(prober, address, rule=HTTP, **changes):
 def asked(prober, answer, **changes):
     with serving(answer) as server:
         return probe(prober, f"127.0.0.1:{server.name[1]}", **changes)
-
-
-def wait_for_close(stream: socket.socket) -> None:
-    while stream.recv(65536):
-        pass
 
 
 # ---- tcp ----
@@ -139,13 +76,7 @@ class Patient(LocalHost):
         return stream
 
 
-def reset(stream: socket.socket) -> None:
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-@pytest.mark.parametrize(
-    ("answer", "error"), [(lambda _: None, "connected, then closed at once"), (reset, "Connection reset by peer")]
-)
+@pytest.mark.parametrize(("answer", "error"), [(close, "connected, then closed at once"), (reset, "Connection reset by peer")])
 def test_a_server_that_closes_or_resets_at_once_is_not_alive(answer, error):
     prober = NetProber(Patient(CLOCK), CLOCK)
     found = asked(prober, answer, type=CheckType.TCP)
@@ -167,6 +98,10 @@ def test_a_server_that_closes_or_resets_at_once_is_not_alive(answer, error):
         ("404 Not Found", ("http_4xx",), True),
         ("500 Oops", ("http_2xx", "http_3xx"), False),
         ("503", ("http_5xx",), True),
+        ("403.1 Execute access forbidden", ("http_4xx",), True),
+        (" 2 0 4", ("http_2xx",), True),
+        ("100 Continue", ("http_2xx", "http_3xx", "http_4xx", "http_5xx"), False),
+        ("600 Odd", ("http_2xx", "http_3xx", "http_4xx", "http_5xx"), False),
     ],
 )
 def test_a_status_is_alive_by_its_class(prober, status, alive, ok):
@@ -226,8 +161,12 @@ def test_a_body_is_matched_however_it_is_framed(prober, body):
         (b"x" * 9000, "the answer is not HTTP"),
         (b"HTTP/2 200\r\n\r\n", "the answer is not HTTP"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "the answer is not HTTP"),
-        (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x80", "closed inside the status line"),  # its SETTINGS
+        (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x80", "the answer is not HTTP"),  # its SETTINGS
         (b"HTTP/1.1 abc\r\n\r\n", "the answer is not HTTP"),
+        (b"HTTP/0.9 200 OK\r\n\r\n", "the answer is not HTTP"),
+        (b"HTTP/1.1 200\rOK\r\n\r\n", "the answer is not HTTP"),
+        (b"HTTP/1.1 2000 OK\r\n\r\n", "the answer is not HTTP"),
+        (b"HTTP/1.1 200 OK", "closed inside the status line"),
     ],
 )
 def test_an_answer_that_is_not_http_is_named(prober, answer, error):
@@ -255,22 +194,22 @@ def test_a_truncated_body_is_judged_by_what_came(prober):
     assert not asked(prober, b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf", expect_body="whole").ok
 
 
-def drip(piece: bytes) -> Answer:
+def drip(begun: bytes) -> Answer:
     def say(stream: socket.socket) -> None:
         stream.recv(65536)
-        stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" if piece == b"x" else b"")
+        stream.sendall(begun)
         with contextlib.suppress(OSError):
             while True:
-                stream.sendall(piece)
+                stream.sendall(b"x")
                 if select.select([stream], [], [], 0.05)[0]:
                     return
 
     return say
 
 
-@pytest.mark.parametrize("piece", [b"x", b"H"])
-def test_an_answer_that_drips_does_not_outlive_the_timeout(prober, piece):
-    found = asked(prober, drip(piece), expect_body="y", timeout=0.5)
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"HTTP/1.1 200 "])
+def test_an_answer_that_drips_does_not_outlive_the_timeout(prober, begun):
+    found = asked(prober, drip(begun), expect_body="y", timeout=0.5)
     assert not found.ok
     assert 0.4 < found.seconds < 3
 

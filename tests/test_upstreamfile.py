@@ -57,7 +57,18 @@ def test_the_http_lines_of_a_check_are_taken_with_their_escapes_resolved():
         ("check unique=true;", "check unique=true"),
         ("check interval=3s;", "check interval=3s"),
         ("check type=udp;", "check type=udp"),
-        ("check type=tcp; check_keepalive_requests 5;", "check_keepalive_requests"),
+        ("check rise=0;", "above 0"),
+        ("check fall=-1;", "above 0"),
+        ("check interval=;", "above 0"),
+        ("check port=96707;", "31171"),
+        ("check default_down=yes;", "default_down=yes"),
+        ("check type=HTTP;", "type=HTTP"),
+        ("check type;", "check type was left out"),
+        ("check type=tcp; check_keepalive_requests 0;", "check_keepalive_requests 0"),
+        ("check type=http; check_fastcgi_param A b;", "type=fastcgi only"),
+        ("check type=fastcgi; check_http_send x;", "type=http only"),
+        ("check type=ajp; check_http_expect_alive http_2xx;", "type=http and type=fastcgi only"),
+        ("check type=tcp; check_nonsense 1;", "check_nonsense"),
         ("check rise=1; check rise=2;", "the last one counts"),
         ("check type=http; check_http_expect_alive http_1xx;", "http_1xx"),
         ("check type=http; check_http_expect_alive http_2xx; check_http_expect_alive http_3xx;", "added up"),
@@ -69,6 +80,32 @@ def test_the_http_lines_of_a_check_are_taken_with_their_escapes_resolved():
 )
 def test_what_cannot_be_taken_over_is_said(inner, said):
     assert any(said in remark for remark in block(f"server 1.1.1.1; {inner}").remarks)
+
+
+@pytest.mark.parametrize(
+    ("inner", "check"),
+    [
+        ("check;", Check()),
+        ("check interval=050 rise=1 fall=7 timeout=9 port=65535;", Check(interval_ms=50, rise=1, fall=7, timeout_ms=9, port=65535)),
+        ("check default_down=FALSE;", Check(default_down=False)),
+        ("check default_down=True;", Check()),
+        ("check interval=3s rise=0 port=65536 unique=true;", Check()),
+        ("check type=mysql rise=7; check fall=9;", Check(type=CheckType.MYSQL, fall=9)),
+        ("check type=mysql; check type=ajp;", Check(type=CheckType.AJP)),
+        ("check_keepalive_requests 5; check;", Check(keepalive_requests=5)),
+        ("check type=http;", Check(type=CheckType.HTTP)),
+        ("check type=http; check_http_send '';", Check(type=CheckType.HTTP)),
+        ("check type=http; check_http_expect_alive HTTP_4XX;", Check(type=CheckType.HTTP, http_expect_alive=("http_4xx",))),
+        ("check type=http; check_http_expect_alive http_1xx;", Check(type=CheckType.HTTP)),
+        ("check type=fastcgi;", Check(type=CheckType.FASTCGI, http_expect_alive=())),
+        (
+            "check type=fastcgi; check_http_expect_alive http_2xx; check_fastcgi_param A b; check_fastcgi_param C 'd e';",
+            Check(type=CheckType.FASTCGI, http_expect_alive=("http_2xx",), fastcgi_param=(("A", "b"), ("C", "d e"))),
+        ),
+    ],
+)
+def test_the_family_of_check_lines_is_read_as_the_modules_read_it(inner, check):
+    assert block(f"server 1.1.1.1; {inner}").check == check
 
 
 def test_other_directives_come_as_lines_and_quotes_go_where_nothing_needs_them():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from upswitch import __version__, checking, comparing, report, survey
+from upswitch import __version__, checking, comparing, readings, report, survey
 from upswitch.core import run
 from upswitch.core.outcome import Live
 from upswitch.core.site import Gate, Nginx, Site, Watch
@@ -92,7 +92,7 @@ def _plan(app: App, session: Session, pool: str, *, choices: "Choices", is_unwat
     is_watched = session.site.watch.duration > 0 and not is_unwatched
     ask = session.ask("plan", pool, skips=() if is_watched else (Step.WATCH,))
     found = usecases.plan(session.ports, session.site, ask, app.templates(session.site), choices=choices)
-    return report.planned(found, live(session))
+    return readings.planned(found, live(session))
 
 
 @group.command()
@@ -156,13 +156,13 @@ def _status(session: Session) -> View:
     host, nginx = session.ports.host, session.site.nginx
     disk, running = survey.glance(host, nginx)
     left = run.unfinished(journal_of(host, nginx).read())
-    view = report.status(disk, running, left=left, holder=session.ports.lock.holder())
+    view = readings.status(disk, running, left=left, holder=session.ports.lock.holder())
     compared = comparing.compare(session.ports, session.site, disk.pool)
     if not compared:
         return view
     error_log = disk.manifest.error_log if disk.manifest else ""
     rejection = checking.last_rejection(host, error_log, running.family)
-    return report.with_checks(view, compared, live_pool=disk.pool, rejection=rejection or "")
+    return readings.with_checks(view, compared, live_pool=disk.pool, rejection=rejection or "")
 
 
 @group.command()
@@ -175,7 +175,7 @@ def history(app: App, /, *, config: str, as_json: bool, limit: int) -> int:
 
     def act(session: Session) -> View:
         runs = journal_of(session.ports.host, session.site.nginx).read()
-        return report.history(runs, limit=limit)
+        return readings.history(runs, limit=limit)
 
     return app.serve("history", Common(config=config, as_json=as_json), act)
 
@@ -193,8 +193,8 @@ def drain(app: App, /, *, config: str, as_json: bool, is_waiting: bool, deadline
     def act(session: Session) -> View:
         nginx = session.site.nginx
         if is_waiting:
-            return report.drain(draining.wait(session.ports, nginx, deadline=deadline))
-        return report.drain(draining.drained(session.ports, nginx))
+            return readings.drain(draining.wait(session.ports, nginx, deadline=deadline))
+        return readings.drain(draining.drained(session.ports, nginx))
 
     return app.serve("drain", Common(config=config, as_json=as_json), act)
 
@@ -212,7 +212,7 @@ def lint(app: App, /, *, config: str, as_json: bool, conf: str) -> int:
         return app.show(_lint_file(conf), as_json=as_json)
 
     def act(session: Session) -> View:
-        return report.lint(linting.lint(session.ports, session.site, app.templates(session.site)))
+        return readings.lint(linting.lint(session.ports, session.site, app.templates(session.site)))
 
     return app.serve("lint", Common(config=config, as_json=as_json), act)
 
@@ -221,7 +221,7 @@ def _lint_file(path: str) -> View:
     from upswitch import linting
 
     try:
-        return report.lint(linting.lint_file(path))
+        return readings.lint(linting.lint_file(path))
     except (OSError, ValueError) as exc:  # ValueError: not nginx's syntax, or a name that no file can have
         said = f"{clean(path)} can't be read as an nginx configuration: {clean(str(exc))} | no rule was asked"
         return report.wrong_words("lint", said)

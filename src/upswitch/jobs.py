@@ -8,6 +8,7 @@ import msgspec
 
 from upswitch import gating, preflight, staging, survey, warming
 from upswitch.core import generation, nginxconf, planning
+from upswitch.core.checklines import redacted
 from upswitch.core.errors import HostError, Refusal, RefusedError
 from upswitch.core.generation import Manifest
 from upswitch.core.planning import ROLLBACK_SKIPS, Ask, Names
@@ -119,13 +120,14 @@ def is_unchanged(host: Host, job: Job) -> bool:
 
 
 def diff(host: Host, job: Job) -> str:
-    """What would change in the files that nginx reads, as a unified diff."""
+    """What would change in the files that nginx reads, as a unified diff. What a check sends may hold a secret and is not shown."""
     plan = job.plan
     live = staging.get(host, job.site.nginx, plan.former)
     names = sorted(name for name in live.keys() | job.files.keys() if name.endswith(".conf"))
     lines: list[str] = []
     for name in names:
-        old, new = (files.get(name, b"").decode("utf-8", "replace").splitlines(keepends=True) for files in (live, job.files))
+        texts = (redacted(files.get(name, b"").decode("utf-8", "replace")) for files in (live, job.files))
+        old, new = (text.splitlines(keepends=True) for text in texts)
         lines += difflib.unified_diff(old, new, f"{plan.former}/{name}", f"{plan.to}/{name}")
     return "".join(lines)
 

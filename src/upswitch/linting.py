@@ -1,12 +1,14 @@
-"""`upswitch lint`: the rules of core/lint.py on a host, and those that need the host or the template engine."""
+"""`upswitch lint`: the rules of core/ on a host, those that need the host or the template engine, and the rules on a file alone."""
 
-from collections.abc import Iterator, Mapping
+import glob
+import os
+from collections.abc import Iterable, Iterator, Mapping
 
-from upswitch import survey
-from upswitch.core import advice, generation, planning
+from upswitch import checking, survey
+from upswitch.core import advice, checktraps, dump, generation, planning
 from upswitch.core import lint as rules
 from upswitch.core.build import Build, BuildError
-from upswitch.core.dump import DumpError, NginxConf
+from upswitch.core.dump import Directive, DumpError, NginxConf
 from upswitch.core.errors import NginxBrokenError
 from upswitch.core.generation import Generation
 from upswitch.core.lint import Finding, Looked
@@ -14,19 +16,75 @@ from upswitch.core.site import Nginx, Site
 from upswitch.marker import ask_marker
 from upswitch.ports import Host, Ports
 
-__all__ = ["Finding", "lint"]
+__all__ = ["Finding", "lint", "lint_file"]
+
+_END = "upswitch_end"
+_PRINTED = "# configuration file "
+_LARGEST = 1 << 24  # characters of one file
+_MOST_FILES = 10_000
 
 
 def lint(ports: Ports, site: Site, templates: Mapping[str, str]) -> tuple[Finding, ...]:
     """Every finding, errors first. Only reads. HostError where the host can't be asked."""
     found = [*rules.of_site(site), *_on_host(ports.host, site, templates)]
+    return _errors_first(found)
+
+
+def lint_file(path: str) -> tuple[Finding, ...]:
+    """Every finding about an nginx configuration, or a part of one, as it lies on this machine's disk: no site file, no nginx.
+
+    OSError where it or a file that it includes can't be read; DumpError where it is not nginx's syntax.
+    """
+    return _errors_first(checktraps.of_conf(_read(os.path.abspath(path))))
+
+
+def _errors_first(found: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda finding: finding.level))
+
+
+def _read(path: str) -> NginxConf:
+    """What `nginx -T -c PATH` would print, as a tree; PATH may also hold what one printed. Includes start from PATH's folder."""
+    main = _text(path)
+    if main.startswith(_PRINTED):
+        return dump.parse_dump(main)
+    files, found = dict[str, str](), [path]
+    while found:
+        name = found.pop()
+        if name not in files:
+            text = main if name == path else _text(name)  # a pipe can be read once
+            files[name] = f"{_PRINTED}{name}:\n{text.replace(_PRINTED, '# ')}\n"  # a comment must not end the file for us
+            found += _included(path, _alone(files[name]))
+        if len(files) > _MOST_FILES:
+            raise DumpError(f"{path} includes more than {_MOST_FILES} files")
+    return dump.parse_dump("".join(files.values()))
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="backslashreplace", newline="") as file:
+        return file.read(_LARGEST)
+
+
+def _alone(printed: str) -> tuple[Directive, ...]:
+    """One file. crossplane lets the last statement go without its `;`; nginx does not."""
+    conf = dump.parse_dump(f"{printed}{_END};\n")
+    if (conf.tree[-1].name, conf.tree[-1].args) != (_END, ()):
+        raise DumpError(f'{conf.path}: it ends where a ";" is missing')
+    return conf.tree[:-1]
+
+
+def _included(main: str, block: tuple[Directive, ...]) -> Iterator[str]:
+    for each in block:
+        yield from _included(main, each.block or ())
+        if each.name == "include" and each.args:
+            pattern = dump.include_pattern(main, each.args[0])
+            yield from filter(os.path.isfile, glob.glob(pattern)) if dump.is_glob(pattern) else (pattern,)
 
 
 def _on_host(host: Host, site: Site, templates: Mapping[str, str]) -> Iterator[Finding]:
     try:
         build = survey.read_build(host, site.nginx)
         conf = survey.read_conf(host, site.nginx, build)
+        dialect = checking.read_dialect(host, site.nginx, build, conf)
     except (NginxBrokenError, BuildError, DumpError) as exc:
         what = f"nginx's configuration can't be read: {exc}"
         yield rules.error("nginx_broken", what, "mend it until `nginx -t` passes; the rules about it were left out")
@@ -35,8 +93,9 @@ def _on_host(host: Host, site: Site, templates: Mapping[str, str]) -> Iterator[F
     logs = advice.own_logs(conf, build, names)
     if site.nginx.access_log != "auto":
         logs = tuple(log for log in logs if log.path == site.nginx.access_log)
-    looked = Looked(site=site, build=build, conf=conf, logs=logs)
+    looked = Looked(site=site, build=build, conf=conf, logs=logs, dialect=dialect)
     yield from rules.of_nginx(looked)
+    yield from checktraps.of_looked(looked)
     yield from _rendered(site, build, conf, templates)
     yield from _marker(host, site.nginx, is_adopted=looked.includes_live)
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from upswitch.core import generation, planning
+from upswitch.core import checkedupstream, checkzone, generation, nginxconf, planning
 from upswitch.core.errors import Refusal, RefusedError
 from upswitch.core.generation import Manifest
 from upswitch.core.planning import Names
 from upswitch.core.rendering import MARKER, File, Rendering
 from upswitch.core.site import Site
-from upswitch.core.standby import STANDBY, Addresses, standbys
+from upswitch.core.standby import STANDBY, Addresses, Standby, standbys
 from upswitch.core.words import Dialect, Value
 from upswitch.survey import Facts
 
@@ -52,8 +52,22 @@ class Making(Value):
         facts = self.facts
         found = standbys(self.site, serving, idle=self.checked, former=former) if facts.dialect is not Dialect.NONE else ()
         rendering = planning.rendering(self.site.nginx, facts.build, facts.conf, name, dialect=facts.dialect)
-        rendering = msgspec.structs.replace(rendering, standbys=found)
+        rendering = msgspec.structs.replace(
+            rendering, standbys=found, check_shm_size=rendering.check_shm_size or self._zone(serving, found)
+        )
         try:
             return planning.encoded(render(self.site, rendering, self.templates))
         except RenderError as exc:
             raise RefusedError(Refusal(what=f"template {exc}", hint="mend the template")) from exc
+
+    def _zone(self, serving: Addresses, found: tuple[Standby, ...]) -> str:
+        """A `check_shm_size` for all that is checked, standbys too; "" where somebody gives one, or the default will do."""
+        facts = self.facts
+        if facts.dialect is Dialect.NONE or nginxconf.defined_elsewhere(facts.conf, "check_shm_size", live=self.site.nginx.live):
+            return ""
+        others = [each for each in checkedupstream.of_conf(facts.conf) if not each.place.startswith(f"{self.site.nginx.live}/")]
+        servers = [address for each in others for address in each.servers]
+        servers += [address for each in serving.values() for address in each]
+        servers += [address for each in found for address in each.addresses]
+        is_enough = checkzone.is_enough(checkzone.DEFAULT, servers, facts.dialect)
+        return "" if is_enough else f"{2 * checkzone.least_size(servers, facts.dialect)}m"

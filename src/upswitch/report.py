@@ -8,43 +8,28 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from upswitch import survey
 from upswitch.core import outcome
-from upswitch.core.errors import HostError, JournalCorruptError, LockedError, Owner, RefusedError, StuckError
+from upswitch.core.errors import HostError, JournalCorruptError, LockedError, RefusedError, StuckError
 from upswitch.core.outcome import Live
-from upswitch.core.run import Run
 from upswitch.core.site import Problem
 from upswitch.core.words import Outcome
-from upswitch.survey import Disk, Running
 from upswitch.views import (
     Acted,
-    CheckedLine,
-    DrainView,
-    FindingLine,
     GateLine,
-    HistoryView,
     InitView,
-    LintView,
-    PastRun,
-    PlanView,
     Production,
     ServerLine,
-    StatusView,
     StepLine,
     View,
-    WarmLine,
     WatchLine,
 )
 
 if TYPE_CHECKING:  # what they stand for is imported by the command that needs it: `status` must start fast
-    from upswitch.comparing import Compared
     from upswitch.core.gate import Tally
-    from upswitch.core.lint import Finding
     from upswitch.core.proposal import Proposal
-    from upswitch.draining import DrainReport
     from upswitch.firstuse import Applied
     from upswitch.gating import GateReport
-    from upswitch.usecases import Ending, Planned
+    from upswitch.usecases import Ending
 
 
 def _hint(text: str) -> str:
@@ -199,114 +184,6 @@ def repaired(ending: "Ending | None", live: Live, *, aside: str) -> Acted:
     return msgspec.structs.replace(view, exit=0 if is_proved else outcome.EXIT[Outcome.STUCK], said=moved + view.said)
 
 
-def planned(view: "Planned", live: Live) -> PlanView:
-    return PlanView(
-        command="plan",
-        exit=0,
-        pool=view.plan.pool,
-        former_pool=view.plan.former_pool,
-        generation=view.plan.to,
-        way_back=view.plan.back,
-        unchanged=view.is_unchanged,
-        steps=tuple(view.steps),
-        blackout_s=0.0,
-        plain_blackout_s={"likely": round(view.warmth.plain.likely, 1), "worst": round(view.warmth.plain.worst, 1)},
-        warm=_warm_line(view),
-        notes=view.notes,
-        gate=gate_line(view.gate),
-        diff=view.diff,
-        production=production(live),
-    )
-
-
-def _warm_line(view: "Planned") -> WarmLine | None:
-    warmth = view.warmth
-    if not any(warmth.wanted.values()):
-        return None
-    return WarmLine(generation=view.plan.warm, why=warmth.why, longest_s=round(warmth.longest, 1), down=warmth.down)
-
-
-def status(disk: Disk, running: Running, *, left: Run | None, holder: Owner | None) -> StatusView:
-    family = running.family
-    live = survey.live(disk, running)
-    findings = _findings(disk, live, left)
-    return StatusView(
-        command="status",
-        exit=outcome.FINDINGS if findings else 0,
-        production=production(live),
-        generations=tuple(generation.name for generation in disk.generations),
-        edited=disk.drift,
-        master=running.pid,
-        workers=len(family.workers) if family else 0,
-        draining=tuple(process.pid for process in family.draining) if family else (),
-        unfinished=left.plan.run if left else "",
-        lock=holder.text if holder else "",
-        findings=findings,
-    )
-
-
-def with_checks(view: StatusView, compared: Iterable["Compared"], *, live_pool: str, rejection: str) -> StatusView:
-    """The same with nginx's own check beside ours. `rejection`: what the master said when it last refused a reload."""
-    servers = tuple(
-        CheckedLine(
-            upstream=each.upstream,
-            pool=each.pool,
-            server=each.nginx.address,
-            nginx_up=each.nginx.is_up,
-            nginx=each.nginx.state,
-            ours_up=each.ours.ok,
-            ours="up" if each.ours.ok else f"down ({each.ours.error})",
-        )
-        for each in compared
-    )
-    found = [each.problem for each in compared if each.pool == live_pool and each.problem]
-    if rejection:
-        found.append(
-            f"nginx rejected a reload: {rejection}. Until one succeeds a worker that dies crashes in a loop (the module's fault), "
-            "and a plain reload would forget which servers are up: mend the cause, then `switch` or `upswitch rollback`"
-        )
-    findings = (*view.findings, *found)
-    return msgspec.structs.replace(view, servers=servers, findings=findings, exit=outcome.FINDINGS if findings else 0)
-
-
-def _findings(disk: Disk, live: Live, left: Run | None) -> tuple[str, ...]:
-    found = []
-    if left is not None:
-        found.append(
-            f"run {left.plan.run} ({left.plan.command} to {left.plan.pool}) is unfinished, at {left.phase}: `upswitch repair`"
-        )
-    if disk.drift:
-        found.append(f"edited since it was staged: {', '.join(disk.drift)} of {disk.live}")
-    if live.disk != live.running:
-        found.append(
-            f"nginx answers {live.running or 'nothing'}, the disk says {live.disk or 'nothing'}: a reload would change what serves"
-        )
-    if live.problem and not disk.drift:
-        found.append(live.problem)
-    return tuple(found)
-
-
-def history(runs: Iterable[Run], *, limit: int) -> HistoryView:
-    newest = [*runs][::-1][:limit]
-    return HistoryView(command="history", exit=0, runs=tuple(map(_past, newest)))
-
-
-def _past(past: Run) -> PastRun:
-    plan = past.plan
-    return PastRun(
-        run=plan.run,
-        at=past.started,
-        command=plan.command,
-        pool=plan.pool,
-        former_pool=plan.former_pool,
-        generation=plan.to,
-        outcome=past.closed.outcome if past.closed else past.outcome or "UNFINISHED",
-        said=past.closed.said if past.closed else f"at {past.phase}",
-        user=plan.user,
-        reason=plan.reason,
-    )
-
-
 def gate_line(gate: "GateReport") -> GateLine:
     return GateLine(
         verdict=gate.verdict,
@@ -346,25 +223,6 @@ def _watch_line(ending: "Ending") -> WatchLine | None:
         peers_down=watch.peers_down,
         reasons=watch.reasons,
         notes=watch.notes,
-    )
-
-
-def lint(findings: Iterable["Finding"]) -> LintView:
-    lines = tuple(FindingLine(code=each.code, level=each.level, what=each.what, hint=each.hint) for each in findings)
-    return LintView(command="lint", exit=outcome.FINDINGS if lines else 0, findings=lines)
-
-
-def drain(seen: "DrainReport") -> DrainView:
-    return DrainView(
-        command="drain",
-        exit=0 if seen.is_safe else outcome.FINDINGS,
-        said=seen.said,
-        safe=seen.is_safe,
-        pool=seen.pool,
-        live=seen.live,
-        addresses=seen.addresses,
-        old_workers=seen.old_workers,
-        connections=seen.connections,
     )
 
 

@@ -12,6 +12,7 @@ from upswitch.core.site import Check
 from upswitch.core.statements import Statement, statements
 from upswitch.core.words import CheckType, Dialect
 
+_SENT = re.compile(r"""\b(check_http_send|check_fastcgi_param\s+\S+)\s+("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s;]+)""", re.DOTALL)
 _DEFAULT_DOWN = re.compile(r"(?<![^\s])default_down=\w+")
 
 
@@ -52,6 +53,11 @@ def trusting(text: str) -> str:
         kept += [text[at : check.start], changed]
         at = check.end - 1
     return "".join((*kept, text[at:]))
+
+
+def redacted(text: str) -> str:
+    """The text without what its checks send: headers and parameters may hold a secret (reliability.md, S10)."""
+    return _SENT.sub(r"\1 (not shown)", text)
 
 
 def _checks(found: tuple[Statement, ...]) -> Iterator[Statement]:

@@ -1,7 +1,7 @@
 """What is wrong or dangerous in a site and in the nginx around it. Each rule is a function; RULES is all of them.
 
-An error makes a switch fail or lie; a warning costs requests or blinds the watch, and says how much where that was measured.
-Rules that need a host or the template engine are in linting.py.
+An error makes a switch fail or lie, or is 502 for ever; a warning costs requests or blinds the watch, and says how much where
+that was measured. Rules that need a host or the template engine are in linting.py, those of the check modules in checktraps.py.
 """
 
 import re
@@ -14,7 +14,7 @@ from upswitch.core.conflogs import AccessLog
 from upswitch.core.dump import Directive, NginxConf
 from upswitch.core.gaterule import effective_check
 from upswitch.core.site import Site
-from upswitch.core.words import CheckType, SilencePolicy, Value
+from upswitch.core.words import CheckType, Dialect, SilencePolicy, Value
 
 _LOST = "8 to 22 requests lost per reload with 32 busy keep-alive connections"
 _ADDRESS = re.compile(r"unix:|\[|[0-9.]+(?::|$)")
@@ -30,12 +30,16 @@ class Finding(Value):
 
 
 class Looked(Value):
-    """The site, and nginx as it was read. `logs` are those that requests to the site's upstreams end in."""
+    """The site, and nginx as it was read. `logs` are those that requests to the site's upstreams end in.
+
+    `dialect` is whose check module it has.
+    """
 
     site: Site
     build: Build
     conf: NginxConf
     logs: tuple[AccessLog, ...] = ()
+    dialect: Dialect = Dialect.NONE
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -196,30 +200,30 @@ def _attribution(log: AccessLog, at: str) -> Iterator[Finding]:
 
 
 def _tcp_for_http(looked: Looked) -> Iterator[Finding]:
-    """The kernel accepts for an application that hangs (nginx-facts.md, section 6)."""
+    """The gate's type, and that of the check which we render where nginx has a check module."""
     for upstream in looked.site.upstreams:
         is_told = upstream.check is not None or looked.site.gate.type is not None
-        if is_told and effective_check(upstream, looked.site.gate).type is CheckType.TCP and _speaks_http(looked, upstream.name):
-            what = f"upstream {upstream.name} is proxied as HTTP and probed with type = tcp: an application that hangs passes"
-            yield warning("tcp_for_http", what, 'type = "http" with the http_send of a health URL')
+        kinds = [effective_check(upstream, looked.site.gate).type] if is_told else []
+        if upstream.check is not None and looked.dialect is not Dialect.NONE:
+            kinds.append(upstream.check.type)
+        if CheckType.TCP in kinds and speaks_http(looked.conf, upstream.name):
+            yield tcp_for_http(f"upstream {upstream.name}", 'type = "http"')
 
 
-def _speaks_http(looked: Looked, name: str) -> bool:
-    return any(_passes(server, name) for server in nginxconf.http_children(looked.conf, "server"))
+def tcp_for_http(said: str, wanted: str) -> Finding:
+    """The kernel accepts for an application that hangs (nginx-facts.md, section 6)."""
+    what = f"{said} is proxied as HTTP and probed with type = tcp: an application that hangs passes"
+    return warning("tcp_for_http", what, f"{wanted} with the http_send of a health URL")
+
+
+def speaks_http(conf: NginxConf, name: str) -> bool:
+    """Whether a `proxy_pass` names this upstream."""
+    return any(_passes(server, name) for server in nginxconf.http_children(conf, "server"))
 
 
 def _passes(scope: Directive, name: str) -> bool:
     passed = (nginxconf.passed_upstream(each) for each in scope.children("proxy_pass"))
     return name in passed or any(_passes(inner, name) for inner in scope.children(*nginxconf.SCOPES))
-
-
-def _check_module(looked: Looked) -> Iterator[Finding]:
-    if looked.build.has_check_module:
-        what = (
-            "this nginx has a health check module, and this version of upswitch renders no `check` lines: "
-            "nginx takes every server as up, and the gate is the only check"
-        )
-        yield warning("check_not_rendered", what, "watch with a probe; a server that dies later is found by max_fails")
 
 
 RULES: tuple[Rule, ...] = (
@@ -231,5 +235,4 @@ RULES: tuple[Rule, ...] = (
     _truncation,
     _logs,
     _tcp_for_http,
-    _check_module,
 )

@@ -1,17 +1,36 @@
 """A file of `upstream` blocks: its names, servers and directives, and its `check` lines as a value."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from upswitch.core.site import HTTP_CLASSES, Check
 from upswitch.core.statements import Statement, StatementError, statement_at, statements, tokens
 from upswitch.core.words import CheckType, Value
 
-__all__ = ["UpstreamBlock", "UpstreamFile", "read_upstream_at", "read_upstreams", "tokens", "without_check"]
+__all__ = [
+    "LAST_PORT",
+    "UpstreamBlock",
+    "UpstreamFile",
+    "check_parameter",
+    "read_check",
+    "read_upstream_at",
+    "read_upstreams",
+    "tokens",
+    "without_check",
+]
 
+LAST_PORT = 65535
 _BREAKS_OUT = re.compile(r"[\s;{}\"'\\]|^$")
-_KNOWN = ("check", "check_http_send", "check_http_expect_alive")
+_WHOLE = re.compile(r"0*[1-9][0-9]{0,17}")
 _NUMBERS = {"interval": "interval_ms", "rise": "rise", "fall": "fall", "timeout": "timeout_ms", "port": "port"}
+_TRUTHS = {"true": True, "false": False}
+_ONLY_FOR = {
+    "check_http_send": (CheckType.HTTP,),
+    "check_http_expect_alive": (CheckType.HTTP, CheckType.FASTCGI),
+    "check_fastcgi_param": (CheckType.FASTCGI,),
+}
+_KNOWN = {"check", "check_keepalive_requests", *_ONLY_FOR}
 
 
 class UpstreamBlock(Value):
@@ -89,7 +108,7 @@ def _whole_lines(text: str, statement: Statement) -> tuple[int, int]:
 def _upstream(statement: Statement) -> UpstreamBlock:
     inner = statement.block or ()
     checks = tuple(each for each in inner if _is_check(each))
-    check, remarks = _check(checks)
+    check, remarks = read_check([each.words for each in checks])
     plain = [each for each in inner if not _is_check(each) and each.words[0] != "server"]
     kept = [each for each in plain if each.block is None and not any(map(_BREAKS_OUT.search, each.words))]
     lost = [f"{each.words[0]} was left out: the site file takes plain one-line directives" for each in plain if each not in kept]
@@ -104,51 +123,82 @@ def _upstream(statement: Statement) -> UpstreamBlock:
     )
 
 
-def _check(found: tuple[Statement, ...]) -> tuple[Check | None, tuple[str, ...]]:
-    """The family of `check` lines as one value. A later `check` line replaces the earlier one, as in the module."""
-    lines = [each.words[1:] for each in found if each.words[0] == "check"]
-    remarks = [f"{each.words[0]} was left out: upswitch does not know it" for each in found if each.words[0] not in _KNOWN]
-    if not lines:
-        return None, (*remarks, *(["check_* lines without a check line were left out"] if found else []))
-    if len(lines) > 1:
+def read_check(lines: Sequence[tuple[str, ...]]) -> tuple[Check | None, tuple[str, ...]]:
+    """The family of `check` lines of one upstream, each as its words, read as the modules read it; and what could not be taken.
+
+    A later `check` replaces the earlier one, but for a `type=` that it does not give again.
+    """
+    given = [words[1:] for words in lines if words[0] == "check"]
+    remarks = [f"{words[0]} was left out: upswitch does not know it" for words in lines if words[0] not in _KNOWN]
+    if not given:
+        return None, (*remarks, *(["check_* lines without a check line were left out"] if lines else []))
+    if len(given) > 1:
         remarks.append("of several check lines the last one counts, as in the module")
-    fields: dict[str, object] = {}
-    for parameter in lines[-1]:
-        remarks.extend(_parameter(parameter, fields))
-    if fields.get("type", CheckType.TCP) == CheckType.HTTP:
-        remarks.extend(_http(found, fields))
-    elif len(found) > len(lines):
-        remarks.append("check_http_* lines were left out: they count for type=http only")
-    return Check(**fields), tuple(remarks)  # type: ignore[arg-type]  # each field was given its own type just above
+    types = [word for words in given[:-1] for word in words if word.startswith("type=")]
+    read = [check_parameter(word) for word in (*types, *given[-1])]
+    remarks += [each for each in read if isinstance(each, str)]
+    fields = dict(each for each in read if not isinstance(each, str))
+    remarks += _belonging(lines, fields)
+    return Check(**fields), tuple(remarks)
 
 
-def _parameter(text: str, fields: dict[str, object]) -> tuple[str, ...]:
-    """Put one `name=value` into the fields, or say why not: then the module's default stands."""
+def check_parameter(text: str) -> tuple[str, Any] | str:
+    """One word of a `check` line as a field of Check with its value; or a sentence, and then the module's default stands.
+
+    Numbers as in ngx_atoi: digits alone, above 0 (nginx-facts.md, section 6). Of a port the module keeps 16 bits.
+    """
     name, _, value = text.partition("=")
-    if name in _NUMBERS and value.isascii() and value.isdigit():
-        fields[_NUMBERS[name]] = int(value)
-    elif name == "type" and value in tuple(CheckType):
-        fields["type"] = CheckType(value)
-    elif name == "default_down" and value in ("true", "false"):
-        fields["default_down"] = value == "true"
-    else:
-        return (f"check {text} was left out: upswitch does not know it",)
-    return ()
+    if name in _NUMBERS:
+        if not _WHOLE.fullmatch(value):
+            return f"check {text} was left out: the module takes whole numbers above 0, without a unit"
+        if name == "port" and int(value) > LAST_PORT:
+            return f"check {text} was left out: the module would ask port {int(value) & LAST_PORT}"
+        return _NUMBERS[name], int(value)
+    if name == "type" and value in tuple(CheckType):
+        return "type", CheckType(value)
+    if name == "default_down" and value.lower() in _TRUTHS:
+        return "default_down", _TRUTHS[value.lower()]
+    if name == "unique" and value.lower() in _TRUTHS:
+        return f"check {text} was left out: Tengine's own word for checking a shared server once"
+    return f"check {text} was left out: no module knows it"
 
 
-def _http(found: tuple[Statement, ...], fields: dict[str, object]) -> Iterator[str]:
-    """The http lines. Several of expect_alive: yaoweibin's module adds them up, Tengine's takes the last."""
-    sends = [each.words[1] for each in found if each.words[0] == "check_http_send" and len(each.words) > 1]
-    if sends:
+def _belonging(lines: Sequence[tuple[str, ...]], fields: dict[str, Any]) -> Iterator[str]:
+    """Put what stands beside the `check` line into the fields."""
+    kind = fields.get("type", CheckType.TCP)
+    yield from (f"{words[0]} was left out: it counts for {says}" for words in lines for says in _not_for(words[0], kind))
+    own = [words for words in lines if not tuple(_not_for(words[0], kind))]
+    sends = [words[1] for words in own if words[0] == "check_http_send" and words[1:]]
+    if sends and sends[-1]:  # an empty one is none to the modules
         fields["http_send"] = sends[-1]
-    alive = [each.words[1:] for each in found if each.words[0] == "check_http_expect_alive"]
-    classes = [word for words in alive for word in words]
-    if classes:
-        fields["http_expect_alive"] = (
-            tuple(dict.fromkeys(word for word in classes if word in HTTP_CLASSES)) or Check().http_expect_alive
-        )
-    if len(alive) > 1:
+    params = tuple((words[1], words[2]) for words in own if words[0] == "check_fastcgi_param" and words[2:])
+    if params:
+        fields["fastcgi_param"] = params
+    yield from _alive([words[1:] for words in own if words[0] == "check_http_expect_alive"], fields, kind=kind)
+    yield from _keepalive([words[1] for words in own if words[0] == "check_keepalive_requests" and words[1:]], fields)
+
+
+def _not_for(name: str, kind: CheckType) -> Iterator[str]:
+    """Which type the directive is for, where that is not `kind`."""
+    kinds = _ONLY_FOR.get(name, (kind,))
+    if kind not in kinds:
+        yield " and ".join(f"type={each}" for each in kinds) + " only"
+
+
+def _alive(lines: list[tuple[str, ...]], fields: dict[str, Any], *, kind: CheckType) -> Iterator[str]:
+    """The modules compare without case. Several lines: yaoweibin's module adds them up, Tengine's takes the last."""
+    classes = tuple(dict.fromkeys(word.lower() for words in lines for word in words))
+    known = tuple(word for word in classes if word in HTTP_CLASSES)
+    if known or kind is CheckType.FASTCGI:
+        fields["http_expect_alive"] = known
+    if len(lines) > 1:
         yield "several check_http_expect_alive lines were added up (Tengine takes the last one only)"
-    yield from (
-        f"check_http_expect_alive {word} was left out: upswitch does not know it" for word in classes if word not in HTTP_CLASSES
-    )
+    yield from (f"check_http_expect_alive {word} was left out: upswitch does not know it" for word in classes if word not in known)
+
+
+def _keepalive(values: list[str], fields: dict[str, Any]) -> Iterator[str]:
+    for value in values:
+        if _WHOLE.fullmatch(value):
+            fields["keepalive_requests"] = int(value)
+        else:
+            yield f"check_keepalive_requests {value} was left out: the module takes whole numbers above 0"
