@@ -4,9 +4,8 @@ import os
 
 import pytest
 
-from dumps import TEMP_PATHS, made_dump, real_dump, version_text
+from dumps import TEMP_PATHS, made_dump, real_dump
 from upswitch.core.adopt import AdoptRefused, Candidate, adopt, diff, sibling_names
-from upswitch.core.build import parse_build
 from upswitch.core.dump import parse_dump
 from upswitch.core.nginxconf import includes_live, upstream_blocks
 from upswitch.core.site import Check, Nginx
@@ -14,8 +13,6 @@ from upswitch.core.sitefile import parse_site
 from upswitch.core.statements import tokens
 from upswitch.core.words import CheckType
 
-TENGINE = parse_build("nginx version: nginx/1.24.0\nconfigure arguments: --add-module=./modules/ngx_http_upstream_check_module\n")
-PLAIN = parse_build("nginx version: nginx/1.24.0\nconfigure arguments:\n")
 MAIN = """events {}
 http {
     # include upstreamA.conf;
@@ -35,8 +32,8 @@ B = Candidate(pool="B", path="/e/upstreamB.conf", text=UPSTREAM_B)
 FILES = {"/e/nginx.conf": MAIN, "/e/upstreamA.conf": UPSTREAM_A}
 
 
-def adopted(files=FILES, candidates=(A, B), build=TENGINE, nginx=Nginx()):  # noqa: B008  (frozen)
-    return adopt(parse_dump(made_dump(files)), candidates, build=build, nginx=nginx)
+def adopted(files=FILES, candidates=(A, B), nginx=Nginx()):  # noqa: B008  (frozen)
+    return adopt(parse_dump(made_dump(files)), candidates, nginx=nginx)
 
 
 def inline(files, pool="A"):
@@ -61,13 +58,8 @@ def test_only_the_includes_own_bytes_change():
     assert edit.new == MAIN.replace("    include upstreamA.conf;  # the", "    include /etc/nginx/upswitch/live/*.conf;  # the")
 
 
-def test_the_first_generation_is_the_file_as_it_is_where_nginx_has_the_check_module():
+def test_the_first_generation_is_the_file_as_it_is_check_lines_and_all():
     assert [(each.name, each.text) for each in adopted().files] == [("upstreamA.conf", UPSTREAM_A)]
-
-
-def test_the_check_lines_are_cut_from_it_where_nginx_has_none():
-    (file,) = adopted(build=PLAIN).files
-    assert file.text == UPSTREAM_A.replace("    check interval=30000 rise=3 fall=3 timeout=30000 type=tcp;\n", "")
 
 
 def test_a_real_nginx_has_the_same_upstreams_after_the_edit(nginx, tmp_path):
@@ -77,7 +69,7 @@ def test_a_real_nginx_has_the_same_upstreams_after_the_edit(nginx, tmp_path):
     conf = parse_dump(real_dump(nginx, tmp_path, files))
     source = Candidate(pool="A", path=f"{tmp_path}/upstreamA.conf", text=text)
     settings = Nginx(dir=f"{tmp_path}/upswitch", conf=f"{tmp_path}/nginx.conf", binary=nginx)
-    adoption = adopt(conf, (source,), build=parse_build(version_text(nginx)), nginx=settings)
+    adoption = adopt(conf, (source,), nginx=settings)
 
     (file,) = adoption.files
     edited = {"nginx.conf": adoption.edit.new, f"upswitch/generations/000001-A/{file.name}": file.text}
@@ -89,7 +81,7 @@ def test_a_real_nginx_has_the_same_upstreams_after_the_edit(nginx, tmp_path):
     assert [_said(each) for each in upstream_blocks(after)] == [_said(each) for each in upstream_blocks(conf)]
     assert parse_site(adoption.site_text).nginx == settings
     with pytest.raises(AdoptRefused, match="adopted before"):
-        adopt(after, (source,), build=PLAIN, nginx=settings)
+        adopt(after, (source,), nginx=settings)
 
 
 def _said(directive):

@@ -30,7 +30,6 @@ def test_a_real_binary_says_its_version_and_arguments(nginx):
     build = parse_build(version_text(nginx))
     assert said.strip().endswith(".".join(map(str, build.version)))
     assert build.arguments
-    assert not build.has_check_module
     assert build.takes_error_log_flag
 
 
@@ -56,9 +55,9 @@ def test_debians_arguments_keep_a_quoted_one_whole_and_give_the_compiled_paths()
     assert (build.http_log_path, build.error_log_path, build.user) == ("/var/log/nginx/access.log", "stderr", "nobody")
 
 
-def test_tengine_has_the_check_module_and_nginxs_version():
+def test_tengine_has_nginxs_version():
     build = parse_build(TENGINE)
-    assert (build.name, build.version, build.has_check_module) == ("Tengine", (1, 24, 0), True)
+    assert (build.name, build.version) == ("Tengine", (1, 24, 0))
 
 
 def test_openresty_has_the_version_of_the_nginx_in_it():

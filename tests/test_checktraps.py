@@ -78,11 +78,15 @@ def test_a_balancer_that_does_not_ask_the_check_has_no_blackout():
     assert both(block) == ({"check_blackout"}, {"check_unheeded"})
 
 
-def test_what_upswitch_keeps_warm_is_told_no_blackout_with_a_site_file_and_without():
+def test_what_upswitch_keeps_warm_has_a_blackout_at_a_start_of_nginx_alone_with_a_site_file_and_without():
     standby = "upstream own__standby_B { server 127.0.0.1:8002; check type=http; }"
     conf = conf_of(f"http {{ upstream own {{ server 127.0.0.1:8001; check type=http; }} {standby} }}")
-    assert found(conf) == {}
-    assert checktraps.of_conf(conf) == ()
+    (finding,) = checktraps.of_conf(conf)
+    assert (finding.code, finding.level) == ("check_blackout_at_start", "warning")
+    assert "up to 75.0 s" in finding.what
+    assert "reload" not in finding.what
+    (finding,) = found(whole(), site=f"{SITE}[upstreams.own.check]\ninterval = 2000\ntype = 'http'\n").values()
+    assert "site file, [upstreams.own.check]: upstream own answers 502 for up to 5.0 s, likely 2." in finding.what
 
 
 # ---- each upstream ----
@@ -175,7 +179,7 @@ def test_a_tcp_check_of_an_upstream_that_is_proxied_as_http_is_found_wherever_th
 
 
 def test_nothing_is_said_where_nginx_has_no_check_module():
-    site = SITE + '[upstreams.own.check]\ntype = "mysql"\n'
+    site = SITE + '[upstreams.own.check]\ntype = "mysql"\ndefault_down = false\n'
     assert found(whole(f"{SERVER} check type=mysql;"), Dialect.NONE, site) == {}
 
 
@@ -200,8 +204,8 @@ def test_where_nobody_knows_the_module_both_have_their_say_by_name():
         ('type = "http"\ninterval = 1000\ntimeout = 2000', TENGINE, {"check_timeout_long"}),
     ],
 )
-def test_the_tables_of_the_site_file_are_looked_at_too_and_have_no_blackout(keys, dialect, codes):
-    site = f"{SITE}[upstreams.own.check]\n{keys}\n"
+def test_the_tables_of_the_site_file_are_looked_at_too(keys, dialect, codes):
+    site = f"{SITE}[upstreams.own.check]\ndefault_down = false\n{keys}\n"
     answers = found(whole(), dialect, site)
     assert set(answers) == codes
     assert all("site file, [upstreams.own.check]" in each.what for each in answers.values())
@@ -215,7 +219,7 @@ def test_what_is_rendered_from_a_table_is_told_once():
         "/etc/nginx/upswitch/live/standby.conf": "upstream own__standby_B { server 127.0.0.1:8002; check type=mysql; }",
     }
     looked = Looked(site=parse_site(site), build=BUILD, conf=parse_dump(made_dump(files)), dialect=TENGINE)
-    assert [each.code for each in checktraps.of_looked(looked)] == ["check_mysql"]
+    assert [each.code for each in checktraps.of_looked(looked)] == ["check_blackout_at_start", "check_mysql"]
 
 
 # ---- all of them together ----
@@ -258,7 +262,7 @@ def test_a_zone_that_is_too_small_is_found_to_the_server(http, dialect, room):
 def test_the_idle_pools_count_in_the_zone_because_they_are_checked_as_standbys():
     hosts = {pool: [f"10.{part}.0.{host}" for host in range(1, 131)] for part, pool in enumerate("AB", start=1)}
     pools = "\n".join(f"{pool} = {json.dumps(addresses)}" for pool, addresses in hosts.items())
-    site = f'[upstreams.own]\n{pools}\n[upstreams.own.check]\ntype = "http"\n'
+    site = f'[upstreams.own]\n{pools}\n[upstreams.own.check]\ntype = "http"\ndefault_down = false\n'
     assert set(found(whole(), TENGINE, f'[nginx]\ncheck_shm_size = "1m"\n{site}')) == {"check_shm_small"}
     assert found(whole(), TENGINE, f'[nginx]\ncheck_shm_size = "2m"\n{site}') == {}
     assert found(whole(), TENGINE, site) == {}, "where nobody gives a size, the rendering gives what is needed"

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dumps import TEMP_PATHS, real_dump
 from upswitch.core.site import Check
 from upswitch.core.statements import StatementError, statements, tokens
-from upswitch.core.upstreamfile import read_upstream_at, read_upstreams, without_check
+from upswitch.core.upstreamfile import read_upstream_at, read_upstreams
 from upswitch.core.words import CheckType
 
 UPSTREAM_A = """upstream tornado_servers {
@@ -133,27 +132,6 @@ def test_a_file_that_does_not_balance_is_an_error(text):
         statements(text)
 
 
-def test_without_check_cuts_the_check_lines_and_nothing_else():
-    text = UPSTREAM_A.replace("\n}", '\n\tcheck_http_send "a;b}c"\n  ;\r\n  # check this\n keepalive 2; check rise=1; # why\n}')
-    assert without_check(text) == (
-        "upstream tornado_servers {\n    server 127.0.0.1:29100 weight=100;\n    server 127.0.0.1:29101 weight=100;\n"
-        "  # check this\n keepalive 2;  # why\n}\n"
-    )
-
-
-def test_a_file_without_a_check_is_left_as_it_is():
-    text = "# check a;\r\nupstream checkout {\r\n\tserver check.example:80; # check\r\n}"
-    assert without_check(text) == text
-
-
-def test_nginx_takes_what_is_left_when_the_check_is_cut(nginx, tmp_path):
-    files = {
-        "nginx.conf": f"pid p; events {{}} http {{ {TEMP_PATHS} access_log off; include upstreamA.conf; }}\n",
-        "upstreamA.conf": without_check(UPSTREAM_A),
-    }
-    assert "29101" in real_dump(nginx, tmp_path, files)
-
-
 def test_comments_and_white_space_do_not_make_a_difference_and_everything_else_does():
     assert tokens(UPSTREAM_A) == tokens("# a comment\n" + UPSTREAM_A.replace("\n", "\r\n").replace("    ", "\t"))
     assert tokens(UPSTREAM_A) != tokens(UPSTREAM_A.replace("29101", "29102"))
@@ -166,4 +144,3 @@ def test_any_text_is_read_or_refused_and_never_loses_a_byte(text):
     except StatementError:
         return
     assert all(a.end <= b.start for a, b in pairwise(found))
-    assert without_check(text) == text

@@ -6,6 +6,7 @@ from upswitch import gating, obstacles, preflight, survey
 from upswitch.core import adopt, advice, conflogs, planning
 from upswitch.core.adopt import Adoption, AdoptRefused, Candidate, Edit
 from upswitch.core.build import BuildError
+from upswitch.core.checklines import trusting
 from upswitch.core.dump import DumpError, NginxConf
 from upswitch.core.errors import NginxBrokenError, Refusal, RefusedError
 from upswitch.core.generation import Generation, Manifest
@@ -64,7 +65,7 @@ def refuse_if(refusals: tuple[Refusal, ...]) -> None:
 
 def _adoption(host: Host, request: InitRequest, facts: Facts) -> Adoption:
     try:
-        return adopt.adopt(facts.conf, _candidates(host, request), build=facts.build, nginx=request.nginx)
+        return adopt.adopt(facts.conf, _candidates(host, request), nginx=request.nginx)
     except AdoptRefused as exc:
         hint = (
             "nothing was changed; where it is adopted already: `nginx -s reload` if it has not been since, then `upswitch status`"
@@ -136,7 +137,7 @@ def _first_generation(host: Host, site: Site, pool: str, facts: Facts) -> Genera
 
 
 def _files(ports: Ports, site: Site, facts: Facts, material: _Material) -> dict[str, bytes]:
-    """The owner's own text, our marker, and the manifest."""
+    """The owner's own text, our marker, and the manifest. Where nginx will forget what is up, no server may begin down."""
     from upswitch.core.render import RenderError, render_ours  # noqa: PLC0415  (jinja2 takes 60 ms; only init needs it here)
 
     name = material.name
@@ -148,6 +149,7 @@ def _files(ports: Ports, site: Site, facts: Facts, material: _Material) -> dict[
             Refusal(what=f"template {exc}", hint="the packaged templates are damaged: install upswitch again")
         ) from exc
     served = _only(site, name.pool)
+    adopted = [File(name=each.name, text=trusting(each.text)) if facts.forgets else each for each in material.adopted]
     manifest = Manifest(
         name=name.name,
         pool=name.pool,
@@ -159,7 +161,7 @@ def _files(ports: Ports, site: Site, facts: Facts, material: _Material) -> dict[
         pid_file=facts.pid_file,
         error_log=facts.error_log,
     )
-    return planning.with_manifest(planning.encoded((*material.adopted, *ours)), manifest)
+    return planning.with_manifest(planning.encoded((*adopted, *ours)), manifest)
 
 
 def _only(site: Site, pool: str) -> Site:

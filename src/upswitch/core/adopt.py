@@ -13,14 +13,13 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from upswitch.core.build import Build
 from upswitch.core.dump import ConfFile, Directive, NginxConf, is_glob, matches_include, unescaped
 from upswitch.core.nginxconf import includes_live, upstream_blocks
 from upswitch.core.rendering import File
 from upswitch.core.site import Nginx
 from upswitch.core.sitetext import site_text
 from upswitch.core.statements import StatementError
-from upswitch.core.upstreamfile import UpstreamBlock, read_upstream_at, read_upstreams, without_check
+from upswitch.core.upstreamfile import UpstreamBlock, read_upstream_at, read_upstreams
 from upswitch.core.words import Value
 
 _INCLUDE = re.compile(r"""(?<![^\s;{}])include[ \t\r\n]+("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s;"']\S*?)[ \t\r\n]*;""")
@@ -68,7 +67,7 @@ class _Place(Value):
     upstreams: tuple[UpstreamBlock, ...]
 
 
-def adopt(conf: NginxConf, candidates: tuple[Candidate, ...], *, build: Build, nginx: Nginx) -> Adoption:
+def adopt(conf: NginxConf, candidates: tuple[Candidate, ...], *, nginx: Nginx) -> Adoption:
     """Work out the adoption. `candidates` begins with the `--from` file; the others are its siblings, one for each further pool.
 
     AdoptRefused where this can't be one change of one statement.
@@ -81,10 +80,9 @@ def adopt(conf: NginxConf, candidates: tuple[Candidate, ...], *, build: Build, n
     for each in place.upstreams:
         _refuse_unfit(each, place.file.path)
     pools, remarks = _pools(source, place.upstreams, siblings)
-    text = place.content.text if build.has_check_module else without_check(place.content.text)
     return Adoption(
         site_text=site_text(source.path, pools, nginx, remarks),
-        files=(File(name=place.content.name, text=text),),
+        files=(place.content,),
         edit=_edit(place, nginx),
     )
 

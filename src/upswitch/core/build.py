@@ -6,7 +6,6 @@ import shlex
 
 from upswitch.core.words import Value
 
-_CHECK_MODULE = "upstream_check"
 _VERSION = re.compile(r"version: ([\w-]+)/(\d+)\.(\d+)\.(\d+)")
 _ARGUMENTS = re.compile(r"configure arguments:([^\r\n]*)")
 
@@ -22,11 +21,6 @@ class Build(Value):
     version: tuple[int, int, int]
     arguments: tuple[str, ...] = ()
     prefix_option: str = ""
-
-    @property
-    def has_check_module(self) -> bool:
-        """nginx_upstream_check_module (yaoweibin's patch, or Tengine's) is compiled in: it can't be a dynamic module."""
-        return any(_CHECK_MODULE in each and not each.startswith("--without") for each in self.arguments)
 
     @property
     def has_stub_status(self) -> bool:

@@ -13,7 +13,8 @@ class CheckedUpstream(Value):
     """One of them. `place` is where its check stands; `servers` are addresses, without those marked `down`: nobody asks them.
 
     `balancer` is a `random` or `hash` line, "" for another. `lines` are its check family as written, none out of a site file.
-    `is_warm`: upswitch has its servers proved before they serve, or it is a standby, which serves nobody.
+    `together` of them begin at one time: of a site file the servers of one pool. `is_warm`: upswitch has its servers proved
+    before they serve, or it is a standby, which serves nobody.
     """
 
     name: str
@@ -22,6 +23,7 @@ class CheckedUpstream(Value):
     servers: tuple[str, ...]
     balancer: str = ""
     lines: tuple[Directive, ...] = ()
+    together: int = 1
     is_warm: bool = False
 
     def named(self, name: str) -> tuple[Directive, ...]:
@@ -53,11 +55,13 @@ def _block(block: Directive, names: tuple[str, ...]) -> CheckedUpstream | None:
     if check is None:
         return None
     name = block.args[0]
+    servers = tuple(address(each.args[0]) for each in block.children("server") if each.args and "down" not in each.args)
     return CheckedUpstream(
         name=name,
         place=[each for each in lines if each.name == "check"][-1].place,
         check=check,
-        servers=tuple(address(each.args[0]) for each in block.children("server") if each.args and "down" not in each.args),
+        servers=servers,
+        together=len(servers) or 1,
         balancer=_balancer(tuple((each.name, *each.args) for each in inner)),
         lines=lines,
         is_warm=BETWEEN in name or any(other.startswith(name + BETWEEN) for other in names),
@@ -65,11 +69,13 @@ def _block(block: Directive, names: tuple[str, ...]) -> CheckedUpstream | None:
 
 
 def _table(upstream: Upstream, check: Check) -> CheckedUpstream:
+    pools = [tuple(address(server.address) for server in pool.servers if not server.is_down) for pool in upstream.pools]
     return CheckedUpstream(
         name=upstream.name,
         place=f"site file, [upstreams.{upstream.name}.check]",
         check=check,
-        servers=tuple(address(server.address) for pool in upstream.pools for server in pool.servers if not server.is_down),
+        servers=tuple(each for pool in pools for each in pool),
+        together=min(map(len, pools)),
         balancer=_balancer(tuple(tuple(line.split()) for line in upstream.directives)),
         is_warm=True,
     )

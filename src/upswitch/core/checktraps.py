@@ -14,7 +14,7 @@ from upswitch.core.checkedupstream import CheckedUpstream
 from upswitch.core.checklinetraps import LINE_RULES
 from upswitch.core.dump import Directive, NginxConf
 from upswitch.core.lint import Finding, Looked, error, speaks_http, tcp_for_http, warning
-from upswitch.core.standby import served_as
+from upswitch.core.standby import BETWEEN, served_as
 from upswitch.core.words import CheckType, Dialect, Value
 
 _BOTH = (Dialect.YAOWEIBIN, Dialect.TENGINE)
@@ -107,19 +107,26 @@ def _found(scene: Scene) -> tuple[Finding, ...]:
 
 
 def _blackout(scene: Scene, upstream: CheckedUpstream) -> Iterator[Finding]:
-    seconds = blackout.of(upstream.check, servers=len(upstream.servers) or 1, workers=scene.workers or 1)
-    if upstream.is_warm or seconds == blackout.NONE or not scene.heeds(upstream):
+    seconds = blackout.of(upstream.check, servers=upstream.together, workers=scene.workers or 1)
+    if BETWEEN in upstream.name or seconds == blackout.NONE or not scene.heeds(upstream):
         return
     known = f"with {scene.workers} worker processes" if scene.workers > 1 else "with one worker process"
+    when = "after each start of nginx" + ("" if upstream.is_warm else " and after each reload that gives it new servers only")
     what = (
         f"{upstream.said} answers 502 for up to {seconds.worst:.1f} s, likely {seconds.likely:.1f} s "
-        f"({known if scene.workers else f'{known}, less with more'}), after each start of nginx and after each reload that gives "
-        "it new servers only: default_down=true, so none of them is up before its checks"
+        f"({known if scene.workers else f'{known}, less with more'}), {when}: "
+        "default_down=true, so none of its servers is up before its checks"
     )
+    price = (
+        f"0 s, but a server gets requests before anybody has asked it, a dead one until {upstream.check.fall} checks have failed"
+    )
+    if upstream.is_warm:
+        hint = f"a switch by upswitch has 0 s: the idle pool stands by. For a start, default_down=false: {price}"
+        yield warning("check_blackout_at_start", what, hint)
+        return
     hint = (
         "two ways out: 1. switch it with upswitch (`upswitch init`), which keeps the idle pool warm as a standby upstream; "
-        f"2. default_down=false: 0 s, but a server gets requests before anybody has asked it, a dead one until fall="
-        f"{upstream.check.fall} checks have failed"
+        f"2. default_down=false: {price}"
     )
     yield warning("check_blackout", what, hint)
 

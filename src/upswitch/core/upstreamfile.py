@@ -17,7 +17,6 @@ __all__ = [
     "read_upstream_at",
     "read_upstreams",
     "tokens",
-    "without_check",
 ]
 
 LAST_PORT = 65535
@@ -72,37 +71,12 @@ def read_upstream_at(text: str, start: int) -> UpstreamBlock:
     return _upstream(found)
 
 
-def without_check(text: str) -> str:
-    """The text without the `check*` statements of its upstreams, every other byte as it was.
-
-    A statement alone on its lines goes with the indentation and the newline; beside something else, only its own bytes go.
-    """
-    kept, at = [], 0
-    for statement in _check_statements(statements(text)):
-        start, end = _whole_lines(text, statement)
-        kept.append(text[at:start])
-        at = end
-    return "".join((*kept, text[at:]))
-
-
 def _is_upstream(statement: Statement) -> bool:
     return statement.words[0] == "upstream" and len(statement.words) > 1 and statement.block is not None
 
 
 def _is_check(statement: Statement) -> bool:
     return statement.words[0] == "check" or statement.words[0].startswith("check_")
-
-
-def _check_statements(found: tuple[Statement, ...]) -> list[Statement]:
-    return [inner for each in found if _is_upstream(each) for inner in each.block or () if _is_check(inner)]
-
-
-def _whole_lines(text: str, statement: Statement) -> tuple[int, int]:
-    start = text.rfind("\n", 0, statement.start) + 1
-    newline = text.find("\n", statement.end)
-    end = len(text) if newline < 0 else newline + 1
-    is_alone = not text[start : statement.start].strip() and not text[statement.end : end].strip()
-    return (start, end) if is_alone else (statement.start, statement.end)
 
 
 def _upstream(statement: Statement) -> UpstreamBlock:
