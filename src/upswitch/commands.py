@@ -223,7 +223,7 @@ def _lint_file(path: str) -> View:
     try:
         return readings.lint(linting.lint_file(path))
     except (OSError, ValueError) as exc:  # ValueError: not nginx's syntax, or a name that no file can have
-        why = (exc.strerror if isinstance(exc, OSError) else "") or str(exc)
+        why = f"{exc.filename}: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
         said = f"{clean(path)} can't be read as an nginx configuration: {clean(why)} | no rule was asked"
         return report.wrong_words("lint", said)
 
