@@ -78,15 +78,11 @@ def test_a_balancer_that_does_not_ask_the_check_has_no_blackout():
     assert both(block) == ({"check_blackout"}, {"check_unheeded"})
 
 
-def test_what_upswitch_keeps_warm_has_a_blackout_at_a_start_of_nginx_alone_with_a_site_file_and_without():
+def test_what_upswitch_keeps_warm_is_told_no_blackout_with_a_site_file_and_without():
     standby = "upstream own__standby_B { server 127.0.0.1:8002; check type=http; }"
     conf = conf_of(f"http {{ upstream own {{ server 127.0.0.1:8001; check type=http; }} {standby} }}")
-    (finding,) = checktraps.of_conf(conf)
-    assert (finding.code, finding.level) == ("check_blackout_at_start", "warning")
-    assert "up to 75.0 s" in finding.what
-    assert "reload" not in finding.what
-    (finding,) = found(whole(), site=f"{SITE}[upstreams.own.check]\ninterval = 2000\ntype = 'http'\n").values()
-    assert "site file, [upstreams.own.check]: upstream own answers 502 for up to 5.0 s, likely 2." in finding.what
+    assert checktraps.of_conf(conf) == ()
+    assert found(whole(), site=f"{SITE}[upstreams.own.check]\ntype = 'http'\n") == {}
 
 
 # ---- each upstream ----
@@ -219,7 +215,7 @@ def test_what_is_rendered_from_a_table_is_told_once():
         "/etc/nginx/upswitch/live/standby.conf": "upstream own__standby_B { server 127.0.0.1:8002; check type=mysql; }",
     }
     looked = Looked(site=parse_site(site), build=BUILD, conf=parse_dump(made_dump(files)), dialect=TENGINE)
-    assert [each.code for each in checktraps.of_looked(looked)] == ["check_blackout_at_start", "check_mysql"]
+    assert [each.code for each in checktraps.of_looked(looked)] == ["check_mysql"]
 
 
 # ---- all of them together ----

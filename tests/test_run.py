@@ -154,6 +154,19 @@ def test_a_step_that_a_crash_cut_off_counts_by_where_the_link_points(phase, live
     assert machine.after(phase, resolve(run, live, is_proved=False)) is to
 
 
+@pytest.mark.parametrize("plan", [PLAN, WARMED], ids=["without warm", "with warm"])
+@pytest.mark.parametrize("phase", sorted(machine.UNTOUCHED))
+@pytest.mark.parametrize("is_proved", [True, False])
+def test_before_the_swap_only_a_link_that_still_names_what_serves_counts_as_nothing_happened(plan, phase, is_proved):
+    run = Run(plan=plan, started="t", phase=phase)
+    assert resolve(run, plan.former, is_proved=is_proved) is Result.INTERRUPTED
+    assert resolve(run, plan.to, is_proved=is_proved) is Result.UNKNOWN
+    assert resolve(run, "", is_proved=is_proved) is Result.UNKNOWN  # it could not be read
+    is_past_warm = phase in {Phase.WARMED, Phase.RECHECKED, Phase.DRAINED}
+    is_nothing = plan is WARMED and (is_past_warm or (phase is Phase.TESTED and is_proved))
+    assert resolve(run, WARMED.warm, is_proved=is_proved) is (Result.INTERRUPTED if is_nothing else Result.UNKNOWN)
+
+
 def test_a_warm_generation_that_nginx_answers_with_is_as_if_nothing_had_happened():
     run = Run(plan=WARMED, started="t", phase=Phase.TESTED)
     assert machine.after(run.phase, resolve(run, WARMED.warm, is_proved=True)) is Phase.INTERRUPTED

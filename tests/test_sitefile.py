@@ -131,6 +131,7 @@ def test_all_problems_come_at_once_each_with_key_and_value_and_what_is_allowed()
             POOLS + 'check = {type = "fastcgi", fastcgi_param = {SCRIPT_NAME = "a\\nb"}}\n',
             "upstreams.app.check.fastcgi_param.SCRIPT_NAME",
         ),
+        ('[upstreams.app]\nb = ["127.0.0.1:8001"]\nB = ["127.0.0.1:8002"]\n', "upstreams.app.B"),
         (POOLS + "check = {keepalive_requests = 0}\n", "upstreams.app.check.keepalive_requests"),
         (POOLS + '[nginx]\ncheck_shm_size = "10 m"\n', "nginx.check_shm_size"),
         (POOLS + '[gate]\nexpect_body = "ok"\n', "gate.expect_body"),

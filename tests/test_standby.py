@@ -4,7 +4,6 @@ import pytest
 
 from upswitch.core.checkstatus import down, parse_check_status, unknown
 from upswitch.core.generation import Manifest
-from upswitch.core.site import Check, Pool, Server, Site, Upstream
 from upswitch.core.sitefile import parse_site
 from upswitch.core.standby import canonical, is_address, served_as, standby_name, standbys
 from upswitch.core.words import Dialect
@@ -32,7 +31,7 @@ def manifest(pool, *addresses):
 
 
 def found(serving, former=None, idle=IDLE):
-    return {each.name: each.addresses for each in standbys(SITE, serving, idle=idle, former=former)}
+    return {each.name: each.addresses for each in standbys(SITE, serving, known=idle, former=former)}
 
 
 def test_every_other_pool_of_an_upstream_with_a_check_stands_by():
@@ -55,8 +54,19 @@ def test_a_pool_that_gets_other_servers_leaves_those_that_go_as_a_standby_of_its
 
 def test_a_standby_holds_no_name_as_one_that_stops_resolving_would_keep_nginx_from_starting():
     idle = {"B": {"app": ("b.example:80", "10.0.0.3:80", "unix:/run/b.sock", "[::1]:80")}}
-    assert found({"app": IDLE["A"]["app"]}, idle=idle) == {"app__standby_B": ("10.0.0.3:80", "unix:/run/b.sock", "[::1]:80")}
+    assert found({"app": IDLE["A"]["app"]}, idle=idle) == {"app__standby_B": ("10.0.0.3:80", "[::1]:80", "unix:/run/b.sock")}
     assert found({"app": IDLE["A"]["app"]}, idle={"B": {"app": ("b.example:80",)}}) == {}
+
+
+def test_what_serves_now_is_trusted_as_a_standby_and_what_is_new_is_not():
+    found = standbys(SITE, {"app": ("10.0.0.3:80",)}, known=IDLE, former=manifest("A", "10.0.0.1:80"))
+    assert {each.name: each.check.default_down for each in found} == {"app__standby_A": False, "app__standby_C": True}
+
+
+def test_a_server_that_the_site_marks_down_now_does_not_stand_by():
+    site = parse_site('[upstreams.app]\nA = ["10.0.0.1:80 down", "10.0.0.2:80"]\nB = ["10.0.0.3:80"]\ncheck = {type = "tcp"}\n')
+    (standby,) = standbys(site, {"app": ("10.0.0.3:80",)}, known={}, former=manifest("A", "10.0.0.1:80", "10.0.0.2:80"))
+    assert standby.addresses == ("10.0.0.2:80",)
 
 
 def test_a_standbys_name_says_whose_it_is():
@@ -111,10 +121,3 @@ def test_what_nginx_does_not_check_and_what_it_holds_down_are_told_apart():
     assert down(status, wanted) == ("app [0::1]:80 down (2 failures in a row)", "app 10.0.0.9:80 not checked")
     assert unknown(None, wanted) == wanted["app"]
     assert len(down(None, wanted)) == 3
-
-
-def test_a_site_built_by_hand_is_the_same():
-    server = Server(address="10.0.0.1:80")
-    upstream = Upstream(name="x", pools=(Pool(name="A", servers=(server,)),), check=Check())
-    site = Site(nginx=SITE.nginx, upstreams=(upstream,), gate=SITE.gate, watch=SITE.watch)
-    assert standbys(site, {"x": ("10.0.0.1:80",)}, idle={"A": {"x": ("10.0.0.1:80",)}}, former=None) == ()

@@ -1,4 +1,4 @@
-"""nginx's own health check on a host: whose module it is, what it says, and whether it will remember that over a reload."""
+"""nginx's own health check on a host: whose module it is, what it says, and whether its master has rejected a reload."""
 
 from upswitch.core import dialect, errorlog, nginxconf, scripts
 from upswitch.core.build import Build
@@ -34,17 +34,6 @@ def ask_status(host: Host, nginx: Nginx) -> CheckStatus | None:
     return parse_check_status(body) if body is not None else None
 
 
-def why_forgotten(host: Host, error_log: str, family: Family | None) -> str:
-    """Why the next reload will find no state (checklines.py, `trusting`); "" where it will find it.
-
-    A rejection that can't be ruled out counts as one: the cost is a reload.
-    """
-    rejection = last_rejection(host, error_log, family)
-    if rejection is None:
-        return "its workers or its error log can't be read, and a rejected reload would show there alone"
-    return f"it rejected a reload, and the next good one starts without any state: {rejection}" if rejection else ""
-
-
 def last_rejection(host: Host, error_log: str, family: Family | None) -> str | None:
     """What the master said when it rejected a reload since the present workers began; "": it did not; None: nobody can tell."""
     workers = family.workers if family else ()
@@ -52,10 +41,9 @@ def last_rejection(host: Host, error_log: str, family: Family | None) -> str | N
     if not workers:
         return None
     began = host.run(scripts.started(min(worker.start for worker in workers)), deadline=_QUICK)
-    if began.exit != 0:
-        raise HostError("read the start of nginx's workers", told(began.err) or "cut off")
+    since, _, until = printable(began.out.strip()).partition(" - ")
     lines = _log_tail(host, error_log)
-    return None if lines is None else errorlog.emerg_since(lines, pid, since=printable(began.out.strip()))
+    return None if lines is None or not until else errorlog.emerg_between(lines, pid, since=since, until=until)
 
 
 def _log_tail(host: Host, path: str) -> list[bytes] | None:

@@ -162,7 +162,7 @@ def _status(session: Session) -> View:
         return view
     error_log = disk.manifest.error_log if disk.manifest else ""
     rejection = checking.last_rejection(host, error_log, running.family)
-    return readings.with_checks(view, compared, live_pool=disk.pool, rejection=rejection or "")
+    return readings.with_checks(view, compared, rejection=rejection or "")
 
 
 @group.command()

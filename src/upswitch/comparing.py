@@ -19,6 +19,11 @@ class Compared(Value):
     ours: Probe
 
     @property
+    def is_serving(self) -> bool:
+        """Not a standby."""
+        return self.nginx.upstream == self.upstream
+
+    @property
     def problem(self) -> str:
         """What of a server that is to serve now is wrong, in either view; "" where both call it up."""
         name = f"{self.upstream} {self.nginx.address} of the live pool {self.pool}"

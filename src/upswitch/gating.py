@@ -31,11 +31,11 @@ class GateReport(Value):
         return bool(self.old) and gate.serves(self.old)
 
 
-Names = Mapping[str, tuple[str, ...]]
+Resolved = Mapping[str, tuple[str, ...]]
 """The IP addresses of host names, as the host resolves them."""
 
 
-def targets(site: Site, pool: str, names: Names, *, dialect: Dialect) -> tuple[Target, ...]:
+def targets(site: Site, pool: str, names: Resolved, *, dialect: Dialect) -> tuple[Target, ...]:
     """Every server of `pool` to probe. A name is probed at each of its addresses, as nginx would use them all."""
     found = []
     for upstream in site.upstreams:
@@ -46,7 +46,7 @@ def targets(site: Site, pool: str, names: Names, *, dialect: Dialect) -> tuple[T
     return tuple(found)
 
 
-def servers(site: Site, pool: str, names: Names) -> dict[str, tuple[str, ...]]:
+def servers(site: Site, pool: str, names: Resolved) -> dict[str, tuple[str, ...]]:
     """Where nginx itself sends requests, by upstream and as its log names them: the servers' own ports, `down` ones too."""
     return {
         upstream.name: tuple(each for server in upstream.servers(pool) for each in _addresses(server, 0, names))
@@ -54,7 +54,7 @@ def servers(site: Site, pool: str, names: Names) -> dict[str, tuple[str, ...]]:
     }
 
 
-def checked(site: Site, pool: str, names: Names) -> dict[str, tuple[str, ...]]:
+def checked(site: Site, pool: str, names: Resolved) -> dict[str, tuple[str, ...]]:
     """Those of `servers` that nginx's own check asks: of upstreams with a check table, without the `down` ones."""
     return {
         upstream.name: tuple(
@@ -65,7 +65,7 @@ def checked(site: Site, pool: str, names: Names) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _addresses(server: Server, port: int, names: Names) -> tuple[str, ...]:
+def _addresses(server: Server, port: int, names: Resolved) -> tuple[str, ...]:
     address = probe_address(server, port)
     name, _, own = address.rpartition(":")
     return tuple(f"{each}:{own}" for each in names.get(name, ())) or (address,)

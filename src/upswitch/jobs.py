@@ -146,13 +146,14 @@ def _names(facts: Facts, pool: str, runs: tuple[Run, ...], *, has_warm: bool = F
     return planning.names(live, pool, number=number, has_warm=has_warm)
 
 
-def _resolved(host: Host, site: Site, wanted: str, facts: Facts) -> dict[str, gating.Names]:
+def _resolved(host: Host, site: Site, wanted: str, facts: Facts) -> dict[str, gating.Resolved]:
     """The addresses of host names by pool. One of an idle pool that fails only leaves its standby without that server."""
     try:
         found = {wanted: preflight.resolve_names(host, site, wanted)}
     except HostError as exc:
         raise RefusedError(Refusal(what=str(exc), hint="nginx would not resolve it either")) from exc
-    for pool in site.pools if facts.dialect is not Dialect.NONE else ():
+    is_checked = facts.dialect is not Dialect.NONE and any(upstream.check for upstream in site.upstreams)
+    for pool in site.pools if is_checked else ():
         if pool != wanted:
             with suppress(HostError):
                 found[pool] = preflight.resolve_names(host, site, pool)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from upswitch import checking, survey
 from upswitch.core import advice, checktraps, dump, generation, planning
 from upswitch.core import lint as rules
-from upswitch.core.build import Build, BuildError
+from upswitch.core.build import BuildError
 from upswitch.core.dump import Directive, DumpError, NginxConf
 from upswitch.core.errors import NginxBrokenError
 from upswitch.core.generation import Generation
@@ -96,17 +96,19 @@ def _on_host(host: Host, site: Site, templates: Mapping[str, str]) -> Iterator[F
     looked = Looked(site=site, build=build, conf=conf, logs=logs, dialect=dialect)
     yield from rules.of_nginx(looked)
     yield from checktraps.of_looked(looked)
-    yield from _rendered(site, build, conf, templates)
+    yield from _rendered(looked, templates)
     yield from _marker(host, site.nginx, is_adopted=looked.includes_live)
 
 
-def _rendered(site: Site, build: Build, conf: NginxConf, templates: Mapping[str, str]) -> Iterator[Finding]:
+def _rendered(looked: Looked, templates: Mapping[str, str]) -> Iterator[Finding]:
     from upswitch.core.render import RenderError, render  # noqa: PLC0415  (jinja2 takes 60 ms; `status` shares this process)
 
-    for pool in site.pools:
-        rendering = planning.rendering(site.nginx, build, conf, Generation(number=1, pool=pool))
+    nginx = looked.site.nginx
+    for pool in looked.site.pools:
+        name = Generation(number=1, pool=pool)
+        rendering = planning.rendering(nginx, looked.build, looked.conf, name, dialect=looked.dialect)
         try:
-            render(site, rendering, templates)
+            render(looked.site, rendering, templates)
         except RenderError as exc:
             yield rules.error("template", f"pool {pool} can't be rendered: {exc}", "mend the template")
 

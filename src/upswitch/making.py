@@ -50,7 +50,7 @@ class Making(Value):
                 Refusal(what=f"no number is left above generation {highest}", hint="remove that folder: it is not ours")
             )
         facts = self.facts
-        found = standbys(self.site, serving, idle=self.checked, former=former) if facts.dialect is not Dialect.NONE else ()
+        found = standbys(self.site, serving, known=self.checked, former=former) if facts.dialect is not Dialect.NONE else ()
         rendering = planning.rendering(self.site.nginx, facts.build, facts.conf, name, dialect=facts.dialect)
         rendering = msgspec.structs.replace(
             rendering, standbys=found, check_shm_size=rendering.check_shm_size or self._zone(serving, found)
@@ -70,4 +70,4 @@ class Making(Value):
         servers += [address for each in serving.values() for address in each]
         servers += [address for each in found for address in each.addresses]
         is_enough = checkzone.is_enough(checkzone.DEFAULT, servers, facts.dialect)
-        return "" if is_enough else f"{2 * checkzone.least_size(servers, facts.dialect)}m"
+        return "" if is_enough else checkzone.advised(servers, facts.dialect)

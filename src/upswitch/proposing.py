@@ -137,7 +137,7 @@ def _first_generation(host: Host, site: Site, pool: str, facts: Facts) -> Genera
 
 
 def _files(ports: Ports, site: Site, facts: Facts, material: _Material) -> dict[str, bytes]:
-    """The owner's own text, our marker, and the manifest. Where nginx will forget what is up, no server may begin down."""
+    """The owner's own text, our marker, and the manifest. What serves is trusted (checklines.py)."""
     from upswitch.core.render import RenderError, render_ours  # noqa: PLC0415  (jinja2 takes 60 ms; only init needs it here)
 
     name = material.name
@@ -149,7 +149,7 @@ def _files(ports: Ports, site: Site, facts: Facts, material: _Material) -> dict[
             Refusal(what=f"template {exc}", hint="the packaged templates are damaged: install upswitch again")
         ) from exc
     served = _only(site, name.pool)
-    adopted = [File(name=each.name, text=trusting(each.text)) if facts.forgets else each for each in material.adopted]
+    adopted = [File(name=each.name, text=trusting(each.text)) for each in material.adopted]
     manifest = Manifest(
         name=name.name,
         pool=name.pool,

@@ -77,7 +77,7 @@ def status(disk: Disk, running: Running, *, left: Run | None, holder: Owner | No
     )
 
 
-def with_checks(view: StatusView, compared: Iterable["Compared"], *, live_pool: str, rejection: str) -> StatusView:
+def with_checks(view: StatusView, compared: Iterable["Compared"], *, rejection: str) -> StatusView:
     """The same with nginx's own check beside ours. `rejection`: what the master said when it last refused a reload."""
     servers = tuple(
         CheckedLine(
@@ -91,7 +91,7 @@ def with_checks(view: StatusView, compared: Iterable["Compared"], *, live_pool: 
         )
         for each in compared
     )
-    found = [each.problem for each in compared if each.pool == live_pool and each.problem]
+    found = [each.problem for each in compared if each.is_serving and each.problem]
     if rejection:
         found.append(
             f"nginx rejected a reload: {rejection}. Until one succeeds a worker that dies crashes in a loop (the module's fault), "

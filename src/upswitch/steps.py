@@ -113,7 +113,10 @@ class Steps:
         if pointed.result is not Result.OK:
             return pointed
         reloaded = self._reloader.reload()
-        proved = reloaded if reloaded.result is Result.FAILED else self._confirmed(plan.warm)
+        if reloaded.result is Result.FAILED:  # nginx was not asked: nothing but the link has changed
+            back = staging.point(self._ports.host, self._nginx, expect=plan.warm, to=plan.former)
+            return reloaded if back.result is Result.OK else back
+        proved = self._confirmed(plan.warm)
         return None if proved.result is Result.OK else Took(result=Result.UNKNOWN, said=proved.said)
 
     def recheck(self) -> Took:
@@ -152,7 +155,7 @@ class Steps:
             attribution=Attribution(
                 generation=plan.to,
                 addresses=frozenset(self._job.addresses),
-                former_generation=plan.base,
+                former_generation=plan.former,
                 former_addresses=frozenset(manifest.addresses if manifest else ()),
                 upstreams=names,
             ),

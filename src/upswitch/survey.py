@@ -47,8 +47,7 @@ class Running(Value):
 class Facts(Value):
     """All of it. `access_logs` are those that requests to our upstreams end in; `error_log` is the master's ("": no file).
 
-    `checked` is nginx's own view of its servers, None where it gives none. `forgets` says why it will not carry that view over the
-    next reload, "" where it will.
+    `checked` is nginx's own view of its servers, None where it gives none.
     """
 
     disk: Disk
@@ -61,7 +60,6 @@ class Facts(Value):
     can_mount: bool = False
     dialect: Dialect = Dialect.NONE
     checked: CheckStatus | None = None
-    forgets: str = ""
 
     @property
     def is_conf_read(self) -> bool:
@@ -192,7 +190,6 @@ def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
     running = read_running(host, nginx, pid_file)
     error_log = _error_log(nginx, build, conf)
     dialect = checking.read_dialect(host, nginx, build, conf)
-    has_module = dialect is not Dialect.NONE
     return Facts(
         disk=read_disk(host, nginx),
         running=running,
@@ -203,8 +200,7 @@ def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
         pid_file=pid_file,
         can_mount=host.run(scripts.can_mount(), deadline=_QUICK).exit == 0,
         dialect=dialect,
-        checked=checking.ask_status(host, nginx) if has_module else None,
-        forgets=checking.why_forgotten(host, error_log, running.family) if has_module else "",
+        checked=checking.ask_status(host, nginx) if dialect is not Dialect.NONE else None,
     )
 
 
@@ -212,12 +208,15 @@ def survey_without_conf(host: Host, nginx: Nginx) -> Facts:
     """For a way back from a configuration that no longer passes: what /proc, the disk and the live manifest say."""
     disk = read_disk(host, nginx)
     pid_file = disk.manifest.pid_file if disk.manifest else ""
+    checked = checking.ask_status(host, nginx)
     return Facts(
         disk=disk,
         running=read_running(host, nginx, pid_file),
         build=read_build(host, nginx),
         conf=dump.NginxConf(files=(), tree=()),
         error_log=disk.manifest.error_log if disk.manifest else "",
+        dialect=checked.dialect if checked else Dialect.NONE,
+        checked=checked,
         pid_file=pid_file,
         can_mount=host.run(scripts.can_mount(), deadline=_QUICK).exit == 0,
     )

@@ -13,7 +13,7 @@ from upswitch.core.run import Took
 from upswitch.core.serverline import probe_address
 from upswitch.core.site import Check, Nginx, Site
 from upswitch.core.standby import is_address
-from upswitch.core.words import Dialect, Result, Value
+from upswitch.core.words import CheckType, Dialect, Result, Value
 from upswitch.ports import Ports
 from upswitch.survey import Facts
 from upswitch.waiting import Pace
@@ -49,7 +49,7 @@ def needed(site: Site, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -
     held = {name: each for name, each in addresses.items() if checks[name].default_down}
     late = [each for each in new if any(each in others for others in held.values())]
     trusted = tuple(name for name, each in addresses.items() if name not in held and not set(new).isdisjoint(each))
-    why = f"nginx does not check {', '.join(late)} yet" if late else facts.forgets if held else ""
+    why = f"nginx does not check {', '.join(late)} yet" if late else ""
     wanted = {name: tuple(one for one in each if name in held or one not in new) for name, each in addresses.items()}
     return Warmth(
         wanted=wanted,
@@ -62,9 +62,9 @@ def needed(site: Site, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -
 
 
 def _plain(check: Check, addresses: tuple[str, ...], facts: Facts) -> Blackout:
-    """None where a server is up in nginx's own view, and that view outlasts a reload."""
+    """None where a server is up in nginx's own view: a reload carries that on."""
     seen = [facts.checked.find(address) if facts.checked else None for address in addresses]
-    if any(each is not None and each.is_up for each in seen) and not facts.forgets:
+    if any(each is not None and each.is_up for each in seen):
         return NONE
     workers = len(facts.running.family.workers) if facts.running.family else 0
     return blackout.of(check, servers=len(addresses), workers=max(workers, 1))
@@ -84,7 +84,18 @@ def notes(site: Site, pool: str, warmth: Warmth, facts: Facts) -> tuple[str, ...
         ]
         if upstream.check is None:
             found.append(f"{upstream.name} has no check table: nginx takes its servers as up; the gate alone has proved them")
-    return (*found, *((f"nginx will not carry state over the next reload: {facts.forgets}",) if facts.forgets else ()))
+        elif _is_stuck(upstream.check, facts):
+            found.append(
+                f"{upstream.name}: type=tcp with rise={upstream.check.rise} and fewer worker processes: yaoweibin's module never "
+                "calls a server up that keeps the connection open (`upswitch lint`, check_tcp_stuck)"
+            )
+    return tuple(found)
+
+
+def _is_stuck(check: Check, facts: Facts) -> bool:
+    """docs/nginx-facts.md, "The stuck tcp check"."""
+    workers = len(facts.running.family.workers) if facts.running.family else 0
+    return check.type is CheckType.TCP and facts.dialect is Dialect.YAOWEIBIN and check.rise > workers
 
 
 def wait(ports: Ports, nginx: Nginx, warmth: Warmth) -> Took:

@@ -7,6 +7,8 @@ one and replace each other in the other, so there is one (nginx-facts.md, sectio
 import re
 from collections.abc import Iterator
 
+import msgspec
+
 from upswitch.core.dump import quoted
 from upswitch.core.site import Check
 from upswitch.core.statements import Statement, statements
@@ -19,6 +21,11 @@ _DEFAULT_DOWN = re.compile(r"(?<![^\s])default_down=\w+")
 def check_lines(check: Check | None, dialect: Dialect) -> tuple[str, ...]:
     """The lines without `;`, none where this nginx has no check module."""
     return () if check is None or dialect is Dialect.NONE else tuple(_lines(check, dialect))
+
+
+def trusted(check: Check | None) -> Check | None:
+    """The check of servers that serve, or did a moment ago: see `trusting`."""
+    return msgspec.structs.replace(check, default_down=False) if check is not None else None
 
 
 def _lines(check: Check, dialect: Dialect) -> Iterator[str]:
@@ -38,11 +45,11 @@ def _lines(check: Check, dialect: Dialect) -> Iterator[str]:
 
 
 def trusting(text: str) -> str:
-    """The same upstreams with `default_down=false`: what they served a moment ago need not be proved again.
+    """The same upstreams with `default_down=false`: what serves, or did a moment ago, need not be proved again.
 
     A module carries a server's state over a reload by looking for the zone of the generation before. A reload that nginx
     rejects counts that generation up, so the next good one finds no state at all, and with `default_down=true` every server is
-    down at once (seen on both builds). A way back must not depend on it.
+    down at once (seen on both builds). Whoever makes that reload, and whenever: no client may depend on it.
     """
     kept, at = [], 0
     for check in _checks(statements(text)):

@@ -14,7 +14,8 @@ from upswitch.core.checkedupstream import CheckedUpstream
 from upswitch.core.checklinetraps import LINE_RULES
 from upswitch.core.dump import Directive, NginxConf
 from upswitch.core.lint import Finding, Looked, error, speaks_http, tcp_for_http, warning
-from upswitch.core.standby import BETWEEN, served_as
+from upswitch.core.site import Nginx
+from upswitch.core.standby import served_as
 from upswitch.core.words import CheckType, Dialect, Value
 
 _BOTH = (Dialect.YAOWEIBIN, Dialect.TENGINE)
@@ -24,7 +25,6 @@ _VERSION_1_1 = re.compile(r"[^\r\n]* HTTP/1\.1\r?\n")
 _HOST = re.compile(r"^host:", re.MULTILINE | re.IGNORECASE)
 _CLOSE = re.compile(r"^connection:[ \t]*close\r?$", re.MULTILINE | re.IGNORECASE)
 _FALL_MYSQL = 5  # the modules' default
-_OUR_SIZE = "1024m"  # where nobody gives one the rendering gives what is needed (making.py)
 _HEALTH_URL = "type=http with the check_http_send of a health URL"
 
 
@@ -32,7 +32,7 @@ class Scene(Value):
     """All that is checked, and by what. `workers` is 0 where nobody said how many (`auto`, or a part of a configuration).
 
     `modules` are the dialects that it may be. `http` are the upstreams that a `proxy_pass` names. `zone` is where
-    `check_shm_size` stands, and `zone_bytes` what it says.
+    `check_shm_size` stands, and `zone_bytes` what it says; None where nobody says it and upswitch renders what is needed.
     """
 
     upstreams: tuple[CheckedUpstream, ...]
@@ -40,7 +40,7 @@ class Scene(Value):
     workers: int
     http: frozenset[str]
     zone: str
-    zone_bytes: int
+    zone_bytes: int | None
 
     @property
     def is_yaoweibin(self) -> bool:
@@ -65,8 +65,7 @@ def of_looked(looked: Looked) -> tuple[Finding, ...]:
     tables = checkedupstream.of_site(looked.site)
     rendered = {each.name for each in tables}
     others = (each for each in checkedupstream.of_conf(looked.conf) if not _is_rendered(each, looked.site.nginx.live, rendered))
-    size = looked.site.nginx.check_shm_size or _OUR_SIZE
-    return _found(_scene(looked.conf, (*others, *tables), (looked.dialect,), own_size=size))
+    return _found(_scene(looked.conf, (*others, *tables), (looked.dialect,), nginx=looked.site.nginx))
 
 
 def of_conf(conf: NginxConf) -> tuple[Finding, ...]:
@@ -83,16 +82,21 @@ def _is_rendered(upstream: CheckedUpstream, live: str, names: set[str]) -> bool:
     return upstream.place.startswith(f"{live}/") and served_as(upstream.name, "")[0] in names
 
 
-def _scene(conf: NginxConf, upstreams: tuple[CheckedUpstream, ...], modules: tuple[Dialect, ...], *, own_size: str = "") -> Scene:
+def _scene(
+    conf: NginxConf, upstreams: tuple[CheckedUpstream, ...], modules: tuple[Dialect, ...], *, nginx: Nginx | None = None
+) -> Scene:
+    """`nginx` is the site's, where there is one: what our own generations hold is not the owner's word."""
     workers = nginxconf.worker_processes(conf)
-    size = next((each for each in nginxconf.http_children(conf, "check_shm_size") if each.args), None)
+    size = nginxconf.defined_elsewhere(conf, "check_shm_size", live=nginx.live if nginx else "//")
+    own = nginx.check_shm_size if nginx else "1m"
+    text = size.args[0] if size and size.args else own
     return Scene(
         upstreams=upstreams,
         modules=modules,
         workers=int(workers) if workers.isascii() and workers.isdigit() else 0,
         http=frozenset(each.name for each in upstreams if speaks_http(conf, each.name)),
-        zone=size.place if size else "nginx.check_shm_size" if own_size else "the default, 1m",
-        zone_bytes=checkzone.zone_size(size.args[0] if size else own_size),
+        zone=size.place if size else "nginx.check_shm_size" if nginx else "the default, 1m",
+        zone_bytes=checkzone.zone_size(text) if text else None,
     )
 
 
@@ -108,25 +112,18 @@ def _found(scene: Scene) -> tuple[Finding, ...]:
 
 def _blackout(scene: Scene, upstream: CheckedUpstream) -> Iterator[Finding]:
     seconds = blackout.of(upstream.check, servers=upstream.together, workers=scene.workers or 1)
-    if BETWEEN in upstream.name or seconds == blackout.NONE or not scene.heeds(upstream):
+    if upstream.is_warm or seconds == blackout.NONE or not scene.heeds(upstream):
         return
     known = f"with {scene.workers} worker processes" if scene.workers > 1 else "with one worker process"
-    when = "after each start of nginx" + ("" if upstream.is_warm else " and after each reload that gives it new servers only")
     what = (
         f"{upstream.said} answers 502 for up to {seconds.worst:.1f} s, likely {seconds.likely:.1f} s "
-        f"({known if scene.workers else f'{known}, less with more'}), {when}: "
-        "default_down=true, so none of its servers is up before its checks"
+        f"({known if scene.workers else f'{known}, less with more'}), after each start of nginx and after each reload that gives "
+        "it new servers only: default_down=true, so none of them is up before its checks"
     )
-    price = (
-        f"0 s, but a server gets requests before anybody has asked it, a dead one until {upstream.check.fall} checks have failed"
-    )
-    if upstream.is_warm:
-        hint = f"a switch by upswitch has 0 s: the idle pool stands by. For a start, default_down=false: {price}"
-        yield warning("check_blackout_at_start", what, hint)
-        return
     hint = (
-        "two ways out: 1. switch it with upswitch (`upswitch init`), which keeps the idle pool warm as a standby upstream; "
-        f"2. default_down=false: {price}"
+        "two ways out: 1. switch it with upswitch (`upswitch init`): 0 s, it keeps the idle pool warm as a standby upstream; "
+        "2. default_down=false: 0 s, but a server gets requests before anybody has asked it, a dead one until "
+        f"{upstream.check.fall} checks have failed"
     )
     yield warning("check_blackout", what, hint)
 
@@ -289,7 +286,7 @@ def _zone(scene: Scene) -> Iterator[Finding]:
     counted = (each for each in scene.upstreams if not each.lines or each.name not in tables)
     servers = [address for each in counted for address in each.servers]
     for module in scene.modules if servers else ():
-        if not checkzone.is_enough(scene.zone_bytes, servers, module):
+        if scene.zone_bytes is not None and not checkzone.is_enough(scene.zone_bytes, servers, module):
             count = f"{len(servers)} servers under check"
             what = f"check_shm_size ({scene.zone}) is too small for {count} in {_NAMES[module]}: nginx refuses to load"
-            yield error("check_shm_small", what, f"in http: check_shm_size {2 * checkzone.least_size(servers, module)}m;")
+            yield error("check_shm_small", what, f"in http: check_shm_size {checkzone.advised(servers, module)};")

@@ -54,6 +54,11 @@ def least_size(addresses: Iterable[str], dialect: Dialect) -> int:
     return size
 
 
+def advised(addresses: Iterable[str], dialect: Dialect) -> str:
+    """An argument for `check_shm_size` with room to grow."""
+    return f"{2 * least_size(addresses, dialect)}m"
+
+
 def _pages_needed(addresses: tuple[str, ...], layout: _Layout) -> int:
     kinds = [_UN if each.startswith("unix:") else _IN6 if each.startswith("[") else _IN for each in addresses]
     servers = layout.head + (len(kinds) + layout.spare) * layout.server

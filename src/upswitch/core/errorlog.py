@@ -82,9 +82,12 @@ def emerg_lines(lines: Iterable[bytes], pid: int) -> tuple[str, ...]:
     return tuple(line.text for line in _of_process(lines, pid) if line.level == "emerg")
 
 
-def emerg_since(lines: Iterable[bytes], pid: int, *, since: str) -> str:
-    """The last `[emerg]` of this process from `since` on (as nginx writes: `YYYY/MM/DD HH:MM:SS`), with its time; "" for none."""
-    found = [line for line in lines if line[:_TIME] >= since.encode() and emerg_lines((line,), pid)]
+def emerg_between(lines: Iterable[bytes], pid: int, *, since: str, until: str) -> str:
+    """The last `[emerg]` of this process in these times (`YYYY/MM/DD HH:MM:SS`, as nginx writes them), with its time; "" for none.
+
+    A line that a client forged may say so too: it explains, and decides nothing.
+    """
+    found = [line for line in lines if since.encode() <= line[:_TIME] <= until.encode() and emerg_lines((line,), pid)]
     return f"{found[-1][:_TIME].decode()} {emerg_lines(found[-1:], pid)[0]}" if found else ""
 
 

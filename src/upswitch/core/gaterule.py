@@ -11,7 +11,7 @@ T = TypeVar("T")
 class GateRule(Value):
     """The rule over the probes of one upstream. Times are seconds; `port` 0 is each server's own. `expect_body` "" is any body.
 
-    `dialect` is whose check the probe must agree with, where the two modules differ (their TLS hello); NONE: ours alone.
+    `dialect` is whose check the probe must agree with, where the two modules differ (their TLS hello, FastCGI); NONE: ours alone.
     """
 
     type: CheckType

@@ -3,9 +3,9 @@
 Rule 1: every phase, step and ending stands in MOVES; nothing else in the program decides where a run goes next. (One thing
 stands beside it: `repair` takes a STUCK run up again at BACKING_OUT; see `Retried` in run.py.)
 
-Rule 2: the swap is the point of no return. Before it every way out ends where production was never touched (REFUSED,
-INTERRUPTED). From it on there is no way out but forward, with proof, or back, with proof; what can be proved neither way
-is STUCK and a person must look.
+Rule 2: the swap is the point of no return. Before it every way out ends where production was never touched, or serves the same
+pool with the new one beside it as a standby (REFUSED, INTERRUPTED). From it on there is no way out but forward, with proof, or
+back, with proof; what can be proved neither way is STUCK and a person must look.
 
 Rule 3: UNKNOWN is not FAILED. A step that timed out or lost its connection may have happened. FAILED says that it did not:
 so a swap that FAILED refuses, a swap that is UNKNOWN goes back. A reload is never believed either way: OK and UNKNOWN
@@ -28,7 +28,7 @@ OK, FAILED, UNKNOWN, INTERRUPTED, HOLD = Result.OK, Result.FAILED, Result.UNKNOW
 
 
 def _untouched(ok: Phase) -> Mapping[Result, Phase]:
-    """A step before the swap: whatever goes wrong, production was not touched."""
+    """A step before the swap: whatever goes wrong, the same pool serves."""
     return {OK: ok, FAILED: Phase.REFUSED, UNKNOWN: Phase.REFUSED, INTERRUPTED: Phase.INTERRUPTED}
 
 
@@ -62,7 +62,7 @@ MOVES: Mapping[Phase, tuple[Step, Mapping[Result, Phase]]] = MappingProxyType(
 )
 
 UNDO: Mapping[Step, Step] = MappingProxyType(
-    {Step.SWAP: Step.RESTORE, Step.RELOAD: Step.RELOAD_BACK, Step.CONFIRM: Step.CONFIRM_BACK},
+    {Step.WARM: Step.RESTORE, Step.SWAP: Step.RESTORE, Step.RELOAD: Step.RELOAD_BACK, Step.CONFIRM: Step.CONFIRM_BACK},
 )
 
 ENDINGS: Mapping[Phase, Outcome] = MappingProxyType(

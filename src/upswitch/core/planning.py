@@ -83,7 +83,7 @@ def plan(ask: Ask, found: Names, *, copy_of: str = "", skips: tuple[Step, ...] =
     )
 
 
-def rendering(nginx: Nginx, build: Build, conf: NginxConf, name: Generation, *, dialect: Dialect = Dialect.NONE) -> Rendering:
+def rendering(nginx: Nginx, build: Build, conf: NginxConf, name: Generation, *, dialect: Dialect) -> Rendering:
     """What a generation holds on this nginx: the cure for requests lost at a reload that fits it, and its dialect of `check`."""
     seconds = nginx.drain
     owner_has_it = nginxconf.defined_elsewhere(conf, "keepalive_min_timeout", live=nginx.live) is not None
@@ -131,9 +131,12 @@ def with_manifest(files: Mapping[str, bytes], manifest: Manifest) -> dict[str, b
 
 
 def is_same(new: Mapping[str, bytes], live: Mapping[str, bytes], *, names: tuple[str, str]) -> bool:
-    """Whether a switch would change nothing: the same files with the same tokens, but for the generation's name (new, live)."""
-    renamed = {name: data.replace(names[0].encode(), names[1].encode()) for name, data in new.items()}
-    configured = {name: data for name, data in live.items() if name.endswith(".conf")}
+    """Whether a switch would change nothing: the same files with the same tokens, but for the generation's name (new, live).
+
+    And but for `default_down`: in what serves it is false whatever the site says, and a copy has it so in its standbys too.
+    """
+    renamed = {name: _trusting(data.replace(names[0].encode(), names[1].encode())) for name, data in new.items()}
+    configured = {name: _trusting(data) for name, data in live.items() if name.endswith(".conf")}
     if renamed.keys() != configured.keys():
         return False
     try:

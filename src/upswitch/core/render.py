@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from jinja2 import FunctionLoader, StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from upswitch.core.checklines import check_lines
+from upswitch.core.checklines import check_lines, trusted
 from upswitch.core.rendering import MARKER, File, Rendering
 from upswitch.core.site import Server, Site, Upstream
 from upswitch.core.standby import STANDBY
@@ -123,7 +123,7 @@ def _environment(templates: Mapping[str, str]) -> ImmutableSandboxedEnvironment:
 
 def _upstream(environment: ImmutableSandboxedEnvironment, upstream: Upstream, rendering: Rendering) -> File:
     servers = upstream.servers(rendering.pool)
-    checks = check_lines(upstream.check, rendering.dialect)
+    checks = check_lines(trusted(upstream.check), rendering.dialect)
     values = {
         "name": upstream.name,
         "servers": tuple(server.text for server in servers),

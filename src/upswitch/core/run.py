@@ -227,7 +227,8 @@ def resolve(run: Run, live: str, *, is_proved: bool) -> Result:
     is not asked (`repair` in usecases.py). A warm generation counts as nothing happened once nginx answers with it
     (`is_proved`): it serves what the former one does.
     """
-    is_warm = live == run.plan.warm and (is_proved or run.phase is not Phase.TESTED)
+    is_past = run.phase in {Phase.WARMED, Phase.RECHECKED, Phase.DRAINED}
+    is_warm = run.plan.warm != "" and live == run.plan.warm and (is_past or (is_proved and run.phase is Phase.TESTED))
     if run.phase not in machine.UNTOUCHED or live == run.plan.former or is_warm:
         return Result.INTERRUPTED
     is_swapped_back = run.plan.copy_of != "" and run.phase is Phase.DRAINED and live == run.plan.to

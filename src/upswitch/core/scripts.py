@@ -110,10 +110,12 @@ point "$cand" || exit 95
 "$@"
 """
 
-# $1: the start of a process in clock ticks since boot. As nginx writes time, a second early: both clocks are cut to seconds.
+# $1: the start of a process in clock ticks since boot. That time and now, as nginx writes them in the same time zone; the first a
+# second early, as both clocks are cut to seconds.
 _STARTED = r"""
 hz=$(getconf CLK_TCK) && boot=$(sed -n 's/^btime //p' /proc/stat) || exit 90
-date -d "@$((boot + $1 / hz - 1))" '+%Y/%m/%d %H:%M:%S'
+printf '%s - ' "$(date -d "@$((boot + $1 / hz - 1))" '+%Y/%m/%d %H:%M:%S')"
+date '+%Y/%m/%d %H:%M:%S'
 """
 
 # $1: seconds; the rest is the argv of nginx up to -c. The wrapper configuration comes on stdin.
@@ -242,7 +244,7 @@ def test_alone(nginx: Nginx, build: Build) -> tuple[str, ...]:
 
 
 def started(ticks: int) -> tuple[str, ...]:
-    """When a process began, as nginx would write it into its log."""
+    """`START - NOW` of a process, as nginx would write them into its log."""
     return (*_SH, _STARTED, "started", str(ticks))
 
 

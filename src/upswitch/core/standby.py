@@ -1,13 +1,15 @@
 """Standbys: the idle pools as upstreams that no location uses, so that nginx's own check proves them before they serve.
 
-The module carries a server's state over a reload by its address, whatever upstream it stood in (docs/nginx-facts.md, section 5):
+The module carries a server's state over a reload by its address, whatever upstream it stood in (docs/nginx-facts.md, section 6):
 a server that is up as a standby is up from the first request after the swap.
 """
 
 import ipaddress
 from collections.abc import Mapping
 
+from upswitch.core.checklines import trusted
 from upswitch.core.generation import Manifest
+from upswitch.core.serverline import probe_address
 from upswitch.core.site import Check, Site, Upstream
 from upswitch.core.words import Value
 
@@ -36,25 +38,29 @@ def served_as(name: str, live_pool: str) -> tuple[str, str]:
     return upstream, pool or live_pool
 
 
-def standbys(site: Site, serving: Addresses, *, idle: Mapping[str, Addresses], former: Manifest | None) -> tuple[Standby, ...]:
-    """For a generation whose upstreams have the servers `serving`: every other pool's, and those that serve now (`former`).
+def standbys(site: Site, serving: Addresses, *, known: Mapping[str, Addresses], former: Manifest | None) -> tuple[Standby, ...]:
+    """For a generation whose upstreams have the servers `serving`: all others of the site, and those that serve now (`former`).
 
-    `idle` is by pool. An upstream without a check needs none: nginx takes its servers as up.
+    `known` is by pool. An upstream without a check needs none: nginx takes its servers as up. What serves now is trusted: the
+    way back must find it up.
     """
     found = []
     for upstream in site.upstreams:
-        for pool in dict.fromkeys((*idle, *((former.pool,) if former else ()))):
-            addresses = _addresses(upstream, pool, idle=idle, former=former)
-            others = tuple(each for each in addresses if each not in serving.get(upstream.name, ()))
-            if upstream.check is not None and others:
-                found.append(Standby(name=standby_name(upstream.name, pool), addresses=others, check=upstream.check))
+        for pool in dict.fromkeys((*known, *((former.pool,) if former else ()))):
+            is_former = former is not None and former.pool == pool
+            check = trusted(upstream.check) if is_former else upstream.check
+            addresses = _addresses(upstream, known.get(pool, {}), former if is_former else None)
+            others = tuple(sorted(set(addresses).difference(serving.get(upstream.name, ()))))
+            if check is not None and others:
+                found.append(Standby(name=standby_name(upstream.name, pool), addresses=others, check=check))
     return tuple(found)
 
 
-def _addresses(upstream: Upstream, pool: str, *, idle: Mapping[str, Addresses], former: Manifest | None) -> tuple[str, ...]:
-    own = idle.get(pool, {}).get(upstream.name, ())
-    served = former.servers.get(upstream.name, ()) if former and former.pool == pool else ()
-    return tuple(dict.fromkeys(each for each in (*own, *served) if is_address(each)))
+def _addresses(upstream: Upstream, known: Addresses, former: Manifest | None) -> list[str]:
+    """Not those that the site marks `down` now: nobody is to ask them."""
+    served = former.servers.get(upstream.name, ()) if former else ()
+    off = {probe_address(server, 0) for pool in upstream.pools for server in pool.servers if server.is_down}
+    return [each for each in (*known.get(upstream.name, ()), *served) if is_address(each) and each not in off]
 
 
 def is_address(text: str) -> bool:

@@ -42,7 +42,7 @@ def upstreams(reader: Reader) -> tuple[Upstream, ...]:
     if not names:
         reader.refuse("", "(none)", 'at least one table [upstreams.NAME] with its pools, such as A = ["127.0.0.1:8001"]')
     named = [name for name in names if _is_named(reader, name)]
-    _refuse_equal_names(reader, named)
+    _refuse_equal_names(reader, named, "to nginx they are one")
     found = tuple(_upstream(name, reader.inner(name)) for name in named)
     _refuse_unequal_pools(reader, found)
     return found
@@ -70,13 +70,13 @@ def _is_named(reader: Reader, name: str) -> bool:
     return is_good
 
 
-def _refuse_equal_names(reader: Reader, names: Iterable[str]) -> None:
-    """nginx compares the names of upstreams without case: "duplicate upstream"."""
+def _refuse_equal_names(reader: Reader, names: Iterable[str], why: str) -> None:
+    """nginx compares the names of upstreams without case: "duplicate upstream". A pool's is part of its standby's."""
     seen: dict[str, str] = {}
     for name in names:
         former = seen.setdefault(name.lower(), name)
         if former != name:
-            reader.refuse(name, shown(name), f"a name that is not {former} in other letters: to nginx they are one")
+            reader.refuse(name, shown(name), f"a name that is not {former} in other letters: {why}")
 
 
 def _refuse_unequal_pools(reader: Reader, found: tuple[Upstream, ...]) -> None:
@@ -98,6 +98,7 @@ def _upstream(name: str, reader: Reader) -> Upstream:
     for key in names:
         if not POOL_NAME.fullmatch(key):
             reader.refuse(key, shown(key), _POOL_SAYS)
+    _refuse_equal_names(reader, names, "to nginx their standbys are one")
     pools = tuple(_pool(key, reader) for key in names if POOL_NAME.fullmatch(key))
     _refuse_shared(reader, pools)
     return Upstream(name=name, pools=pools, directives=directives, template=template, check=check)

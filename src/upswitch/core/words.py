@@ -104,7 +104,7 @@ class CheckType(StrEnum):
 
 
 class Dialect(StrEnum):
-    """Whose `check` directives an nginx understands: found out on the host (survey.py), never believed from a file."""
+    """Whose `check` directives an nginx understands: found out on the host (checking.py), never believed from a file."""
 
     NONE = "none"
     YAOWEIBIN = "yaoweibin"
