@@ -31,9 +31,9 @@ from upswitch.adapters.clock import SystemClock
 from upswitch.adapters.hello import Hellos
 from upswitch.adapters.local import LocalHost
 from upswitch.adapters.probe import NetProber
-from upswitch.core import fastcgi, mysql, statusline, tlshello
 from upswitch.core.gate import Target
 from upswitch.core.gaterule import GateRule
+from upswitch.core.probe import fastcgi, mysql, statusline, tlshello
 from upswitch.core.words import CheckType, Dialect, Verdict
 
 CLOCK = SystemClock()

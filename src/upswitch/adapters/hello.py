@@ -5,7 +5,7 @@ import secrets
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from upswitch.core import tlshello
+from upswitch.core.probe import tlshello
 from upswitch.core.words import Dialect
 
 if TYPE_CHECKING:

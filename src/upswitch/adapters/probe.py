@@ -12,11 +12,11 @@ from upswitch.adapters import body
 from upswitch.adapters.hello import Hellos
 from upswitch.adapters.stream import Stream
 from upswitch.core import regex
-from upswitch.core.answer import MORE
 from upswitch.core.foreign import printable
 from upswitch.core.gate import Probe, Target
 from upswitch.core.gaterule import GateRule
-from upswitch.core.question import Question, question
+from upswitch.core.probe.answer import MORE
+from upswitch.core.probe.question import Question, question
 from upswitch.core.words import Verdict
 from upswitch.ports import Clock, Host
 

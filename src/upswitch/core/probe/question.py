@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from functools import partial
 
-from upswitch.core import ajp, fastcgi, mysql, statusline, tlshello
-from upswitch.core.answer import Answer
 from upswitch.core.gaterule import GateRule
+from upswitch.core.probe import ajp, fastcgi, mysql, statusline, tlshello
+from upswitch.core.probe.answer import Answer
 from upswitch.core.words import CheckType, Dialect, Value
 
 

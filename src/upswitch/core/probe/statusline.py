@@ -7,7 +7,7 @@ Not quite HTTP: any version from 1.0 up with a dot will do, spaces may stand bet
 import re
 from collections.abc import Sequence
 
-from upswitch.core.answer import ALIVE, MORE, Answer, dead
+from upswitch.core.probe.answer import ALIVE, MORE, Answer, dead
 from upswitch.core.words import Verdict
 
 _LINE = re.compile(rb"(HTTP/[1-9][0-9]*\.[0-9]+ +([0-9]) *[0-9] *[0-9](?:[ .][^\r\n]*)?)\r?\n")

@@ -9,7 +9,7 @@ Sources: RFC 5246, sections 7.4.1.2 (ClientHello), 7.4.1.4.1 (hashes), 7.2 (aler
 
 from collections.abc import Iterable
 
-from upswitch.core.answer import ALIVE, MORE, Answer, dead
+from upswitch.core.probe.answer import ALIVE, MORE, Answer, dead
 from upswitch.core.words import Dialect, Value
 
 RANDOM = 32  # bytes that a hello needs

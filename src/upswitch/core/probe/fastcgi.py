@@ -14,7 +14,7 @@ import re
 import struct
 from collections.abc import Sequence
 
-from upswitch.core.answer import ALIVE, MORE, Answer, dead
+from upswitch.core.probe.answer import ALIVE, MORE, Answer, dead
 from upswitch.core.words import Dialect
 
 Params = Sequence[tuple[str, str]]
