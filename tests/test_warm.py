@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,6 +91,7 @@ def test_a_plain_reload_to_other_servers_answers_502_for_seconds(lab):
 def test_no_switch_loses_a_request_neither_the_first_nor_a_later_one(lab):
     with lab.load("--rate", "200") as load:
         answers = [upswitch(lab, "switch", "--to", pool) for pool in "BAB"]
+        flow_on(load)
     for answer, pool in zip(answers, "BAB", strict=True):
         assert (answer.exit, answer.json["pool"]) == (0, pool), answer
     agree(lab, answers[-1], "B")
@@ -169,6 +173,7 @@ def test_a_rejected_reload_is_followed_by_a_good_one_that_loses_nothing(quick):
         until(lambda: rejected(quick), deadline=20.0, what="the master to give up")
         taken.close()
         answer = command.end()
+        flow_on(load)
     assert (answer.exit, answer.json["outcome"]) == (4, "ROLLED_BACK"), answer
     agree(quick, answer, "B")
     assert load.summary.failed == 0, load.summary
@@ -197,7 +202,9 @@ def test_a_switch_after_somebody_elses_rejected_reload_loses_nothing_though_ngin
     rotate_logs(lab)  # nothing tells of it any more
     with lab.load("--rate", "200") as load:
         answer = upswitch(lab, "switch", "--to", "A")
+        flow_on(load)
         back = upswitch(lab, "rollback")
+        flow_on(load)
     assert (answer.exit, back.exit) == (0, 0), (answer, back)
     agree(lab, back, "B")
     assert load.summary.failed == 0, load.summary
@@ -212,6 +219,7 @@ def test_a_reload_that_is_rejected_while_nginx_proves_the_standby_costs_nothing_
             lab.reload()
             until(lambda: rejected(lab), deadline=20.0, what="the master to give up")
         answer = command.end()
+        flow_on(load)
     assert answer.exit == 0, answer
     agree(lab, answer, "B")
     assert load.summary.failed == 0, load.summary
@@ -226,6 +234,7 @@ def test_a_good_reload_by_somebody_else_after_a_rejected_one_costs_nothing_once_
     with lab.load("--rate", "200") as load:
         lab.reload()
         until(lambda: not before & set(workers(lab)), deadline=20.0, what="new workers alone")
+        flow_on(load)
     assert served_by(lab) == {"B1", "B2"}
     assert load.summary.failed == 0, load.summary
 
@@ -320,6 +329,73 @@ def test_many_servers_get_a_zone_that_holds_them(check_nginx):
         assert answer.exit == 0, answer
         agree(lab, answer, "B")
         assert len(seen(lab, "C")) == 300
+
+
+def test_an_nginx_that_has_rejected_a_reload_is_taken_over_with_nothing_down(check_nginx):
+    with Lab(check_nginx, layout(CHECK)) as lab:
+        own = owners_file(lab)
+        with taken_port(lab):
+            lab.reload()
+            until(lambda: rejected(lab), deadline=20.0, what="the master to give up")
+        nginx = lab.site.nginx
+        words = ["--binary", nginx.binary, "--prefix", nginx.prefix, "--nginx-conf", nginx.conf, "--dir", nginx.dir]
+        words += [
+            "--state",
+            nginx.state,
+            "--marker",
+            nginx.marker,
+            "--from",
+            str(own),
+            "--pool",
+            "A",
+            "--out",
+            str(lab.folder / "new.toml"),
+        ]
+        with lab.load("--rate", "200") as load:
+            ran = subprocess.run(
+                [sys.executable, "-m", "upswitch", "init", *words, "--apply", "--json"], capture_output=True, check=False
+            )
+            flow_on(load)
+        assert ran.returncode == 0, ran
+        assert "check" in (lab.folder / "upswitch" / "live" / "own.conf").read_text(), "the owner's check stays"
+        assert load.summary.failed == 0, load.summary
+
+
+def test_a_line_of_the_log_from_the_future_is_not_believed(quick):
+    with quick.error_log.open("ab") as log:
+        log.write(b"9999/12/31 23:59:59 [emerg] %d#%d: call 555-1234\n" % (quick.nginx_pid, quick.nginx_pid))
+    assert upswitch(quick, "status").exit == 0
+
+
+def test_a_plan_beside_a_run_under_way_does_not_call_it_killed(lab):
+    command = Command(lab, "switch", "--to", "B")
+    command.wait_for("check calls 0 of 2")
+    answer = upswitch(lab, "plan", "--to", "B")
+    assert answer.exit == 3
+    assert "a run is under way" in answer.json["said"]
+    assert upswitch(lab, "status").json["findings"] == []
+    assert command.end().exit == 0
+
+
+def owners_file(lab: Lab) -> Path:
+    """The laboratory as it was before upswitch: the upstream in a file of the owner's, included by its name, and loaded."""
+    own = lab.folder / "own.conf"
+    own.write_text((lab.folder / "upswitch" / "live" / "app.conf").read_text().replace("default_down=false", "default_down=true"))
+    shutil.rmtree(lab.folder / "upswitch")
+    conf = lab.folder / "nginx.conf"
+    conf.write_text(
+        conf.read_text().replace("include " + lab.site.nginx.include, f"include {own}").replace("$upswitch_generation", "-")
+    )
+    conf.write_text(conf.read_text().replace("$upswitch_pool", "-"))
+    lab.start_nginx()
+    until(lambda: {"A1", "A2"} == served_by(lab), deadline=30.0, what="both servers of A to be up")
+    return own
+
+
+def flow_on(load) -> None:
+    """For five more seconds: Tengine's old workers keep their clients a while, so what is down shows late."""
+    seconds = len(load.progress)
+    until(lambda: len(load.progress) > seconds + 5, deadline=30.0, what="five more seconds of load")
 
 
 def seen(lab: Lab, pool: str = "") -> list[dict]:

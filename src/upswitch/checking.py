@@ -14,7 +14,6 @@ from upswitch.ports import Host
 
 _TEST = 15.0  # seconds
 _QUICK = 5.0
-_PARTS = 1024  # a line a server: more than one packet
 _LOG_TAIL = 1 << 22  # bytes of the error log that are searched for a rejected reload
 
 
@@ -30,7 +29,7 @@ def read_dialect(host: Host, nginx: Nginx, build: Build, conf: NginxConf) -> Dia
 
 def ask_status(host: Host, nginx: Nginx) -> CheckStatus | None:
     """What `check_status` says on the marker server; None where the live generation has none: no module, or it is from before."""
-    body = ask(host, nginx, path="/check", parts=_PARTS)
+    body = ask(host, nginx, path="/check", timeout=_QUICK)
     return parse_check_status(body) if body is not None else None
 
 

@@ -26,6 +26,7 @@ from upswitch.core.foreign import printable
 from upswitch.core.processes import Family
 from upswitch.core.proposal import InitRequest, Proposal
 from upswitch.core.run import Took
+from upswitch.core.sitetext import has_secret
 from upswitch.core.words import Result, Value
 from upswitch.ports import Ports, Ran
 from upswitch.proposing import propose, read_facts, refuse_if
@@ -120,7 +121,7 @@ class _Taking:
         out, data = self._proposal.request.out, self._proposal.site_text.encode()
         if self._host.read(out) is None:
             undo.callback(self._back, self._remove_site_file)
-            self._host.write(out, data, mode=0o644)
+            self._host.write(out, data, mode=0o640 if has_secret(self._proposal.site_text) else 0o644)
 
     def _test(self) -> str:
         """What proved the edit while the real file stayed; "" where only a test after the edit can."""

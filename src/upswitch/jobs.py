@@ -8,7 +8,7 @@ import msgspec
 
 from upswitch import gating, preflight, staging, survey, warming
 from upswitch.core import generation, nginxconf, planning
-from upswitch.core.checklines import redacted
+from upswitch.core.checklines import has_check, redacted
 from upswitch.core.errors import HostError, Refusal, RefusedError
 from upswitch.core.generation import Manifest
 from upswitch.core.planning import ROLLBACK_SKIPS, Ask, Names
@@ -75,10 +75,11 @@ def for_rollback(ports: Ports, site: Site, ask: Ask, found: Found, *, number: in
     facts = found.facts
     manifests = survey.read_manifests(ports.host, site.nginx)
     origin = _target(facts, manifests, number)
-    _refuse_down(facts, manifests[origin])
     names = _names(facts, manifests[origin].pool, found.runs)
     files = staging.get(ports.host, site.nginx, origin)
     _refuse_damaged(origin, files, manifests[origin])
+    if any(map(has_check, files.values())):
+        _refuse_down(facts, manifests[origin])
     manifest = _copy_manifest(ports, ask, of=manifests[origin], name=names.to, replaces=names.former)
     back = _copy_manifest(ports, ask, of=facts.disk.manifest or _bare(names), name=names.back, replaces=names.to)
     ask = msgspec.structs.replace(ask, pool=manifest.pool, skips=ROLLBACK_SKIPS)
@@ -193,9 +194,9 @@ def _refuse_down(facts: Facts, manifest: Manifest) -> None:
         if seen and all(each is not None and not each.is_up for each in seen):
             down = ", ".join(each.text for each in seen if each)
             what = f"nginx's own check holds every server of {name} in {manifest.pool} down: {down}"
-            raise RefusedError(
-                Refusal(what=what, hint="start them; nginx finds them up by itself; or name another one with --to N")
-            )
+            is_dead = all(each.fall for each in seen if each)
+            start = "start them; nginx finds them up by itself" if is_dead else "it is still proving them: again in some seconds"
+            raise RefusedError(Refusal(what=what, hint=f"{start} (`upswitch status`); or name another one with --to N"))
 
 
 def _refuse_damaged(name: str, files: Mapping[str, bytes], manifest: Manifest) -> None:

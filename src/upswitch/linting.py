@@ -1,7 +1,9 @@
 """`upswitch lint`: the rules of core/ on a host, those that need the host or the template engine, and the rules on a file alone."""
 
+import errno
 import glob
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 
 from upswitch import checking, survey
@@ -20,7 +22,7 @@ __all__ = ["Finding", "lint", "lint_file"]
 
 _END = "upswitch_end"
 _PRINTED = "# configuration file "
-_LARGEST = 1 << 24  # characters of one file
+_LARGEST = 1 << 22  # characters of one file
 _MOST_FILES = 10_000
 
 
@@ -44,14 +46,14 @@ def _errors_first(found: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def _read(path: str) -> NginxConf:
     """What `nginx -T -c PATH` would print, as a tree; PATH may also hold what one printed. Includes start from PATH's folder."""
-    main = _text(path)
+    main = _text(path, is_included=False)
     if main.startswith(_PRINTED):
         return dump.parse_dump(main)
     files, found = dict[str, str](), [path]
     while found:
         name = found.pop()
         if name not in files:
-            text = main if name == path else _text(name)  # a pipe can be read once
+            text = main if name == path else _text(name, is_included=True)  # a pipe can be read once
             files[name] = f"{_PRINTED}{name}:\n{text.replace(_PRINTED, '# ')}\n"  # a comment must not end the file for us
             found += _included(path, _alone(files[name]))
         if len(files) > _MOST_FILES:
@@ -59,9 +61,18 @@ def _read(path: str) -> NginxConf:
     return dump.parse_dump("".join(files.values()))
 
 
-def _text(path: str) -> str:
+def _text(path: str, *, is_included: bool) -> str:
+    """OSError where it is no plain file: a device never ends, and nobody writes into a pipe that is only included."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and (is_included or not stat.S_ISFIFO(mode)):
+        raise OSError(errno.EINVAL, "not a regular file", path)
     with open(path, encoding="utf-8", errors="backslashreplace", newline="") as file:
-        return file.read(_LARGEST)
+        text = file.read(_LARGEST + 1)
+    if len(text) > _LARGEST:
+        raise DumpError(f"{path}: larger than {_LARGEST >> 20} MiB")
+    if text.startswith("\ufeff"):
+        raise DumpError(f"{path}: begins with a byte order mark, which nginx refuses")
+    return text
 
 
 def _alone(printed: str) -> tuple[Directive, ...]:

@@ -1,10 +1,13 @@
 """Asking our own server in nginx, the marker, from where the host stands."""
 
+import time
+
 from upswitch.core.confirm import Marker, parse_marker
 from upswitch.core.site import Nginx
 from upswitch.ports import Host
 
 _PART = 65536  # bytes
+_LARGEST = 1 << 22
 
 
 def ask_marker(host: Host, nginx: Nginx, *, path: str = "/", timeout: float = 1.0) -> Marker | None:
@@ -13,22 +16,21 @@ def ask_marker(host: Host, nginx: Nginx, *, path: str = "/", timeout: float = 1.
     return parse_marker(body) if body is not None else None
 
 
-def ask(host: Host, nginx: Nginx, *, path: str, timeout: float = 1.0, parts: int = 8) -> bytes | None:
-    """The body of one GET on the marker server; None for no answer or one that is not 200.
+def ask(host: Host, nginx: Nginx, *, path: str, timeout: float = 1.0) -> bytes | None:
+    """The body of one GET on the marker server; None for no answer within `timeout` seconds, or one that is not 200.
 
     A dozen lines instead of httpx: our own server is asked for one short line, up to a hundred times a second during a
     confirm, from where the host stands; and httpx takes 120 ms to import, which is all that `status` may take.
     """
+    until = time.monotonic() + timeout  # over all of it: whoever drips bytes in nginx's place is not waited for
     try:
         with host.connect(nginx.marker, timeout=timeout) as stream:
             stream.settimeout(timeout)
             stream.sendall(f"GET {path} HTTP/1.0\r\nHost: upswitch\r\n\r\n".encode())
             answer = b""
-            for _ in range(parts):  # whoever drips bytes in nginx's place is not waited for
-                data = stream.recv(_PART)
+            while len(answer) < _LARGEST and (data := stream.recv(_PART)):
                 answer += data
-                if not data:
-                    break
+                stream.settimeout(max(0.001, until - time.monotonic()))
     except OSError:
         return None
     head, _, body = answer.partition(b"\r\n\r\n")

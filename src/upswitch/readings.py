@@ -8,6 +8,7 @@ import msgspec
 from upswitch import survey
 from upswitch.core import outcome
 from upswitch.core.errors import Owner
+from upswitch.core.foreign import plain
 from upswitch.core.outcome import Live
 from upswitch.core.run import Run
 from upswitch.report import gate_line, production
@@ -61,7 +62,7 @@ def _warm_line(view: "Planned") -> WarmLine | None:
 def status(disk: Disk, running: Running, *, left: Run | None, holder: Owner | None) -> StatusView:
     family = running.family
     live = survey.live(disk, running)
-    findings = _findings(disk, live, left)
+    findings = _findings(disk, live, left if holder is None else None)  # a run under way is not one that was left
     return StatusView(
         command="status",
         exit=outcome.FINDINGS if findings else 0,
@@ -94,8 +95,9 @@ def with_checks(view: StatusView, compared: Iterable["Compared"], *, rejection: 
     found = [each.problem for each in compared if each.is_serving and each.problem]
     if rejection:
         found.append(
-            f"nginx rejected a reload: {rejection}. Until one succeeds a worker that dies crashes in a loop (the module's fault), "
-            "and a plain reload would forget which servers are up: mend the cause, then `switch` or `upswitch rollback`"
+            f"by its error log nginx rejected a reload: {rejection}. Until one succeeds a worker that dies crashes in a loop "
+            "(the check module's fault): mend the cause and reload. That reload forgets which servers are up: ours stay up, "
+            "but an upstream beside them with default_down=true begins down"
         )
     findings = (*view.findings, *found)
     return msgspec.structs.replace(view, servers=servers, findings=findings, exit=outcome.FINDINGS if findings else 0)
@@ -140,7 +142,7 @@ def _past(past: Run) -> PastRun:
 
 
 def lint(findings: Iterable["Finding"]) -> LintView:
-    lines = tuple(FindingLine(code=each.code, level=each.level, what=each.what, hint=each.hint) for each in findings)
+    lines = tuple(FindingLine(code=each.code, level=each.level, what=plain(each.what), hint=plain(each.hint)) for each in findings)
     return LintView(command="lint", exit=outcome.FINDINGS if lines else 0, findings=lines)
 
 

@@ -12,6 +12,7 @@ from upswitch.core import outcome
 from upswitch.core.errors import HostError, JournalCorruptError, LockedError, RefusedError, StuckError
 from upswitch.core.outcome import Live
 from upswitch.core.site import Problem
+from upswitch.core.sitetext import without_secrets
 from upswitch.core.words import Outcome
 from upswitch.views import (
     Acted,
@@ -234,7 +235,7 @@ def proposed(proposal: "Proposal") -> InitView:
         applied=False,
         said=f"{request.from_path} can be taken over as pool {request.pool}; nothing was changed",
         site_file=request.out,
-        site_text=proposal.site_text,
+        site_text=without_secrets(proposal.site_text),
         generation=proposal.generation,
         diff=proposal.diff,
         backup=proposal.backup,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from upswitch.core.errors import Owner
+from upswitch.core.foreign import plain
 from upswitch.core.planning import Ask
 from upswitch.core.site import Site
 from upswitch.core.words import Step, Value
@@ -47,7 +48,7 @@ _LONGEST = 500  # characters of a reason
 
 def clean(text: str) -> str:
     """Words from the command line as they may be kept and shown: no control character, no byte that is not UTF-8."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text[:_LONGEST])
+    return plain(text[:_LONGEST])
 
 
 class App(Protocol):

@@ -149,6 +149,11 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
     """The switch that `ask` would be, without doing any of it. RefusedError where it would be refused before its first step."""
     facts = surveyed(ports.host, site, adopt=choices.adopt)
     runs = journal_of(ports.host, site.nginx).read()
+    holder = ports.lock.holder()
+    if run.unfinished(runs) and holder is not None:
+        _refuse_if(
+            (Refusal(what=f"a run is under way: {holder.text}", hint="wait for its end; `upswitch status` shows what is live"),)
+        )
     if run.unfinished(runs):
         _refuse_if((Refusal(what="a killed run is unfinished", hint="`upswitch repair` finishes or undoes it"),))
     job = jobs.for_switch(ports, site, ask, jobs.Found(facts=facts, runs=runs, templates=templates))

@@ -4,18 +4,16 @@ yaoweibin's takes any order, Tengine's refuses a `check_http_send` before its `c
 one and replace each other in the other, so there is one (nginx-facts.md, section 6).
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from upswitch.core.dump import quoted
 from upswitch.core.site import Check
-from upswitch.core.statements import Statement, statements
+from upswitch.core.statements import Statement, StatementError, statements
 from upswitch.core.words import CheckType, Dialect
 
-_SENT = re.compile(r"""\b(check_http_send|check_fastcgi_param\s+\S+)\s+("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s;]+)""", re.DOTALL)
-_DEFAULT_DOWN = re.compile(r"(?<![^\s])default_down=\w+")
+_SENDS = ("check_http_send", "check_fastcgi_param")
 
 
 def check_lines(check: Check | None, dialect: Dialect) -> tuple[str, ...]:
@@ -51,23 +49,43 @@ def trusting(text: str) -> str:
     rejects counts that generation up, so the next good one finds no state at all, and with `default_down=true` every server is
     down at once (seen on both builds). Whoever makes that reload, and whenever: no client may depend on it.
     """
-    kept, at = [], 0
-    for check in _checks(statements(text)):
-        line = text[check.start : check.end - 1]
-        changed = _DEFAULT_DOWN.sub("default_down=false", line)
-        if changed == line and "default_down=false" not in line:
-            changed = f"{line} default_down=false"
-        kept += [text[at : check.start], changed]
-        at = check.end - 1
-    return "".join((*kept, text[at:]))
+    return _replaced(text, ("check",), _trusting)
 
 
 def redacted(text: str) -> str:
     """The text without what its checks send: headers and parameters may hold a secret (reliability.md, S10)."""
-    return _SENT.sub(r"\1 (not shown)", text)
+    try:
+        return _replaced(text, _SENDS, lambda words: (*words[:-1], "(not shown)"))
+    except StatementError:
+        return "(not shown: it can't be read)\n" if any(each in text for each in _SENDS) else text
 
 
-def _checks(found: tuple[Statement, ...]) -> Iterator[Statement]:
-    for upstream in found:
-        if upstream.words[0] == "upstream":
-            yield from (inner for inner in upstream.block or () if inner.words[0] == "check")
+def has_check(data: bytes) -> bool:
+    """Whether an upstream of this file has a check. A file that can't be read counts as one that has."""
+    try:
+        return bool(_found(data.decode(), ("check",)))
+    except (UnicodeDecodeError, StatementError):
+        return True
+
+
+def _trusting(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The last one counts, and the module compares without case."""
+    given = [word for word in words if word.startswith("default_down=")]
+    others = tuple(word for word in words if word not in given)
+    return words if given and given[-1].lower() == "default_down=false" else (*others, "default_down=false")
+
+
+def _replaced(text: str, names: tuple[str, ...], change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> str:
+    """The text with these statements of its upstreams written anew; one that does not change keeps every byte."""
+    kept, at = [], 0
+    for found in _found(text, names):
+        words = change(found.words)
+        if words != found.words:
+            kept += [text[at : found.start], " ".join(map(quoted, words)), ";"]
+            at = found.end
+    return "".join((*kept, text[at:]))
+
+
+def _found(text: str, names: tuple[str, ...]) -> list[Statement]:
+    blocks = (each.block or () for each in statements(text) if each.words[0] == "upstream")
+    return [inner for block in blocks for inner in block if inner.words[0] in names]

@@ -3,6 +3,7 @@
 A site file can't have them; what upswitch renders has not (checklines.py).
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator
 
 from upswitch.core.checkedupstream import CheckedUpstream
@@ -10,6 +11,7 @@ from upswitch.core.lint import Finding, error, warning
 from upswitch.core.upstreamfile import LAST_PORT, check_parameter
 from upswitch.core.words import CheckType, Dialect
 
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _SENT_INSTEAD = (CheckType.FASTCGI, CheckType.AJP, CheckType.SSL_HELLO)
 _LineRule = Callable[[CheckedUpstream, Collection[Dialect]], Iterator[Finding]]
 
@@ -19,7 +21,7 @@ def _words(upstream: CheckedUpstream, _: Collection[Dialect]) -> Iterator[Findin
     for line in upstream.named("check"):
         for word in line.args:
             port = word.removeprefix("port=")
-            if port != word and port.isascii() and port.isdigit() and int(port) > LAST_PORT:
+            if port != word and _NUMBER.fullmatch(port) and int(port) > LAST_PORT:
                 what = f"{line.place}: upstream {upstream.name}: {word}: the module keeps 16 bits and asks {int(port) & LAST_PORT}"
                 yield error("check_port_truncated", what, f"a port from 1 to {LAST_PORT}")
             elif isinstance(said := check_parameter(word), str) and not word.startswith("unique="):

@@ -7,7 +7,6 @@ Traps of the lines as they are written are in checklinetraps.py.
 
 import re
 from collections.abc import Callable, Iterator
-from itertools import combinations
 
 from upswitch.core import blackout, checkedupstream, checkzone, nginxconf
 from upswitch.core.checkedupstream import CheckedUpstream
@@ -270,14 +269,25 @@ RULES: tuple[Callable[[Scene, CheckedUpstream], Iterator[Finding]], ...] = (
 
 def _shared(scene: Scene) -> Iterator[Finding]:
     """Two equal checks of one server come to one verdict; only different ones can mislead."""
-    for one, other in combinations(scene.upstreams, 2):
-        both = [each for each in dict.fromkeys(one.servers) if each in other.servers]
-        if both and one.name != other.name and one.check != other.check:
+    for one, other, both in _sharing(scene.upstreams):
+        if one.name != other.name and one.check != other.check:
             what = (
                 f"{other.said} and upstream {one.name} ({one.place}) check {', '.join(both)} differently: over a reload both go on "
                 "with the state of the one that stood first, since the module knows a server by its address alone"
             )
             yield warning("check_shared_address", what, "the same check in both, or servers of their own")
+
+
+def _sharing(upstreams: tuple[CheckedUpstream, ...]) -> Iterator[tuple[CheckedUpstream, CheckedUpstream, list[str]]]:
+    """Each upstream with the one before it that had some of its servers first, and those."""
+    first: dict[str, int] = {}
+    for index, other in enumerate(upstreams):
+        shared: dict[int, list[str]] = {}
+        for address in dict.fromkeys(other.servers):
+            owner = first.setdefault(address, index)
+            if owner != index:
+                shared.setdefault(owner, []).append(address)
+        yield from ((upstreams[owner], other, both) for owner, both in shared.items())
 
 
 def _zone(scene: Scene) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ _MARKER = re.compile(r"^# configuration file (.+):$", re.MULTILINE)
 _ESCAPE = re.compile(r"\\([\\\"'trn])")
 _CONTROL = {"t": "\t", "r": "\r", "n": "\n"}
 _NEEDS_QUOTES = re.compile(r"[\s;{}\"'\\]|^#|^$")
+_MOST_STATEMENTS = 500_000
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -121,12 +122,16 @@ class _Expansion:
     def __init__(self, path: str, parsed: Mapping[str, tuple[Directive, ...]]) -> None:
         self._path = path
         self._parsed = parsed
+        self._left = _MOST_STATEMENTS
 
     def expand(self, block: tuple[Directive, ...], reading: tuple[str, ...]) -> tuple[Directive, ...]:
         """`reading` are the files that we are inside of: one that includes itself is refused, as nginx would run out of files."""
         return tuple(each for directive in block for each in self._one(directive, reading))
 
     def _one(self, directive: Directive, reading: tuple[str, ...]) -> Iterator[Directive]:
+        self._left -= 1
+        if self._left < 0:
+            raise DumpError(f"{directive.place}: more than {_MOST_STATEMENTS} statements; does a file include another one twice?")
         yield directive if directive.block is None else self._with_block(directive, reading)
         if directive.name == "include" and directive.args:
             for name in self._included(directive.args[0]):

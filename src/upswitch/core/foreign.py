@@ -8,6 +8,11 @@ def printable(data: bytes) -> str:
     return "".join(map(_SHOWN.__getitem__, data))
 
 
+def plain(text: str) -> str:
+    """Text with a stranger's words in it: every character that is not printable as `\\xNN`."""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+
+
 def told(output: bytes) -> str:
     """A program's words in one line: its lines, without the empty ones, between slashes."""
     return " / ".join(printable(line.strip()) for line in output.splitlines() if line.strip())

@@ -85,7 +85,8 @@ def hint(run: Run, outcome: Outcome, live: Live) -> str:
         case Outcome.INTERRUPTED:
             return f"run it again when ready: {_again(plan)}"
         case Outcome.ROLLED_BACK:
-            return f"mend {plan.pool}, then {_again(plan)}; playbooks/incident/rolled-back.md"
+            what = "what nginx names" if run.cause and run.cause.step is Step.WARM else plan.pool
+            return f"mend {what}, then {_again(plan)}; playbooks/incident/rolled-back.md"
         case Outcome.HELD:
             return f"decide: `upswitch rollback` for {plan.former_pool}, or mend {plan.pool}; playbooks/incident/held.md"
         case Outcome.STUCK:

@@ -12,6 +12,8 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 _LONGEST_SHOWN = 200
+# What a request or a header looks like, wherever it was written by mistake (reliability.md, S10).
+_SECRETIVE = re.compile(r"check_http_send|check_fastcgi_param|http/1|authorization|cookie|bearer", re.IGNORECASE)
 
 
 class Reader:
@@ -118,6 +120,8 @@ def shown(value: object) -> str:
         plain = json.dumps(value, default=str).replace("\x7f", "\\u007f")
     except (ValueError, RecursionError):  # a number of over 4300 digits, an endless nesting
         return "(too long to show)"
+    if _SECRETIVE.search(plain):
+        return "(not shown: it may hold a secret)"
     return plain if len(plain) <= _LONGEST_SHOWN else f"{plain[:_LONGEST_SHOWN]}..."
 
 

@@ -8,6 +8,7 @@ from upswitch.core.site import Check, Nginx
 from upswitch.core.upstreamfile import UpstreamBlock
 from upswitch.core.words import CheckType
 
+_SECRET = re.compile(r"^(http_send|fastcgi_param) = .*(?:authorization|cookie|token|secret|passw).*$", re.IGNORECASE | re.MULTILINE)
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 _HEAD = """\
@@ -47,6 +48,16 @@ def site_text(path: str, pools: Mapping[str, tuple[UpstreamBlock, ...]], nginx: 
     notes = "".join(f"# NOTE: {_comment(remark)}\n" for remark in remarks)
     head = _HEAD.format(path=_comment(path)) + notes
     return "".join((head, _nginx(nginx), *tables, _GATE, _WATCH))
+
+
+def has_secret(text: str) -> bool:
+    """Whether a check of this site file sends what a person should not see (reliability.md, S10)."""
+    return _SECRET.search(text) is not None
+
+
+def without_secrets(text: str) -> str:
+    """The text as it may be printed."""
+    return _SECRET.sub(r"\1 = (not shown: it may hold a secret)", text)
 
 
 def _nginx(nginx: Nginx) -> str:

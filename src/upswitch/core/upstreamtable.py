@@ -51,8 +51,11 @@ def upstreams(reader: Reader) -> tuple[Upstream, ...]:
 def http_send(value: object) -> str:
     """A whole HTTP request without a body: printable ASCII, and an empty line at its end."""
     request = allowed.text(value)
-    if not request.endswith("\r\n\r\n") or not re.fullmatch(r"[ -~\r\n\t]*", request) or len(request) > _LONGEST_SEND:
-        raise ValueError(r"an HTTP request in printable ASCII that ends with an empty line (\r\n\r\n), at most 4000 characters")
+    is_plain = re.fullmatch(r"[ -~\r\n\t]*", request) and len(request) <= _LONGEST_SEND and "${" not in request
+    if not request.endswith("\r\n\r\n") or not is_plain:
+        raise ValueError(
+            r"an HTTP request in printable ASCII that ends with an empty line (\r\n\r\n), without ${, at most 4000 characters"
+        )
     return request
 
 
@@ -159,7 +162,7 @@ def _refuse_of_other_types(reader: Reader, kind: CheckType) -> None:
 def _fastcgi_param(reader: Reader) -> tuple[tuple[str, str], ...]:
     """The request of a fastcgi check, in the order of the file; without one the module asks GET / of index.php."""
     names = reader.rest
-    pairs = tuple((name, reader.take(name, "", _param_value)) for name in names)
+    pairs = tuple((name, reader.take(name, "", _param_value, is_secret=True)) for name in names)
     for name in names:
         if not _PARAM.fullmatch(name):
             reader.refuse(name, "(given)", "the name of a FastCGI parameter: capital letters, digits and _")
@@ -169,8 +172,8 @@ def _fastcgi_param(reader: Reader) -> tuple[tuple[str, str], ...]:
 def _param_value(value: object) -> str:
     """Printable ASCII. nginx would take more, but these are paths, methods and names."""
     text = allowed.text(value)
-    if not re.fullmatch(r"[ -~]*", text) or len(text) > _LONGEST_PARAM:
-        raise ValueError("printable ASCII, at most 1000 characters")
+    if not re.fullmatch(r"[ -~]*", text) or len(text) > _LONGEST_PARAM or "${" in text:
+        raise ValueError("printable ASCII without ${, at most 1000 characters")
     return text
 
 
