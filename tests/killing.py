@@ -25,6 +25,30 @@ main(sys.argv[2:], Wiring(host=Mortal))
 """
 
 
+KILLED_AT = """
+import os, signal, sys
+from upswitch.adapters.local import LocalHost
+from upswitch.cli import Wiring, main
+
+class Mortal(LocalHost):
+    def run(self, argv, **options):
+        ran = super().run(argv, **options)
+        if argv[3:4] == (sys.argv[1],):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return ran
+
+main(sys.argv[2:], Wiring(host=Mortal))
+"""
+
+
+def killed_at(lab: Lab, script: str, *words: str) -> int:
+    """Run a command that dies as soon as its first script of this name (scripts.py) has ended; its exit code."""
+    path = lab.folder / "mortal-at.py"
+    path.write_text(KILLED_AT)
+    argv = [sys.executable, str(path), script, *words, "-c", str(lab.site_file), "--json"]
+    return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode
+
+
 def killed_after(lab: Lab, writes: int, *words: str) -> int:
     """Run a command that dies at its `writes`th journal write; its exit code (-9: it died)."""
     script = lab.folder / "mortal.py"

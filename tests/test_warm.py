@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from command import Command, on_disk, running, served_by, upswitch
-from killing import killed_after, settle
+from killing import killed_after, killed_at, settle
 from upswitch.core.generation import parse_name
 from upswitch.demo.conf import Layout
 from upswitch.demo.lab import Lab
@@ -152,6 +152,12 @@ def test_killed_around_the_warm_step_repair_ends_where_nginx_really_is(quick, wr
     answer = upswitch(quick, "switch", "--to", "B")
     assert answer.exit == 0, answer
     agree(quick, answer, "B")
+
+
+def test_killed_between_the_link_and_the_reload_of_the_standby_repair_makes_disk_and_nginx_agree(quick):
+    assert killed_at(quick, "swap", "switch", "--to", "B") == -9
+    assert (on_disk(quick), running(quick)) == ("000002-A", "000001-A")
+    assert settle(quick, 3) == "A"
 
 
 def test_killed_while_nginx_proves_the_standby_repair_finds_the_former_pool_and_the_next_switch_need_not_reload_for_it(lab):

@@ -61,7 +61,7 @@ def _switched(plan: Plan) -> str:
     if plan.copy_of:
         return f"SWITCHED back to {plan.pool} (generation {plan.to}, as {plan.copy_of} was), from {plan.former_pool}"
     if plan.pool == plan.former_pool:
-        return f"SWITCHED {plan.pool} to its new servers (generation {plan.to}, from {plan.former})"
+        return f"SWITCHED {plan.pool} to what the site file says now (generation {plan.to}, from {plan.former})"
     return f"SWITCHED to {plan.pool} (generation {plan.to}), from {plan.former_pool}"
 
 

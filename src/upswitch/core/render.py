@@ -176,7 +176,8 @@ def _read_back(text: str, name: str, *, servers: tuple[Server, ...], checks: tup
         raise ValueError(f"its server lines are not the {len(wanted)} asked for, in their order")
     wanted = _statements("".join(f"{line};" for line in checks)) if checks else []
     if [statement for statement in inside if statement[0].startswith("check")] != wanted:
-        raise ValueError("its check lines are not those of the site file; a template gets them as `checks`")
+        lines = "{% for line in checks %}{{ line }};{% endfor %}"
+        raise ValueError(f"its check lines are not those of the site file: write {lines} into its upstream")
 
 
 def _statements(text: str) -> list[tuple[str, ...]]:
