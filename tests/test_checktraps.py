@@ -229,12 +229,12 @@ def test_what_is_rendered_from_a_table_is_told_once():
             f"server 10.0.0.1:80; check type=http {WARM};",
             {"check_shared_address"},
         ),
-        (f"server 10.0.0.1; check type=http {WARM};", f"server 10.0.0.1; check type=http {WARM};", set()),
+        (f"server 10.0.0.1; check type=http {WARM};", f"server 10.0.0.1; check type=http {WARM};", {"check_shared_address"}),
         (f"server 10.0.0.1; check type=http rise=3 {WARM};", "server 10.0.0.1;", set()),
         (f"server 10.0.0.1; check type=http rise=3 {WARM};", f"server 10.0.0.2; check type=http {WARM};", set()),
     ],
 )
-def test_two_upstreams_that_check_one_address_differently_are_found(one, other, codes):
+def test_two_upstreams_that_check_one_address_are_found(one, other, codes):
     assert both(one, other) == (codes, codes)
 
 

@@ -268,14 +268,17 @@ RULES: tuple[Callable[[Scene, CheckedUpstream], Iterator[Finding]], ...] = (
 
 
 def _shared(scene: Scene) -> Iterator[Finding]:
-    """Two equal checks of one server come to one verdict; only different ones can mislead."""
+    """The module knows a server by its address alone, and so does whoever reads the log."""
     for one, other, both in _sharing(scene.upstreams):
-        if one.name != other.name and one.check != other.check:
-            what = (
-                f"{other.said} and upstream {one.name} ({one.place}) check {', '.join(both)} differently: over a reload both go on "
-                "with the state of the one that stood first, since the module knows a server by its address alone"
-            )
+        if one.name == other.name:
+            continue
+        said = f"{other.said} and upstream {one.name} ({one.place}) both check {', '.join(both)}"
+        if one.check != other.check:
+            what = f"{said}, and differently: over a reload both go on with the state of the one that stood first"
             yield warning("check_shared_address", what, "the same check in both, or servers of their own")
+        else:
+            what = f"{said}: one state for both over a reload; as pools of one site their answers can't be told apart"
+            yield warning("check_shared_address", what, "servers of their own where the two are to be switched between")
 
 
 def _sharing(upstreams: tuple[CheckedUpstream, ...]) -> Iterator[tuple[CheckedUpstream, CheckedUpstream, list[str]]]:
