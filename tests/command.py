@@ -73,3 +73,12 @@ def on_disk(lab: Lab) -> str:
 def served_by(lab: Lab) -> set[str]:
     """The servers that answer clients now."""
     return {lab.get("/")[1].strip() for _ in range(8)}
+
+
+def agree(lab: Lab, answer: Answer, pool: str) -> None:
+    """What the tool says equals what nginx serves and what the disk holds."""
+    production = answer.json["production"]
+    assert production["proved"], answer
+    assert production["running"] == running(lab) == on_disk(lab)
+    assert production["pool"] == pool
+    assert {server[0] for server in served_by(lab)} == {pool}

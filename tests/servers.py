@@ -20,8 +20,24 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from upswitch.core.gaterule import GateRule
+from upswitch.core.words import CheckType
 from upswitch.demo.net import free_port, is_listening
 from upswitch.demo.process import Process, until
+
+HTTP = GateRule(
+    type=CheckType.HTTP,
+    rise=1,
+    fall=1,
+    default_down=True,
+    timeout=5.0,
+    interval=1.0,
+    deadline=10.0,
+    port=0,
+    http_send="GET /healthz HTTP/1.0\r\n\r\n",
+    http_expect_alive=("http_2xx", "http_3xx"),
+    expect_body="",
+)
 
 Answer = Callable[[socket.socket], None]
 

@@ -11,29 +11,15 @@ import time
 import msgspec
 import pytest
 
-from servers import Answer, close, reset, serving, wait_for_close
+from servers import HTTP, Answer, close, reset, serving, wait_for_close
 from upswitch.adapters.clock import SystemClock
 from upswitch.adapters.local import LocalHost
 from upswitch.adapters.probe import NetProber
 from upswitch.core.gate import Target
-from upswitch.core.gaterule import GateRule
 from upswitch.core.words import CheckType
 from upswitch.demo.net import free_port
 
 CLOCK = SystemClock()
-HTTP = GateRule(
-    type=CheckType.HTTP,
-    rise=1,
-    fall=1,
-    default_down=True,
-    timeout=5.0,
-    interval=1.0,
-    deadline=10.0,
-    port=0,
-    http_send="GET /healthz HTTP/1.0\r\n\r\n",
-    http_expect_alive=("http_2xx", "http_3xx"),
-    expect_body="",
-)
 TCP = msgspec.structs.replace(HTTP, type=CheckType.TCP)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from servers import (
     END,
+    HTTP,
     MARIADB,
     NOT_IN_LAB,
     PHP,
@@ -32,24 +33,11 @@ from upswitch.adapters.hello import Hellos
 from upswitch.adapters.local import LocalHost
 from upswitch.adapters.probe import NetProber
 from upswitch.core.gate import Target
-from upswitch.core.gaterule import GateRule
 from upswitch.core.probe import fastcgi, mysql, statusline, tlshello
 from upswitch.core.words import CheckType, Dialect, Verdict
 
 CLOCK = SystemClock()
-RULE = GateRule(
-    type=CheckType.TCP,
-    rise=1,
-    fall=1,
-    default_down=True,
-    timeout=5.0,
-    interval=1.0,
-    deadline=10.0,
-    port=0,
-    http_send="",
-    http_expect_alive=(),
-    expect_body="",
-)
+RULE = msgspec.structs.replace(HTTP, type=CheckType.TCP, http_send="", http_expect_alive=())
 EACH = pytest.mark.parametrize("dialect", Dialect)
 MODULES = pytest.mark.parametrize("dialect", [Dialect.YAOWEIBIN, Dialect.TENGINE])
 TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from command import Command, on_disk, running, served_by, upswitch
+from command import Command, agree, on_disk, running, served_by, upswitch
 from upswitch.demo.conf import Layout
 from upswitch.demo.lab import Lab
 from upswitch.demo.process import until
@@ -35,15 +35,6 @@ def edit_conf(lab: Lab, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-
-
-def agree(lab: Lab, answer, pool: str) -> None:
-    """What the tool says equals what nginx serves and what the disk holds."""
-    production = answer.json["production"]
-    assert production["proved"], answer
-    assert production["running"] == running(lab) == on_disk(lab)
-    assert production["pool"] == pool
-    assert {server[0] for server in served_by(lab)} == {pool}
 
 
 def test_a_switch_under_load_serves_the_new_pool_and_loses_no_request(lab):

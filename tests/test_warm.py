@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from command import Command, on_disk, running, served_by, upswitch
+from command import Command, agree, on_disk, running, served_by, upswitch
 from killing import killed_after, killed_at, settle
 from upswitch.core.generation import parse_name
 from upswitch.demo.conf import Layout
@@ -37,14 +37,6 @@ def lab(check_nginx):
 def quick(check_nginx):
     with Lab(check_nginx, layout(QUICK)) as lab:
         yield lab
-
-
-def agree(lab: Lab, answer, pool: str) -> None:
-    production = answer.json["production"]
-    assert production["proved"], answer
-    assert production["running"] == running(lab) == on_disk(lab)
-    assert production["pool"] == pool
-    assert {server[0] for server in served_by(lab)} == {pool}
 
 
 def numbers(lab: Lab) -> set[int]:

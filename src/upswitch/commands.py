@@ -50,7 +50,7 @@ def group() -> None:
 @click.option("--events", default="", metavar="FILE", help="Append every line of progress to FILE as JSON.")
 @click.pass_obj
 def switch(app: App, /, *, config: str, as_json: bool, pool: str, **options: object) -> int:
-    """Switch to another pool: gate, stage, test, swap, reload, prove, watch; back by itself when it fails."""
+    """Switch to another pool: gate, stage, test, warm, swap, reload, prove, watch; back by itself when it fails."""
     from upswitch import usecases
 
     common = Common(config=config, as_json=as_json, events=str(options["events"]))

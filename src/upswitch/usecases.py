@@ -81,7 +81,7 @@ def switch(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, 
 
 
 def rollback(ports: Ports, site: Site, ask: Ask, *, number: int | None) -> Ending:
-    """Back to what was live before, or to generation `number`: its files as they are, with no gate, template or watch.
+    """Back to what was live before, or to generation `number`: its files (but for `default_down`), with no gate, template or watch.
 
     Where a killed switch is repaired by going back, that was the rollback: a second one would go too far.
     """

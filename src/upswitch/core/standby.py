@@ -42,25 +42,23 @@ def standbys(site: Site, serving: Addresses, *, known: Mapping[str, Addresses], 
     """For a generation whose upstreams have the servers `serving`: all others of the site, and those that serve now (`former`).
 
     `known` is by pool. An upstream without a check needs none: nginx takes its servers as up. What serves now is trusted: the
-    way back must find it up.
+    way back must find it up. So servers that are new in its pool stay out until a switch to them proves them.
     """
+    pools = {**known, **({former.pool: former.servers} if former else {})}
     found = []
     for upstream in site.upstreams:
-        for pool in dict.fromkeys((*known, *((former.pool,) if former else ()))):
-            is_former = former is not None and former.pool == pool
-            check = trusted(upstream.check) if is_former else upstream.check
-            addresses = _addresses(upstream, known.get(pool, {}), former if is_former else None)
-            others = tuple(sorted(set(addresses).difference(serving.get(upstream.name, ()))))
+        for pool, servers in pools.items():
+            check = trusted(upstream.check) if former and former.pool == pool else upstream.check
+            others = _addresses(upstream, servers) - set(serving.get(upstream.name, ()))
             if check is not None and others:
-                found.append(Standby(name=standby_name(upstream.name, pool), addresses=others, check=check))
+                found.append(Standby(name=standby_name(upstream.name, pool), addresses=tuple(sorted(others)), check=check))
     return tuple(found)
 
 
-def _addresses(upstream: Upstream, known: Addresses, former: Manifest | None) -> list[str]:
+def _addresses(upstream: Upstream, servers: Addresses) -> set[str]:
     """Not those that the site marks `down` now: nobody is to ask them."""
-    served = former.servers.get(upstream.name, ()) if former else ()
     off = {probe_address(server, 0) for pool in upstream.pools for server in pool.servers if server.is_down}
-    return [each for each in (*known.get(upstream.name, ()), *served) if is_address(each) and each not in off]
+    return {each for each in servers.get(upstream.name, ()) if is_address(each) and each not in off}
 
 
 def is_address(text: str) -> bool:
