@@ -274,7 +274,7 @@ class FollowContract:
         log = tmp_path / "log"
         log.write_bytes(b"before\n")
         with closing(host.follow(f"{log}")) as follower:
-            assert follower.lines() == []
+            assert follower.read() == b""
             with log.open("ab", buffering=0) as out:
                 out.write(b"one\ntw")
                 assert self._soon(follower, 1) == [b"one"]
@@ -284,7 +284,7 @@ class FollowContract:
     def test_a_file_that_appears_later_is_read_from_its_start_and_a_rotation_loses_nothing(self, host: Host, tmp_path):
         log = tmp_path / "log"
         with closing(host.follow(f"{log}")) as follower:
-            assert follower.lines() == []
+            assert follower.read() == b""
             log.write_bytes(b"one\n")
             assert self._soon(follower, 1) == [b"one"]
             with log.open("ab", buffering=0) as out:
@@ -297,7 +297,7 @@ class FollowContract:
         found: list[bytes] = []
 
         def has_enough() -> bool:
-            found.extend(follower.lines())
+            found.extend(follower.read().split(b"\n")[:-1])
             return len(found) >= count
 
         with contextlib.suppress(LabError):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upswitch.adapters.follow import MAX_LINE, LogFollower
+from upswitch.adapters.follow import MAX_HALF, LogFollower
 from upswitch.core.errors import HostError
 
 
@@ -41,7 +41,7 @@ class Log:
         self.file.write(data)
 
     def lines(self) -> list[bytes]:
-        return self.follower.lines()
+        return self.follower.read().split(b"\n")[:-1]
 
     def reopen(self):
         """As nginx does at USR1; returns the old file."""
@@ -77,11 +77,11 @@ def test_a_line_that_was_half_written_at_the_start_is_given_whole(log):
     log.write(b"ha")
     second = LogFollower(str(log.path), clock=log.clock)
     log.write(b"lf\n")
-    assert second.lines() == [b"half"]
+    assert second.read() == b"half\n"
     second.close()
 
 
-def test_over_a_rename_the_old_file_is_read_for_one_second_beside_the_new(log):
+def test_over_a_rename_the_old_file_is_read_beside_the_new_until_it_was_silent_for_a_second(log):
     os.rename(log.path, log.path.with_suffix(".1"))
     log.write(b"old 1\n")
     assert log.lines() == [b"old 1"]
@@ -92,13 +92,26 @@ def test_over_a_rename_the_old_file_is_read_for_one_second_beside_the_new(log):
     log.clock.at += 0.9
     old.write(b"old 3\n")
     assert log.lines() == [b"old 3"]
+    log.clock.at += 0.9
+    assert log.lines() == []
     old.write(b"old 4\n")
-    log.clock.at += 0.2
     assert log.lines() == [b"old 4"]
+    log.clock.at += 1.1
+    assert log.lines() == []
     old.write(b"too late\n")
     log.write(b"new 2\n")
     assert log.lines() == [b"new 2"]
     old.close()
+
+
+def test_a_rename_that_nobody_told_nginx_of_loses_nothing_however_long_it_lasts(log):
+    os.rename(log.path, log.path.with_suffix(".1"))
+    log.path.touch()
+    for at in range(5):
+        log.clock.at += 10.0
+        assert log.lines() == []
+        log.write(b"still here %d\n" % at)
+        assert log.lines() == [b"still here %d" % at]
 
 
 def test_two_renames_within_a_second_lose_nothing(log):
@@ -141,16 +154,16 @@ def test_a_truncated_file_of_exactly_the_same_size_is_seen_too(log):
 def test_a_file_that_appears_later_is_read_from_its_start(tmp_path):
     path = tmp_path / "late.log"
     follower = LogFollower(str(path), clock=HandClock())
-    assert follower.lines() == []
+    assert follower.read() == b""
     path.write_bytes(b"first\n")
-    assert follower.lines() == [b"first"]
+    assert follower.read() == b"first\n"
     follower.close()
 
 
-@pytest.mark.parametrize("extra", [1, MAX_LINE, 5 * MAX_LINE])
+@pytest.mark.parametrize("extra", [1, MAX_HALF, 5 * MAX_HALF])
 def test_an_over_long_line_is_dropped_and_the_next_one_given(log, extra):
     for _ in range(8):
-        log.write(b"x" * ((MAX_LINE + extra) // 8 + 1))
+        log.write(b"x" * ((MAX_HALF + extra) // 8 + 1))
         assert log.lines() == []
     log.write(b"\nnext\n")
     assert log.lines() == [b"next"]

@@ -9,11 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frontend import frontend
-from upswitch.core.attribution import Attribution, Hit, Mode, Whose, tally
-from upswitch.core.history import count_history, seconds_of, whole_lines
+from upswitch.core.attribution import Attribution, Hit, Mode, Whose
+from upswitch.core.counting import BlockCounter
+from upswitch.core.history import Timeline, seconds_of
 from upswitch.core.logformat import MAX_LINE, Entry, compile_format
 from upswitch.core.rule import Failure, Second
 from upswitch.demo.net import free_port
+
+
+def tally(lines, reader, *, attribution):
+    return BlockCounter(reader, attribution).tally(b"".join(line + b"\n" for line in lines))
+
+
+def timeline(lines, reader):
+    found = Timeline()
+    found.add(BlockCounter(reader, Attribution(), is_timed=True).count(b"".join(line + b"\n" for line in lines)))
+    return found
+
 
 FIELDS = "$status $upstream_status $upstream_addr $request_time $upstream_header_time $upswitch_generation"
 FORMATS = {
@@ -150,12 +162,12 @@ OURS = Attribution(
         ("2-B", "app", "502", Hit(whose=Whose.NEW, failure=Failure.GATEWAY)),
         ("2-B", "c:1", "502", Hit(whose=Whose.OTHER)),
         ("2-B", "-", "-", Hit(whose=Whose.OTHER)),
-        ("1-A", "a:1", "502", Hit(whose=Whose.FORMER)),
-        ("1-A", "app", "502", Hit(whose=Whose.FORMER)),
-        (None, "a:1, app", "502, 502", Hit(whose=Whose.FORMER)),
+        ("1-A", "a:1", "502", Hit(whose=Whose.FORMER, failure=Failure.GATEWAY)),
+        ("1-A", "app", "502", Hit(whose=Whose.FORMER, failure=Failure.GATEWAY)),
+        (None, "a:1, app", "502, 502", Hit(whose=Whose.FORMER, failure=Failure.GATEWAY)),
         (None, "b:1, app", "200, 502", Hit(whose=Whose.NEW, failure=Failure.GATEWAY)),
         ("2-B", None, "502", Hit(whose=Whose.NEW, failure=Failure.GATEWAY)),
-        ("1-A", None, "502", Hit(whose=Whose.FORMER)),
+        ("1-A", None, "502", Hit(whose=Whose.FORMER, failure=Failure.GATEWAY)),
     ],
 )
 def test_a_line_is_the_new_pools_when_every_witness_says_so(generation, addr, status, hit):
@@ -192,7 +204,7 @@ def test_what_is_no_time_is_none(time_text):
 def test_history_counts_the_same_in_any_order_with_quiet_seconds_as_zeros(order):
     reader = compile_format("$msec $status")
     lines = [b"%d.500 %d" % (10_000 + at, status) for at, status in order]
-    history = count_history(lines, reader, attribution=Attribution(), until=10_008.0)
+    history = timeline(lines, reader).history(until=10_008)
     assert history.seconds == (
         Second(total=2, gateway=1),
         *(Second(),) * 4,
@@ -200,14 +212,13 @@ def test_history_counts_the_same_in_any_order_with_quiet_seconds_as_zeros(order)
         Second(),
         Second(total=1),
     )
-    ends_with_last = count_history(lines, reader, attribution=Attribution())
+    ends_with_last = timeline(lines, reader).history()
     assert (len(ends_with_last.seconds), ends_with_last.seconds[-1]) == (600, Second(total=1, gateway=1))
 
 
 def test_without_a_time_or_without_lines_there_is_no_history():
-    assert count_history([b"200"], compile_format("$status"), attribution=Attribution()).seconds == ()
-    assert count_history([], compile_format("$msec $status"), attribution=Attribution()).seconds == ()
-    assert whole_lines(b"torn\nwhole\nhalf", is_cut=True) == [b"whole"]
+    assert timeline([b"200"], compile_format("$status")).history().seconds == ()
+    assert timeline([], compile_format("$msec $status")).history().seconds == ()
 
 
 @pytest.mark.parametrize("name", FORMATS)

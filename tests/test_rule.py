@@ -1,11 +1,16 @@
 """The watch rule by table, by property and by seeded simulation."""
 
 import random
+from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from upswitch.core.attribution import Attribution
+from upswitch.core.counting import BlockCounter
+from upswitch.core.fisher import odds
+from upswitch.core.logformat import compile_format
 from upswitch.core.rule import Failure, Final, History, Second, Seen, added, added_histories, finish, judge, sentence
 
 
@@ -40,6 +45,20 @@ def test_a_spike_needs_every_answer(since, missing):
     look = judge(CLEAN, since)
     assert not look.is_spike
     assert not getattr(look, f"is_{missing}")
+
+
+def test_five_of_a_hundred_after_a_thousand_good_ones_may_be_luck():
+    look = judge(History(seconds=seconds(100, 0, 10)), (*seconds(50, 3), *seconds(50, 2)))
+    assert (look.is_enough, look.is_big, look.is_new, look.is_not_luck) == (True, True, True, False)
+    assert not look.is_spike
+
+
+@pytest.mark.parametrize(
+    ("history", "failed", "total"),
+    [((), 1, 1000), (seconds(9, 0, 111), 1, 1000), (seconds(5, 1, 100), 101, 1000), (seconds(10, 1, 100), 100, 1000)],
+)
+def test_a_history_of_under_a_thousand_requests_is_filled_up_with_a_whole_failure(history, failed, total):
+    assert judge(History(seconds=history), seconds(10, 9, 2)).odds == odds(18, 20, failed, total)
 
 
 def test_five_failures_in_two_seconds_after_a_clean_history_are_a_spike():
@@ -111,30 +130,107 @@ def test_a_spike_is_no_ending_to_keep():
         finish(judge(CLEAN, seconds(10, 10, 5)), Seen(has_log=True, new=50, former=0, probes=0))
 
 
-SECOND = st.builds(
-    lambda ok, gateway, hung: Second(total=ok + gateway + hung, gateway=gateway, hung=hung),
-    st.integers(0, 50),
-    st.integers(0, 20),
-    st.integers(0, 20),
+def counts(most_failed):
+    return st.builds(
+        lambda ok, gateway, hung: Second(total=ok + gateway + hung, gateway=gateway, hung=hung),
+        st.integers(0, 100),
+        st.integers(0, most_failed),
+        st.integers(0, most_failed),
+    )
+
+
+SINCE = st.lists(counts(20) | counts(3), max_size=80)
+HISTORY = st.builds(
+    lambda some: History(seconds=tuple(some)), st.lists(counts(20), max_size=100) | st.lists(counts(1), max_size=100)
 )
-SINCE = st.lists(SECOND, max_size=80)
-HISTORY = st.builds(lambda some: History(seconds=tuple(some)), st.lists(SECOND, max_size=100))
+FAILED = {Failure.GATEWAY: Second(total=1, gateway=1), Failure.HUNG: Second(total=1, hung=1)}
+
+
+@st.composite
+def worse(draw, some):
+    """More failures, of either kind, in any of the seconds: requests that had passed, or requests more."""
+    seconds = list(some)
+    for _ in range(draw(st.integers(1, 4)) if seconds else 0):
+        place, failed = draw(st.integers(0, len(seconds) - 1)), FAILED[draw(st.sampled_from(list(FAILED)))]
+        times = draw(st.integers(1, 50) | st.integers(1000, 100_000))
+        passed = min(times, seconds[place].failed(Failure.NONE)) if draw(st.booleans()) else 0
+        more = sum([failed] * times, seconds[place])
+        seconds[place] = Second(total=more.total - passed, gateway=more.gateway, hung=more.hung)
+    return seconds
 
 
 @given(HISTORY, SINCE, st.data())
 def test_more_failures_never_turn_a_rollback_into_a_keep(history, since, data):
-    was = judge(history, since)
-    able = [place for place, second in enumerate(since) if second.gateway + second.hung < second.total]
-    if not able:
-        return
-    place = data.draw(st.sampled_from(able))
-    second = since[place]
-    worse = [*since[:place], Second(total=second.total, gateway=second.gateway + 1, hung=second.hung), *since[place + 1 :]]
-    if was.is_spike and was.kind is Failure.GATEWAY:
-        assert judge(history, worse).is_spike
-    more = [*since[:place], second + Second(total=1, hung=1), *since[place + 1 :]]
-    if was.is_spike and was.kind is Failure.HUNG:
-        assert judge(history, more).is_spike
+    was_spike = judge(history, since).is_spike
+    assert judge(history, data.draw(worse(since))).is_spike or not was_spike
+
+
+@given(HISTORY, SINCE, st.data())
+def test_more_failures_before_the_switch_never_turn_a_keep_into_a_rollback(history, since, data):
+    noisier = History(seconds=tuple(data.draw(worse(history.seconds))))
+    assert judge(history, since).is_spike or not judge(noisier, since).is_spike
+
+
+def test_hung_clients_are_no_served_ones_after_the_switch_or_before():
+    since = [Second(total=250, gateway=3), Second(total=350, gateway=3)]
+    assert judge(CLEAN, since).is_spike
+    assert judge(CLEAN, [since[0], since[1] + Second(total=400, hung=400)]).is_spike
+    hanging = History(seconds=(Second(total=100, hung=100), Second(total=100, gateway=1)) * 60)
+    served = History(seconds=(Second(), Second(total=100, gateway=1)) * 60)
+    assert judge(hanging, since).odds == judge(served, since).odds
+
+
+def test_generated_watches_are_often_spikes_and_often_not():
+    """What keeps the properties above from being true of nothing."""
+    found = Counter()
+
+    @settings(max_examples=150, database=None, derandomize=True)
+    @given(HISTORY, SINCE)
+    def look(history, since):
+        found[judge(history, since).is_spike] += 1
+
+    look()
+    assert min(found[True], found[False]) > 30
+
+
+@st.composite
+def seen_by_hosts(draw):
+    """Lines of a few seconds, and for each the host that saw it."""
+    lines = st.sampled_from([*LINES, *LINES[1:3]])
+    return draw(st.lists(st.lists(st.tuples(lines, st.integers(0, 2)), max_size=30), max_size=6))
+
+
+READER = compile_format("$upstream_addr $upstream_status $status $request_time $upstream_header_time")
+LINES = (
+    b"b:1 200 200 0.010 0.010",
+    b"b:1 502 502 0.001 -",
+    b"b:1 - 499 2.000 -",
+    b"a:1 502 502 0.001 -",
+    b"x:1 200 200 0.1 0.1",
+    b"\xff",
+)
+COUNTER = BlockCounter(READER, Attribution(addresses=frozenset({"b:1"}), former_addresses=frozenset({"a:1"})))
+
+
+def counted(lines):
+    return COUNTER.tally(b"".join(line + b"\n" for line in lines))
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=40).flatmap(lambda lines: st.tuples(st.just(lines), st.permutations(lines))))
+def test_the_order_of_the_lines_within_a_second_does_not_matter(both):
+    as_written, shuffled = map(counted, both)
+    assert shuffled == as_written
+    assert as_written.lines == len(both[0])
+
+
+@given(seen_by_hosts(), seen_by_hosts())
+def test_several_hosts_are_judged_as_one_that_saw_all(before, after):
+    def second_by_second(seen, hosts):
+        return tuple(counted(line for line, host in lines if host in hosts).new for lines in seen)
+
+    one = judge(History(seconds=second_by_second(before, {0, 1, 2})), second_by_second(after, {0, 1, 2}))
+    histories = [History(seconds=second_by_second(before, {host})) for host in range(3)]
+    assert judge(added_histories(histories), added(second_by_second(after, {host}) for host in range(3))) == one
 
 
 @given(st.lists(HISTORY, min_size=1, max_size=3), st.lists(SINCE, min_size=1, max_size=3))

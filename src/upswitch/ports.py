@@ -33,8 +33,8 @@ class Chunk(Value):
 class Follower(Protocol):
     """A growing file, followed by name over rotation (rename + USR1) and truncation (copytruncate)."""
 
-    def lines(self) -> list[bytes]:
-        """Whole lines that came since the last call, without their newline; never blocks."""
+    def read(self) -> bytes:
+        """Whole lines that came since the last call, each with its newline; some MiB at most, never blocks."""
         ...
 
     def close(self) -> None: ...

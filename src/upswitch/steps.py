@@ -37,6 +37,18 @@ class Job(Value):
     warmth: Warmth = Warmth()
     accept_one_way: bool = False
 
+    @property
+    def attribution(self) -> Attribution:
+        """Whose the requests are that the watch will see."""
+        manifest = self.facts.disk.manifest
+        return Attribution(
+            generation=self.plan.to,
+            addresses=frozenset(self.addresses),
+            former_generation=self.plan.former,
+            former_addresses=frozenset(manifest.addresses if manifest else ()),
+            upstreams=frozenset(upstream.name for upstream in self.site.upstreams),
+        )
+
 
 class Steps:
     """The steps of one run on one host. What they saw beyond their results is kept for the report."""
@@ -147,18 +159,10 @@ class Steps:
         return staging.point(self._ports.host, self._nginx, expect=self._job.plan.base, to=self._job.plan.to)
 
     def _sought(self) -> Sought:
-        plan, facts = self._job.plan, self._job.facts
-        manifest = facts.disk.manifest
-        names = frozenset(upstream.name for upstream in self._job.site.upstreams)
+        facts = self._job.facts
         return Sought(
-            pool=plan.pool,
-            attribution=Attribution(
-                generation=plan.to,
-                addresses=frozenset(self._job.addresses),
-                former_generation=plan.former,
-                former_addresses=frozenset(manifest.addresses if manifest else ()),
-                upstreams=names,
-            ),
+            pool=self._job.plan.pool,
+            attribution=self._job.attribution,
             access_logs=facts.access_logs,
             error_log=facts.error_log,
             master=facts.running.pid,

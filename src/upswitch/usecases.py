@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import msgspec
 
 from upswitch import gating, jobs, preflight, staging, survey, warming
-from upswitch.core import machine, outcome, run
+from upswitch.core import machine, outcome, run, sight
 from upswitch.core.errors import HostError, LockedError, NginxBrokenError, Owner, Refusal, RefusedError
 from upswitch.core.outcome import Live
 from upswitch.core.planning import Ask
@@ -164,8 +164,15 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
         gate=gating.one_round(ports, job.new, job.old),
         is_unchanged=jobs.is_unchanged(ports.host, job),
         warmth=job.warmth,
-        notes=warming.notes(site, ask.pool, job.warmth, facts),
+        notes=(*warming.notes(site, ask.pool, job.warmth, facts), *_seen(site, job)),
     )
+
+
+def _seen(site: Site, job: Job) -> tuple[str, ...]:
+    """What the watch would go by, and what it can't see."""
+    if Step.WATCH in job.plan.skips:
+        return ()
+    return sight.told(job.facts.access_logs, job.attribution, probe=site.watch.probe)
 
 
 # ---- surveying ----

@@ -6,7 +6,6 @@ says so: an old worker that drains has the former generation, another upstream i
 """
 
 import re
-from collections.abc import Iterable
 from enum import StrEnum
 
 from upswitch.core.logformat import Entry, LineReader
@@ -71,10 +70,15 @@ class Attribution(Value):
         return Attribution(generation=generation, pool=pool, addresses=self.former_addresses, upstreams=self.upstreams)
 
     def classify(self, entry: Entry) -> Hit:
-        """Whose it was; the failure is judged for the new pool's only."""
+        """Whose it was, and whether that pool's last answer was a failure; another upstream's answers are not looked at."""
         peers = _elements(entry.upstream_addr)
-        whose = self._whose(entry, peers)
-        return Hit(whose=whose, failure=self._failure(entry, peers) if whose is Whose.NEW else Failure.NONE)
+        match self._whose(entry, peers):
+            case Whose.NEW:
+                return Hit(whose=Whose.NEW, failure=self._failure(entry, peers, self.addresses))
+            case Whose.FORMER:
+                return Hit(whose=Whose.FORMER, failure=self._failure(entry, peers, self.former_addresses))
+            case Whose.OTHER:
+                return Hit(whose=Whose.OTHER)
 
     def _whose(self, entry: Entry, peers: list[str]) -> Whose:
         by_address = self._by_address(peers) if self.addresses and entry.upstream_addr is not None else Whose.NEW
@@ -95,54 +99,29 @@ class Attribution(Value):
             return Whose.FORMER
         return Whose.OTHER if self.upstreams.isdisjoint(peers) else Whose.NEW
 
-    def _failure(self, entry: Entry, peers: list[str]) -> Failure:
-        answer = self._last_answer(entry, peers)
+    def _failure(self, entry: Entry, peers: list[str], addresses: frozenset[str]) -> Failure:
+        answer = self._last_answer(entry, peers, addresses)
         if answer in GATEWAY_STATUS:
             return Failure.GATEWAY
         return Failure.HUNG if _is_hung(entry, answer) else Failure.NONE
 
-    def _last_answer(self, entry: Entry, peers: list[str]) -> str:
+    def _last_answer(self, entry: Entry, peers: list[str], addresses: frozenset[str]) -> str:
         """The pool's last status, "" or "-" without one. `$status` only stands in where the format has no `$upstream_status`."""
         if entry.upstream_status is None:
             return f"{entry.status:03}"
         answers = _elements(entry.upstream_status)
-        if not self.addresses or entry.upstream_addr is None or len(answers) != len(peers):
+        if not addresses or entry.upstream_addr is None or len(answers) != len(peers):
             return answers[-1]
-        ours = self.addresses | self.upstreams
+        ours = addresses | self.upstreams
         return next((answer for peer, answer in zip(reversed(peers), reversed(answers), strict=True) if peer in ours), "")
 
 
-class Tally(Value):
-    """Lines counted by whose they are. `unread`: not of the format."""
-
-    new: Second = Second()
-    former: int = 0
-    other: int = 0
-    unread: int = 0
-
-
-def tally(lines: Iterable[bytes], reader: LineReader, *, attribution: Attribution) -> Tally:
-    """Count the lines of one second (their order does not matter)."""
-    count: dict[Hit | None, int] = {}
-    for line in lines:
-        entry = reader.read(line)
-        hit = attribution.classify(entry) if entry else None
-        count[hit] = count.get(hit, 0) + 1
-    return Tally(
-        new=sum((second(hit, times) for hit, times in count.items() if hit), Second()),
-        former=count.get(Hit(whose=Whose.FORMER), 0),
-        other=count.get(Hit(whose=Whose.OTHER), 0),
-        unread=count.get(None, 0),
-    )
-
-
-def second(hit: Hit, times: int = 1) -> Second:
-    """What such hits add to the second in which they came: nothing unless they are the new pool's."""
-    total = times if hit.whose is Whose.NEW else 0
+def second(failure: Failure, times: int) -> Second:
+    """So many requests that fared alike."""
     return Second(
-        total=total,
-        gateway=total if hit.failure is Failure.GATEWAY else 0,
-        hung=total if hit.failure is Failure.HUNG else 0,
+        total=times,
+        gateway=times if failure is Failure.GATEWAY else 0,
+        hung=times if failure is Failure.HUNG else 0,
     )
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from upswitch.core import advice, nginxconf
+from upswitch.core import advice, nginxconf, sight
 from upswitch.core.build import Build
 from upswitch.core.conflogs import AccessLog
 from upswitch.core.dump import Directive, NginxConf
@@ -166,37 +166,8 @@ def _truncation(looked: Looked) -> Iterator[Finding]:
 
 def _logs(looked: Looked) -> Iterator[Finding]:
     for log in looked.logs:
-        at = f"{log.file}:{log.line}" if log.file else "nginx's default"
-        unfollowed = _unfollowed(log)
-        if unfollowed:
-            yield warning("log_unwatched", f"access log at {at}: {unfollowed}", "write a plain file: access_log PATH FORMAT;")
-        elif log.buffer and not log.flush:
-            what = f"access log {log.path} ({at}) has buffer={log.buffer} without flush: on a quiet site the watch sees nothing"
-            yield warning("log_buffered", what, "add flush=1s")
-        if not unfollowed:
-            yield from _attribution(log, at)
-
-
-def _unfollowed(log: AccessLog) -> str:
-    if log.is_off:
-        return "off: the watch has only its probes"
-    if log.is_syslog:
-        return "syslog: the watch can't follow it"
-    if log.has_variables:
-        return f"{log.path}: a name with variables can't be followed"
-    return f"{log.path}: compressed, so it can't be followed" if log.gzip else ""
-
-
-def _attribution(log: AccessLog, at: str) -> Iterator[Finding]:
-    if not advice.lacks_generation(log):
-        return
-    hint = f"use this format: {advice.log_format_line()}"
-    if log.format is None or "$upstream_addr" not in log.format.text:
-        what = f"access log {log.path} ({at}) has neither $upswitch_generation nor $upstream_addr: LIMITED MODE"
-        yield warning("log_limited", what, hint)
-    else:
-        what = f"access log {log.path} ({at}) has no $upswitch_generation: the watch goes by address"
-        yield warning("log_no_generation", what, hint)
+        for gap in sight.gaps(log):
+            yield warning(gap.code, gap.what, gap.hint)
 
 
 def _tcp_for_http(looked: Looked) -> Iterator[Finding]:

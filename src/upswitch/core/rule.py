@@ -22,6 +22,8 @@ Where the rule is silent, this is what we do:
 - A history of under 1,000 requests is filled up with assumed ones of which 0.1 % failed, rounded up to a whole failure. Only
   the odds see them; NEW and what is printed do not.
 - The last minute before may be shorter or empty; an empty one had a share of nothing.
+- Requests that failed in the other way are left out, before as after: they passed no more than they failed in this one. Else
+  one more hung client could dilute a spike of 502s to under 1 %.
 - Of several spikes the one with the lowest odds is reported, then the shortest window.
 """
 
@@ -84,7 +86,10 @@ class History(Value):
 
 
 class Judgement(Value):
-    """One look: the stretch that speaks loudest, and the four answers with the numbers behind them. Counts are requests."""
+    """One look: the stretch that speaks loudest, and the four answers with the numbers behind them.
+
+    Counts are requests; the totals leave out those that failed in the other way.
+    """
 
     kind: Failure
     window_s: int
@@ -135,11 +140,30 @@ def added_histories(histories: Iterable[History]) -> History:
     return History(seconds=added(history.seconds[::-1] for history in histories)[::-1])
 
 
+class _Counts(Value):
+    """Second by second: those that failed in one way, and those that passed or failed in that way."""
+
+    failed: list[int]
+    total: list[int]
+
+    def last(self, seconds: int) -> "_Counts":
+        return _Counts(failed=self.failed[-seconds:], total=self.total[-seconds:])
+
+    def sums(self) -> tuple[int, int]:
+        return sum(self.failed), sum(self.total)
+
+
+def _counts(kind: Failure, seconds: Sequence[Second]) -> _Counts:
+    if kind is Failure.HUNG:
+        return _Counts(failed=[each.hung for each in seconds], total=[each.total - each.gateway for each in seconds])
+    return _Counts(failed=[each.gateway for each in seconds], total=[each.total - each.hung for each in seconds])
+
+
 def _looks(kind: Failure, history: History, since: Sequence[Second]) -> list[Judgement]:
     reach = max(_SHORT_S, len(since))
-    before = [second.failed(kind) for second in history.seconds]
+    before, after = _counts(kind, history.seconds), _counts(kind, since)
     stretches = sorted({_SHORT_S, min(_LONG_S, reach), reach})
-    return [_look(kind, history, since[-stretch:], worst=_worst(before, stretch)) for stretch in stretches]
+    return [_look(kind, before, after.last(stretch), worst=_worst(before.failed, stretch)) for stretch in stretches]
 
 
 def _worst(before: list[int], stretch: int) -> float:
@@ -150,36 +174,31 @@ def _worst(before: list[int], stretch: int) -> float:
     return float(max(map(sub, sums[stretch:], sums)))
 
 
-def _look(kind: Failure, history: History, window: Sequence[Second], *, worst: float) -> Judgement:
-    counts = [second.failed(kind) for second in window]
-    failed, total = sum(counts), sum(second.total for second in window)
-    failed_seconds = sum(count > 0 for count in counts)
-    minute_failed, minute_total = _sums(kind, history.seconds[-_LONG_S:])
-    before_failed, before_total = _sums(kind, history.seconds)
+def _look(kind: Failure, before: _Counts, window: _Counts, *, worst: float) -> Judgement:
+    failed, total = window.sums()
+    failed_seconds = sum(count > 0 for count in window.failed)
+    minute_failed, minute_total = before.last(_LONG_S).sums()
+    before_failed, before_total = before.sums()
     chance = odds(failed, total, *_filled(before_failed, before_total))
     return Judgement(
         kind=kind,
-        window_s=len(window),
+        window_s=len(window.failed),
         failed=failed,
         total=total,
         failed_seconds=failed_seconds,
-        stretch_s=max(_SHORT_S, len(window)),
+        stretch_s=max(_SHORT_S, len(window.failed)),
         worst=worst,
         minute_failed=minute_failed,
         minute_total=minute_total,
         odds=chance,
         before_failed=before_failed,
         before_total=before_total,
-        before_s=len(history.seconds),
+        before_s=len(before.failed),
         is_enough=failed >= ENOUGH_FAILED and failed_seconds >= ENOUGH_SECONDS,
         is_big=0 < total * BIG_PERCENT <= failed * 100,
         is_new=failed >= NEW_TIMES * worst or _is_half((failed, total), (minute_failed, minute_total)),
         is_not_luck=chance < LUCK,
     )
-
-
-def _sums(kind: Failure, seconds: Sequence[Second]) -> tuple[int, int]:
-    return sum(second.failed(kind) for second in seconds), sum(second.total for second in seconds)
 
 
 def _filled(failed: int, total: int) -> tuple[int, int]:
@@ -204,9 +223,13 @@ class Final(StrEnum):
 
 
 class Seen(Value):
-    """What a whole watch saw. `new` and `former` are requests to either pool since the switch; `probes` are answered ones."""
+    """What a whole watch saw. `new` and `former` are requests to either pool since the switch; `probes` are answered ones.
+
+    `is_silent`: there are logs, and nothing comes in them though our own requests are answered.
+    """
 
     has_log: bool
+    is_silent: bool = False
     new: int
     former: int
     probes: int
@@ -216,7 +239,7 @@ def finish(last: Judgement, seen: Seen) -> Final:
     """The ending of a watch whose every look was without a spike. ValueError where the last one has one: that is a rollback."""
     if last.is_spike:
         raise ValueError("a spike is no ending to keep")
-    if not seen.has_log and not seen.probes:
+    if seen.is_silent or (not seen.has_log and not seen.probes):
         return Final.BLIND
     if seen.new == 0 and seen.former >= _FORMER_STILL_SERVES:
         return Final.NOT_SWITCHED

@@ -1,0 +1,105 @@
+"""What an access log shows the watch, and what it can't: told by `lint` and `plan`, and before the swap."""
+
+from collections.abc import Iterator, Sequence
+
+from upswitch.core import advice
+from upswitch.core.attribution import Attribution
+from upswitch.core.conflogs import AccessLog
+from upswitch.core.duration import parse_duration
+from upswitch.core.logformat import LineReader, compile_format
+from upswitch.core.words import Value
+
+_SILENT = 10.0
+"""Seconds without a line, while our own requests are answered, after which a log is blind."""
+
+
+_LOSSES = {
+    "$upstream_status": "a failure that error_page hides is not seen, one of nginx's own counts",
+    "$request_time": "clients that give up on a hanging pool are not seen",
+}
+
+
+class Gap(Value):
+    """One thing that a log doesn't show: a code for programs, what it means for the watch, what to write instead."""
+
+    code: str
+    what: str
+    hint: str
+
+
+def can_follow(log: AccessLog) -> bool:
+    """One plain file in a known format."""
+    return log.is_file and log.format is not None and not log.gzip
+
+
+def silent_after(log: AccessLog) -> float:
+    """Seconds without a line that are no sign of blindness yet: lines that wait in a buffer come a `flush` later."""
+    return _SILENT + ((parse_duration(log.flush) or 0.0) if log.buffer else 0.0)
+
+
+def told(logs: Sequence[AccessLog], attribution: Attribution, *, probe: str) -> tuple[str, ...]:
+    """What a watch of these logs goes by, and what it can't see: a sentence each."""
+    followed = [f"{log.path} by {attribution.mode(reader_of(log))}" for log in logs if can_follow(log)]
+    asked = [f"requests of our own to {probe}"] if probe else []
+    by = " and ".join(followed + asked) or "NOTHING: it will be blind"
+    return (f"the watch goes by {by}", *(gap.what for log in logs for gap in gaps(log)))
+
+
+def reader_of(log: AccessLog) -> LineReader:
+    """Of a log that can be followed."""
+    assert log.format is not None  # noqa: S101  (can_follow)
+    return compile_format(log.format.text, log.format.escape)
+
+
+def gaps(log: AccessLog) -> Iterator[Gap]:
+    """What to know of one log, worst first."""
+    at = f"{log.file}:{log.line}" if log.file else "nginx's default"
+    why = _unfollowed(log)
+    if why:
+        yield Gap(code="log_unwatched", what=f"access log at {at}: {why}", hint="write a plain file: access_log PATH FORMAT;")
+    else:
+        yield from _attribution(log, f"access log {log.path} ({at})")
+        yield from _late(log, f"access log {log.path} ({at})")
+
+
+def _unfollowed(log: AccessLog) -> str:
+    if log.is_off:
+        return "off: the watch has only its probes"
+    if log.is_syslog:
+        return "syslog: the watch can't follow it"
+    if log.has_variables:
+        return f"{log.path}: a name with variables can't be followed"
+    if log.format is None:
+        return f"{log.path}: its format {log.format_name} is not defined"
+    return f"{log.path}: compressed, so it can't be followed" if log.gzip else ""
+
+
+def _attribution(log: AccessLog, name: str) -> Iterator[Gap]:
+    text = log.format.text if log.format else ""
+    hint = f"use this format: {advice.log_format_line()}"
+    if "$upswitch_generation" not in text and "$upstream_addr" not in text:
+        what = (
+            f"{name} has neither $upswitch_generation nor $upstream_addr: LIMITED MODE, other upstreams and old workers count too"
+        )
+        yield Gap(code="log_limited", what=what, hint=hint)
+    elif "$upswitch_generation" not in text:
+        yield Gap(code="log_no_generation", what=f"{name} has no $upswitch_generation: the watch goes by address", hint=hint)
+    if lacks := [f"{variable} ({loss})" for variable, loss in _LOSSES.items() if variable not in text]:
+        yield Gap(code="log_lacks", what=f"{name} lacks {', '.join(lacks)}", hint=hint)
+    if not any(f"${each}" in text for each in ("msec", "time_iso8601", "time_local")):
+        what = f"{name} has no time: what was before the switch can't be told, and bursts that are normal look new"
+        yield Gap(code="log_no_time", what=what, hint=hint)
+
+
+def _late(log: AccessLog, name: str) -> Iterator[Gap]:
+    if log.buffer and not log.flush:
+        what = f"{name} has buffer={log.buffer} without flush: on a quiet site the watch sees nothing"
+        yield Gap(code="log_buffered", what=what, hint="add flush=1s")
+    elif log.buffer and (parse_duration(log.flush) or 0.0) > 1.0:
+        yield Gap(code="log_late", what=f"{name} has flush={log.flush}: what the watch sees is that late", hint="flush=1s")
+    if log.condition:
+        what = f"{name} has if={log.condition}: what it leaves out is not seen"
+        yield Gap(code="log_conditional", what=what, hint="a log of its own without if= for the requests to these upstreams")
+    if log.format and log.format.escape == "none":
+        what = f"{name} is of a format with escape=none: a client can write what looks like other fields"
+        yield Gap(code="log_unescaped", what=what, hint="escape=json, or none at all")

@@ -1,0 +1,150 @@
+"""The access logs of a watch: opened before the swap, then read once a second; and the errors that nginx wrote in those seconds."""
+
+from collections import deque
+
+from upswitch import lookback, survey
+from upswitch.core import errorlog, processes, sight
+from upswitch.core.attribution import Attribution, Mode
+from upswitch.core.conflogs import AccessLog
+from upswitch.core.counting import BlockCounter, Tally
+from upswitch.core.errors import HostError
+from upswitch.core.history import Timeline
+from upswitch.core.logformat import LineReader
+from upswitch.core.rule import History
+from upswitch.core.words import Value
+from upswitch.ports import Follower, Ports
+
+_SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
+_READ_FOR = 0.7  # seconds of each second that may go into reading the logs
+_CRASH_WINDOW = 10  # seconds
+
+
+class Notes:
+    """What a person should know of how far the watch saw. Each is told once."""
+
+    def __init__(self) -> None:
+        self.all: list[str] = []
+
+    def add(self, text: str) -> None:
+        self.all += [] if text in self.all else [text]
+
+
+class _Log(Value):
+    path: str
+    reader: LineReader
+    follower: Follower
+    counter: BlockCounter
+
+
+class AccessLogs:
+    """All access logs of one host that requests to the site's upstreams end in."""
+
+    def __init__(self, ports: Ports, logs: tuple[AccessLog, ...], attribution: Attribution, notes: Notes) -> None:
+        self._ports = ports
+        self._attribution = attribution
+        self._notes = notes
+        for gap in (gap for log in logs for gap in sight.gaps(log)):
+            notes.add(gap.what)
+        self._logs = [self._open(log) for log in logs if sight.can_follow(log)]
+        self.silent_after = max((sight.silent_after(log) for log in logs), default=0.0)
+        self.is_behind = False
+
+    def _open(self, log: AccessLog) -> _Log:
+        reader = sight.reader_of(log)
+        counter = BlockCounter(reader, self._attribution)
+        return _Log(path=log.path, reader=reader, follower=self._ports.host.follow(log.path), counter=counter)
+
+    @property
+    def is_any(self) -> bool:
+        return bool(self._logs)
+
+    @property
+    def mode(self) -> Mode:
+        """The worst of them: how well their lines can be attributed."""
+        return max((self._attribution.mode(log.reader) for log in self._logs), key=list(Mode).index)
+
+    def history(self) -> History:
+        """The ten minutes before now, or as much of them as there is."""
+        timeline = Timeline()
+        for log in self._logs:
+            self._add_history(log, timeline)
+        found = timeline.history()
+        if self._logs and len(found.seconds) < _SHORT_HISTORY:
+            self._notes.add(f"only {len(found.seconds)} s of history (want {_SHORT_HISTORY}): bursts that are normal may look new")
+        return found
+
+    def _add_history(self, log: _Log, timeline: Timeline) -> None:
+        counter = BlockCounter(log.reader, self._attribution.before(log.reader), is_timed=True)
+        try:
+            for block in lookback.last_minutes(self._ports.host, log.path, log.reader):
+                timeline.add(counter.count(block))
+                if self._ports.interrupts.count:
+                    return
+        except HostError as exc:
+            self._notes.add(f"no history: {exc}")
+
+    def read(self) -> Tally:
+        """All lines that have come. A log that grows faster than it can be read is said to be, once."""
+        found = Tally()
+        self.is_behind = False
+        until = self._ports.clock.monotonic() + _READ_FOR
+        for log in self._logs:
+            while block := _read(log.follower, log.path, self._notes):
+                found += log.counter.tally(block)
+                if self._ports.clock.monotonic() >= until:
+                    self._notes.add(f"{log.path} grows faster than it can be read: what is told is late")
+                    self.is_behind = True
+                    break
+        return found
+
+    def close(self) -> None:
+        for log in self._logs:
+            log.follower.close()
+
+
+class ErrorLog:
+    """nginx's error log and its workers, second by second."""
+
+    def __init__(self, ports: Ports, path: str, master: int, notes: Notes) -> None:
+        self._host = ports.host
+        self._path = path
+        self._master = master
+        self._notes = notes
+        self._follower = ports.host.follow(path) if path else None
+        self._workers: frozenset[tuple[int, int]] = frozenset()
+        self._crashes: deque[int] = deque(maxlen=_CRASH_WINDOW)
+        self.seen: deque[errorlog.Failures] = deque(maxlen=60)
+
+    @property
+    def crashes(self) -> int:
+        """Worker deaths of the last ten seconds."""
+        return sum(self._crashes)
+
+    def read(self) -> None:
+        """All that was written in the second that has just passed."""
+        lines = _read(self._follower, self._path, self._notes).split(b"\n")[:-1] if self._follower else []
+        self.seen.append(errorlog.failures(lines))
+        self._crashes.append(min(len(errorlog.crash_lines(lines, self._master)), self._respawned()))
+
+    def _respawned(self) -> int:
+        """Workers that were not there a second ago. nginx writes a client's URI raw, line breaks and all, so what its log says
+        of crashes counts only as far as /proc bears it out."""
+        try:
+            family = survey.read_family(self._host, self._master)
+        except HostError:
+            return 0
+        before, self._workers = self._workers, processes.keys(family.workers)
+        return len(self._workers - before) if before else 0
+
+    def close(self) -> None:
+        if self._follower:
+            self._follower.close()
+
+
+def _read(follower: Follower, path: str, notes: Notes) -> bytes:
+    """What can't be read is no sign of the new pool: the watch goes on with what is left to see."""
+    try:
+        return follower.read()
+    except HostError as exc:
+        notes.add(f"{path} can't be read any more: {exc.why}")
+        return b""
