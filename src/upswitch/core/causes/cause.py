@@ -74,7 +74,7 @@ class Code(StrEnum):
     WORKER_CONNECTIONS = "worker_connections"
     WORKER_CRASHED = "worker_crashed"
     WORKER_SHUTDOWN_TIMEOUT = "worker_shutdown_timeout"
-    PROXY_PASS_INVALID_URL = "proxy_pass_invalid_url"
+    PROXY_PASS_INVALID_URL = "proxy_pass_invalid_url"  # noqa: S105  (nginx's word; no password)
     NOT_HTTP = "not_http"
     PLAIN_TO_TLS_PORT = "plain_to_tls_port"
     FASTCGI_SCRIPT_UNKNOWN = "fastcgi_script_unknown"
