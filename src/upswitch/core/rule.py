@@ -59,6 +59,22 @@ class Failure(StrEnum):
 _HOW = {Failure.GATEWAY: "failed (502/503/504)", Failure.HUNG: "hung (499 after 1 s or more with no answer)"}
 
 
+class Thresholds(Value):
+    """What the four questions ask for. The defaults are the rule; `watch --replay` tries others on past traffic.
+
+    `enough` failed in `enough_seconds` different seconds; `big` is percent; `new` is times; `luck` is odds.
+    """
+
+    enough: int = ENOUGH_FAILED
+    enough_seconds: int = ENOUGH_SECONDS
+    big: float = BIG_PERCENT
+    new: float = NEW_TIMES
+    luck: float = LUCK
+
+
+DEFAULT = Thresholds()
+
+
 class Second(Value):
     """Requests of one second, and those of them that failed in either way."""
 
@@ -108,6 +124,7 @@ class Judgement(Value):
     is_big: bool
     is_new: bool
     is_not_luck: bool
+    thresholds: Thresholds = DEFAULT
 
     @property
     def is_spike(self) -> bool:
@@ -115,7 +132,7 @@ class Judgement(Value):
 
     @property
     def is_elevated(self) -> bool:
-        """Certain, but under 1 % or under 3 times what was: worth a look, not a rollback."""
+        """Certain, but not BIG (under 1 %) or not NEW (under 3 times what was): worth a look, not a rollback."""
         return self.is_certain and not self.is_spike
 
     @property
@@ -123,10 +140,10 @@ class Judgement(Value):
         return self.is_enough and self.is_not_luck
 
 
-def judge(history: History, since: Sequence[Second]) -> Judgement:
+def judge(history: History, since: Sequence[Second], thresholds: Thresholds = DEFAULT) -> Judgement:
     """One look at the complete seconds since the switch, oldest first (of all hosts: see `added`). Cost: linear in both."""
     kinds = [kind for kind in (Failure.GATEWAY, Failure.HUNG) if any(second.failed(kind) for second in since)]
-    looks = [look for kind in kinds or [Failure.GATEWAY] for look in _looks(kind, history, since)]
+    looks = [look for kind in kinds or [Failure.GATEWAY] for look in _looks(kind, history, since, thresholds)]
     return max(looks, key=lambda look: (look.is_spike, look.is_elevated, -look.odds))
 
 
@@ -153,17 +170,28 @@ class _Counts(Value):
         return sum(self.failed), sum(self.total)
 
 
+class _Stretch(Value):
+    """The last seconds of a watch, and the most that failed in as many seconds before it."""
+
+    kind: Failure
+    window: _Counts
+    worst: float
+
+
 def _counts(kind: Failure, seconds: Sequence[Second]) -> _Counts:
     if kind is Failure.HUNG:
         return _Counts(failed=[each.hung for each in seconds], total=[each.total - each.gateway for each in seconds])
     return _Counts(failed=[each.gateway for each in seconds], total=[each.total - each.hung for each in seconds])
 
 
-def _looks(kind: Failure, history: History, since: Sequence[Second]) -> list[Judgement]:
+def _looks(kind: Failure, history: History, since: Sequence[Second], thresholds: Thresholds) -> list[Judgement]:
     reach = max(_SHORT_S, len(since))
     before, after = _counts(kind, history.seconds), _counts(kind, since)
     stretches = sorted({_SHORT_S, min(_LONG_S, reach), reach})
-    return [_look(kind, before, after.last(stretch), worst=_worst(before.failed, stretch)) for stretch in stretches]
+    return [
+        _look(_Stretch(kind=kind, window=after.last(stretch), worst=_worst(before.failed, stretch)), before, thresholds)
+        for stretch in stretches
+    ]
 
 
 def _worst(before: list[int], stretch: int) -> float:
@@ -174,14 +202,15 @@ def _worst(before: list[int], stretch: int) -> float:
     return float(max(map(sub, sums[stretch:], sums)))
 
 
-def _look(kind: Failure, before: _Counts, window: _Counts, *, worst: float) -> Judgement:
+def _look(stretch: _Stretch, before: _Counts, thresholds: Thresholds) -> Judgement:
+    window, worst = stretch.window, stretch.worst
     failed, total = window.sums()
     failed_seconds = sum(count > 0 for count in window.failed)
     minute_failed, minute_total = before.last(_LONG_S).sums()
     before_failed, before_total = before.sums()
     chance = odds(failed, total, *_filled(before_failed, before_total))
     return Judgement(
-        kind=kind,
+        kind=stretch.kind,
         window_s=len(window.failed),
         failed=failed,
         total=total,
@@ -194,10 +223,11 @@ def _look(kind: Failure, before: _Counts, window: _Counts, *, worst: float) -> J
         before_failed=before_failed,
         before_total=before_total,
         before_s=len(before.failed),
-        is_enough=failed >= ENOUGH_FAILED and failed_seconds >= ENOUGH_SECONDS,
-        is_big=0 < total * BIG_PERCENT <= failed * 100,
-        is_new=failed >= NEW_TIMES * worst or _is_half((failed, total), (minute_failed, minute_total)),
-        is_not_luck=chance < LUCK,
+        is_enough=failed >= thresholds.enough and failed_seconds >= thresholds.enough_seconds,
+        is_big=total > 0 and total * thresholds.big <= failed * 100,
+        is_new=failed >= thresholds.new * worst or _is_half((failed, total), (minute_failed, minute_total), thresholds.new),
+        is_not_luck=chance < thresholds.luck,
+        thresholds=thresholds,
     )
 
 
@@ -206,10 +236,10 @@ def _filled(failed: int, total: int) -> tuple[int, int]:
     return failed + -(-missing // _ASSUMED_ONE_IN), total + missing
 
 
-def _is_half(now: tuple[int, int], minute: tuple[int, int]) -> bool:
-    """At least half fail, and that share is 3 times the last minute's (cross-multiplied: no division by an empty minute)."""
+def _is_half(now: tuple[int, int], minute: tuple[int, int], times: float) -> bool:
+    """At least half fail, and that share is `times` the last minute's (cross-multiplied: no division by an empty minute)."""
     (failed, total), (minute_failed, minute_total) = now, minute
-    return failed * 2 >= total and failed * minute_total >= NEW_TIMES * minute_failed * total
+    return failed * 2 >= total and failed * minute_total >= times * minute_failed * total
 
 
 class Final(StrEnum):
@@ -229,10 +259,10 @@ class Seen(Value):
     """
 
     has_log: bool
-    is_silent: bool = False
     new: int
     former: int
     probes: int
+    is_silent: bool = False
 
 
 def finish(last: Judgement, seen: Seen) -> Final:
@@ -250,13 +280,13 @@ def finish(last: Judgement, seen: Seen) -> Final:
 
 def sentence(judgement: Judgement, at_s: int, pool: str) -> str:
     """One line for people: the word, the numbers, the four answers. `at_s` is seconds since the switch."""
-    look = judgement
+    look, need = judgement, judgement.thresholds
     share = look.failed / look.total if look.total else 0.0
     what = f"{look.failed} of {look.total} requests to {pool} {_HOW[look.kind]}"
     parts = (
         f"t+{at_s}s {_word(look)}: {what} in the last {look.window_s} s ({share:.1%})",
-        f"enough {_yes(look.is_enough)} ({look.failed} in {look.failed_seconds} s, need {ENOUGH_FAILED} in {ENOUGH_SECONDS})",
-        f"big {_yes(look.is_big)} (need {BIG_PERCENT}%)",
+        f"enough {_yes(look.is_enough)} ({look.failed} in {look.failed_seconds} s, need {need.enough} in {need.enough_seconds})",
+        f"big {_yes(look.is_big)} (need {need.big:g}%)",
         f"new {_yes(look.is_new)} ({_new(look)})",
         f"not luck {_yes(look.is_not_luck)} ({_one_in(look.odds)})",
         f"before: {look.before_failed} of {look.before_total} in {look.before_s} s",
@@ -276,9 +306,10 @@ def _yes(is_so: bool) -> str:  # noqa: FBT001  (the value is what is told)
 
 def _new(look: Judgement) -> str:
     """The comparison that decided: with the worst stretch, or, where only that one says yes, with the last minute's share."""
-    if look.is_new and look.failed < NEW_TIMES * look.worst:
-        return f"at least half, and {NEW_TIMES}x the last minute before: {look.minute_failed} of {look.minute_total}"
-    return f"worst {look.stretch_s} s before: {look.worst:.0f}, need {NEW_TIMES}x"
+    times = look.thresholds.new
+    if look.is_new and look.failed < times * look.worst:
+        return f"at least half, and {times:g}x the last minute before: {look.minute_failed} of {look.minute_total}"
+    return f"worst {look.stretch_s} s before: {look.worst:.0f}, need {times:g}x"
 
 
 def _one_in(chance: float) -> str:
