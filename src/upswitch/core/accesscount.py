@@ -1,0 +1,252 @@
+"""Access logs counted for `diagnose`, at full speed: whole blocks of lines, without looking at those of good requests.
+
+Theory. One regular expression walks over a block and finds the lines of good requests: a status below 500 that is not 499, at
+most one server asked, its answer good, the answer complete. Over the others goes a second one, which takes what decides
+(trouble.py); that is counted by value, and each distinct value judged once. Where a walk found another number of lines than there
+are newlines, or a line did not fit, lines are read one by one, exactly.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from upswitch.core.evidence import MOST_KEPT, OTHERS, shown
+from upswitch.core.history import ALWAYS, seconds_of
+from upswitch.core.logformat import MAX_LINE, LineReader, newlines
+from upswitch.core.logshape import exact_pattern
+from upswitch.core.trouble import DECIDING, Trouble, Wrong, troubles
+from upswitch.core.words import Value
+
+_GOOD = {"status": rb"(?!499)[1-4]\d\d", "upstream_status": rb"(?:[1-4]\d\d|-)?", "request_completion": b"OK"}
+_TIMES = {
+    "msec": rb"(?P<time>\d{1,20})\.\d{3}",
+    "time_iso8601": rb"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d)",
+    "time_local": rb"(?P<time>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})",
+}
+_STATUS = rb"(?P<status>\d{3})"
+_SECONDS = rb"(?:0\.\d{3}|(?P<request_time>\d)\d{0,19}\.\d{3})"
+_METHOD = rb'(?P<request>[A-Z]*+)[^"\\\n]*+'
+_RACES = "without $upstream_connect_time, $upstream_bytes_sent and the method keep-alive races are not told from other failures"
+_LIMITS = {
+    "status": "without $status what nginx answered itself is not seen",
+    "upstream_status": "without $upstream_status failures that a retry or error_page hid are not seen",
+    "upstream_addr": "without $upstream_addr it is not seen which server failed",
+    "upstream_header_time": "without $upstream_header_time a 502 of the app is only told from one of nginx by the error log",
+    "request_time": "without $request_time clients that left a hanging server are not seen",
+    "request_completion": "without $request_completion answers cut short are not seen",
+    "time": "without $time_local, $time_iso8601 or $msec no times are told",
+}
+_MOST_REMEMBERED = 1 << 12
+
+ALL = frozenset(DECIDING) | {"time"}
+"""What is looked at: `request` stands for the method too, `time` for any variable that has one."""
+
+_SAME = bytes(256)
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_ONES = bytes.maketrans(b"23456789", b"11111111")
+_TABLES = {"time": _SAME, "upstream_header_time": _ZEROS, "upstream_connect_time": _ONES, "upstream_bytes_sent": _ONES}
+"""By which numbers of lines that fared alike become the same: what is nothing, 0 or more stays so."""
+
+Found = tuple[bytes, ...]
+"""What decides about a line, in the order of the format, and the line itself where it did not fit."""
+
+
+class AccessCount(Value):
+    """Requests (OURS, ANSWERED, EITHER: attempts) with which the same went wrong at one server.
+
+    `first` and `last` are times as the log writes them, in its order, "" where it has none. `server` may be OTHERS. `evidence` is
+    the first line seen, escaped and cut.
+    """
+
+    wrong: Wrong
+    server: str
+    status: int
+    is_last: bool
+    count: int
+    first: str
+    last: str
+    evidence: str
+
+
+class Access(Value):
+    """What access logs said in the span. `unread` lines are not of the format. `variables`: those of ALL that every format has."""
+
+    counts: tuple[AccessCount, ...] = ()
+    requests: int = 0
+    unread: int = 0
+    variables: frozenset[str] = ALL
+
+    def __add__(self, more: "Access") -> "Access":
+        """Of two logs."""
+        return Access(
+            counts=self.counts + more.counts,
+            requests=self.requests + more.requests,
+            unread=self.unread + more.unread,
+            variables=self.variables & more.variables,
+        )
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What can't be told from these logs, a clause each."""
+        races = () if self.tells_races else (_RACES,)
+        return (*(limit for name, limit in _LIMITS.items() if name not in self.variables), *races)
+
+    @property
+    def tells_attempts(self) -> bool:
+        """Whether failed attempts at each server are seen."""
+        return {"upstream_status", "upstream_addr"} <= self.variables
+
+    @property
+    def tells_races(self) -> bool:
+        return {"upstream_connect_time", "upstream_bytes_sent", "request"} <= self.variables
+
+
+@dataclass
+class _Count:
+    """A count that grows."""
+
+    first: bytes
+    evidence: str
+    last: bytes = b""
+    count: int = 0
+
+
+class AccessCounter:
+    """Counts blocks of access logs of one format, the oldest first. Memory is bounded; cost: bench/diagnose.py."""
+
+    def __init__(self, reader: LineReader, *, span: range = ALWAYS) -> None:
+        """Only lines of these seconds since 1970 count; with another span than ALWAYS a line without a time does not."""
+        self._span = span
+        variables = {part.variable for part in reader.parts}
+        clock = next(({name: shape} for name, shape in _TIMES.items() if name in variables), {})
+        self._good = reader.blocks(_GOOD if span == ALWAYS else _GOOD | clock)
+        self._deciding = reader.blocks(_wishes(reader) | clock)
+        self._names = tuple(self._deciding.groupindex)
+        wanted = {*self._names, *clock} & variables
+        self._exact = re.compile(exact_pattern(reader.parts, reader.escape, wanted), re.DOTALL)
+        self._variables = ALL.intersection(self._names) | ({"request"} if "request_method" in self._names else set())
+        self._time = self._names.index("time") if "time" in self._names else -1
+        self._tables = [_TABLES.get(name) for name in self._names]
+        self._known: dict[Found, tuple[_Count, ...]] = {}
+        self._counts: dict[Trouble, _Count] = {}
+        self._requests = self._unread = 0
+
+    def count(self, block: bytes) -> None:
+        """Whole lines, each with its newline."""
+        others = self._others(block)
+        found: list[Found] = self._deciding.findall(b"".join(others))
+        if len(found) != len(others):
+            self._read_each(others)
+            return
+        for values, times in Counter(found).items():
+            if values[-1]:
+                self._read_each([values[-1]] * times)
+            else:
+                self._add(values, times, (others, found))
+
+    def found(self) -> Access:
+        """All so far, the commonest first."""
+        counts = tuple(_as_value(trouble, count) for trouble, count in self._counts.items())
+        return Access(
+            counts=tuple(sorted(counts, key=lambda each: -each.count)),
+            requests=self._requests,
+            unread=self._unread,
+            variables=self._variables,
+        )
+
+    def _others(self, block: bytes) -> list[bytes]:
+        """The lines that are not certainly those of good requests; these are counted."""
+        found: list[Found] = self._good.findall(block)
+        if len(found) != newlines(block):
+            return [line + b"\n" for line in block.split(b"\n")[:-1]]
+        if self._span == ALWAYS:
+            others = [line for _, line in found if line]
+            self._requests += len(found) - len(others)
+            return others
+        return self._timed_others(Counter(found))
+
+    def _timed_others(self, found: Counter[Found]) -> list[bytes]:
+        others: list[bytes] = []
+        for (time, line), times in found.items():
+            if line:
+                others += [line] * times
+            elif self._is_in_span(time):
+                self._requests += times
+        return others
+
+    def _is_in_span(self, time: bytes) -> bool:
+        at = None if self._span == ALWAYS else seconds_of(time.decode())
+        return self._span == ALWAYS or (at is not None and int(at) in self._span)
+
+    def _read_each(self, lines: list[bytes]) -> None:
+        for line in lines:
+            match = self._exact.fullmatch(line, 0, len(line) - 1) if len(line) <= MAX_LINE else None
+            if match is None:
+                self._unread += 1
+            else:
+                values = _reduced(match.groupdict(b""), self._names)
+                self._add(values, 1, ([line], [values]))
+
+    def _add(self, values: Found, times: int, source: tuple[list[bytes], list[Found]]) -> None:
+        """`source` has the lines that the values are of, and the values of each."""
+        time = values[self._time] if self._time >= 0 else b""
+        if not self._is_in_span(time):
+            return
+        self._requests += times
+        key = tuple(map(bytes.translate, values, self._tables))
+        if key not in self._known:
+            if len(self._known) >= _MOST_REMEMBERED:
+                self._known.clear()
+            lines, found = source
+            self._known[key] = self._kept(key, time, lines[found.index(values)])
+        for counted in self._known[key]:
+            counted.count += times
+            counted.last = time
+
+    def _kept(self, key: Found, time: bytes, line: bytes) -> tuple[_Count, ...]:
+        """Where the troubles of such lines are counted."""
+        kept = []
+        for trouble in troubles(dict(zip(self._names[:-1], key, strict=False))):
+            is_new = trouble not in self._counts
+            known = replace(trouble, server=OTHERS) if is_new and len(self._counts) >= MOST_KEPT else trouble
+            kept.append(self._counts.setdefault(known, _Count(first=time, evidence=shown(line[:-1]))))
+        return tuple(kept)
+
+
+def _wishes(reader: LineReader) -> dict[str, bytes]:
+    """The method of a request only where it stands between quotes, which nginx escapes."""
+    is_quoted = any(part.variable == "request" and part.literal.startswith(b'"') for part in reader.parts)
+    wishes = dict.fromkeys(DECIDING, b"") | {"status": _STATUS, "request_time": _SECONDS, "request": _METHOD}
+    if not is_quoted or reader.escape == "none":
+        del wishes["request"]
+    return wishes
+
+
+def _reduced(found: dict[str, bytes], names: tuple[str, ...]) -> Found:
+    """What the quick walk takes of the same line."""
+    time = next((found[name] for name in _TIMES if name in found), b"").partition(b".")[0]
+    seconds = found.get("request_time", b"0.")
+    method = re.match(rb"[A-Z]*", found.get("request", b""))
+    reduced = found | {
+        "time": time,
+        "request_time": b"" if seconds.startswith(b"0.") else seconds[:1],
+        "request": method[0] if method else b"",
+        "nothing": b"",
+        "line": b"",
+    }
+    return tuple(reduced[name] for name in names)
+
+
+def _as_value(trouble: Trouble, count: _Count) -> AccessCount:
+    return AccessCount(
+        wrong=trouble.wrong,
+        server=trouble.server,
+        status=trouble.status,
+        is_last=trouble.is_last,
+        count=count.count,
+        first=count.first.decode(),
+        last=count.last.decode(),
+        evidence=count.evidence,
+    )

@@ -1,0 +1,198 @@
+"""Error logs counted at full speed: whole blocks of lines, by cause and server (errorkind.py has the theory).
+
+"no live upstreams" follows from failures just before it: which one that was is noted while counting, by the times of the lines.
+"""
+
+import re
+from calendar import timegm
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from upswitch.core.causes.catalogue import CAUSES
+from upswitch.core.causes.cause import Code
+from upswitch.core.errorkind import Kind, Values, first, is_unrepeatable, kind_of, shape, time_of, walk
+from upswitch.core.evidence import MOST_KEPT, OTHERS, UNEXPLAINED, shown
+from upswitch.core.words import Value
+
+FAIL_TIMEOUT_S = 10
+"""nginx's default of `fail_timeout`."""
+
+FROM_SERVERS = frozenset({502, 504})
+"""What clients get where nginx gave up on a server."""
+
+Addresses = Mapping[str, frozenset[str]]
+"""Those of upstreams by name, as nginx logs them: resolved, `IP:PORT`, `[IP6]:PORT` or `unix:/path`."""
+
+_NOWHERE: Addresses = {}
+_ALWAYS = b"9"
+_CHECKED_S = 120  # a check that fails writes a line each time; intervals are shorter
+_MOST_REMEMBERED = 1 << 12
+
+
+class ErrorCount(Value):
+    """Lines of one cause at one server. Times are nginx's words, `YYYY/MM/DD HH:MM:SS`, without a zone.
+
+    `code` None: a failure towards an upstream that fits no rule, told by `words`. `server` is `IP:PORT`, `unix:/path`, the name of
+    an upstream, "" where the lines name none, or OTHERS. `evidence` is the first line seen, escaped and cut. `unrepeatable` of
+    them are of requests that nginx does not send twice (POST, LOCK, PATCH).
+    """
+
+    code: Code | None
+    words: str
+    server: str
+    count: int
+    first: str
+    last: str
+    evidence: str
+    unrepeatable: int = 0
+
+
+class NoLive(Value):
+    """Lines "no live upstreams" of upstream `name`. `after`: the code (or UNEXPLAINED) of the last failure just before, or ""."""
+
+    name: str
+    after: str
+    count: int
+    first: str
+    last: str
+
+
+class Errors(Value):
+    """What error logs said in the span. `unread` lines are none of nginx's; all other lines are no failure of anything."""
+
+    counts: tuple[ErrorCount, ...] = ()
+    no_live: tuple[NoLive, ...] = ()
+    lines: int = 0
+    unread: int = 0
+
+    def __add__(self, more: "Errors") -> "Errors":
+        """Of two hosts, or of two stretches of time."""
+        return Errors(
+            counts=self.counts + more.counts,
+            no_live=self.no_live + more.no_live,
+            lines=self.lines + more.lines,
+            unread=self.unread + more.unread,
+        )
+
+
+@dataclass
+class _Count:
+    """A count that grows."""
+
+    first: str
+    last: str = ""
+    count: int = 0
+    evidence: str = ""
+    unrepeatable: int = 0
+
+    def add(self, time: str, times: int) -> None:
+        self.count += times
+        self.first, self.last = min(self.first, time), max(self.last, time)
+
+
+class ErrorCounter:
+    """Counts blocks of one or several error logs, the oldest first. Memory is bounded; cost: bench/diagnose.py."""
+
+    def __init__(
+        self, *, since: str = "", until: str = "", addresses: Addresses = _NOWHERE, fail_timeout_s: int = FAIL_TIMEOUT_S
+    ) -> None:
+        """Only lines from `since` to `until` count, both as nginx writes times, "" for no bound.
+
+        With `addresses` only an upstream's own failures explain its "no live upstreams".
+        """
+        self._since, self._until = since.encode(), until.encode() or _ALWAYS
+        self._addresses, self._fail_timeout_s = addresses, fail_timeout_s
+        self._known: dict[tuple[bytes, bytes], tuple[Kind, _Count] | None] = {}
+        self._counts: dict[Kind, _Count] = {}
+        self._no_live: dict[tuple[str, str], _Count] = {}
+        self._failed_at: dict[tuple[str, str], int] = {}
+        self._now = ("", 0)
+        self._lines = self._unread = 0
+
+    def count(self, block: bytes) -> None:
+        """Whole lines, each with its newline."""
+        for values, times in walk(block):
+            time = time_of(values)
+            if not time:
+                self._unread += times
+            elif self._since <= time <= self._until:
+                self._lines += times
+                found = self._found(values, block)
+                if found:
+                    kind, counted = found
+                    counted.add(time.decode(), times)
+                    counted.unrepeatable += times if is_unrepeatable(values) else 0
+                    self._relate(kind, time.decode(), times)
+
+    def found(self) -> Errors:
+        """All so far, the commonest first."""
+        counts = tuple(_as_value(kind, count) for kind, count in self._counts.items())
+        return Errors(
+            counts=tuple(sorted(counts, key=lambda each: -each.count)),
+            no_live=tuple(
+                NoLive(name=name, after=after, count=each.count, first=each.first, last=each.last)
+                for (name, after), each in self._no_live.items()
+            ),
+            lines=self._lines,
+            unread=self._unread,
+        )
+
+    def _found(self, values: Values, block: bytes) -> tuple[Kind, _Count] | None:
+        """The kind and where it is counted; None for a line that tells of no failure. Only plain lines are remembered."""
+        _, cause, _, upstream, line = values
+        if line:
+            return self._kept(values, block)
+        key = (shape(cause), upstream)
+        if key not in self._known:
+            if len(self._known) >= _MOST_REMEMBERED:
+                self._known.clear()
+            self._known[key] = self._kept(values, block)
+        return self._known[key]
+
+    def _kept(self, values: Values, block: bytes) -> tuple[Kind, _Count] | None:
+        kind = kind_of(values)
+        if kind is None:
+            return None
+        if kind not in self._counts and len(self._counts) >= MOST_KEPT:
+            kind = Kind(code=kind.code, words=kind.words and OTHERS, server=OTHERS)
+        if kind not in self._counts:
+            self._counts[kind] = _Count(first=time_of(values).decode(), evidence=shown(first(block, values)))
+        return kind, self._counts[kind]
+
+    def _relate(self, kind: Kind, time: str, times: int) -> None:
+        """A failure is remembered; "no live upstreams" is counted by the last failure just before it."""
+        if kind.code is Code.NO_LIVE_ALL_DOWN:
+            after = self._last_failure(kind.server, self._seconds(time))
+            self._no_live.setdefault((kind.server, after), _Count(first=time)).add(time, times)
+        elif kind.server and (kind.code is None or CAUSES[kind.code].status in FROM_SERVERS):
+            failure = (kind.code or UNEXPLAINED, kind.server)
+            self._failed_at.pop(failure, None)
+            self._failed_at[failure] = self._seconds(time)
+
+    def _last_failure(self, name: str, at: int) -> str:
+        addresses = self._addresses.get(name)
+        for (code, server), then in reversed(self._failed_at.items()):
+            lasts_s = _CHECKED_S if code == Code.HEALTH_CHECK_DOWN else self._fail_timeout_s
+            if 0 <= at - then <= lasts_s and (addresses is None or server in addresses):
+                return code
+        return ""
+
+    def _seconds(self, time: str) -> int:
+        """To subtract: of a clock without a zone, so an hour may be a change of summer time."""
+        if self._now[0] != time:
+            year, month, day, hour, minute, second = map(int, re.split("[/ :]", time))
+            self._now = (time, timegm((max(year, 1), min(max(month, 1), 12), day, hour, minute, second)))
+        return self._now[1]
+
+
+def _as_value(kind: Kind, count: _Count) -> ErrorCount:
+    return ErrorCount(
+        code=kind.code,
+        words=kind.words,
+        server=kind.server,
+        count=count.count,
+        first=count.first,
+        last=count.last,
+        evidence=count.evidence,
+        unrepeatable=count.unrepeatable,
+    )

@@ -1,0 +1,468 @@
+"""What the logs of real nginxes say together, and that counting at full speed says what reading line by line says."""
+
+import socket
+from collections import Counter
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from frontend import frontend
+from servers import asked_then, reset, serving
+from upswitch.core.accesscount import Access, AccessCounter
+from upswitch.core.causes.catalogue import cause_of
+from upswitch.core.causes.cause import Code
+from upswitch.core.diagnosis import Known, diagnose, sentence
+from upswitch.core.errorcount import ErrorCounter, Errors
+from upswitch.core.errorlog import failures, parse_error
+from upswitch.core.evidence import OTHERS, UNEXPLAINED
+from upswitch.core.logformat import compile_format
+from upswitch.core.trouble import Wrong
+from upswitch.demo.net import free_port
+
+FULL = (
+    '$remote_addr [$time_local] "$request" $status $request_time "$upstream_addr" "$upstream_status" "$upstream_connect_time" '
+    '"$upstream_header_time" "$upstream_bytes_sent" "$request_completion"'
+)
+COMBINED = compile_format("combined")
+READER = compile_format(FULL)
+CONNECTING, READING = b"while connecting to upstream", b"while reading response header from upstream"
+REFUSED = b"connect() failed (111: Connection refused) " + CONNECTING
+NO_LIVE = b"no live upstreams " + CONNECTING
+CLOSED = b"upstream prematurely closed connection " + READING
+TIMEOUT = b"upstream timed out (110: Connection timed out) " + READING
+APP = b"127.0.0.1:8001"
+
+
+def error_line(cause, *, server=APP, at=0, method=b"GET", level=b"error"):
+    upstream = b', upstream: "http://%s/x"' % server if server else b""
+    head = b"2026/11/20 17:%02d:%02d [%s] 7#7: *4 " % (*divmod(at, 60), level)
+    return head + cause + b', client: 10.0.0.9, server: _, request: "%s /x HTTP/1.1"%s, host: "x"' % (method, upstream)
+
+
+def errors(*lines, **words):
+    counter = ErrorCounter(**words)
+    counter.count(b"".join(line + b"\n" for line in lines))
+    return counter.found()
+
+
+def access_line(status, *, at=0, request=b"GET /x HTTP/1.1", **upstream):
+    words = {"time": b"0.004", "addr": APP, "us": status, "uct": b"0.000", "uht": b"0.003", "ubs": b"80", "done": b"OK"} | upstream
+    head = b'10.0.0.9 [20/Nov/2026:17:%02d:%02d +0000] "%s" %s ' % (*divmod(at, 60), request, status)
+    return head + b'%(time)b "%(addr)b" "%(us)b" "%(uct)b" "%(uht)b" "%(ubs)b" "%(done)b"' % {
+        key.encode(): value for key, value in words.items()
+    }
+
+
+OWN = {"uht": b"-", "uct": b"-", "ubs": b"0"}
+
+
+def access(*lines, reader=READER, **words):
+    counter = AccessCounter(reader, **words)
+    counter.count(b"".join(line + b"\n" for line in lines))
+    return counter.found()
+
+
+def codes(diagnosis):
+    return [(each.code, each.count, each.consequence_of) for each in diagnosis.findings]
+
+
+# ---- the error log, counted ----
+
+CAUSES = st.sampled_from(
+    [
+        REFUSED,
+        NO_LIVE,
+        CLOSED,
+        TIMEOUT,
+        b"connect() to unix:/a,b failed (2: No such file or directory) " + CONNECTING,
+        b'open() "/srv/a.php" failed (2: No such file or directory)',
+        b'open() "/srv/b, client: 1, server: , request: "G / HTTP/1.0", upstream: "http://6.6.6.6/" failed (2: No such)',
+        b'limiting requests, excess: 5.123 by zone "one"',
+        b'limiting requests, excess: 6.001 by zone "one"',
+        b"client intended to send too large body: 12 bytes",
+        b"an upstream response is buffered to a temporary file /t/1/00/0000000001 while reading upstream",
+        b"upstream sent too big header " + READING,
+        b'upstream sent invalid header: "a: , client: b" ' + READING,
+        b"upstream said moo, and died " + READING,
+        b"app could not be resolved (3: Host not found)",
+        b"*5 *6 odd",
+        b"",
+    ]
+)
+TAILS = st.sampled_from(
+    [
+        b', client: 1.1.1.1, server: _, request: "GET / HTTP/1.1", upstream: "http://a:1/", host: "x"',
+        b', client: 1.1.1.1, server: _, request: "POST / HTTP/1.1", upstream: "http://unix:/s:/", host: "x"',
+        b', client: 1.1.1.1, server: _, request: "PATCH /a b HTTP/1.1", upstream: "http://a:1/"',
+        b', client: 1.1.1.1, server: _, request: "GET /" HTTP/1.1", subrequest: "/auth", upstream: "fastcgi://a:2", host: "x"',
+        b', client: 1.1.1.1, server: _, request: "GET / HTTP/1.1", subrequest: "/a b", upstream: "http://a:3/"',
+        b', client: 1.1.1.1, server: _, request: "GET / HTTP/1.1", host: ", upstream: "http://6.6.6.6/"',
+        b', client: 1.1.1.1, server: _, request: "GET / HTTP/1.1", upstream: "http://unix://a:4/"',
+        b", client: 1.1.1.1, server: 0.0.0.0:80",
+        b', client: 1.1.1.1, server: _, request: "GET /%s HTTP/1.1", upstream: "http://a:5/"' % (b"x" * 2000),
+        b', client: unix:, server: "', b', client: , server: , request: "G / HTTP/1.1", upstream: "', b"",
+    ]
+)  # fmt: skip
+HEADS = st.sampled_from(
+    [b"2026/11/20 17:00:01 [error] 7#7: *4 ", b"2026/11/20 17:00:02 [crit] 7#7: ", b"0000/99/99 00:00:00 [a] 0#0: *1 *2 ", b"2026/"]
+)
+WRITTEN = st.builds(lambda *parts: b"".join(parts), HEADS, CAUSES, TAILS)
+MANGLED = st.builds(lambda line, at, noise: line[:at] + noise + line[at:], WRITTEN, st.integers(0, 300), st.binary(max_size=3))
+ERROR_LINES = st.lists(WRITTEN | MANGLED | st.binary(max_size=60), max_size=12).map(
+    lambda lines: [part for line in lines for part in line.split(b"\n")]
+)
+
+
+def read_one_by_one(lines):
+    counts, firsts = Counter(), {}
+    for line in lines:
+        parsed = parse_error(line)
+        if parsed and (code := cause_of(parsed)):
+            kinds = [(code, "", parsed.upstream)]
+        else:
+            kinds = [(None, words, server) for words, server in failures([line])]
+        for kind in kinds:
+            counts[kind] += 1
+            firsts.setdefault(kind, line)
+    return counts, firsts
+
+
+@given(ERROR_LINES, st.integers(1, 5))
+@example([error_line(REFUSED), error_line(REFUSED, method=b"POST"), b"a continuation", error_line(REFUSED)], 2)
+def test_counting_blocks_of_an_error_log_gives_what_reading_its_lines_gives(lines, cut):
+    counter = ErrorCounter()
+    for start in range(0, len(lines), cut):
+        counter.count(b"".join(line + b"\n" for line in lines[start : start + cut]))
+    found = counter.found()
+    counts, firsts = read_one_by_one(lines)
+    assert {(each.code, each.words, each.server): each.count for each in found.counts} == counts
+    assert found.unread == sum(parse_error(line) is None for line in lines)
+    assert found.lines == len(lines) - found.unread
+    for each in found.counts:
+        first = firsts[each.code, each.words, each.server]
+        assert each.first <= first[:19].decode() <= each.last
+        assert each.evidence.isascii()
+        assert each.evidence.isprintable()
+        assert len(each.evidence) <= 300
+        assert len(first) > 300 or each.evidence[:19] == first[:19].decode()
+
+
+def test_only_lines_of_the_span_count():
+    lines = [error_line(REFUSED, at=at) for at in range(10)]
+    found = errors(*lines, since="2026/11/20 17:00:03", until="2026/11/20 17:00:05")
+    (refused,) = found.counts
+    assert (refused.count, refused.first, refused.last) == (3, "2026/11/20 17:00:03", "2026/11/20 17:00:05")
+    assert found.lines == 3
+
+
+def test_forged_upstreams_without_number_fill_no_memory_and_are_counted_together():
+    found = errors(*(error_line(REFUSED, server=b"a:%d" % number) for number in range(2000)))
+    assert len(found.counts) < 600
+    assert sum(each.count for each in found.counts) == 2000
+    assert OTHERS in {each.server for each in found.counts}
+
+
+# ---- the access log, counted ----
+
+STATUSES = st.sampled_from([b"200", b"206", b"304", b"404", b"499", b"500", b"502", b"503", b"504", b"000", b"009"])
+ACCESS = st.builds(
+    access_line,
+    STATUSES,
+    request=st.sampled_from([b"GET /a HTTP/1.1", b"POST /b HTTP/1.1", b"-", b"", b"\\x16\\x03", b"GET /\\x22 HTTP/1.1"]),
+    time=st.sampled_from([b"0.000", b"0.999", b"1.000", b"60.001"]),
+    addr=st.sampled_from([APP, b"-", b"pool", b"a:1, b:2", b"a:1 : b:2", b"a:1, b:2 : c:3"]),
+    us=st.sampled_from([b"200", b"502", b"-", b"", b"502, 200", b"502, 504", b"502 : ", b"502 : 200", b"503, 502 : 200", b"499"]),
+    uct=st.sampled_from([b"0.000", b"0.010", b"10.000", b"-", b"-, 0.000", b"0.000, 0.000"]),
+    uht=st.sampled_from([b"0.003", b"-", b"", b"-, 0.003", b"-, -", b"- : 0.001"]),
+    ubs=st.sampled_from([b"0", b"80", b"-", b"0, 80", b""]),
+    done=st.sampled_from([b"OK", b""]),
+    at=st.integers(0, 100),
+)
+ACCESS_LINES = st.lists(ACCESS | st.sampled_from([b"", b"other", b'"']), max_size=20)
+
+
+@given(ACCESS_LINES, st.integers(1, 7))
+def test_counting_blocks_of_an_access_log_gives_what_counting_its_lines_gives(lines, cut):
+    whole, exact = AccessCounter(READER), AccessCounter(READER)
+    for start in range(0, len(lines), cut):
+        whole.count(b"".join(line + b"\n" for line in lines[start : start + cut]))
+    exact._read_each([line + b"\n" for line in lines])
+
+    def comparable(found):
+        return {(each.wrong, each.server, each.status, each.is_last): each for each in found.counts}, found.requests, found.unread
+
+    assert comparable(whole.found()) == comparable(exact.found())
+
+
+def test_a_span_of_the_access_log_has_the_seconds_by_the_logs_own_zone():
+    lines = [access_line(b"502", at=at, us=b"502") for at in range(10)] + [
+        access_line(b"200", at=at, us=b"200") for at in range(10)
+    ]
+    began = 1795194000  # 2026-11-20 17:00:00 UTC
+    found = access(*lines, span=range(began + 3, began + 6))
+    assert found.requests == 6
+    assert [(each.count, each.first, each.last) for each in found.counts] == [
+        (3, "20/Nov/2026:17:00:03 +0000", "20/Nov/2026:17:00:05 +0000")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "troubles"),
+    [
+        (access_line(b"200", us=b"200"), []),
+        (access_line(b"502", us=b"502"), [(Wrong.ANSWERED, "127.0.0.1:8001", 502, True)]),
+        (access_line(b"502", us=b"502", **OWN), [(Wrong.OURS, "127.0.0.1:8001", 502, True)]),
+        (access_line(b"200", us=b"502", uht=b"-"),
+         [(Wrong.OURS, "127.0.0.1:8001", 502, True), (Wrong.DIED, "127.0.0.1:8001", 502, True)]),
+        (access_line(b"200", addr=b"a:1, b:2", us=b"504, 200", uht=b"-, 0.001"), [(Wrong.OURS, "a:1", 504, False)]),
+        (access_line(b"200", addr=b"a:1 : b:2", us=b"503 : 200", uht=b"0.1 : 0.001"), [(Wrong.ANSWERED, "a:1", 503, False)]),
+        (access_line(b"200", addr=b"a:1 : ", us=b"502 : ", uht=b"- : ", ubs=b"0"), [(Wrong.OURS, "a:1", 502, True)]),
+        (access_line(b"503", addr=b"-", us=b"-", uht=b"-"), [(Wrong.UNASKED, "", 503, True)]),
+        (access_line(b"499", us=b"-", uht=b"-", time=b"1.000"), [(Wrong.LEFT, "127.0.0.1:8001", 499, True)]),
+        (access_line(b"499", us=b"-", uht=b"-", time=b"0.999"), []),
+        (access_line(b"499", us=b"200", uht=b"0.5", time=b"9.000"), []),
+        (access_line(b"499", addr=b"-", us=b"-", uht=b"-", time=b"9.000"), []),
+        (access_line(b"200", us=b"200", done=b""), [(Wrong.CUT, "127.0.0.1:8001", 200, True)]),
+        (access_line(b"000", us=b"-", uht=b"-", done=b""), [(Wrong.SHUT, "127.0.0.1:8001", 0, True)]),
+        (access_line(b"009", us=b"009", uht=b"0.001"), [(Wrong.RAW, "127.0.0.1:8001", 9, True)]),
+        (access_line(b"502", us=b"502", uht=b"-", request=b"POST / HTTP/1.1"),
+         [(Wrong.OURS, "127.0.0.1:8001", 502, True), (Wrong.RACED, "127.0.0.1:8001", 502, True)]),
+        (access_line(b"502", us=b"502", uht=b"-", uct=b"10.000", request=b"POST / HTTP/1.1"),
+         [(Wrong.OURS, "127.0.0.1:8001", 502, True)]),
+    ],
+)  # fmt: skip
+def test_what_went_wrong_with_a_request_is_in_the_upstream_variables(line, troubles):
+    assert sorted((each.wrong, each.server, each.status, each.is_last) for each in access(line).counts) == sorted(troubles)
+
+
+def test_a_format_says_what_it_can_not_tell():
+    assert Access().limits == ()
+    assert access(reader=READER).limits == ()
+    limits = access(reader=COMBINED).limits
+    assert len(limits) == 6
+    assert all(limit.startswith("without $") for limit in limits)
+    assert "clients that left a hanging server" in " ".join(limits)
+    # the others are still told
+    (finding,) = diagnose(
+        None, access(b'1.1.1.1 - - [20/Nov/2026:17:00:00 +0000] "GET / HTTP/1.1" 502 1 "-" "x"', reader=COMBINED)
+    ).findings
+    assert (finding.code, finding.count) == (UNEXPLAINED, 1)
+
+
+# ---- both, together ----
+
+
+def test_no_live_upstreams_stands_behind_the_failures_before_it_and_weighs_with_them():
+    lines = [error_line(TIMEOUT, server=b"b:2", at=at) for at in range(20)]
+    lines += [error_line(REFUSED, at=30), *(error_line(NO_LIVE, server=b"pool", at=31 + at % 9) for at in range(90))]
+    found = diagnose(errors(*lines))
+    assert codes(found) == [
+        ("connect_refused", 1, ""),
+        ("no_live_all_down", 90, "connect_refused"),
+        ("read_timeout", 20, ""),
+    ]
+    assert sentence(found).startswith("1 x connect_refused at 127.0.0.1:8001 (nothing listens")
+    assert "; 90 x no_live_all_down at pool (follows from connect_refused); 20 x read_timeout at b:2" in sentence(found)
+
+
+@pytest.mark.parametrize(
+    ("at", "words", "known", "code", "cause"),
+    [
+        (10, {}, Known(), "no_live_all_down", "connect_refused"),
+        (11, {}, Known(), "no_live_all_down", ""),
+        (11, {"fail_timeout_s": 30}, Known(), "no_live_all_down", "connect_refused"),
+        (1, {"addresses": {"pool": frozenset({"b:2"})}}, Known(), "no_live_all_down", ""),
+        (1, {"addresses": {"pool": frozenset({"127.0.0.1:8001"})}}, Known(), "no_live_all_down", "connect_refused"),
+        (99, {}, Known(max_conns=frozenset({"pool"})), "max_conns", ""),
+        (99, {}, Known(checked=frozenset({"pool"})), "health_check_not_yet_up", ""),
+        (99, {}, Known(checked=frozenset({"other"})), "no_live_all_down", ""),
+        (5, {}, Known(max_conns=frozenset({"pool"})), "no_live_all_down", "connect_refused"),
+    ],
+)  # fmt: skip
+def test_no_live_upstreams_is_a_consequence_of_failures_of_its_own_servers_within_fail_timeout(at, words, known, code, cause):
+    found = diagnose(errors(error_line(REFUSED), error_line(NO_LIVE, server=b"pool", at=at), **words), None, known)
+    assert (code, 1, cause) in codes(found)
+
+
+def test_a_check_that_failed_explains_no_live_upstreams_for_longer():
+    check = b"2026/11/20 17:00:00 [error] 7#0: check time out with peer: 127.0.0.1:8001 "
+    found = diagnose(errors(check, error_line(NO_LIVE, server=b"pool", at=59)))
+    assert codes(found) == [("health_check_down", 1, ""), ("no_live_all_down", 1, "health_check_down")]
+    assert found.findings[0].servers == ("127.0.0.1:8001",)
+
+
+def test_the_apps_own_502s_are_told_from_those_of_nginx():
+    log = [access_line(b"502", us=b"502", **OWN)] * 3 + [access_line(b"502", us=b"502")] * 2
+    assert codes(diagnose(errors(*[error_line(REFUSED)] * 3), access(*log))) == [
+        ("connect_refused", 3, ""),
+        ("upstream_answered", 2, ""),
+    ]
+
+
+def test_without_header_times_what_has_no_error_line_is_the_apps_own():
+    reader = compile_format('$status "$upstream_addr" "$upstream_status"')
+    log = [b'502 "127.0.0.1:8001" "502"'] * 5
+    found = diagnose(errors(*[error_line(REFUSED)] * 3), access(*log, reader=reader))
+    assert codes(found) == [("connect_refused", 3, ""), ("upstream_answered", 2, "")]
+    (only,) = diagnose(None, access(*log, reader=reader)).findings
+    assert (only.code, only.count, "$upstream_header_time" in only.fix) == (UNEXPLAINED, 5, True)
+
+
+def test_lines_of_the_error_log_that_the_access_log_does_not_bear_out_are_said_to_be_doubtful():
+    log = [access_line(b"502", us=b"502", **OWN)] * 3
+    (finding,) = diagnose(errors(*[error_line(REFUSED)] * 40), access(*log)).findings
+    assert (finding.count, finding.clients) == (40, 3)
+    assert finding.note.startswith("the access log shows 3 of these 40: a URI can forge lines")
+
+
+def test_what_a_retry_hid_hurt_no_client_and_comes_last():
+    log = [access_line(b"200", addr=APP + b", b:2", us=b"502, 200", uct=b"-, 0.001", uht=b"-, 0.001", ubs=b"0, 80")] * 9
+    log += [access_line(b"504", addr=b"b:2", us=b"504", uht=b"-")]
+    found = diagnose(errors(*[error_line(REFUSED)] * 9, error_line(TIMEOUT, server=b"b:2")), access(*log))
+    assert codes(found) == [("read_timeout", 1, ""), ("connect_refused", 9, "")]
+    assert (found.findings[1].clients, found.findings[1].rank) == (0, 2)
+    assert found.findings[1].note == "after 9 of 9 failed attempts at these servers another one was asked"
+
+
+POSTED = {"request": b"POST / HTTP/1.1", "us": b"502", "uht": b"-"}
+
+
+def test_a_post_that_failed_at_once_on_a_kept_connection_is_likely_a_race():
+    both = errors(*[error_line(CLOSED, method=b"POST")] * 4, error_line(CLOSED))
+    retried = access_line(b"200", addr=APP + b", " + APP, us=b"502, 200", uct=b"0.000, 0.000", uht=b"-, 0.001", ubs=b"80, 80")
+    found = diagnose(both, access(*[access_line(b"502", **POSTED)] * 4, retried))
+    assert codes(found) == [("keepalive_race", 4, ""), ("upstream_premature_close", 1, "")]
+    assert found.findings[0].note.startswith("likely: ")
+
+
+def test_a_server_that_fails_gets_too_on_new_connections_is_no_race():
+    both = errors(*[error_line(CLOSED, method=b"POST")] * 4, *[error_line(CLOSED)] * 4)
+    log = [access_line(b"502", **POSTED)] * 4 + [access_line(b"502", us=b"502", uht=b"-")] * 4
+    assert codes(diagnose(both, access(*log))) == [("upstream_premature_close", 8, "")]
+
+
+@pytest.mark.parametrize(
+    ("keeps_alive", "code"),
+    [(True, "keepalive_race"), (None, "upstream_premature_close"), (False, "upstream_premature_close")],
+)
+def test_by_the_error_log_alone_a_race_is_likely_only_where_connections_are_kept(keeps_alive, code):
+    found = diagnose(errors(error_line(CLOSED, method=b"POST")), None, Known(keeps_alive=keeps_alive))
+    assert codes(found) == [(code, 1, "")]
+    assert found.findings[0].note.startswith("likely") == (code == "keepalive_race")
+
+
+def test_what_nginx_answered_without_asking_is_a_return_unless_the_error_log_says_otherwise():
+    log = [access_line(b"503", addr=b"-", us=b"-", uht=b"-")] * 5
+    limited = error_line(b'limiting requests, excess: 5.123 by zone "one"', server=b"")
+    assert codes(diagnose(errors(*[limited] * 5), access(*log))) == [("limit_req", 5, "")]
+    assert codes(diagnose(errors(*[limited] * 3), access(*log))) == [("limit_req", 3, ""), ("nginx_return", 2, "")]
+    (alone,) = diagnose(None, access(*log)).findings
+    assert (alone.code, alone.status) == ("nginx_return", 503)
+    assert "limit_req" in alone.note
+
+
+def test_many_clients_that_left_are_a_hanging_pool_and_a_few_are_not():
+    left = access_line(b"499", us=b"-", uht=b"-", time=b"3.000")
+    hangs = diagnose(Errors(), access(*[left] * 5, *[access_line(b"200", us=b"200")] * 100)).findings[0]
+    assert (hangs.code, hangs.clients, hangs.rank) == ("client_closed", 5, 0)
+    assert "hang" in hangs.note
+    few = diagnose(Errors(), access(left)).findings[0]
+    assert (few.code, few.clients, few.note) == ("client_closed", 0, "")
+
+
+def test_answers_cut_short_have_the_error_logs_cause_or_the_client_left():
+    cut = [access_line(b"200", us=b"200", done=b"")] * 3
+    closed = error_line(b"upstream prematurely closed connection while reading upstream")
+    assert codes(diagnose(errors(*[closed] * 3), access(*cut))) == [("upstream_premature_close_body", 3, "")]
+    assert codes(diagnose(errors(closed), access(*cut))) == [("upstream_premature_close_body", 1, ""), ("client_closed", 2, "")]
+    assert codes(diagnose(None, access(*cut))) == [(UNEXPLAINED, 3, "")]
+
+
+def test_a_failure_without_a_name_is_shown_in_nginxs_words():
+    found = diagnose(errors(error_line(b"upstream said moo\x1b " + READING), error_line(REFUSED), error_line(REFUSED)))
+    assert codes(found) == [("connect_refused", 2, ""), (UNEXPLAINED, 1, "")]
+    assert "upstream said moo\\x1b while reading response header" in found.findings[1].why
+    assert sentence(found).isprintable()
+
+
+@given(ERROR_LINES, ACCESS_LINES)
+def test_every_failure_is_told_and_the_sentence_stays_short(error_lines, access_lines):
+    said, seen = errors(*error_lines), access(*access_lines)
+    found = diagnose(said, seen)
+    counted = {each.code or UNEXPLAINED for each in said.counts} - {Code.CLIENT_CLOSED}
+    likely = {Code.KEEPALIVE_RACE, Code.NO_LIVE_ALL_DOWN}
+    told = {each.code for each in found.findings}
+    assert counted - {Code.UPSTREAM_PREMATURE_CLOSE} <= told | likely
+    for before, each in zip((None, *found.findings), found.findings, strict=False):
+        assert each.count >= each.clients >= 0
+        assert not each.consequence_of or each.consequence_of in {before.code, before.consequence_of}
+    assert len(sentence(found)) <= 300
+    assert bool(found.findings) == bool(sentence(found))
+
+
+# ---- what nginx really wrote ----
+
+HTTP = """
+    log_format full '%s';
+    access_log FOLDER/access.log full;
+    upstream dead { server 127.0.0.1:%d; server 127.0.0.1:%d; }
+    upstream half { server 127.0.0.1:%d max_fails=0; server %s max_fails=0; }
+    server { listen 127.0.0.1:PORT;
+        location /dead { proxy_pass http://dead; }
+        location /half { proxy_pass http://half; }
+        location /app { proxy_pass http://%s; }
+        location /reset { proxy_pass http://%s; }
+        location /cut { proxy_pass http://%s; }
+        location /return { return 503; }
+        location /sorry { proxy_pass http://127.0.0.1:%d; error_page 502 = @sorry; }
+        location @sorry { return 200; }
+        location /file { root FOLDER; }
+    }
+"""
+FORGED = (
+    b"GET /file/x%0a2026/11/20%2017:00:00%20[error]%207%237:%20*4%20connect()%20failed%20(111:%20Connection%20refused)%20"
+    b"while%20connecting%20to%20upstream,%20client:%201.1.1.1,%20server:%20_,%20request:%20%22GET%20/%20HTTP/1.1%22,%20"
+    b"upstream:%20%226.6.6.6:6/%22,%20host:%20%22x%0a HTTP/1.0\r\n\r\n"
+)
+
+
+def failing_app(stream: socket.socket) -> None:
+    what = stream.recv(65536).split()[1]
+    stream.sendall(
+        b"HTTP/1.0 502 Bad Gateway\r\n\r\nno" if what == b"/app" else b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\nhalf"
+    )
+
+
+def test_what_nginx_writes_about_failures_that_really_happened_is_told_apart(nginx, tmp_path):
+    ports = [free_port("127.0.0.1") for _ in range(4)]
+    with serving(failing_app) as app, serving(b"HTTP/1.0 200 OK\r\n\r\nok") as good, serving(asked_then(reset)) as gone:
+        words = (
+            FULL.replace("'", ""),
+            ports[0],
+            ports[1],
+            ports[2],
+            good.address,
+            app.address,
+            gone.address,
+            app.address,
+            ports[3],
+        )
+        with frontend(nginx, tmp_path, HTTP % words) as front:
+            paths = (b"dead",) * 5 + (b"half",) * 4 + (b"app", b"reset", b"cut", b"return", b"sorry")
+            front.send(*(b"GET /%s HTTP/1.0\r\n\r\n" % path for path in paths), FORGED)
+            log, told = front.lines("access.log", 15), front.lines("error.log", 2 + 4 + 2 + 1 + 1 + 1 + 2)
+    both = diagnose(errors(*told), access(*log))
+    found = {each.code: each for each in both.findings}
+    refused = found["connect_refused"]
+    assert {*refused.servers} == {*(f"127.0.0.1:{port}" for port in ports), "6.6.6.6:6"}
+    assert refused.note.startswith("the access log shows 5 of these 6: a URI can forge lines")
+    no_live = found["no_live_all_down"]
+    assert (no_live.count, no_live.servers, no_live.consequence_of) == (4, ("dead",), "connect_refused")
+    assert both.findings.index(no_live) == both.findings.index(refused) + 1
+    assert (found["upstream_answered"].count, found["upstream_answered"].servers) == (1, (app.address,))
+    assert (found["upstream_reset"].count, found["upstream_reset"].servers) == (1, (gone.address,))
+    assert (found["upstream_premature_close_body"].count, found["upstream_premature_close_body"].rank) == (1, 1)
+    assert (found["nginx_return"].count, found["nginx_return"].status) == (1, 503)
+    assert UNEXPLAINED not in found
+    assert "client_closed" not in found
