@@ -15,9 +15,11 @@ from upswitch.core import run
 from upswitch.core.outcome import Live
 from upswitch.core.site import Gate, Nginx, Site, Watch
 from upswitch.core.words import SpikePolicy, Step
+from upswitch.diagnosecommand import diagnose
 from upswitch.journal import journal_of
 from upswitch.session import App, Common, Session, clean
 from upswitch.views import View
+from upswitch.watchcommand import watch
 
 if TYPE_CHECKING:
     from upswitch.usecases import Choices
@@ -281,6 +283,10 @@ def demo(app: App, /, *, as_json: bool, keep: bool, binary: str) -> int:
     from upswitch.demo import opening
 
     return app.show(opening.play(binary, keep=keep, as_json=as_json), as_json=as_json)
+
+
+group.add_command(diagnose)
+group.add_command(watch)
 
 
 def _check_pool(site: Site, pool: str) -> None:

@@ -12,7 +12,7 @@ from upswitch.core.history import Timeline
 from upswitch.core.logformat import LineReader
 from upswitch.core.rule import History
 from upswitch.core.words import Value
-from upswitch.ports import Follower, Ports
+from upswitch.ports import Follower, Host, Ports
 
 _SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
 _READ_FOR = 0.7  # seconds of each second that may go into reading the logs
@@ -45,14 +45,16 @@ class AccessLogs:
         self._notes = notes
         for gap in (gap for log in logs for gap in sight.gaps(log)):
             notes.add(gap.what)
-        self._logs = [self._open(log) for log in logs if sight.can_follow(log)]
-        self.silent_after = max((sight.silent_after(log) for log in logs), default=0.0)
+        seen = [log for log in logs if sight.can_follow(log)]
+        self._logs = [opened for log in seen if (opened := self._open(log))]
+        self.silent_after = max(map(sight.silent_after, seen), default=0.0)
         self.is_behind = False
 
-    def _open(self, log: AccessLog) -> _Log:
+    def _open(self, log: AccessLog) -> _Log | None:
+        follower = _follow(self._ports.host, log.path, self._notes)
         reader = sight.reader_of(log)
         counter = BlockCounter(reader, self._attribution)
-        return _Log(path=log.path, reader=reader, follower=self._ports.host.follow(log.path), counter=counter)
+        return _Log(path=log.path, reader=reader, follower=follower, counter=counter) if follower else None
 
     @property
     def is_any(self) -> bool:
@@ -87,8 +89,8 @@ class AccessLogs:
         """All lines that have come. A log that grows faster than it can be read is said to be, once."""
         found = Tally()
         self.is_behind = False
-        until = self._ports.clock.monotonic() + _READ_FOR
         for log in self._logs:
+            until = self._ports.clock.monotonic() + _READ_FOR / len(self._logs)
             while block := _read(log.follower, log.path, self._notes):
                 found += log.counter.tally(block)
                 if self._ports.clock.monotonic() >= until:
@@ -110,7 +112,7 @@ class ErrorLog:
         self._path = path
         self._master = master
         self._notes = notes
-        self._follower = ports.host.follow(path) if path else None
+        self._follower = _follow(ports.host, path, notes) if path else None
         self._workers: frozenset[tuple[int, int]] = frozenset()
         self._crashes: deque[int] = deque(maxlen=_CRASH_WINDOW)
         self.seen: deque[errorlog.Failures] = deque(maxlen=60)
@@ -139,6 +141,15 @@ class ErrorLog:
     def close(self) -> None:
         if self._follower:
             self._follower.close()
+
+
+def _follow(host: Host, path: str, notes: Notes) -> Follower | None:
+    """What can't be followed (a device, no right to read it) is told; the watch goes by what is left to see."""
+    try:
+        return host.follow(path)
+    except HostError as exc:
+        notes.add(f"{path} can't be followed: {exc.why}")
+        return None
 
 
 def _read(follower: Follower, path: str, notes: Notes) -> bytes:

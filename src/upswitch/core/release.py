@@ -1,0 +1,168 @@
+"""Which release a log tells of: what took over from what, and when; by generation, else by the addresses of the site's pools."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from upswitch.core import generation
+from upswitch.core.attribution import Attribution
+from upswitch.core.logformat import Entry
+from upswitch.core.serverline import probe_address
+from upswitch.core.site import Site
+from upswitch.core.window import Moment
+from upswitch.core.words import Value
+
+ALL = "all"
+"""Stands for the pool in LIMITED MODE."""
+
+_NO_NAME = re.compile(r"unix:|\[|[\d.]+:\d+\Z")
+
+
+class Pools(Value):
+    """The addresses of each pool as nginx logs them; none where the site file has names, which are other addresses each day."""
+
+    addresses: Mapping[str, frozenset[str]] = {}
+    upstreams: frozenset[str] = frozenset()
+
+    def of(self, peers: frozenset[str]) -> str:
+        """The pool that one of these addresses is in, "" for none."""
+        return next((pool for pool, addresses in self.addresses.items() if addresses & peers), "")
+
+
+def pools_of(site: Site | None) -> Pools:
+    """No site file: no pool is known by its addresses."""
+    if site is None:
+        return Pools()
+    return Pools(
+        addresses={pool: _addresses(site, pool) for pool in site.pools},
+        upstreams=frozenset(upstream.name for upstream in site.upstreams),
+    )
+
+
+def _addresses(site: Site, pool: str) -> frozenset[str]:
+    found = frozenset(probe_address(server, 0) for upstream in site.upstreams for server in upstream.servers(pool))
+    return found if all(map(_NO_NAME.match, found)) else frozenset()
+
+
+class Server(Value):
+    """Who served a request: a generation and its pool, or a pool alone (`generation` is ""), or nobody that is known (both "")."""
+
+    pool: str = ""
+    generation: str = ""
+
+    @property
+    def number(self) -> int:
+        """Numbers only go up: what drains has a lower one. 0 without a generation."""
+        known = generation.parse_name(self.generation)
+        return known.number if known else 0
+
+
+class Opening:
+    """Looks for the first second in which somebody serves who did not in the log's first second, and who is no older."""
+
+    def __init__(self, pools: Pools, pool: str) -> None:
+        """`pool` "" is any."""
+        self._pools = pools
+        self._pool = pool
+        self.first: frozenset[Server] | None = None
+
+    def __call__(self, moment: Moment) -> bool:
+        """Seconds in their order. A second in which nobody known serves says nothing."""
+        serving = frozenset(each for each in served(moment, self._pools) if each.pool)
+        if self.first is None:
+            self.first = serving or None
+            return False
+        least = max(each.number for each in self.first)
+        new = [each for each in serving - self.first if self._pool in {"", each.pool}]
+        return any(each.number == 0 or each.number > least for each in new)
+
+
+class Release(Value):
+    """What took over from what. `pool` is ALL in LIMITED MODE."""
+
+    pool: str
+    attribution: Attribution
+
+    @property
+    def is_limited(self) -> bool:
+        return self.pool == ALL
+
+
+def release(pools: Pools, before: Moment, since: Moment, *, pool: str) -> Release:
+    """Of the requests before a moment and since then.
+
+    `pool` "" is whose requests are new since then: the first generation above the former one (a release that was taken back after
+    ten seconds got the fewest requests of all), the pool with the most of those that did not serve before; else the former itself.
+    """
+    was, now = served(before, pools), served(since, pools)
+    former = _most(was)
+    new = _taking_over(now, former, pool) or _most(now, pool=pool) or Server(pool=pool)
+    if former in {None, new}:
+        former = _most(was, but=new) or _most(now, but=new)
+    former = former or Server(pool=_other(pools, new.pool))
+    if not new.pool:
+        return Release(pool=ALL, attribution=Attribution())
+    return Release(
+        pool=new.pool,
+        attribution=Attribution(
+            generation=new.generation,
+            pool=new.pool,
+            addresses=_addresses_of(new, pools, since),
+            former_generation=former.generation,
+            former_addresses=_addresses_of(former, pools, before),
+            upstreams=pools.upstreams,
+        ),
+    )
+
+
+def _taking_over(now: Counter[Server], former: Server | None, pool: str) -> Server | None:
+    found = [each for each in now if each.pool and each != former and pool in {"", each.pool}]
+    least = former.number if former else 0
+    numbered = [each for each in found if each.number > least]
+    return min(numbered, key=lambda each: each.number) if numbered else max(found, key=lambda each: now[each], default=None)
+
+
+def served(moment: Moment, pools: Pools) -> Counter[Server]:
+    """Requests by who served them."""
+    found = Counter[Server]()
+    for entry, times in moment.items():
+        found[_server(entry, pools)] += times
+    return found
+
+
+def _server(entry: Entry, pools: Pools) -> Server:
+    peers = _peers(entry)
+    if entry.upstream_addr is not None and not peers:
+        return Server()  # nginx's own answer
+    known = generation.parse_name(entry.generation or "")
+    return Server(pool=known.pool, generation=known.name) if known else Server(pool=pools.of(peers))
+
+
+def _most(counted: Counter[Server], *, pool: str = "", but: Server | None = None) -> Server | None:
+    found = [each for each in counted if each.pool and each != but and pool in {"", each.pool}]
+    return max(found, key=lambda each: counted[each], default=None)
+
+
+def _other(pools: Pools, pool: str) -> str:
+    """The former pool, where there are only two."""
+    others = [each for each in pools.addresses if each != pool]
+    return others[0] if len(others) == 1 else ""
+
+
+def _addresses_of(server: Server, pools: Pools, moment: Moment) -> frozenset[str]:
+    """The site file's; where it says nothing of what a generation's requests went to, all those."""
+    written = pools.addresses.get(server.pool, frozenset())
+    if not server.generation:
+        return written
+    seen = frozenset(_all_peers(entry for entry in moment if entry.generation == server.generation))
+    return written if written & seen or not seen else seen
+
+
+def _all_peers(entries: Iterable[Entry]) -> Iterator[str]:
+    for entry in entries:
+        yield from _peers(entry)
+
+
+def _peers(entry: Entry) -> frozenset[str]:
+    """Of `A, B : C`; the upstream's name where no server was live."""
+    return frozenset((entry.upstream_addr or "").replace(",", " ").split()) - {":", "-"}

@@ -1,0 +1,104 @@
+"""`upswitch diagnose` as it is typed. What it needs is imported when it runs: `status` and `--help` share this module."""
+
+import os
+import pwd
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from upswitch import report
+from upswitch.core.foreign import plain
+from upswitch.core.formats import FormatError
+from upswitch.core.site import Gate, Nginx, Site, Watch
+from upswitch.core.sitefile import SiteInvalid, parse_site
+from upswitch.session import App, Common, Session, clean
+from upswitch.views import View
+
+if TYPE_CHECKING:
+    from upswitch.diagnosing import Wanted
+    from upswitch.spans import Since
+
+_CONFIG = "upswitch.toml"
+_LARGEST = 1 << 20  # characters of a site file
+
+
+class _SinceType(click.ParamType["Since"]):
+    name = "since"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Since":
+        from upswitch.spans import parse_since  # noqa: PLC0415
+
+        try:
+            return parse_since(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a time span such as 10m nor a time such as 2026-11-20T10:00:00", param, ctx)
+
+
+@click.command()
+@click.option("-c", "--config", default=_CONFIG, show_default=True, help="The site file.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout (docs/json.md).")
+@click.option("--error-log", "error_logs", multiple=True, metavar="FILE", help="Read this error log; - is stdin, .gz is seen.")
+@click.option("--access-log", "access_logs", multiple=True, metavar="FILE", help="Read this access log; the same.")
+@click.option("--log-format", default="", metavar="TEXT", help="The access log's log_format, where it is none of the usual ones.")
+@click.option("--since", type=_SinceType(), help="10m, or a time (ISO 8601). Live: 10m unless given; files: all.")
+@click.option("--live", "is_live", is_flag=True, help="With files: ask the live host too.")
+@click.pass_obj
+def diagnose(app: App, /, *, config: str, as_json: bool, is_live: bool, **words: Any) -> int:
+    """Why there are 502s: causes by error and access log, who to look at, the fix. Exit 3 with findings.
+
+    Without files: the live host's logs, its servers asked past nginx, its names, and the directive behind each cause.
+    """
+    from upswitch.diagnosing import Wanted  # noqa: PLC0415
+
+    wanted = Wanted(**words)
+    if wanted.error_logs.count("-") + wanted.access_logs.count("-") > 1:
+        raise click.UsageError("stdin can be one log only")
+    common = Common(config=config, as_json=as_json)
+    if wanted.has_files and not is_live:
+        return app.serve_site("diagnose", common, _nowhere(), act=lambda _: _of_files(wanted, config))
+    return app.serve("diagnose", common, lambda session: _of_host(session, wanted))
+
+
+def _of_files(wanted: "Wanted", config: str) -> View:
+    from upswitch import diagnosing  # noqa: PLC0415
+    from upswitch.diagnoseviews import diagnosed  # noqa: PLC0415
+
+    try:
+        site = _site(config)
+        return diagnosed(diagnosing.of_files(wanted, site))
+    except SiteInvalid as exc:
+        return report.usage("diagnose", clean(config), exc.problems)
+    except (OSError, FormatError) as exc:
+        return _wrong(exc)
+
+
+def _of_host(session: Session, wanted: "Wanted") -> View:
+    from upswitch import diagnosing  # noqa: PLC0415
+    from upswitch.diagnoseviews import diagnosed  # noqa: PLC0415
+
+    try:
+        return diagnosed(diagnosing.of_host(session.ports, session.site, wanted))
+    except (OSError, FormatError) as exc:
+        return _wrong(exc)
+
+
+def _wrong(exc: OSError | FormatError) -> View:
+    why = f"{exc.filename}: {exc.strerror}" if isinstance(exc, OSError) and exc.filename else str(exc)
+    return report.wrong_words("diagnose", plain(why))
+
+
+def _site(config: str) -> Site | None:
+    """Only read for the names of pools; None where nobody asked for it and it can't be used."""
+    try:
+        with open(config, encoding="utf-8", errors="surrogateescape") as file:
+            return parse_site(file.read(_LARGEST))
+    except (OSError, SiteInvalid):
+        if config == _CONFIG:
+            return None
+        raise
+
+
+def _nowhere() -> Site:
+    """Files need no nginx and no other user."""
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    return Site(nginx=Nginx(user=user), upstreams=(), gate=Gate(), watch=Watch())

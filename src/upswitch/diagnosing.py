@@ -1,0 +1,216 @@
+"""From logs, as files or on the live host, to a diagnosis; and with a live host on: its servers, names, and what nginx is told."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+import msgspec
+
+from upswitch import gating, hostsight, livechecks, spans
+from upswitch.core import advice, behind, conflogs, formats, sight, strangers
+from upswitch.core.accesscount import Access, AccessCounter
+from upswitch.core.behind import Setting
+from upswitch.core.conflogs import AccessLog, LogFormat
+from upswitch.core.diagnosis import Diagnosis, Known, diagnose
+from upswitch.core.errorcount import FAIL_TIMEOUT_S, Addresses, ErrorCounter
+from upswitch.core.errors import HostError
+from upswitch.core.formats import FormatError
+from upswitch.core.logformat import LineReader, compile_format, newlines
+from upswitch.core.site import Site
+from upswitch.core.traffic import Traffic, TrafficCounter
+from upswitch.core.words import Value
+from upswitch.hostsight import HostSight
+from upswitch.livechecks import Asked
+from upswitch.logsource import AccessTimes, ErrorTimes, FileSource, HostSource, Source, Times
+from upswitch.ports import Host, Ports
+from upswitch.spans import EVER, Since, Span
+
+_LAST = Since(seconds=600)
+"""How far back a live host's logs are read."""
+
+
+class Wanted(Value):
+    """What to read. No files: the live host's own logs. `log_format` as formats.parse_format takes it."""
+
+    error_logs: tuple[str, ...] = ()
+    access_logs: tuple[str, ...] = ()
+    log_format: str = ""
+    since: Since | None = None
+
+    @property
+    def has_files(self) -> bool:
+        return bool(self.error_logs or self.access_logs)
+
+
+class LogRead(Value):
+    """One log: what was read of it. Times as it writes them, "" without any."""
+
+    name: str
+    kind: str
+    lines: int
+    first: str
+    last: str
+
+
+class Diagnosed(Value):
+    """All of it. `settings` are finding by finding, () where no configuration was read. `whose`: which pools an address is of.
+
+    `problems` are what is wrong beside the logs, `notes` what could not be seen; both sentences. `since` "": all that there is.
+    """
+
+    diagnosis: Diagnosis
+    traffic: Traffic
+    read: tuple[LogRead, ...]
+    since: str = ""
+    settings: tuple[tuple[Setting, ...], ...] = ()
+    whose: Mapping[str, str] = msgspec.field(default_factory=dict)
+    live_pool: str = ""
+    asked: tuple[Asked, ...] = ()
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class _Logs(Value):
+    """What there is to read, and from when on."""
+
+    errors: tuple[Source, ...]
+    access: tuple[tuple[Source, LineReader], ...]
+    span: Span
+
+
+def of_files(wanted: Wanted, site: Site | None) -> Diagnosed:
+    """Files alone; with a site it is said whose a server is. OSError and FormatError where a file can't be used."""
+    found = _read(_files(wanted, ()), Known(), {})
+    return found if site is None else msgspec.structs.replace(found, whose=_whose(site, {}))
+
+
+def of_host(ports: Ports, site: Site, wanted: Wanted) -> Diagnosed:
+    """The live host: its logs (or the files), and the checks. HostError where it can't be asked at all."""
+    live = hostsight.look(ports.host, site)
+    logs = _files(wanted, live.log_formats) if wanted.has_files else _host_logs(ports.host, site, live, wanted)
+    found = _read(logs, live.known, live.addresses, fail_timeout_s=live.fail_timeout_s)
+    asked = livechecks.ask_servers(ports, site, live.names, dialect=live.dialect)
+    asked = livechecks.with_listeners(ports.host, asked, pid=live.master)
+    return msgspec.structs.replace(
+        found,
+        settings=tuple(behind.behind(live.conf, each.code, each.servers, live.addresses) for each in found.diagnosis.findings),
+        whose=_whose(site, live.names.resolved),
+        asked=asked,
+        live_pool=live.disk.pool,
+        problems=(*live.problems, *_misdirected(found.traffic, site, live)),
+        notes=(*found.notes, *(_unreadable(site, live) if not wanted.has_files else ())),
+    )
+
+
+def _whose(site: Site, names: gating.Resolved) -> dict[str, str]:
+    """The pools that an address is in, by address; as long as a name is not resolved it stands for itself."""
+    found: dict[str, list[str]] = {}
+    for pool in site.pools:
+        for upstream, addresses in gating.servers(site, pool, names).items():
+            for address in addresses:
+                found.setdefault(address, []).append(f"{upstream} {pool}")
+    return {address: ", ".join(pools) for address, pools in found.items()}
+
+
+def _misdirected(traffic: Traffic, site: Site, live: HostSight) -> tuple[str, ...]:
+    if traffic.peers is None or live.build is None:
+        return ()
+    places = live.places(site)
+    return (*strangers.strangers(traffic.peers, places), *strangers.unasked(traffic.peers, places, spared=live.spared))
+
+
+def _unreadable(site: Site, live: HostSight) -> Iterator[str]:
+    """The host's logs that we can't read."""
+    for log in _access_logs(site, live):
+        if not sight.can_follow(log):
+            yield f"the access log {log.path or 'is off'} ({log.file}:{log.line}) can't be read here".replace(
+                "log is off", "log that is off"
+            )
+    if live.build and not any(each.is_file for each in conflogs.error_logs(live.conf, live.build)):
+        yield "nginx writes its error log to no file: only the access log was read"
+
+
+# ---- what to read ----
+
+
+def _files(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Logs:
+    errors = tuple(map(FileSource, wanted.error_logs))
+    access = tuple((source, _reader(source, wanted, found_formats)) for source in map(FileSource, wanted.access_logs))
+    if wanted.since is None:
+        return _Logs(errors=errors, access=access, span=EVER)
+    span = spans.in_files(
+        wanted.since,
+        newest_errors=[source.newest(ErrorTimes()) for source in errors],
+        newest_requests=[source.newest(AccessTimes(reader)) for source, reader in access],
+    )
+    return _Logs(errors=errors, access=access, span=span)
+
+
+def _reader(source: FileSource, wanted: Wanted, found_formats: Iterable[LogFormat]) -> LineReader:
+    if wanted.log_format:
+        given = formats.parse_format(wanted.log_format)
+        return compile_format(given.text, given.escape)
+    found = formats.recognised(source.head(), (*found_formats, *formats.usual_formats()))
+    if found is None:
+        raise FormatError(f"{source.name} is of no log_format that we know: give its text with --log-format")
+    return found
+
+
+def _host_logs(host: Host, site: Site, live: HostSight, wanted: Wanted) -> _Logs:
+    errors = [site.nginx.error_log] if site.nginx.error_log != "auto" else []
+    if not errors and live.build:
+        errors = [each.path for each in conflogs.error_logs(live.conf, live.build) if each.is_file]
+    if not errors and live.disk.manifest:
+        errors = [live.disk.manifest.error_log] if live.disk.manifest.error_log else []
+    access = [(HostSource(host, log.path), sight.reader_of(log)) for log in _access_logs(site, live) if sight.can_follow(log)]
+    span = spans.on_host(host, wanted.since or _LAST)
+    return _Logs(errors=tuple(HostSource(host, path) for path in dict.fromkeys(errors)), access=tuple(access), span=span)
+
+
+def _access_logs(site: Site, live: HostSight) -> tuple[AccessLog, ...]:
+    if live.build is None:
+        return ()
+    logs = advice.own_logs(live.conf, live.build, [each.name for each in site.upstreams])
+    return tuple(log for log in logs if site.nginx.access_log in {"auto", log.path})
+
+
+def _read(logs: _Logs, known: Known, addresses: Addresses, *, fail_timeout_s: int = FAIL_TIMEOUT_S) -> Diagnosed:
+    span, reading = logs.span, _Reading()
+    errors = ErrorCounter(since=span.words, addresses=addresses, fail_timeout_s=fail_timeout_s)
+    for source in logs.errors:
+        reading.count(source, ErrorTimes(span), errors)
+    access, traffic = Access(), Traffic(peers=None)
+    for source, reader in logs.access:
+        requests, fared = AccessCounter(reader, span=span.range), TrafficCounter(reader, span=span.range)
+        reading.count(source, AccessTimes(reader, span), requests, fared)
+        access, traffic = access + requests.found(), traffic + fared.found()
+    kinds = {each.kind for each in reading.read}
+    found = diagnose(errors.found() if "error" in kinds else None, access if "access" in kinds else None, known)
+    return Diagnosed(diagnosis=found, traffic=traffic, read=tuple(reading.read), since=span.words, notes=tuple(reading.notes))
+
+
+class _Counts(Protocol):
+    def count(self, block: bytes) -> None: ...
+
+
+class _Reading:
+    """What was read, and what could not be."""
+
+    def __init__(self) -> None:
+        self.read: list[LogRead] = []
+        self.notes: list[str] = []
+
+    def count(self, source: Source, times: Times, *counters: _Counts) -> None:
+        """A host's log that can't be read is noted: the others say something all the same."""
+        first = last = b""
+        lines = 0
+        try:
+            for block in source.blocks(times):
+                for counter in counters:
+                    counter.count(block)
+                first, last, lines = first or block, block, lines + newlines(block)
+        except HostError as exc:
+            self.notes.append(f"the {times.kind} log {exc.what.removeprefix('read ')} can't be read: {exc.why}")
+            return
+        self.notes += [source.cut] if source.cut else []
+        span = (next(iter(times.of(first)), ""), next(reversed(times.of(last)), ""))
+        self.read.append(LogRead(name=source.name, kind=times.kind, lines=lines, first=span[0], last=span[1]))

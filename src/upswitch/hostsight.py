@@ -1,0 +1,149 @@
+"""What a live host says to `diagnose` besides its logs: how nginx is configured, what it runs, whose an address is."""
+
+from collections.abc import Iterator, Mapping
+
+from upswitch import checking, gating, livechecks, survey
+from upswitch.core import behind, conflogs, nginxconf
+from upswitch.core.build import Build
+from upswitch.core.conflogs import LogFormat
+from upswitch.core.diagnosis import Known
+from upswitch.core.dump import Directive, NginxConf
+from upswitch.core.duration import parse_duration
+from upswitch.core.errorcount import FAIL_TIMEOUT_S
+from upswitch.core.errors import NginxBrokenError
+from upswitch.core.site import Nginx, Site
+from upswitch.core.standby import is_address
+from upswitch.core.strangers import Places
+from upswitch.core.words import Dialect, Value
+from upswitch.livechecks import Names
+from upswitch.ports import Host
+from upswitch.survey import Disk, Running
+
+_NO_CONF = NginxConf(files=(), tree=())
+_KEEPS_ALIVE_SINCE = (1, 29, 7)
+
+
+class HostSight(Value):
+    """`build` is None and `conf` empty where nginx can't say them; `problems` tells why, and what else is wrong, as sentences.
+
+    `addresses` are those of upstreams by name, as nginx logs them; one with host names is only there where our manifest knows them.
+    """
+
+    build: Build | None
+    conf: NginxConf
+    dialect: Dialect
+    disk: Disk
+    running: Running
+    names: Names
+    addresses: Mapping[str, frozenset[str]]
+    problems: tuple[str, ...] = ()
+
+    @property
+    def master(self) -> int:
+        """The verified master's pid, 0 without one."""
+        return 0 if self.running.problem else self.running.pid
+
+    @property
+    def log_formats(self) -> tuple[LogFormat, ...]:
+        return tuple(conflogs.log_formats(self.conf).values()) if self.build else ()
+
+    @property
+    def known(self) -> Known:
+        blocks = nginxconf.upstream_blocks(self.conf)
+        return Known(
+            max_conns=frozenset(each.args[0] for each in blocks if any(map(_is_limited, each.children("server")))),
+            checked=frozenset(each.args[0] for each in blocks if _begins_down(each)),
+            keeps_alive=self._keeps_alive if self.build else None,
+        )
+
+    @property
+    def fail_timeout_s(self) -> int:
+        """The longest of all servers."""
+        blocks = nginxconf.upstream_blocks(self.conf)
+        words = (word.partition("=") for block in blocks for server in block.children("server") for word in server.args)
+        texts = (value if value[-1:].isalpha() else f"{value}s" for name, _, value in words if name == "fail_timeout")
+        return max((int(seconds) for seconds in map(parse_duration, texts) if seconds is not None), default=FAIL_TIMEOUT_S)
+
+    @property
+    def spared(self) -> frozenset[str]:
+        """Servers that get nothing by right."""
+        blocks = nginxconf.upstream_blocks(self.conf)
+        servers = (server for block in blocks for server in block.children("server"))
+        return frozenset(behind.full_address(each.args[0]) for each in servers if {"down", "backup"} & {*each.args[1:]})
+
+    def places(self, site: Site) -> Places:
+        """Whose addresses are. Those of the live generation by its manifest."""
+        staged = self.disk.manifest.servers if self.disk.manifest else {}
+        pools = [gating.servers(site, pool, self.names.resolved) for pool in site.pools]
+        idle = {name: tuple(each for pool in pools for each in pool[name]) for name in pools[0]}
+        return Places(live=staged, idle=idle, others=frozenset(self._others), is_open=self._is_open)
+
+    @property
+    def _others(self) -> Iterator[str]:
+        for block in nginxconf.upstream_blocks(self.conf):
+            yield block.args[0]
+            yield from behind.addresses_of(block)
+        yield from map(behind.target_of, behind.passings_of(self.conf))
+
+    @property
+    def _is_open(self) -> bool:
+        """A name may lead anywhere, and so may a variable."""
+        named = {each.upstream for each in nginxconf.named_servers(self.conf)} - set(self.addresses)
+        blocks = {each.args[0] for each in nginxconf.upstream_blocks(self.conf)}
+        targets = [behind.target_of(each) for each in behind.passings_of(self.conf)]
+        passed = {nginxconf.passed_upstream(each.directive) for each in behind.passings_of(self.conf)} - blocks
+        return bool(named) or "" in passed or any(not is_address(each) for each in targets if each.rpartition(":")[0] in passed)
+
+    @property
+    def _keeps_alive(self) -> bool:
+        said = [each.args[:1] for block in nginxconf.upstream_blocks(self.conf) for each in block.children("keepalive")]
+        is_default = self.build is not None and self.build.version >= _KEEPS_ALIVE_SINCE
+        return any(each != ("0",) for each in said) or (is_default and not said)
+
+
+def look(host: Host, site: Site) -> HostSight:
+    """HostError where the host can't be asked at all."""
+    disk, running = survey.glance(host, site.nginx)
+    build, conf, problem = _conf(host, site.nginx)
+    names = livechecks.resolve(host, site)
+    return HostSight(
+        build=build,
+        conf=conf,
+        dialect=_dialect(host, site.nginx, build, conf),
+        disk=disk,
+        running=running,
+        names=names,
+        addresses=_addresses(conf, disk),
+        problems=(*filter(None, (running.problem, problem)), *livechecks.moved(site, disk, names)),
+    )
+
+
+def _conf(host: Host, nginx: Nginx) -> tuple[Build | None, NginxConf, str]:
+    """And why they can't be had, "" where they were."""
+    try:
+        build = survey.read_build(host, nginx)
+        return build, survey.read_conf(host, nginx, build), ""
+    except NginxBrokenError as exc:
+        return None, _NO_CONF, f"nginx's configuration can't be read, so the next reload would fail: {exc.said}"
+
+
+def _dialect(host: Host, nginx: Nginx, build: Build | None, conf: NginxConf) -> Dialect:
+    try:
+        return checking.read_dialect(host, nginx, build, conf) if build else Dialect.NONE
+    except NginxBrokenError:
+        return Dialect.NONE
+
+
+def _addresses(conf: NginxConf, disk: Disk) -> dict[str, frozenset[str]]:
+    staged = disk.manifest.servers if disk.manifest else {}
+    written = {each.args[0]: behind.addresses_of(each) for each in nginxconf.upstream_blocks(conf)}
+    found = {name: frozenset(staged.get(name, ())) | {*filter(is_address, servers)} for name, servers in written.items()}
+    return {name: servers for name, servers in found.items() if name in staged or all(map(is_address, written[name]))}
+
+
+def _is_limited(server: Directive) -> bool:
+    return any(each.startswith("max_conns=") and each != "max_conns=0" for each in server.args)
+
+
+def _begins_down(block: Directive) -> bool:
+    return any("default_down=false" not in check.args for check in block.children("check"))

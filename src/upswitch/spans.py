@@ -1,0 +1,99 @@
+"""Since when logs count: `--since` in the words of each kind of log.
+
+nginx writes its error log in the host's local time without a zone; an access log may have zone, or seconds since 1970. On a live
+host the host's own `date` knows both. Files may come from another machine and another time zone: `10m` are then the last ten
+minutes that stand in them, and a time without a zone is in the zone that the access log is written in, else in this machine's.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+
+from upswitch.core.duration import parse_duration
+from upswitch.core.errors import HostError
+from upswitch.core.foreign import told
+from upswitch.core.history import ALWAYS, seconds_of
+from upswitch.core.words import Value
+from upswitch.ports import Host
+
+_WORDS = "%Y/%m/%d %H:%M:%S"
+_ZONE = re.compile(r"([+-])(\d\d):?(\d\d)$")
+_QUICK = 5.0  # seconds
+
+
+class Since(Value):
+    """So many seconds before the end, or a time of day (ISO 8601, maybe with a zone); one of them."""
+
+    seconds: float = 0.0
+    at: str = ""
+
+
+class Span(Value):
+    """From when on: `words` as an error log writes times, `unix` seconds since 1970. "" and None: from the start."""
+
+    words: str = ""
+    unix: int | None = None
+
+    @property
+    def range(self) -> range:
+        return ALWAYS if self.unix is None else range(self.unix, ALWAYS.stop)
+
+
+EVER = Span()
+
+
+def parse_since(text: str) -> Since:
+    """`10m`, `1.5h`, or ISO 8601. ValueError for anything else."""
+    seconds = parse_duration(text)
+    if seconds is not None:
+        return Since(seconds=seconds)
+    datetime.fromisoformat(text)
+    return Since(at=text)
+
+
+def on_host(host: Host, since: Since) -> Span:
+    """By the clock and in the zone of the host. HostError where it can't be asked."""
+    at = datetime.fromisoformat(since.at) if since.at else None
+    when = f"{at:%Y-%m-%d %H:%M:%S}" if at else f"-{since.seconds:.0f} seconds"
+    when = f"@{at.timestamp():.0f}" if at and at.tzinfo else when
+    ran = host.run(("date", "-d", when, f"+{_WORDS} %s"), deadline=_QUICK)
+    words, _, unix = ran.out.decode("ascii", "replace").strip().rpartition(" ")
+    if ran.exit != 0 or not unix.isdigit():
+        raise HostError(f"ask for the date of {when}", told(ran.err) or "no answer")
+    return Span(words=words, unix=int(unix))
+
+
+def in_files(since: Since, *, newest_errors: Iterable[str], newest_requests: Iterable[str]) -> Span:
+    """By what stands in them: the newest times of each log, as written."""
+    requests = [each for each in newest_requests if each]
+    zone = next((zone for each in requests if (zone := _zone(each))), None)
+    if since.at:
+        at = datetime.fromisoformat(since.at)
+        begin = at if at.tzinfo else _placed(at, zone)
+    else:
+        ends = [_placed(each, zone) for text in newest_errors if (each := _error_time(text))]
+        ends += [datetime.fromtimestamp(unix, UTC) for text in requests if (unix := seconds_of(text)) is not None]
+        if not ends:
+            return Span()
+        begin = max(ends) - timedelta(seconds=since.seconds)
+    return Span(words=f"{begin.astimezone(zone):{_WORDS}}", unix=int(begin.timestamp()))
+
+
+def _placed(at: datetime, zone: tzinfo | None) -> datetime:
+    """A time without a zone, in this one; None is this machine's."""
+    return at.replace(tzinfo=zone) if zone else at.astimezone()
+
+
+def _error_time(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, _WORDS)  # noqa: DTZ007  (it has none: _placed gives it one)
+    except ValueError:
+        return None
+
+
+def _zone(time: str) -> tzinfo | None:
+    found = _ZONE.search(time)
+    if not found:
+        return None
+    east = timedelta(hours=int(found[2]), minutes=int(found[3]))
+    return timezone(-east if found[1] == "-" else east) if east < timedelta(days=1) else None

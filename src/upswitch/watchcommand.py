@@ -1,0 +1,223 @@
+"""`upswitch watch` as it is typed. What it needs is imported when it runs: `status` and `--help` share this module."""
+
+import os
+import pwd
+import sys
+from contextlib import ExitStack
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from upswitch import report
+from upswitch.core.duration import ALLOWED, parse_duration
+from upswitch.core.rule import DEFAULT, Thresholds
+from upswitch.core.site import Gate, Nginx, Site, Watch
+from upswitch.core.sitefile import SiteInvalid, parse_site
+from upswitch.core.words import Value
+from upswitch.session import App, Common, Session, clean
+from upswitch.views import View
+
+if TYPE_CHECKING:
+    from upswitch.observing import Frame, Show
+    from upswitch.replaying import Log
+
+_SITE_FILE = "upswitch.toml"
+_LARGEST = 1 << 20  # characters of a site file
+
+
+class _Span(click.ParamType[float]):
+    """Seconds, written as in the site file."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = value if isinstance(value, float) else parse_duration(str(value))
+        return seconds if seconds and seconds >= 1 else self.fail(f"{clean(str(value))}: {ALLOWED}, and at least 1s", param, ctx)
+
+
+class _Moment(click.ParamType[int]):
+    """Unix time, written as ISO 8601 with a zone: a log from elsewhere, read here, has no local time."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            found = datetime.fromisoformat(str(value))
+        except ValueError:
+            return self.fail(f"{clean(str(value))} is no time such as 2026-11-20T10:00:00Z", param, ctx)
+        if found.tzinfo is None:
+            here = f"{found.astimezone():%z}"
+            return self.fail(
+                f"{clean(str(value))} has no zone: add Z for UTC, or {here[:3]}:{here[3:]} for this machine's", param, ctx
+            )
+        return int(found.timestamp())
+
+
+class _Percent(click.ParamType[float]):
+    name = "percent"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            found = float(str(value).removesuffix("%"))
+        except ValueError:
+            found = -1.0
+        return found if 0 <= found <= 100 else self.fail(f"{clean(str(value))} is no share such as 1%", param, ctx)  # noqa: PLR2004
+
+
+class _Words(Value):
+    """The command line."""
+
+    config: str
+    as_json: bool
+    duration: float | None
+    files: tuple[str, ...]
+    at: int | None
+    pool: str
+    log_format: str
+    escape: str | None
+    enough: int | None
+    big: float | None
+    new: float | None
+    luck: float | None
+
+    @property
+    def common(self) -> Common:
+        return Common(config=self.config or _SITE_FILE, as_json=self.as_json)
+
+    @property
+    def thresholds(self) -> Thresholds:
+        given = {"enough": self.enough, "big": self.big, "new": self.new, "luck": self.luck}
+        return msgspec.structs.replace(DEFAULT, **{name: value for name, value in given.items() if value is not None})
+
+    @property
+    def is_of_the_past(self) -> bool:
+        return self.at is not None or bool(self.pool or self.log_format or self.escape) or self.thresholds != DEFAULT
+
+
+@click.command()
+@click.option("-c", "--config", "--site", "config", default="", metavar="FILE", help=f"The site file.  [default: {_SITE_FILE}]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout (docs/json.md).")
+@click.option("--duration", type=_Span(), help="How long; else until Ctrl-C, and of a replay watch.duration.")
+@click.option(
+    "--replay", "files", multiple=True, metavar="LOG", help="Judge past traffic: an access log, plain or .gz; - is stdin."
+)
+@click.option("--at", type=_Moment(), help="When the switch was, with its zone; else the first second in which the pool serves.")
+@click.option("--to", "pool", default="", metavar="POOL", help="Whose release is judged; else the pool that took over.")
+@click.option("--log-format", default="", metavar="FORMAT", help="How the log is written; else nginx's configuration here says it.")
+@click.option("--escape", type=click.Choice(["default", "json", "none"]), help="Of --log-format.")
+@click.option("--enough", type=click.IntRange(1), help=f"At least so many failed...  [default: {DEFAULT.enough}]")
+@click.option("--big", type=_Percent(), help=f"...and at least this share of all...  [default: {DEFAULT.big:g}%]")
+@click.option("--new", type=click.FloatRange(0), help=f"...and so many times what was before...  [default: {DEFAULT.new:g}]")
+@click.option("--luck", type=click.FloatRange(0, 1), help=f"...at smaller odds than this.  [default: {DEFAULT.luck:g}]")
+@click.pass_obj
+def watch(app: App, /, **options: object) -> int:
+    """What the rule says of live traffic, or of past traffic in access logs, second by second. Changes nothing.
+
+    Exit 3 where a switch would not have been kept, or where a server of the live pool is down.
+    """
+    words = msgspec.convert(options, _Words)
+    if words.files.count("-") > 1:
+        raise click.UsageError("stdin can be one log only")
+    if words.files:
+        return _replay(app, words)
+    if words.is_of_the_past:
+        raise click.UsageError("--at, --to, --log-format, --escape and the thresholds are for --replay")
+    return app.serve("watch", words.common, lambda session: _observe(session, words))
+
+
+def _observe(session: Session, words: _Words) -> View:
+    from upswitch import observing, watchviews  # noqa: PLC0415
+
+    with ExitStack() as closing:
+        show = _shown(session, closing)
+        found = observing.observe(session.ports, session.site, show, duration=words.duration)
+    return watchviews.observed(found, session.site.watch)
+
+
+def _shown(session: Session, closing: ExitStack) -> "Show":
+    """A plot on a terminal; elsewhere a line a second, and each note once."""
+    if sys.stderr.isatty():
+        from upswitch.plot import Plot  # noqa: PLC0415
+
+        plot = Plot()
+        closing.callback(plot.close)
+        return plot
+    told: set[str] = set()
+
+    def show(frame: "Frame") -> None:
+        for line in (*frame.notes, frame.said):
+            if line not in told:
+                session.ports.tell("watch", line)
+        told.update(frame.notes)
+
+    return show
+
+
+def _replay(app: App, words: _Words) -> int:
+    if words.log_format:
+        return _replay_foreign(app, words)
+    if not os.path.exists(words.common.config):
+        said = f"{clean(words.common.config)} is not there, so no nginx says how the log is written: give --log-format, or -c"
+        return app.show(report.wrong_words("watch", said), as_json=words.as_json)
+    return app.serve("watch", words.common, lambda session: _replayed(session, words, session.site))
+
+
+def _replay_foreign(app: App, words: _Words) -> int:
+    """With a format of its own it needs neither nginx, nor the rights of its user, nor a site file."""
+    try:
+        site = _read_site(words)
+    except SiteInvalid as exc:
+        return app.show(report.usage("watch", clean(words.config), exc.problems), as_json=words.as_json)
+    except OSError as exc:
+        return app.show(report.no_site("watch", clean(words.config), exc.strerror or str(exc)), as_json=words.as_json)
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    bare = Site(nginx=Nginx(user=me), upstreams=(), gate=Gate(), watch=Watch())
+    return app.serve_site("watch", words.common, bare, act=lambda session: _replayed(session, words, site))
+
+
+def _read_site(words: _Words) -> Site | None:
+    """Whoever may write it: no command that it names is run. None where none was asked for and none is there."""
+    if not words.config and not os.path.exists(_SITE_FILE):
+        return None
+    with open(words.common.config, encoding="utf-8", errors="surrogateescape") as file:
+        return parse_site(file.read(_LARGEST))
+
+
+def _replayed(session: Session, words: _Words, site: Site | None) -> View:
+    from upswitch import replaying, watchviews  # noqa: PLC0415
+    from upswitch.core.formats import FormatError  # noqa: PLC0415
+
+    watch = site.watch if site else Watch()
+    if site and words.pool not in {"", *site.pools}:
+        raise click.BadParameter(f"{words.pool!r}: the site has {', '.join(site.pools)}", param_hint="--to")
+    try:
+        asked = replaying.Asked(
+            logs=_logs(session, words, site),
+            at=words.at,
+            pool=words.pool,
+            duration=int(words.duration or watch.duration or Watch().duration),
+            thresholds=words.thresholds,
+            site=site,
+        )
+        return watchviews.replayed(replaying.replay(session.ports, asked), watch)
+    except (replaying.ReplayError, FormatError) as exc:
+        raise click.UsageError(clean(str(exc))) from exc
+    except OSError as exc:
+        raise click.UsageError(clean(f"{exc.filename}: {exc.strerror}")) from exc
+
+
+def _logs(session: Session, words: _Words, site: Site | None) -> "tuple[Log, ...]":
+    from upswitch import replaying  # noqa: PLC0415
+
+    if site is not None and not words.log_format:
+        return replaying.logs_here(session.ports.host, site, words.files)
+    from upswitch.core.formats import parse_format  # noqa: PLC0415
+    from upswitch.core.logformat import compile_format  # noqa: PLC0415
+
+    given = parse_format(words.log_format)
+    reader = compile_format(given.text, words.escape or given.escape)
+    return tuple(replaying.Log(name=name, reader=reader) for name in words.files)

@@ -1,0 +1,379 @@
+"""`upswitch watch`: the rule on live traffic without a switch, and on past traffic in access logs."""
+
+import gzip
+import os
+import pty
+import random
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from command import Answer, Command, upswitch
+from test_json import documented
+from upswitch.core.rule import Second
+from upswitch.demo.conf import Layout
+from upswitch.demo.lab import Lab
+from upswitch.demo.process import until
+from upswitch.observing import Frame
+from upswitch.plot import picture
+from upswitch.watchviews import WatchView
+
+AT = 1_795_168_800  # 2026-11-20T10:00:00Z
+WHEN = "2026-11-20T10:00:00Z"
+FORMAT = '$msec $status $request_time "$upstream_addr" "$upstream_status" $upswitch_generation "$request_uri"'
+BY_ADDRESS = '[$time_local] $status $request_time "$upstream_addr" "$upstream_status"'
+COMBINED = "combined"
+A, B = "10.0.0.1:8080", "10.0.0.2:8080"
+SITE = f"""
+[upstreams.app]
+A = ["{A}"]
+B = ["{B}"]
+"""
+
+
+def line(second: int, generation: str, *, status: int = 200, took: str = "0.010", answer: str = "", uri: str = "/") -> str:
+    address = A if generation.endswith("A") else B
+    return f'{second}.123 {status} {took} "{address}" "{answer or status}" {generation} "{uri}"\n'
+
+
+def traffic(*, bad: float, before: int = 400, switch_back: int = 60, rate: int = 50) -> str:
+    """A served; B took over at AT and failed that share of requests, until A served again; 80 s in all."""
+    dice = random.Random(7)
+    lines = [line(AT + at, "000041-A") for at in range(-before, 0) for _ in range(rate)]
+    lines += [
+        line(AT + at, "000042-B", status=502 if dice.random() < bad else 200) for at in range(switch_back) for _ in range(rate)
+    ]
+    return "".join(lines + [line(AT + at, "000043-A") for at in range(switch_back, 80) for _ in range(rate)])
+
+
+def watch(folder: Path, *words: str, stdin: bytes = b"") -> Answer:
+    argv = (sys.executable, "-m", "upswitch", "watch", *words)
+    ran = subprocess.run(argv, cwd=folder, input=stdin, capture_output=True, check=False, timeout=60)
+    return Answer(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
+
+
+def replay(folder: Path, *words: str, text: str = FORMAT, log: str = "access.log") -> dict:
+    answer = watch(folder, "--replay", log, "--log-format", text, "--json", *words)
+    assert "verdict" in answer.out, answer
+    assert answer.json["exit"] == answer.exit
+    return answer.json
+
+
+@pytest.fixture(scope="module")
+def bad_release(tmp_path_factory) -> Path:
+    """A folder with the access.log of a release that failed a tenth of its requests and was taken back after 20 s."""
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "access.log").write_text(traffic(bad=0.1, switch_back=20))
+    return folder
+
+
+# ---- past traffic, from elsewhere ----
+
+
+def test_a_replay_says_second_by_second_what_the_watch_would_have_done(bad_release):
+    answer = watch(bad_release, "--replay", "access.log", "--log-format", FORMAT, "--at", WHEN)
+    *looks, verdict = answer.out.splitlines()
+    assert answer.exit == 3
+    assert [look.split(" ")[0] for look in looks] == [f"t+{at}s" for at in range(1, len(looks) + 1)]
+    assert [" ROLLBACK: " in look for look in looks] == [False] * (len(looks) - 1) + [True]
+    assert all("| enough " in look and "| not luck " in look and "| before: 0 of 20000 in 400 s" in look for look in looks)
+    assert verdict.startswith(f"ROLLBACK at t+{len(looks)}s: ")
+    assert verdict.endswith("a switch would have been taken back")
+
+
+def test_its_json_is_one_documented_object(bad_release):
+    found = replay(bad_release, "--at", WHEN)
+    assert documented("WatchView") == set(found) == set(WatchView.__struct_fields__)
+    assert (found["verdict"], found["would"], found["pool"], found["mode"]) == ("rollback", "rollback", "B", "generation")
+    assert found["at_s"] == found["seconds"] == len(found["looks"]) <= 3
+    assert found["answers"] == {"enough": True, "big": True, "new": True, "not_luck": True}
+    assert found["before"] == {"failed": 0, "total": 20_000, "seconds": 400}
+    assert (found["peers_down"], found["notes"]) == ([], [])
+
+
+def test_without_a_time_it_finds_the_second_in_which_another_pool_took_over(bad_release):
+    found = replay(bad_release)
+    assert found == replay(bad_release, "--at", WHEN)
+    assert (found["at"], found["generation"]) == (WHEN, "000042-B")
+
+
+def test_a_release_that_was_taken_back_is_judged_though_the_former_pool_got_most_requests(bad_release):
+    assert replay(bad_release, "--at", "2026-11-20T11:00:00+01:00")["pool"] == "B"
+
+
+def test_the_way_back_can_be_judged_too(bad_release):
+    found = replay(bad_release, "--to", "A", "--duration", "10s")
+    assert (found["generation"], found["at"], found["verdict"]) == ("000043-A", "2026-11-20T10:00:20Z", "keep")
+
+
+def test_compressed_piped_and_split_logs_give_the_same_answer(bad_release, tmp_path):
+    whole = (bad_release / "access.log").read_bytes()
+    want = replay(bad_release)
+    lines = whole.splitlines(keepends=True)
+    half = len(lines) // 2
+    (tmp_path / "access.log.2.gz").write_bytes(gzip.compress(b"".join(lines[:half])))
+    (tmp_path / "access.log").write_bytes(b"".join(lines[half:]))
+    assert replay(tmp_path, "--replay", "access.log.2.gz") == want
+    for i in (0, 1):
+        (tmp_path / f"host{i}.log").write_bytes(b"".join(lines[i::2]))
+    assert replay(tmp_path, "--replay", "host1.log", log="host0.log") == want
+    for data in (whole, gzip.compress(whole)):
+        answer = watch(tmp_path, "--replay", "-", "--log-format", FORMAT, "--json", stdin=data)
+        assert answer.json == want
+
+
+def test_a_log_of_weeks_is_entered_where_the_switch_is(tmp_path):
+    quiet = "".join(line(AT - 90_000 + at, "000041-A", uri="/" + "x" * 200) for at in range(0, 80_000, 2))
+    (tmp_path / "access.log").write_text(quiet + traffic(bad=0.1))
+    found = replay(tmp_path, "--at", WHEN)
+    assert (found["verdict"], found["before"]["total"]) == ("rollback", 20_000)
+
+
+def test_the_thresholds_can_be_tuned_and_are_told(bad_release):
+    tuned = replay(bad_release, "--big", "30%", "--new", "2", "--enough", "9", "--luck", "1e-9")
+    assert (tuned["verdict"], tuned["would"], tuned["exit"]) == ("keep_elevated", "keep", 0)
+    assert tuned["thresholds"] == {"enough": 9, "enough_seconds": 2, "big": 30.0, "new": 2.0, "luck": 1e-9}
+    assert "need 9 in 2" in tuned["looks"][0]
+    assert "need 30%" in tuned["looks"][0]
+
+
+def test_a_good_release_is_kept_and_a_short_log_is_said_to_be_short(tmp_path):
+    (tmp_path / "access.log").write_text(traffic(bad=0, before=20, switch_back=80))
+    found = replay(tmp_path, "--duration", "2m")
+    assert (found["verdict"], found["exit"], found["at_s"], found["seconds"]) == ("keep", 0, None, 80)
+    assert any("only 20 s of history" in note for note in found["notes"])
+    assert any("ends 80 s after the switch" in note for note in found["notes"])
+
+
+def test_clients_that_gave_up_are_a_failure_of_the_pool(tmp_path):
+    hung = [line(AT + at, "000042-B", status=499, took=f"{3 + at / 1000:.3f}", answer="-") for at in range(30) for _ in range(3)]
+    before = [line(AT + at, "000041-A") for at in range(-400, 0) for _ in range(5)]
+    (tmp_path / "access.log").write_text("".join(before + hung))
+    found = replay(tmp_path)
+    assert found["verdict"] == "rollback"
+    assert "hung (499 after 1 s or more with no answer)" in found["looks"][-1]
+
+
+def test_a_pool_that_got_nothing_was_not_switched(tmp_path):
+    (tmp_path / "access.log").write_text("".join(line(AT + at, "000041-A") for at in range(-400, 70)))
+    found = replay(tmp_path, "--at", WHEN, "--to", "B")
+    assert (found["verdict"], found["would"], found["exit"], found["total"]) == ("not_switched", "rollback", 3, 0)
+
+
+# ---- by address, and in limited mode ----
+
+
+def by_address(second: int, pool: str, status: int = 200) -> str:
+    address = {"A": A, "B": B, "": "-"}[pool]
+    minute, clock = divmod(second, 60)
+    return f'[20/Nov/2026:10:{minute:02}:{clock:02} +0000] {status} 0.010 "{address}" "{status if pool else "-"}"\n'
+
+
+@pytest.fixture
+def addressed(tmp_path) -> Path:
+    """B takes over at 10:06:40 and fails everything; nginx's own answers are in the same log."""
+    lines = [by_address(at, "A" if at < 400 else "B", 200 if at < 400 else 502) for at in range(430) for _ in range(5)]
+    lines += [by_address(at, "", 503) for at in range(430)]
+    (tmp_path / "access.log").write_text("".join(sorted(lines)))
+    (tmp_path / "upswitch.toml").write_text(SITE)
+    return tmp_path
+
+
+def test_the_site_file_tells_pools_by_their_addresses(addressed):
+    found = replay(addressed, text=BY_ADDRESS)
+    assert (found["verdict"], found["pool"], found["mode"], found["at"]) == ("rollback", "B", "address", "2026-11-20T10:06:40Z")
+    assert found["before"] == {"failed": 0, "total": 2000, "seconds": 400}
+    assert replay(addressed, "--at", "2026-11-20T10:06:40Z", "--site", "upswitch.toml", text=BY_ADDRESS) == found
+
+
+def test_on_spike_and_on_silence_of_the_site_say_what_would_have_been_done(addressed):
+    (addressed / "upswitch.toml").write_text(SITE + '[watch]\non_spike = "hold"\non_silence = "rollback"\n')
+    held = replay(addressed, text=BY_ADDRESS)
+    assert (held["verdict"], held["would"], held["exit"]) == ("rollback", "hold", 3)
+    quiet = replay(addressed, "--at", "2026-11-20T10:06:39Z", "--duration", "1s", "--to", "B", text=BY_ADDRESS)
+    assert (quiet["verdict"], quiet["would"], quiet["exit"]) == ("unproven", "rollback", 3)
+
+
+def test_a_pool_that_the_site_does_not_have_is_refused(addressed):
+    answer = watch(addressed, "--replay", "access.log", "--log-format", BY_ADDRESS, "--to", "C")
+    assert answer.exit == 2
+    assert "the site has A, B" in answer.out
+
+
+def combined(second: int, status: int) -> str:
+    minute, clock = divmod(second, 60)
+    return f'192.0.2.1 - - [20/Nov/2026:10:{minute:02}:{clock:02} +0000] "GET / HTTP/1.1" {status} 12 "-" "a browser"\n'
+
+
+def test_a_plain_log_is_replayed_in_limited_mode_when_the_time_is_given(tmp_path):
+    (tmp_path / "access.log").write_text("".join(combined(at, 200 if at < 400 else 502) for at in range(430) for _ in range(5)))
+    found = replay(tmp_path, "--at", "2026-11-20T10:06:40Z", text=COMBINED)
+    assert (found["verdict"], found["pool"], found["mode"]) == ("rollback", "all", "limited")
+    assert any(note.startswith("LIMITED MODE") for note in found["notes"])
+    answer = watch(tmp_path, "--replay", "access.log", "--log-format", COMBINED)
+    assert answer.exit == 2
+    assert "LIMITED MODE" in answer.out
+    assert "give --at" in answer.out
+
+
+# ---- what can't be replayed ----
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--log-format", FORMAT, "--at", "2026-11-20T10:00:00"], "has no zone: add Z for UTC, or "),
+        (["--log-format", FORMAT, "--at", "yesterday"], "is no time such as"),
+        (["--log-format", FORMAT, "--at", "2026-11-21T10:00:00Z"], "ends at 2026-11-20T10:01:19Z"),
+        (["--log-format", FORMAT, "--at", "2026-11-19T10:00:00Z"], "begins at 2026-11-20T09:53:20Z"),
+        (["--log-format", FORMAT, "--to", "C"], "C did not take over in it"),
+        (["--log-format", COMBINED], "none of 24000 lines is of this format"),
+        (["--log-format", "$status $upstream_addr"], "none of 24000 lines is of this format, with a time"),
+        ([], "upswitch.toml is not there, so no nginx says how the log is written: give --log-format"),
+        (["--log-format", FORMAT, "-c", "other.toml"], "other.toml: No such file"),
+        (["--log-format", FORMAT, "--replay", "gone\x1b[31m.log"], r"gone\x1b[31m.log: No such file"),
+    ],
+    ids=lambda each: each[-1][:24] if isinstance(each, list) and each else "",
+)
+def test_what_cannot_be_replayed_is_refused_with_one_clear_error(bad_release, words, told):
+    answer = watch(bad_release, "--replay", "access.log", *words)
+    assert answer.exit == 2
+    assert told in answer.out + answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_time_without_a_replay_is_refused(bad_release):
+    assert watch(bad_release, "--at", WHEN).exit == 2
+
+
+def test_where_nginx_does_not_say_the_format_it_must_be_given(addressed):
+    (addressed / "upswitch.toml").write_text(f'[nginx]\nbinary = "/no/nginx"\nuser = "{os.environ.get("USER") or "root"}"\n{SITE}')
+    answer = watch(addressed, "--replay", "access.log")
+    assert answer.exit == 2
+    assert "does not say its format" in answer.out
+    assert "give --log-format" in answer.out
+
+
+def test_what_a_client_wrote_forges_nothing_and_reaches_no_terminal(tmp_path):
+    evil = "\x1b]0;owned\x07 502 \\x22 000099-C \u202e"
+    lines = traffic(bad=0, switch_back=80).splitlines(keepends=True)
+    lines[::5] = [each.replace('"/"', f'"/{evil}"') for each in lines[::5]]
+    lines.insert(500, "\x00\xff not a line of this format \x1b[31m\n")
+    (tmp_path / "access.log").write_text("".join(lines))
+    answer = watch(tmp_path, "--replay", "access.log", "--log-format", FORMAT)
+    assert answer.exit == 0, answer
+    assert (answer.out + answer.err).isascii()
+    assert "\x1b" not in answer.out + answer.err
+    assert "1 lines are not of the format" in answer.out
+
+
+# ---- a real nginx ----
+
+
+SHORT = Layout(site={"watch": {"duration": "20s"}})
+
+
+@pytest.fixture
+def lab(nginx):
+    with Lab(nginx, SHORT) as lab:
+        yield lab
+
+
+def test_the_replay_of_what_a_real_watch_judged_gives_the_same_verdict(lab):
+    for number in (1, 2):
+        lab.backend("B", number).mode("error", lying=True)
+    with lab.load("--connections", "4", "--rate", "200"):
+        switched = upswitch(lab, "switch", "--to", "B")
+    assert switched.json["outcome"] == "ROLLED_BACK", switched
+    found = upswitch(lab, "watch", "--replay", str(lab.access_log))
+    assert (found.json["verdict"], found.json["generation"], found.exit) == ("rollback", "000002-B", 3), found
+    assert abs(found.json["at_s"] - switched.json["watch"]["seconds"]) <= 1
+    assert found.json["mode"] == switched.json["watch"]["mode"] == "generation"
+
+
+def test_live_traffic_is_judged_without_a_switch_and_nothing_is_changed(lab):
+    before = sorted(path.name for path in (lab.folder / "state").iterdir())
+    with lab.load("--connections", "4", "--rate", "200"):
+        answer = upswitch(lab, "watch", "--duration", "2s")
+    assert (answer.exit, answer.json["verdict"], answer.json["pool"]) == (0, "keep", "A"), answer
+    assert answer.json["total"] > 200
+    assert answer.json["failed"] == 0
+    assert sum(" watch " in told and " t+" in told for told in answer.err.splitlines()) == 2
+    assert sorted(path.name for path in (lab.folder / "state").iterdir()) == before
+    assert documented("WatchView") == set(answer.json)
+
+
+def test_a_signal_ends_it_with_what_it_saw_and_a_spike_with_its_reasons(lab):
+    with lab.load("--connections", "4", "--rate", "200"):
+        watching = Command(lab, "watch")
+        watching.wait_for("t+2s")
+        lab.backend("A", 1).kill()
+        lab.backend("A", 2).kill()
+        watching.wait_for("ROLLBACK: ")
+        watching.wait_for("connect() failed")
+        watching.signal(signal.SIGINT)
+        answer = watching.end()
+    assert (answer.exit, answer.json["verdict"]) == (3, "rollback"), answer
+    assert 2 <= answer.json["at_s"] <= answer.json["seconds"]
+    assert answer.json["peers_down"] == [lab.backend("A", number).address for number in (1, 2)]
+    assert "connect() failed" in answer.json["reasons"]
+
+
+def test_a_switch_meanwhile_is_said_and_the_new_pool_is_judged(lab):
+    with lab.load("--connections", "4", "--rate", "100"):
+        watching = Command(lab, "watch")
+        watching.wait_for("t+1s")
+        assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
+        watching.wait_for("requests to B")
+        watching.wait_for("000002-B is live now, 000001-A was")
+        watching.signal(signal.SIGINT)
+        answer = watching.end()
+    assert (answer.exit, answer.json["verdict"], answer.json["pool"]) == (0, "keep", "B"), answer
+    assert answer.json["generation"] == "000002-B"
+    assert len(answer.json["changes"]) == 1
+
+
+def test_a_terminal_shows_requests_and_failures_by_pool(lab):
+    master, slave = pty.openpty()
+    seen = bytearray()
+
+    def read():
+        try:
+            while data := os.read(master, 65536):
+                seen.extend(data)
+        except OSError:  # the other side is closed
+            return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    argv = (sys.executable, "-m", "upswitch", "watch", "-c", str(lab.site_file))
+    with lab.load("--connections", "4", "--rate", "200"):
+        watching = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=slave, text=True, env=os.environ | {"TERM": "xterm"})
+        until(lambda: b"requests/s" in seen and b"failures/s" in seen and b"t+2s" in seen, deadline=30, what="the plot")
+        assert "█".encode() in seen
+        watching.send_signal(signal.SIGINT)
+        out, _ = watching.communicate(timeout=30)
+    os.close(slave)
+    reader.join()
+    os.close(master)
+    assert watching.returncode == 0
+    assert out.startswith("keep: ")
+    assert "█" not in out
+
+
+def test_the_plot_keeps_to_the_width_and_escapes_what_others_wrote():
+    frames = [
+        Frame(at_s=at, pool="B", new=Second(total=at, gateway=at // 50), others=Second(total=1), said=f"t+{at}s keep: | \x1b[31m")
+        for at in range(1, 200)
+    ]
+    told = [str(each) for each in picture(frames, width=80).renderables]
+    assert told[0] == "requests/s (up to 199)"
+    assert told[1].startswith("B                  199 ")
+    assert all(len(each) <= 80 for each in told)
+    assert told[-1] == r"\x1b[31m"
+    rows = [told[1][23:], told[4][23:]]
+    assert [["▁▂▃▄▅▆▇█".find(bar) for bar in row] for row in rows] == [sorted("▁▂▃▄▅▆▇█".find(bar) for bar in row) for row in rows]
