@@ -178,8 +178,10 @@ def test_one_call_reads_no_more_than_its_budget_and_the_rest_comes_later(log):
 
 
 def test_what_cannot_be_read_is_a_host_error(tmp_path):
-    with pytest.raises(HostError, match="Is a directory"):
-        LogFollower(str(tmp_path), clock=HandClock())
+    os.mkfifo(tmp_path / "pipe")
+    for name in (str(tmp_path), "/dev/null", str(tmp_path / "pipe")):
+        with pytest.raises(HostError, match="no regular file"):
+            LogFollower(name, clock=HandClock())
     (tmp_path / "file").touch()
     with pytest.raises(HostError, match="Not a directory"):
         LogFollower(str(tmp_path / "file" / "log"), clock=HandClock())

@@ -30,7 +30,8 @@ probe = "http://127.0.0.1/"
 """
 DRAIN = "if (-f /run/upswitch/drain) { return 418; } error_page 418 = @d;"
 LOG = "access_log /log f;"
-FORMAT = "log_format f '$upstream_addr $upswitch_generation';"
+FIELDS = "$msec $status $request_time $upstream_addr $upstream_status"
+FORMAT = f"log_format f '{FIELDS} $upswitch_generation';"
 INCLUDE = "include /etc/nginx/upswitch/live/*.conf;"
 PROXY = "proxy_pass http://app;"
 
@@ -94,13 +95,32 @@ def test_a_version_that_truncates_answers_is_named():
         ("access_log /log/$host f;", "log_unwatched"),
         ("access_log /log f gzip flush=1s;", "log_unwatched"),
         ("access_log /log f buffer=32k;", "log_buffered"),
-        ("access_log /log combined;", "log_limited"),
-        ("access_log /log a;", "log_no_generation"),
+        ("access_log /dev/stdout f;", "log_unwatched"),
+        ("access_log /log missing;", "log_unwatched"),
+        ("log_format n '$msec $request_uri'; access_log /log n;", "log_unwatched"),
+        ("access_log /log f buffer=32k flush=1m30s;", "log_buffered"),
+        ("access_log /log f buffer=32k flush=2;", "log_late"),
+        ("access_log /log f if=$arg_logged;", "log_conditional"),
+        (f"log_format n escape=none '{FIELDS} $upswitch_generation'; access_log /log n;", "log_unescaped"),
+        ("log_format n '$msec $status $request_time $upstream_status'; access_log /log n;", "log_limited"),
+        ("log_format n '$msec $request_time $upstream_status ${upswitch_generation}'; access_log /log n;", ""),
+        (f"log_format n '{FIELDS}'; access_log /log n;", "log_no_generation"),
+        ("log_format n '$msec $status $request_time $upswitch_generation'; access_log /log n;", "log_lacks"),
+        ("log_format n '$msec $upstream_status $upswitch_generation'; access_log /log n;", "log_lacks"),
+        ("log_format n '$request_time $upstream_status $upswitch_generation'; access_log /log n;", "log_no_time"),
     ],
 )
 def test_a_log_that_blinds_the_watch_is_found(log, code):
-    formats = f"{FORMAT} log_format a '$upstream_addr';"
-    assert found(conf(http=f"{formats} {log} {INCLUDE}")).keys() == {code}
+    assert found(conf(http=f"{FORMAT} {log} {INCLUDE}")).keys() == ({code} if code else set())
+
+
+def test_all_that_nginxs_own_format_lacks_is_found_at_once_and_named():
+    findings = found(conf(http=f"{FORMAT} access_log /log combined; {INCLUDE}"))
+    assert findings.keys() == {"log_limited", "log_lacks"}
+    assert "LIMITED MODE" in findings["log_limited"].what
+    assert "$upstream_status (a failure that error_page hides" in findings["log_lacks"].what
+    assert "$request_time (clients that give up" in findings["log_lacks"].what
+    assert advice.log_format_line() in findings["log_lacks"].hint
 
 
 def test_a_buffer_with_a_flush_is_fine():

@@ -5,7 +5,7 @@ when its request has ended, and workers take turns), so the place where a time b
 on whole blocks are counted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from upswitch.core.errors import HostError
 from upswitch.core.history import seconds_of
@@ -14,23 +14,31 @@ from upswitch.core.rule import HISTORY_S
 from upswitch.ports import Host
 
 MOST = 2560 << 20
-"""Bytes of one file that are read for its history, 10 s of work; a busier log has a shorter history, and its length is told."""
+"""Bytes that are read of one log's history, 10 s of work; a busier log has a shorter history, and its length is told."""
 
 _BLOCK = 1 << 20
 _PEEK = 1 << 16
-_LATE = 5  # seconds by which a line may stand behind its time
+LATE = 5
+"""Seconds by which a line may stand behind its time."""
 
 
-def last_minutes(host: Host, path: str, reader: LineReader) -> Iterator[bytes]:
+def last_minutes(host: Host, path: str, reader: LineReader, *, most: int = MOST) -> Iterator[bytes]:
     """Blocks of whole lines: the last ten minutes (HISTORY_S) of a log and of the file rotated before it, oldest first.
 
-    HostError where the log can't be read; a rotated one that can't be is left out.
+    Nothing where no line has a time. HostError where the log can't be read; a rotated one that can't be is left out.
     """
     files = [path, *_readable(host, f"{path}.1")]
-    newest = max(_newest(host, each, reader) for each in files)
-    for each in reversed(files):
-        start, end = seek(host, each, reader, newest - HISTORY_S), _size(host, each)
-        yield from blocks(host, each, range(max(start, end - MOST), end))
+    newest = [at for each in files if (at := _newest(host, each, reader)) is not None]
+    if not newest:
+        return
+    left, spans = most, list[tuple[str, range]]()
+    for each in files:  # newest first: a hole between the two would look like quiet seconds
+        end = _size(host, each)
+        span = range(max(seek(host, each, reader, max(newest) - HISTORY_S), end - left), end)
+        left -= len(span)
+        spans.append((each, span))
+    for each, span in reversed(spans):
+        yield from blocks(host, each, span)
 
 
 def seek(host: Host, path: str, reader: LineReader, since: int) -> int:
@@ -38,8 +46,8 @@ def seek(host: Host, path: str, reader: LineReader, since: int) -> int:
     low, high = 0, _size(host, path)
     while high - low > _BLOCK:
         middle = (low + high) // 2
-        at = _first_time(_peek(host, path, middle), reader)
-        low, high = (middle, high) if at is not None and at < since - _LATE else (low, middle)
+        at = next(_times(_whole(_peek(host, path, middle), is_torn=True).split(b"\n"), reader), None)
+        low, high = (middle, high) if at is not None and at < since - LATE else (low, middle)
     return low
 
 
@@ -52,11 +60,9 @@ def blocks(host: Host, path: str, span: range) -> Iterator[bytes]:
         if chunk is None or not chunk.data or inode not in {None, chunk.inode}:
             return
         inode = chunk.inode
-        start = chunk.data.find(b"\n") + 1 if is_torn else 0
-        end = chunk.data.rfind(b"\n") + 1
-        yield chunk.data[start:end]
-        is_torn = end == 0  # a line longer than a block: what follows is the rest of it
-        offset += end or len(chunk.data)
+        yield _whole(chunk.data, is_torn=is_torn)
+        is_torn = b"\n" not in chunk.data  # a line longer than a block: what follows is the rest of it
+        offset += chunk.data.rfind(b"\n") + 1 or len(chunk.data)
 
 
 def _readable(host: Host, path: str) -> list[str]:
@@ -66,26 +72,29 @@ def _readable(host: Host, path: str) -> list[str]:
         return []
 
 
-def _newest(host: Host, path: str, reader: LineReader) -> int:
-    """The time of the last line that has one, 0 without any."""
-    tail = _peek(host, path, max(0, _size(host, path) - _PEEK))
-    times = (_time_of(line, reader) for line in reversed(tail.split(b"\n")))
-    return next((at for at in times if at is not None), 0)
+def _newest(host: Host, path: str, reader: LineReader) -> int | None:
+    """The time of the last line that has one, in the last block."""
+    start = max(0, _size(host, path) - _BLOCK)
+    lines = _whole(_peek(host, path, start, limit=_BLOCK), is_torn=start > 0).split(b"\n")
+    return next(_times(reversed(lines), reader), None)
 
 
-def _first_time(block: bytes, reader: LineReader) -> int | None:
-    times = (_time_of(line, reader) for line in block.split(b"\n")[1:])
-    return next((at for at in times if at is not None), None)
+def _whole(data: bytes, *, is_torn: bool) -> bytes:
+    """The whole lines; `is_torn`: the first one began before."""
+    return data[data.find(b"\n") + 1 if is_torn else 0 : data.rfind(b"\n") + 1]
 
 
-def _time_of(line: bytes, reader: LineReader) -> int | None:
-    entry = reader.read(line)
-    at = seconds_of(entry.time) if entry and entry.time else None
-    return None if at is None else int(at)
+def _times(lines: Iterable[bytes], reader: LineReader) -> Iterator[int]:
+    """Of those lines that have one."""
+    for line in lines:
+        entry = reader.read(line)
+        at = seconds_of(entry.time) if entry and entry.time else None
+        if at is not None:
+            yield int(at)
 
 
-def _peek(host: Host, path: str, offset: int) -> bytes:
-    chunk = host.read(path, offset=offset, limit=_PEEK)
+def _peek(host: Host, path: str, offset: int, *, limit: int = _PEEK) -> bytes:
+    chunk = host.read(path, offset=offset, limit=limit)
     return chunk.data if chunk else b""
 
 

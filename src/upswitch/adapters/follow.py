@@ -7,6 +7,7 @@ the file has grown past our place again; what was cut before we read it is lost 
 """
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -137,10 +138,15 @@ class _Tail:
 
 
 def _open(path: str) -> _Tail | None:
+    """None where it is not there. HostError where it is no file: in a container, access.log may be a link to /dev/stdout."""
     try:
-        return _Tail(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return _Tail(descriptor)
+    os.close(descriptor)
+    raise HostError(f"follow {path}", "it is no regular file")
 
 
 @contextmanager

@@ -1,21 +1,29 @@
 """Access logs counted at full speed: whole blocks of lines, without looking at the plain ones one by one.
 
-Theory. Nearly every line is plain: a request of the generation that is watched, whose client did not leave. One regular
+Theory. Nearly every line is plain: its client did not leave. One regular
 expression walks over a block, captures of plain lines what decides (addresses, upstream statuses, where it is asked for the time)
 and of the others the line itself; what was captured is counted by value and each distinct value classified once. The others are
-read one by one, exactly. Where the walk found another number of lines than the block has newlines, something in it is not of
-this format, and the whole block is read one by one.
+read one by one, exactly. The block is walked in pieces of 64 KiB (half as fast again as 1 MiB: they stay in the processor's
+cache). Where the walk found another number of lines than a piece has newlines, something in it is not of this format, and that
+piece is read one by one.
+
+What nobody wants is skipped, not looked at: a line of another format with the same literals in the same order may pass here where
+LineReader refuses it. A client can't write one: the literals are nginx's.
 """
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 from upswitch.core.attribution import CLIENT_LEFT, Attribution, Hit, Whose, second
-from upswitch.core.logformat import Entry, LineReader, newlines
+from upswitch.core.logformat import MAX_LINE, Entry, LineReader, newlines
 from upswitch.core.rule import Second
 from upswitch.core.words import Value
 
 _PLAIN_STATUS = rb"(?!%d)\d{3}" % CLIENT_LEFT
+_PIECE = MAX_LINE + 1
+_GENERATION = rb"(?:%s|(?P<upswitch_generation>[\w-]++))"
+"""Ours is not captured, which is a sixth faster."""
 _MOST_REMEMBERED = 1 << 12
 _TIMES = {
     "msec": rb"(?P<time>\d{1,20})\.\d{3}",
@@ -59,17 +67,20 @@ class BlockCounter:
         self._attribution = attribution
         self._is_timed = is_timed
         self._plain = reader.blocks(_wishes(reader, attribution, is_timed=is_timed))
-        self._names = (*self._plain.groupindex, "line")
-        self._hits: dict[tuple[bytes, bytes, bytes], Hit] = {}
+        self._hits: dict[tuple[bytes, ...], Hit] = {}
 
     def count(self, block: bytes) -> Counted:
         """Whole lines, each with its newline."""
-        found = self._plain.findall(block)
-        if len(found) != newlines(block):
-            return Counter(map(self._read, block.split(b"\n")[:-1]))
         counted: Counted = Counter()
-        for values, times in Counter(found).items():
-            counted[self._kind(dict(zip(self._names, values, strict=True)))] += times
+        walked: Counter[tuple[bytes, ...]] = Counter()
+        for piece in _pieces(block):
+            found = self._plain.findall(piece) if len(piece) <= _PIECE else []
+            if len(found) == newlines(piece):
+                walked.update(found)
+            else:
+                counted.update(map(self._read, piece.split(b"\n")[:-1]))
+        for values, times in walked.items():
+            counted[self._kind(dict(zip(self._plain.groupindex, values, strict=True)))] += times
         return counted
 
     def tally(self, block: bytes) -> Tally:
@@ -80,32 +91,43 @@ class BlockCounter:
         return tally_of(hits)
 
     def _kind(self, values: dict[str, bytes]) -> tuple[str, Hit | None]:
-        if line := values["line"]:
-            return self._read(line)
-        return values.get("time", b"").decode(), self._hit(values)
+        if line := values.pop("line"):
+            return self._read(line[:-1])
+        return values.pop("time", b"").decode(), self._hit(values)
 
     def _hit(self, values: dict[str, bytes]) -> Hit:
-        key = (values.get("upstream_addr", b""), values.get("upstream_status", b""), values.get("status", b""))
+        key = tuple(values.values())
         if key not in self._hits:
             if len(self._hits) >= _MOST_REMEMBERED:
                 self._hits.clear()
-            self._hits[key] = self._attribution.classify(self._entry(values))
+            self._hits[key] = self._attribution.classify(_entry(values))
         return self._hits[key]
-
-    def _entry(self, values: dict[str, bytes]) -> Entry:
-        """A plain line's: what was not captured is as the expression asked for."""
-        found = {name: value.decode("ascii", "backslashreplace") for name, value in values.items()}
-        return Entry(
-            status=int(found.get("status", "0")),
-            upstream_addr=found.get("upstream_addr"),
-            upstream_status=found.get("upstream_status"),
-        )
 
     def _read(self, line: bytes) -> tuple[str, Hit | None]:
         entry = self._reader.read(line)
         if entry is None:
             return "", None
         return (entry.time or "") if self._is_timed else "", self._attribution.classify(entry)
+
+
+def _pieces(block: bytes) -> Iterator[bytes]:
+    """Whole lines, at most _PIECE bytes of them; a line that is longer comes alone."""
+    start = 0
+    while start < len(block):
+        end = block.rfind(b"\n", start, start + _PIECE) + 1 or block.index(b"\n", start) + 1
+        yield block[start:end]
+        start = end
+
+
+def _entry(values: dict[str, bytes]) -> Entry:
+    """A plain line's: what was not captured is as the expression asked for."""
+    found = {name: value.decode("ascii", "backslashreplace") for name, value in values.items()}
+    return Entry(
+        status=int(found.get("status", "0")),
+        generation=found.get("upswitch_generation") or None,
+        upstream_addr=found.get("upstream_addr"),
+        upstream_status=found.get("upstream_status"),
+    )
 
 
 def tally_of(hits: Counter[Hit | None]) -> Tally:
@@ -129,8 +151,8 @@ def _wishes(reader: LineReader, attribution: Attribution, *, is_timed: bool) -> 
     if attribution.addresses:
         wishes["upstream_addr"] = b""
     if attribution.generation:
-        wishes["upswitch_generation"] = re.escape(attribution.generation.encode())
+        wishes["upswitch_generation"] = _GENERATION % re.escape(attribution.generation.encode())
     elif attribution.pool:
-        wishes["upswitch_generation"] = rb"\d+-" + re.escape(attribution.pool.encode())
+        wishes["upswitch_generation"] = _GENERATION % (rb"\d+-" + re.escape(attribution.pool.encode()))
     time = next((name for name in _TIMES if name in reader.variables), "")
     return wishes | {time: _TIMES[time]} if is_timed and time else wishes

@@ -81,13 +81,14 @@ class LineReader(Value):
         )
 
     def blocks(self, wishes: Mapping[str, bytes]) -> re.Pattern[bytes]:
-        """For `findall` over blocks of whole lines: the wished expressions' groups, in the order of the format, then one with the
-        line (without its newline) where the line did not match.
+        """For `findall` over blocks of whole lines: the groups of the wished expressions, in the order of the format, then one with
+        the line and its newline where the line did not match.
 
         Fast (logshape.py), and each match is one line only if there are as many of them as newlines (`newlines`).
         """
         quick = quick_pattern(self.parts, self.escape, wishes)
-        return re.compile(rb"^(?:%s\n|(.*)\n)" % quick, re.MULTILINE)
+        second_group = b"" if b"(?P<" in quick else b"(?P<nothing>)"  # `findall` gives no tuples for one group
+        return re.compile(rb"^(?:%s%s\n|(?P<line>.*\n))" % (quick, second_group), re.MULTILINE)
 
 
 def newlines(block: bytes) -> int:

@@ -13,7 +13,8 @@ misread or dropped.
 
 A variable that nobody wants is skipped instead of matched: up to the first character of what follows, where it cannot contain
 that. One negated character is the fastest thing that Python's `re` does (0.7 ns a byte; a set of two is seven times slower), so a
-skip does not stop at a newline: whoever uses `line_pattern` for blocks proves afterwards that each match was one line.
+skip does not stop at a newline: whoever uses `quick_pattern` for blocks proves afterwards that each match was one line. Times are
+skipped by their width: one follows the free $remote_user, and is tried at each of its characters.
 """
 
 import re
@@ -43,7 +44,11 @@ _WORDS = {
     "server_addr",
     "server_port",
     "request_id",
+    "request_method",
+    "request_completion",
+    "server_protocol",
     "scheme",
+    "upswitch_pool",
     "upswitch_generation",
 }
 _ELEMENTS = {
@@ -59,10 +64,12 @@ _ALWAYS_THERE = {"status", "msec", "request_time", "time_local", "time_iso8601"}
 _IN_ADDRESSES = re.compile(rb"[\w.:/\[\]-]")
 _IN_LISTS = re.compile(rb"[\w.:/\[\], -]")
 _IN_WORDS = re.compile(rb"[\w.:/-]")
-_IN_TIMES = re.compile(rb"[\w:/+ -]")
+_WIDTHS = {"time_local": rb".{26}", "time_iso8601": rb".{25}"}
 _IN_NUMBERS = re.compile(rb"[\d.p-]")
-_JSON_STRING = rb'[^"]*+(?>(?:(?<=[^\\]\\)"[^"]*+)*)(?<!\\)'
-"""As far as the quote that ends it. Where two backslashes stand before a quote it does not match: that is for the exact pattern."""
+_JSON_STRING = rb'[^"]*+(?:(?<!\\)|(?>(?:(?<=[^\\]\\)"[^"]*+)+)(?<!\\))'
+"""As far as the quote that ends it. Where two backslashes stand before a quote it does not match: that is for the exact pattern.
+
+Most strings have no quote inside: the first branch is theirs, a quarter faster than the second alone."""
 
 
 class Part(Value):
@@ -116,6 +123,8 @@ def _opening(index: int, free: list[int]) -> bytes:
 
 def _skip(part: Part, escape: str, *, is_last: bool) -> bytes | None:
     """Up to what follows, where the variable cannot contain its first character; None where it might."""
+    if part.variable in _WIDTHS:
+        return _WIDTHS[part.variable]
     follower = part.literal[:1]
     if not follower:
         return None
@@ -127,8 +136,6 @@ def _skip(part: Part, escape: str, *, is_last: bool) -> bytes | None:
 
 
 def _alphabet(variable: str) -> re.Pattern[bytes] | None:
-    if variable in {"time_local", "time_iso8601"}:
-        return _IN_TIMES
     if variable in _EXACT:
         return _IN_NUMBERS
     if variable in _WORDS:

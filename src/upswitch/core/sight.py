@@ -1,22 +1,27 @@
 """What an access log shows the watch, and what it can't: told by `lint` and `plan`, and before the swap."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from upswitch.core import advice
 from upswitch.core.attribution import Attribution
 from upswitch.core.conflogs import AccessLog
-from upswitch.core.duration import parse_duration
 from upswitch.core.logformat import LineReader, compile_format
 from upswitch.core.words import Value
 
 _SILENT = 10.0
 """Seconds without a line, while our own requests are answered, after which a log is blind."""
 
+_PATIENCE = 30.0
+"""Seconds; a watch does not wait for a `flush` that takes longer."""
 
 _LOSSES = {
-    "$upstream_status": "a failure that error_page hides is not seen, one of nginx's own counts",
-    "$request_time": "clients that give up on a hanging pool are not seen",
+    "upstream_status": "a failure that error_page hides is not seen, one of nginx's own counts",
+    "request_time": "clients that give up on a hanging pool are not seen",
 }
+_TIMES = ("msec", "time_iso8601", "time_local")
+_NGINX_TIME = re.compile(r"(\d+)(ms|[smhdw]?)", re.ASCII)
+_SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
 class Gap(Value):
@@ -28,13 +33,14 @@ class Gap(Value):
 
 
 def can_follow(log: AccessLog) -> bool:
-    """One plain file in a known format."""
-    return log.is_file and log.format is not None and not log.gzip
+    """One plain file in a known format that tells failures."""
+    return not _unfollowed(log)
 
 
 def silent_after(log: AccessLog) -> float:
     """Seconds without a line that are no sign of blindness yet: lines that wait in a buffer come a `flush` later."""
-    return _SILENT + ((parse_duration(log.flush) or 0.0) if log.buffer else 0.0)
+    flush_s = _flush_s(log)
+    return _SILENT + (flush_s if flush_s <= _PATIENCE else 0.0)
 
 
 def told(logs: Sequence[AccessLog], attribution: Attribution, *, probe: str) -> tuple[str, ...]:
@@ -71,22 +77,28 @@ def _unfollowed(log: AccessLog) -> str:
         return f"{log.path}: a name with variables can't be followed"
     if log.format is None:
         return f"{log.path}: its format {log.format_name} is not defined"
-    return f"{log.path}: compressed, so it can't be followed" if log.gzip else ""
+    if log.gzip:
+        return f"{log.path}: compressed, so it can't be followed"
+    if log.path.startswith("/dev/"):
+        return f"{log.path}: a device can't be followed"
+    if not reader_of(log).variables & {"status", "upstream_status"}:
+        return f"{log.path}: its format {log.format_name} has neither $upstream_status nor $status, so it shows no failure"
+    return ""
 
 
 def _attribution(log: AccessLog, name: str) -> Iterator[Gap]:
-    text = log.format.text if log.format else ""
+    has = reader_of(log).variables
     hint = f"use this format: {advice.log_format_line()}"
-    if "$upswitch_generation" not in text and "$upstream_addr" not in text:
+    if not has & {"upswitch_generation", "upstream_addr"}:
         what = (
             f"{name} has neither $upswitch_generation nor $upstream_addr: LIMITED MODE, other upstreams and old workers count too"
         )
         yield Gap(code="log_limited", what=what, hint=hint)
-    elif "$upswitch_generation" not in text:
+    elif "upswitch_generation" not in has:
         yield Gap(code="log_no_generation", what=f"{name} has no $upswitch_generation: the watch goes by address", hint=hint)
-    if lacks := [f"{variable} ({loss})" for variable, loss in _LOSSES.items() if variable not in text]:
+    if lacks := [f"${variable} ({loss})" for variable, loss in _LOSSES.items() if variable not in has]:
         yield Gap(code="log_lacks", what=f"{name} lacks {', '.join(lacks)}", hint=hint)
-    if not any(f"${each}" in text for each in ("msec", "time_iso8601", "time_local")):
+    if has.isdisjoint(_TIMES):
         what = f"{name} has no time: what was before the switch can't be told, and bursts that are normal look new"
         yield Gap(code="log_no_time", what=what, hint=hint)
 
@@ -95,7 +107,10 @@ def _late(log: AccessLog, name: str) -> Iterator[Gap]:
     if log.buffer and not log.flush:
         what = f"{name} has buffer={log.buffer} without flush: on a quiet site the watch sees nothing"
         yield Gap(code="log_buffered", what=what, hint="add flush=1s")
-    elif log.buffer and (parse_duration(log.flush) or 0.0) > 1.0:
+    elif _flush_s(log) > _PATIENCE:
+        what = f"{name} has buffer={log.buffer} flush={log.flush}: a quiet site's watch is over before it sees anything"
+        yield Gap(code="log_buffered", what=what, hint="flush=1s")
+    elif _flush_s(log) > 1.0:
         yield Gap(code="log_late", what=f"{name} has flush={log.flush}: what the watch sees is that late", hint="flush=1s")
     if log.condition:
         what = f"{name} has if={log.condition}: what it leaves out is not seen"
@@ -103,3 +118,8 @@ def _late(log: AccessLog, name: str) -> Iterator[Gap]:
     if log.format and log.format.escape == "none":
         what = f"{name} is of a format with escape=none: a client can write what looks like other fields"
         yield Gap(code="log_unescaped", what=what, hint="escape=json, or none at all")
+
+
+def _flush_s(log: AccessLog) -> float:
+    """nginx's own notation: `1m30s`, and a bare number is seconds (ngx_parse_time)."""
+    return sum(int(number) * _SECONDS[unit] for number, unit in _NGINX_TIME.findall(log.flush))
