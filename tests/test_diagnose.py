@@ -176,7 +176,7 @@ def test_each_server_is_asked_past_nginx_and_a_dead_one_is_told_with_who_listens
 def test_the_text_begins_with_how_many_failed_and_the_worst_cause(trouble):
     first = trouble.text.out.splitlines()[0]
     assert trouble.text.exit == 3
-    assert "requests failed since 2" in first
+    assert "requests failed (6 of them given up by their clients) since 2" in first
     assert "Worst: 6 x client_closed" in first
     assert f"{trouble.lab.backend('A', 1).address} (app A)" in trouble.text.out
     assert f"({trouble.lab.error_log} " not in first
@@ -221,13 +221,46 @@ def test_a_configuration_that_does_not_pass_is_a_problem_and_the_error_log_is_re
     assert [each["kind"] for each in answer.json["read"]] == ["error"]
 
 
+def test_a_name_that_leads_elsewhere_or_nowhere_now_is_a_problem(lab):
+    text = lab.site_file.read_text()
+    moved = text.replace(f'"{lab.backend("A", 1).address}"', '"localhost:1"')
+    lab.site_file.write_text(moved.replace(f'"{lab.backend("B", 1).address}"', '"nowhere.invalid:80"'))
+    problems = upswitch(lab, "diagnose").json["problems"]
+    assert [each for each in problems if each.startswith("nowhere.invalid does not resolve now")]
+    assert [each for each in problems if each.startswith("app: localhost lead to ") and lab.backend("A", 1).address in each]
+
+
+def test_the_file_that_was_just_rotated_counts_too(lab):
+    lab.backend("A", 1).kill()
+    until(lambda: (lab.get(), b"refused" in lab.error_log.read_bytes())[1], what="a refused connection")
+    lab.error_log.rename(f"{lab.error_log}.1")
+    lab.error_log.touch()
+    answer = upswitch(lab, "diagnose")
+    assert "connect_refused" in findings(answer)
+    assert [each["name"] for each in answer.json["read"]][:2] == [f"{lab.error_log}.1", f"{lab.error_log}"]
+
+
 def test_a_server_that_left_its_address_is_seen_on_another(lab):
     """The app listens on another address of the machine than nginx asks."""
     server = lab.backend("A", 1)
     server.kill()
     with serving(GOOD, bound=("127.0.0.2", server.port)):
-        dead = next(each for each in upswitch(lab, "diagnose").json["servers"] if each["server"] == server.address)
+        answer = upswitch(lab, "diagnose")
+    dead = next(each for each in answer.json["servers"] if each["server"] == server.address)
     assert f"127.0.0.2:{server.port} listens, not {server.address}" in dead["text"]
+    assert answer.exit == 3
+    assert answer.json["said"].startswith("no cause was found in the logs: 0 of ")
+
+
+def test_servers_that_nginx_itself_checks_down_are_the_cause_of_no_live_upstreams(check_nginx):
+    with Lab(check_nginx) as lab:
+        for server in lab.pool("A"):
+            server.mode("sick")
+        until(lambda: lab.get()[0] == 502, what="nginx's own check to call both down")
+        answer = upswitch(lab, "diagnose")
+    codes = [(each["code"], each["consequence_of"]) for each in answer.json["findings"]]
+    assert codes == [("health_check_down", ""), ("no_live_all_down", "health_check_down")]
+    assert [each["name"] for each in answer.json["findings"][0]["settings"]] == ["check"]
 
 
 # ---- files from elsewhere ----
@@ -320,6 +353,7 @@ def test_benign_lines_alone_are_exit_0(tmp_path):
     answer = diagnose("--error-log", "error.log", "--json", folder=tmp_path)
     assert answer.exit == 0
     assert list(findings(answer)) == ["none_buffering_notice"]
+    assert answer.json["said"].startswith("nothing that hurt anybody: 0 of 1 lines")
 
 
 def test_what_a_client_wrote_forges_no_cause_and_reaches_no_terminal(tmp_path):

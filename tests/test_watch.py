@@ -14,7 +14,12 @@ import pytest
 
 from command import Answer, Command, upswitch
 from test_json import documented
+from upswitch.core.attribution import Attribution
+from upswitch.core.counting import BlockCounter
+from upswitch.core.history import Timeline
+from upswitch.core.logformat import compile_format
 from upswitch.core.rule import Second
+from upswitch.core.window import EntryCounter, Window
 from upswitch.demo.conf import Layout
 from upswitch.demo.lab import Lab
 from upswitch.demo.process import until
@@ -268,7 +273,50 @@ def test_what_a_client_wrote_forges_nothing_and_reaches_no_terminal(tmp_path):
     assert answer.exit == 0, answer
     assert (answer.out + answer.err).isascii()
     assert "\x1b" not in answer.out + answer.err
-    assert "1 lines are not of the format" in answer.out
+    assert "lines that are not of the format, or have no time: 1" in answer.out
+
+
+def test_old_workers_that_finish_late_are_neither_a_switch_nor_the_release(tmp_path):
+    lines = traffic(bad=0.1).splitlines(keepends=True)
+    lines.insert(600, line(AT - 391, "000040-B", status=502))  # of a worker that drains since before the log began
+    lines[-2000:-2000] = [line(AT + 30, "000041-A", status=502) for _ in range(200)]
+    (tmp_path / "access.log").write_text("".join(lines))
+    found = replay(tmp_path)
+    assert (found["at"], found["generation"], found["before"]["failed"]) == (WHEN, "000042-B", 0)
+
+
+def test_lines_that_stand_some_seconds_behind_their_time_are_counted_in_their_second(bad_release, tmp_path):
+    lines = (bad_release / "access.log").read_text().splitlines(keepends=True)
+    dice = random.Random(3)
+    keys = [(int(each[:10]) + dice.choice([0, 0, 0, 4]), at) for at, each in enumerate(lines)]
+    (tmp_path / "access.log").write_text("".join(lines[at] for _, at in sorted(keys)))
+    assert replay(tmp_path, "--at", WHEN) == replay(bad_release, "--at", WHEN)
+
+
+def test_it_counts_what_the_watch_of_a_switch_counts():
+    """The window keeps lines by what they say and learns whose they are afterwards; the watch knows before it reads."""
+    dice = random.Random(5)
+    lines = [
+        f"{AT + dice.randrange(50)}.000 {dice.choice([200, 404, 499, 502])} {dice.choice(['0.1', '2.5'])}00 "
+        f'"{dice.choice([A, B, f"{A}, {B}", f"{B} : {A}", "app", "-", "10.9.9.9:80"])}" '
+        f'"{dice.choice(["200", "502", "-", "502, 200", "504 : 200"])}" {dice.choice(["000041-A", "000042-B", "-"])} "/"\n'
+        for _ in range(4000)
+    ]
+    block = "".join([*lines, "not of the format\n"]).encode()
+    reader = compile_format(FORMAT)
+    whose = Attribution(
+        generation="000042-B",
+        addresses=frozenset({B}),
+        former_generation="000041-A",
+        former_addresses=frozenset({A}),
+        upstreams=frozenset({"app"}),
+    )
+    timeline = Timeline()
+    timeline.add(BlockCounter(reader, whose, is_timed=True).count(block))
+    counter, window = EntryCounter(reader), Window(60, at=AT, begins=lambda _: False)
+    window.add(0, counter.count(block))
+    assert list(window.tallies(range(AT, AT + 50), lambda _: whose)) == [timeline.at(second) for second in range(AT, AT + 50)]
+    assert counter.unread == 1
 
 
 # ---- a real nginx ----

@@ -8,14 +8,15 @@ import click
 
 from upswitch import report
 from upswitch.core.foreign import plain
-from upswitch.core.formats import FormatError
 from upswitch.core.site import Gate, Nginx, Site, Watch
 from upswitch.core.sitefile import SiteInvalid, parse_site
 from upswitch.session import App, Common, Session, clean
 from upswitch.views import View
 
 if TYPE_CHECKING:
-    from upswitch.diagnosing import Wanted
+    from collections.abc import Callable
+
+    from upswitch.diagnosing import Diagnosed, Wanted
     from upswitch.spans import Since
 
 _CONFIG = "upswitch.toml"
@@ -61,30 +62,32 @@ def diagnose(app: App, /, *, config: str, as_json: bool, is_live: bool, **words:
 
 def _of_files(wanted: "Wanted", config: str) -> View:
     from upswitch import diagnosing  # noqa: PLC0415
-    from upswitch.diagnoseviews import diagnosed  # noqa: PLC0415
 
     try:
         site = _site(config)
-        return diagnosed(diagnosing.of_files(wanted, site))
     except SiteInvalid as exc:
         return report.usage("diagnose", clean(config), exc.problems)
-    except (OSError, FormatError) as exc:
-        return _wrong(exc)
+    except OSError as exc:
+        return report.no_site("diagnose", clean(config), exc.strerror or str(exc))
+    return _shown(lambda: diagnosing.of_files(wanted, site))
 
 
 def _of_host(session: Session, wanted: "Wanted") -> View:
     from upswitch import diagnosing  # noqa: PLC0415
+
+    return _shown(lambda: diagnosing.of_host(session.ports, session.site, wanted))
+
+
+def _shown(diagnose: "Callable[[], Diagnosed]") -> View:
+    from upswitch.core.formats import FormatError  # noqa: PLC0415
     from upswitch.diagnoseviews import diagnosed  # noqa: PLC0415
 
     try:
-        return diagnosed(diagnosing.of_host(session.ports, session.site, wanted))
-    except (OSError, FormatError) as exc:
-        return _wrong(exc)
-
-
-def _wrong(exc: OSError | FormatError) -> View:
-    why = f"{exc.filename}: {exc.strerror}" if isinstance(exc, OSError) and exc.filename else str(exc)
-    return report.wrong_words("diagnose", plain(why))
+        return diagnosed(diagnose())
+    except OSError as exc:
+        return report.wrong_words("diagnose", plain(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc)))
+    except FormatError as exc:
+        return report.wrong_words("diagnose", plain(str(exc)))
 
 
 def _site(config: str) -> Site | None:

@@ -8,48 +8,16 @@ from upswitch.core import outcome
 from upswitch.core.behind import Setting
 from upswitch.core.causes.cause import Code
 from upswitch.core.finding import Finding
+from upswitch.core.foreign import plain
 from upswitch.core.words import Value
 from upswitch.diagnosing import Diagnosed, LogRead
 from upswitch.livechecks import Asked
+from upswitch.report import cause_line
+from upswitch.views import CauseLine, SettingLine
 
 _BENIGN = frozenset({Code.NONE_TOLERATED, Code.NONE_BUFFERING_NOTICE, Code.CLIENT_CLOSED})
 _MOST_SERVERS = 8
 _MSEC = re.compile(r"\d{9,11}(\.\d{3})?")
-
-
-class SettingLine(Value):
-    """A directive behind a cause. `place` is FILE:LINE, "" where `value` is nginx's default."""
-
-    name: str
-    value: str
-    place: str
-    text: str
-
-
-class CauseLine(Value):
-    """One finding. `status` is what clients got, null where no access line is written, 0 for 000 and 9 for 009.
-
-    `clients`: how many of `count` clients noticed.
-    """
-
-    code: str
-    count: int
-    clients: int
-    status: int | None
-    servers: tuple[str, ...]
-    first: str
-    last: str
-    evidence: str
-    why: str
-    check: str
-    fix: str
-    consequence_of: str
-    note: str
-    settings: tuple[SettingLine, ...]
-
-    @property
-    def span(self) -> str:
-        return _span(self.first, self.last)
 
 
 class AskedLine(Value):
@@ -91,7 +59,7 @@ class DiagnoseView(Value):
         lines, told = [self.said], set[str]()
         for finding in self.findings:
             lines += ["", *_finding_lines(finding, self.whose, told)]
-            told |= {each.text for each in finding.settings}
+            told = told if finding.consequence_of else {each.text for each in finding.settings}
         lines += ["", *(f"Problem: {each}" for each in self.problems)] if self.problems else []
         asked = (f"  {'' if each.up else 'FAILS: '}{each.text}" for each in self.servers)
         lines += ["", "Each server asked past nginx, now:", *asked] if self.servers else []
@@ -102,7 +70,7 @@ class DiagnoseView(Value):
 def diagnosed(found: Diagnosed) -> DiagnoseView:
     causes = found.diagnosis.findings
     settings = found.settings or ((),) * len(causes)
-    findings = tuple(_line(each, its) for each, its in zip(causes, settings, strict=True))
+    findings = tuple(cause_line(each, tuple(map(_setting_line, its))) for each, its in zip(causes, settings, strict=True))
     servers = tuple(_asked_line(each, found.live_pool) for each in found.asked)
     is_found = any(map(hurts, causes)) or bool(found.problems) or any(each.live and not each.up for each in servers)
     return DiagnoseView(
@@ -116,8 +84,12 @@ def diagnosed(found: Diagnosed) -> DiagnoseView:
         whose=dict(found.whose),
         read=tuple(map(_log_line, found.read)),
         unread=found.diagnosis.unread,
-        notes=(*found.notes, *found.diagnosis.limits),
+        notes=(*found.notes, *_unread(found.diagnosis.unread), *found.diagnosis.limits),
     )
+
+
+def _unread(lines: int) -> tuple[str, ...]:
+    return (f"{lines} lines are not of their log's format",) if lines else ()
 
 
 def hurts(finding: Finding) -> bool:
@@ -131,15 +103,24 @@ def _said(found: Diagnosed) -> str:
     worst = found.diagnosis.findings[:1]
     lines = found.diagnosis.error_lines
     if found.diagnosis.requests is not None:
-        head = f"{found.traffic.failed} of {found.traffic.requests} requests failed{since}"
+        left = sum(each.clients for each in found.diagnosis.findings if each.code == Code.CLIENT_CLOSED)
+        given_up = f" ({left} of them given up by their clients)" if left else ""
+        head = f"{found.traffic.failed + left} of {found.traffic.requests} requests failed{given_up}{since}"
         also = f", and {lines} lines of the error log were read" if lines is not None else ""
     else:
         hurting = sum(each.count for each in found.diagnosis.findings if hurts(each))
         head, also = f"{hurting} of {lines or 0} lines of the error log tell of failures{since}", ""
+    if worst and not hurts(worst[0]):
+        return f"nothing that hurt anybody: {head}{also}"
     if worst:
-        return f"{head}. Worst: {worst[0].count} x {worst[0].code}{_at(worst[0])}: {worst[0].why}"
-    nothing = "no cause was found in the logs" if found.problems else "nothing found"
+        return f"{head}. Worst: {worst[0].count} x {worst[0].code}{_at(worst[0])}: {_why(worst[0])}"
+    is_wrong = bool(found.problems) or any(each.pool == found.live_pool and not each.probe.ok for each in found.asked)
+    nothing = "no cause was found in the logs" if is_wrong else "nothing found"
     return f"{nothing}: {head}{also}"
+
+
+def _why(finding: Finding) -> str:
+    return finding.note if finding.code == Code.CLIENT_CLOSED and finding.note else finding.why
 
 
 def _at(finding: Finding) -> str:
@@ -153,34 +134,27 @@ def _listed(servers: tuple[str, ...], whose: dict[str, str]) -> str:
 
 
 def _finding_lines(finding: CauseLine, whose: dict[str, str], told: set[str]) -> Iterator[str]:
-    """Without the settings that were told already: a consequence has those of its cause."""
+    """A consequence without the settings that were told (`told`) of its cause."""
     margin = "    " if finding.consequence_of else ""
     status = "no status" if finding.status is None else f"{finding.status:03}"
     follows = f"  (follows from {finding.consequence_of})" if finding.consequence_of else ""
     hidden = f" ({finding.clients} reached clients)" if finding.clients < finding.count else ""
     yield f"{margin}{finding.code}  {finding.count} x{hidden}  {status}  {_listed(finding.servers, whose)}{follows}".rstrip()
-    lines = [("when", finding.span), ("line", finding.evidence), ("why", finding.why), ("check", finding.check)]
-    lines += [("fix", finding.fix), *(("set", each.text) for each in finding.settings if each.text not in told)]
+    lines = [
+        ("when", _span(finding.first, finding.last)),
+        ("line", finding.evidence),
+        ("why", finding.why),
+        ("check", finding.check),
+    ]
+    lines += [
+        ("fix", finding.fix),
+        *(("set", each.text) for each in finding.settings if not (finding.consequence_of and each.text in told)),
+    ]
     yield from (f"{margin}  {name + ':':7}{text}" for name, text in (*lines, ("note", finding.note)) if text)
 
 
-def _line(finding: Finding, settings: tuple[Setting, ...]) -> CauseLine:
-    return CauseLine(
-        code=finding.code,
-        count=finding.count,
-        clients=finding.clients,
-        status=finding.status,
-        servers=finding.servers,
-        first=finding.first,
-        last=finding.last,
-        evidence=finding.evidence,
-        why=finding.why,
-        check=finding.check,
-        fix=finding.fix,
-        consequence_of=finding.consequence_of,
-        note=finding.note,
-        settings=tuple(SettingLine(name=each.name, value=each.value, place=each.place, text=each.text) for each in settings),
-    )
+def _setting_line(setting: Setting) -> SettingLine:
+    return SettingLine(name=setting.name, value=plain(setting.value), place=plain(setting.place), text=plain(setting.text))
 
 
 def _asked_line(asked: Asked, live_pool: str) -> AskedLine:
@@ -195,7 +169,7 @@ def _asked_line(asked: Asked, live_pool: str) -> AskedLine:
 
 
 def _log_line(read: LogRead) -> LogLine:
-    return LogLine(name=read.name, kind=read.kind, lines=read.lines, first=read.first, last=read.last)
+    return LogLine(name=plain(read.name), kind=read.kind, lines=read.lines, first=read.first, last=read.last)
 
 
 def _log_text(log: LogLine) -> str:

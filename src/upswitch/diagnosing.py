@@ -10,10 +10,11 @@ from upswitch.core import advice, behind, conflogs, formats, sight, strangers
 from upswitch.core.accesscount import Access, AccessCounter
 from upswitch.core.behind import Setting
 from upswitch.core.conflogs import AccessLog, LogFormat
-from upswitch.core.diagnosis import Diagnosis, Known, diagnose
+from upswitch.core.diagnosis import Diagnosis, diagnose
 from upswitch.core.errorcount import FAIL_TIMEOUT_S, Addresses, ErrorCounter
 from upswitch.core.errors import HostError
 from upswitch.core.formats import FormatError
+from upswitch.core.known import Known
 from upswitch.core.logformat import LineReader, compile_format, newlines
 from upswitch.core.site import Site
 from upswitch.core.traffic import Traffic, TrafficCounter
@@ -26,6 +27,8 @@ from upswitch.spans import EVER, Since, Span
 
 _LAST = Since(seconds=600)
 """How far back a live host's logs are read."""
+
+_TOO_HIGH = frozenset({"crit", "alert", "emerg"})
 
 
 class Wanted(Value):
@@ -90,14 +93,19 @@ def of_host(ports: Ports, site: Site, wanted: Wanted) -> Diagnosed:
     found = _read(logs, live.known, live.addresses, fail_timeout_s=live.fail_timeout_s)
     asked = livechecks.ask_servers(ports, site, live.names, dialect=live.dialect)
     asked = livechecks.with_listeners(ports.host, asked, pid=live.master)
+    places, peers = live.places(site), (found.traffic.peers or {}) if live.build else {}
     return msgspec.structs.replace(
         found,
         settings=tuple(behind.behind(live.conf, each.code, each.servers, live.addresses) for each in found.diagnosis.findings),
         whose=_whose(site, live.names.resolved),
         asked=asked,
         live_pool=live.disk.pool,
-        problems=(*live.problems, *_misdirected(found.traffic, site, live)),
-        notes=(*found.notes, *(_unreadable(site, live) if not wanted.has_files else ())),
+        problems=(*live.problems, *strangers.strangers(peers, places)),
+        notes=(
+            *found.notes,
+            *strangers.unasked(peers, places, spared=live.spared),
+            *(() if wanted.has_files else _unseen(site, live)),
+        ),
     )
 
 
@@ -111,22 +119,16 @@ def _whose(site: Site, names: gating.Resolved) -> dict[str, str]:
     return {address: ", ".join(pools) for address, pools in found.items()}
 
 
-def _misdirected(traffic: Traffic, site: Site, live: HostSight) -> tuple[str, ...]:
-    if traffic.peers is None or live.build is None:
-        return ()
-    places = live.places(site)
-    return (*strangers.strangers(traffic.peers, places), *strangers.unasked(traffic.peers, places, spared=live.spared))
-
-
-def _unreadable(site: Site, live: HostSight) -> Iterator[str]:
-    """The host's logs that we can't read."""
+def _unseen(site: Site, live: HostSight) -> Iterator[str]:
+    """What the host's logs don't tell us."""
     for log in _access_logs(site, live):
         if not sight.can_follow(log):
-            yield f"the access log {log.path or 'is off'} ({log.file}:{log.line}) can't be read here".replace(
-                "log is off", "log that is off"
-            )
-    if live.build and not any(each.is_file for each in conflogs.error_logs(live.conf, live.build)):
-        yield "nginx writes its error log to no file: only the access log was read"
+            yield f"the access log at {log.file}:{log.line} ({log.path or 'off'}) can't be read here"
+    for each in conflogs.error_logs(live.conf, live.build) if live.build else ():
+        if not each.is_file:
+            yield f"error_log {each.path} is no file: what is written there is not seen"
+        elif each.threshold in _TOO_HIGH:
+            yield f"{each.path} is written from {each.threshold} on: most failures are of the level error, and missing"
 
 
 # ---- what to read ----
@@ -161,9 +163,21 @@ def _host_logs(host: Host, site: Site, live: HostSight, wanted: Wanted) -> _Logs
         errors = [each.path for each in conflogs.error_logs(live.conf, live.build) if each.is_file]
     if not errors and live.disk.manifest:
         errors = [live.disk.manifest.error_log] if live.disk.manifest.error_log else []
-    access = [(HostSource(host, log.path), sight.reader_of(log)) for log in _access_logs(site, live) if sight.can_follow(log)]
+    access = [(log.path, sight.reader_of(log)) for log in _access_logs(site, live) if sight.can_follow(log)]
     span = spans.on_host(host, wanted.since or _LAST)
-    return _Logs(errors=tuple(HostSource(host, path) for path in dict.fromkeys(errors)), access=tuple(access), span=span)
+    return _Logs(
+        errors=tuple(each for path in dict.fromkeys(errors) for each in _with_rotated(host, path, ErrorTimes(span))),
+        access=tuple((each, reader) for path, reader in access for each in _with_rotated(host, path, AccessTimes(reader, span))),
+        span=span,
+    )
+
+
+def _with_rotated(host: Host, path: str, times: Times) -> Iterator[HostSource]:
+    """The file rotated before it comes first, where it reaches into the span."""
+    rotated = HostSource(host, f"{path}.1")
+    if rotated.reaches(times):
+        yield rotated
+    yield HostSource(host, path)
 
 
 def _access_logs(site: Site, live: HostSight) -> tuple[AccessLog, ...]:

@@ -6,11 +6,11 @@ from upswitch import checking, gating, livechecks, survey
 from upswitch.core import behind, conflogs, nginxconf
 from upswitch.core.build import Build
 from upswitch.core.conflogs import LogFormat
-from upswitch.core.diagnosis import Known
-from upswitch.core.dump import Directive, NginxConf
+from upswitch.core.dump import NginxConf
 from upswitch.core.duration import parse_duration
 from upswitch.core.errorcount import FAIL_TIMEOUT_S
 from upswitch.core.errors import NginxBrokenError
+from upswitch.core.known import Known, known_of
 from upswitch.core.site import Nginx, Site
 from upswitch.core.standby import is_address
 from upswitch.core.strangers import Places
@@ -20,7 +20,6 @@ from upswitch.ports import Host
 from upswitch.survey import Disk, Running
 
 _NO_CONF = NginxConf(files=(), tree=())
-_KEEPS_ALIVE_SINCE = (1, 29, 7)
 
 
 class HostSight(Value):
@@ -49,12 +48,7 @@ class HostSight(Value):
 
     @property
     def known(self) -> Known:
-        blocks = nginxconf.upstream_blocks(self.conf)
-        return Known(
-            max_conns=frozenset(each.args[0] for each in blocks if any(map(_is_limited, each.children("server")))),
-            checked=frozenset(each.args[0] for each in blocks if _begins_down(each)),
-            keeps_alive=self._keeps_alive if self.build else None,
-        )
+        return known_of(self.conf, self.build)
 
     @property
     def fail_timeout_s(self) -> int:
@@ -93,12 +87,6 @@ class HostSight(Value):
         targets = [behind.target_of(each) for each in behind.passings_of(self.conf)]
         passed = {nginxconf.passed_upstream(each.directive) for each in behind.passings_of(self.conf)} - blocks
         return bool(named) or "" in passed or any(not is_address(each) for each in targets if each.rpartition(":")[0] in passed)
-
-    @property
-    def _keeps_alive(self) -> bool:
-        said = [each.args[:1] for block in nginxconf.upstream_blocks(self.conf) for each in block.children("keepalive")]
-        is_default = self.build is not None and self.build.version >= _KEEPS_ALIVE_SINCE
-        return any(each != ("0",) for each in said) or (is_default and not said)
 
 
 def look(host: Host, site: Site) -> HostSight:
@@ -139,11 +127,3 @@ def _addresses(conf: NginxConf, disk: Disk) -> dict[str, frozenset[str]]:
     written = {each.args[0]: behind.addresses_of(each) for each in nginxconf.upstream_blocks(conf)}
     found = {name: frozenset(staged.get(name, ())) | {*filter(is_address, servers)} for name, servers in written.items()}
     return {name: servers for name, servers in found.items() if name in staged or all(map(is_address, written[name]))}
-
-
-def _is_limited(server: Directive) -> bool:
-    return any(each.startswith("max_conns=") and each != "max_conns=0" for each in server.args)
-
-
-def _begins_down(block: Directive) -> bool:
-    return any("default_down=false" not in check.args for check in block.children("check"))

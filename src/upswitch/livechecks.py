@@ -9,6 +9,7 @@ from upswitch import gating, preflight
 from upswitch.core import listeners
 from upswitch.core.errors import HostError
 from upswitch.core.gate import Probe, Target
+from upswitch.core.serverline import probe_address
 from upswitch.core.site import Site
 from upswitch.core.words import Dialect, Value
 from upswitch.ports import Host, Ports
@@ -92,12 +93,13 @@ def moved(site: Site, disk: Disk, names: Names) -> Iterator[str]:
         return
     now = gating.servers(site, disk.pool, names.resolved)
     for upstream in site.upstreams:
-        named = [each for each in upstream.servers(disk.pool) if each.address.rpartition(":")[0] in names.resolved]
+        hosts = {probe_address(each, 0).rpartition(":")[0] for each in upstream.servers(disk.pool)}
         then, here = set(manifest.servers.get(upstream.name, ())), set(now[upstream.name])
-        if named and not names.failed and then and here != then:
+        if hosts & {*names.resolved} and not hosts & {*names.failed} and then and here != then:
+            named = _listed(hosts & {*names.resolved})
             yield (
-                f"{upstream.name}: {', '.join(each.address for each in named)} lead to {_listed(here - then)} now, and nginx was "
-                f"given {_listed(then - here)} (generation {disk.live}): nginx looks names up only when it is loaded"
+                f"{upstream.name}: {named} lead to {_listed(here - then)} now, and nginx was given {_listed(then - here)} "
+                f"(generation {disk.live}): it looks names up only when it is loaded"
             )
 
 

@@ -177,6 +177,15 @@ class HostSource:
             self.cut = f"{self.name}: only the last {lookback.MOST >> 20} MiB were read"
         yield from lookback.blocks(self._host, self.name, range(max(start, chunk.size - lookback.MOST), chunk.size))
 
+    def reaches(self, times: Times) -> bool:
+        """Whether its last line matters; False where it can't be read."""
+        try:
+            chunk = self._host.read(self.name, limit=0)
+            found = times.of(self._peek(max(0, chunk.size - _PEEK))) if chunk else []
+        except HostError:
+            return False
+        return bool(found) and not times.is_before(found[-1])
+
     def _peek(self, offset: int) -> bytes:
         chunk = self._host.read(self.name, offset=offset, limit=_PEEK)
         return chunk.data if chunk else b""

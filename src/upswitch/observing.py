@@ -4,19 +4,21 @@ It changes nothing and takes no lock. A switch that others make meanwhile is see
 generation is judged, against what the former one got.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 import msgspec
 
 from upswitch import gating, survey
-from upswitch.core import errorlog, gate, rule
+from upswitch.core import gate, rule
 from upswitch.core.attribution import Attribution
 from upswitch.core.confirm import Marker
+from upswitch.core.diagnosis import diagnose, sentence
 from upswitch.core.errors import NginxBrokenError, Refusal, RefusedError
 from upswitch.core.gate import Tally
 from upswitch.core.generation import Manifest
+from upswitch.core.known import known_of
 from upswitch.core.rule import HISTORY_S, Failure, Final, History, Judgement, Second, Seen
 from upswitch.core.site import Site
 from upswitch.core.words import Value
@@ -45,7 +47,7 @@ class Observed(Value):
     """What was seen. `verdict` is `rollback` where the rule ever said so, else how a watch of all of it would have ended.
 
     All is of the generation that it said so of, else of the last one; `judgement` and `at_s` (None without) of the first look that
-    did. `began` is wall time. `reasons` is the error log of the last minute in a sentence.
+    did. `began` is wall time. `reasons` is what the logs tell of the failures, in a sentence.
     """
 
     verdict: str
@@ -69,9 +71,9 @@ Show = Callable[[Frame], None]
 
 def observe(ports: Ports, site: Site, show: Show, *, duration: float | None) -> Observed:
     """Until `duration` seconds have passed (None: for ever) or a signal. RefusedError where nothing of ours is live."""
-    facts = _facts(ports, site)
+    known = _Known(site=site, facts=_facts(ports, site))
     with ExitStack() as closing:
-        observation = _Observation(ports, site, facts, closing)
+        observation = _Observation(ports, known, closing)
         with suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
             observation.run(show, duration=duration)
         return observation.observed()
@@ -90,6 +92,13 @@ def _facts(ports: Ports, site: Site) -> Facts:
     return facts
 
 
+class _Known(Value):
+    """The site, and its nginx as it was when the watch began."""
+
+    site: Site
+    facts: Facts
+
+
 class _Live(Value):
     """A generation that is judged, and the one whose requests are its history: itself, where it was live already."""
 
@@ -100,7 +109,8 @@ class _Live(Value):
 class _Release:
     """One generation being judged. Seconds older than ten minutes become history: days cost no more than minutes."""
 
-    def __init__(self, ports: Ports, facts: Facts, live: _Live, site: Site, notes: Notes) -> None:
+    def __init__(self, ports: Ports, known: _Known, live: _Live, notes: Notes) -> None:
+        site, facts = known.site, known.facts
         attribution = Attribution(
             generation=live.new.name,
             addresses=frozenset(live.new.addresses),
@@ -201,32 +211,33 @@ class _Release:
 class _Observation:
     """All that is watched, and what has been seen of it."""
 
-    def __init__(self, ports: Ports, site: Site, facts: Facts, closing: ExitStack) -> None:
-        self._ports, self._site, self._facts, self._closing = ports, site, facts, closing
+    def __init__(self, ports: Ports, known: _Known, closing: ExitStack) -> None:
+        self._ports, self._known, self._closing = ports, known, closing
         self._notes = Notes()
         self._changes: list[str] = []
         self._spiked: _Release | None = None
-        self._errors = ErrorLog(ports, facts.error_log, facts.running.pid, self._notes)
+        running = known.facts.running
+        self._errors = ErrorLog(ports, known.facts.error_log, running.pid, self._notes)
         closing.callback(self._errors.close)
-        name = facts.running.marker.generation if facts.running.marker else ""
+        name = running.marker.generation if running.marker else ""
         self._release = self._judge(name, former=name)
 
     def _judge(self, generation: str, *, former: str) -> _Release:
         """From now on. A generation whose manifest can't be read has no addresses: only its name tells its requests."""
-        found = survey.read_manifests(self._ports.host, self._site.nginx)
+        found = survey.read_manifests(self._ports.host, self._known.site.nginx)
         new, before = (
             found.get(name) or Manifest(name=name, pool=name.partition("-")[2], sha256={}) for name in (generation, former)
         )
-        release = _Release(self._ports, self._facts, _Live(new=new, former=before), self._site, self._notes)
+        release = _Release(self._ports, self._known, _Live(new=new, former=before), self._notes)
         self._closing.callback(release.close)
         return release
 
     def run(self, show: Show, *, duration: float | None) -> None:
         """Once a second, on time: a second that took longer is made up for."""
-        ports = self._ports
-        through = ports.through(self._site.watch.probe) if self._site.watch.probe else None
+        ports, site = self._ports, self._known.site
+        through = ports.through(site.watch.probe) if site.watch.probe else None
         through_pulse = Pulse(through.ask, every=_THROUGH_EVERY, clock=ports.clock) if through else None
-        marker_pulse = Pulse(lambda: ask_marker(ports.host, self._site.nginx), every=_MARKER_EVERY, clock=ports.clock)
+        marker_pulse = Pulse(lambda: ask_marker(ports.host, site.nginx), every=_MARKER_EVERY, clock=ports.clock)
         self._closing.callback(marker_pulse.stop)
         if through and through_pulse:
             self._closing.callback(through.close)
@@ -243,9 +254,13 @@ class _Observation:
         frame = self._release.take(through)
         if self._release.spiked_at_s is not None and self._spiked is None:
             self._spiked = self._release
-        reasons = errorlog.reasons(self._errors.seen[-1])
-        said = f"{frame.said} | nginx's error log: {reasons}" if reasons else frame.said
+        reasons = self._reasons() if self._errors.has_new else ""
+        said = f"{frame.said} | why: {reasons}" if reasons else frame.said
         return msgspec.structs.replace(frame, said=said, notes=(*self._changes, *self._notes.all))
+
+    def _reasons(self) -> str:
+        facts = self._known.facts
+        return sentence(diagnose(self._errors.errors, self._release.access.failing, known_of(facts.conf, facts.build)))
 
     def _follow(self, markers: list[Marker | None]) -> None:
         """Where nginx answers with another generation now, that is judged from now on."""
@@ -271,7 +286,7 @@ class _Observation:
             total=told.whole.total,
             mode=told.mode,
             peers_down=tuple(each.target.server for each in self._release.down),
-            reasons=errorlog.reasons(sum(self._errors.seen, start=Counter())),
+            reasons=self._reasons(),
             changes=tuple(self._changes),
             notes=tuple(self._notes.all),
         )

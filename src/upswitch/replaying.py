@@ -221,8 +221,9 @@ def _notes(asked: Asked, streams: Sequence[_Stream], window: Window) -> Iterator
     if len(after) < asked.duration:
         yield f"the log ends {len(after)} s after the switch; a watch of {asked.duration} s was asked for"
     for each in streams:
-        if each.counter.unread:
-            yield f"{each.log.name}: {each.counter.unread} lines are not of the format, or have no time"
+        unread = each.counter.unread - (asked.at is not None)  # it may have been entered in the middle of a line
+        if unread > 0:
+            yield f"{each.log.name}: lines that are not of the format, or have no time: {unread}"
         if each.source.cut:
             yield each.source.cut
     for reader in dict.fromkeys(each.log.reader for each in streams):

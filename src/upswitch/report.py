@@ -16,16 +16,19 @@ from upswitch.core.sitetext import without_secrets
 from upswitch.core.words import Outcome
 from upswitch.views import (
     Acted,
+    CauseLine,
     GateLine,
     InitView,
     Production,
     ServerLine,
+    SettingLine,
     StepLine,
     View,
     WatchLine,
 )
 
 if TYPE_CHECKING:  # what they stand for is imported by the command that needs it: `status` must start fast
+    from upswitch.core.finding import Finding
     from upswitch.core.gate import Tally
     from upswitch.core.proposal import Proposal
     from upswitch.firstuse import Applied
@@ -207,6 +210,26 @@ def _server_line(tally: "Tally") -> ServerLine:
     )
 
 
+def cause_line(finding: "Finding", settings: tuple[SettingLine, ...] = ()) -> CauseLine:
+    """`settings`: the directives behind it, where nginx's configuration was looked at."""
+    return CauseLine(
+        code=finding.code,
+        count=finding.count,
+        clients=finding.clients,
+        status=finding.status,
+        servers=finding.servers,
+        first=finding.first,
+        last=finding.last,
+        evidence=finding.evidence,
+        why=finding.why,
+        check=finding.check,
+        fix=finding.fix,
+        consequence_of=finding.consequence_of,
+        note=finding.note,
+        settings=settings,
+    )
+
+
 def _watch_line(ending: "Ending") -> WatchLine | None:
     watch = ending.watch
     if watch is None:
@@ -223,6 +246,7 @@ def _watch_line(ending: "Ending") -> WatchLine | None:
         before={"failed": look.before_failed, "total": look.before_total, "seconds": look.before_s} if look else {},
         peers_down=watch.peers_down,
         reasons=watch.reasons,
+        findings=tuple(map(cause_line, watch.findings)),
         notes=watch.notes,
     )
 

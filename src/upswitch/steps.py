@@ -8,6 +8,7 @@ from upswitch.core.attribution import Attribution
 from upswitch.core.confirm import Finding, Proof
 from upswitch.core.gate import Tally, Target
 from upswitch.core.generation import to_prune
+from upswitch.core.known import known_of
 from upswitch.core.run import Plan, Took
 from upswitch.core.scripts import prune
 from upswitch.core.site import Site
@@ -166,6 +167,7 @@ class Steps:
             access_logs=facts.access_logs,
             error_log=facts.error_log,
             master=facts.running.pid,
+            known=known_of(facts.conf, facts.build),
         )
 
     def _watched(self) -> tuple[Tally, ...]:

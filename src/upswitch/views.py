@@ -52,8 +52,39 @@ class GateLine(Value):
     old: tuple[ServerLine, ...]
 
 
+class SettingLine(Value):
+    """A directive behind a cause. `place` is FILE:LINE, "" where `value` is nginx's default."""
+
+    name: str
+    value: str
+    place: str
+    text: str
+
+
+class CauseLine(Value):
+    """One cause that was found. `status` is what clients got, null where no access line is written, 0 for 000 and 9 for 009.
+
+    `clients`: how many of `count` clients noticed.
+    """
+
+    code: str
+    count: int
+    clients: int
+    status: int | None
+    servers: tuple[str, ...]
+    first: str
+    last: str
+    evidence: str
+    why: str
+    check: str
+    fix: str
+    consequence_of: str
+    note: str
+    settings: tuple[SettingLine, ...]
+
+
 class WatchLine(Value):
-    """How the watch ended; `answers` are the rule's four."""
+    """How the watch ended; `answers` are the rule's four, `findings` what the logs of those seconds tell."""
 
     verdict: str
     said: str
@@ -65,6 +96,7 @@ class WatchLine(Value):
     before: dict[str, int]
     peers_down: tuple[str, ...]
     reasons: str
+    findings: tuple[CauseLine, ...]
     notes: tuple[str, ...]
 
 

@@ -174,9 +174,15 @@ def _replay_foreign(app: App, words: _Words) -> int:
         return app.show(report.usage("watch", clean(words.config), exc.problems), as_json=words.as_json)
     except OSError as exc:
         return app.show(report.no_site("watch", clean(words.config), exc.strerror or str(exc)), as_json=words.as_json)
-    me = pwd.getpwuid(os.geteuid()).pw_name
-    bare = Site(nginx=Nginx(user=me), upstreams=(), gate=Gate(), watch=Watch())
+    bare = Site(nginx=Nginx(user=_me()), upstreams=(), gate=Gate(), watch=Watch())
     return app.serve_site("watch", words.common, bare, act=lambda session: _replayed(session, words, site))
+
+
+def _me() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError as exc:
+        raise click.UsageError(f"the user {os.geteuid()} has no name on this machine") from exc
 
 
 def _read_site(words: _Words) -> Site | None:

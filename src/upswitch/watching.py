@@ -5,12 +5,13 @@ through nginx, which land in the same log. Logs are opened and history is read b
 has no gap and what the watch can't see is known before.
 """
 
-from collections import Counter
-
-from upswitch.core import errorlog, gate, rule, sight
+from upswitch.core import gate, rule, sight
 from upswitch.core.attribution import Attribution
 from upswitch.core.conflogs import AccessLog
+from upswitch.core.diagnosis import diagnose, sentence
+from upswitch.core.finding import Finding
 from upswitch.core.gate import Probe, Tally, Target
+from upswitch.core.known import Known
 from upswitch.core.rule import Failure, Final, Judgement, Second, Seen
 from upswitch.core.site import Site
 from upswitch.core.words import Result, SilencePolicy, SpikePolicy, Value
@@ -32,10 +33,14 @@ class Sought(Value):
     access_logs: tuple[AccessLog, ...]
     error_log: str
     master: int
+    known: Known = Known()
 
 
 class WatchReport(Value):
-    """How a watch ended. `final` is `rollback`, or one of rule.Final. `reasons` is the error log of those seconds in a sentence."""
+    """How a watch ended. `final` is `rollback`, or one of rule.Final.
+
+    `findings` are the causes that the logs of those seconds tell, worst first, `reasons` the same in a sentence.
+    """
 
     result: Result
     final: str
@@ -48,6 +53,7 @@ class WatchReport(Value):
     judgement: Judgement | None = None
     peers_down: tuple[str, ...] = ()
     reasons: str = ""
+    findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -199,11 +205,12 @@ class Watcher:
 
     def _report(self, result: Result, final: str, said: str, judgement: Judgement) -> WatchReport:
         seconds = self._effective()
-        reasons = errorlog.reasons(sum(self._errors.seen, start=Counter()))
+        diagnosis = diagnose(self._errors.errors, self._access.failing, self._sought.known)
+        reasons = sentence(diagnosis)
         return WatchReport(
             result=result,
             final=final,
-            said=f"{said} | nginx's error log: {reasons}" if reasons and result is not Result.OK else said,
+            said=f"{said} | why: {reasons}" if reasons and result is not Result.OK else said,
             pool=self._sought.pool,
             seconds=len(self._seconds),
             failed=sum(each.gateway + each.hung for each in seconds),
@@ -212,6 +219,7 @@ class Watcher:
             judgement=judgement,
             peers_down=tuple(each.target.server for each in gate.down(self._tallies)),
             reasons=reasons,
+            findings=diagnosis.findings,
             notes=tuple(self._notes.all),
         )
 

@@ -4,9 +4,11 @@ from collections import deque
 
 from upswitch import lookback, survey
 from upswitch.core import errorlog, processes, sight
+from upswitch.core.accesscount import Access, AccessCounter
 from upswitch.core.attribution import Attribution, Mode
 from upswitch.core.conflogs import AccessLog
 from upswitch.core.counting import BlockCounter, Tally
+from upswitch.core.errorcount import ErrorCounter, Errors
 from upswitch.core.errors import HostError
 from upswitch.core.history import Timeline
 from upswitch.core.logformat import LineReader
@@ -34,6 +36,7 @@ class _Log(Value):
     reader: LineReader
     follower: Follower
     counter: BlockCounter
+    failing: AccessCounter
 
 
 class AccessLogs:
@@ -54,7 +57,11 @@ class AccessLogs:
         follower = _follow(self._ports.host, log.path, self._notes)
         reader = sight.reader_of(log)
         counter = BlockCounter(reader, self._attribution)
-        return _Log(path=log.path, reader=reader, follower=follower, counter=counter) if follower else None
+        return (
+            _Log(path=log.path, reader=reader, follower=follower, counter=counter, failing=AccessCounter(reader))
+            if follower
+            else None
+        )
 
     @property
     def is_any(self) -> bool:
@@ -92,12 +99,20 @@ class AccessLogs:
         for log in self._logs:
             until = self._ports.clock.monotonic() + _READ_FOR / len(self._logs)
             while block := _read(log.follower, log.path, self._notes):
-                found += log.counter.tally(block)
+                counted = log.counter.tally(block)
+                found += counted
+                if counted.new.gateway or counted.new.hung:
+                    log.failing.count(block)
                 if self._ports.clock.monotonic() >= until:
                     self._notes.add(f"{log.path} grows faster than it can be read: what is told is late")
                     self.is_behind = True
                     break
         return found
+
+    @property
+    def failing(self) -> Access | None:
+        """What the access logs say of the time in which requests to the new pool failed; None without a log."""
+        return sum((log.failing.found() for log in self._logs), Access()) if self._logs else None
 
     def close(self) -> None:
         for log in self._logs:
@@ -115,7 +130,8 @@ class ErrorLog:
         self._follower = _follow(ports.host, path, notes) if path else None
         self._workers: frozenset[tuple[int, int]] = frozenset()
         self._crashes: deque[int] = deque(maxlen=_CRASH_WINDOW)
-        self.seen: deque[errorlog.Failures] = deque(maxlen=60)
+        self._counter = ErrorCounter()
+        self.has_new = False
 
     @property
     def crashes(self) -> int:
@@ -124,9 +140,16 @@ class ErrorLog:
 
     def read(self) -> None:
         """All that was written in the second that has just passed."""
-        lines = _read(self._follower, self._path, self._notes).split(b"\n")[:-1] if self._follower else []
-        self.seen.append(errorlog.failures(lines))
+        block = _read(self._follower, self._path, self._notes) if self._follower else b""
+        self.has_new = bool(block)
+        self._counter.count(block)
+        lines = block.split(b"\n") if b" exited on signal " in block else []
         self._crashes.append(min(len(errorlog.crash_lines(lines, self._master)), self._respawned()))
+
+    @property
+    def errors(self) -> Errors | None:
+        """All since it was opened, None without a log."""
+        return self._counter.found() if self._follower else None
 
     def _respawned(self) -> int:
         """Workers that were not there a second ago. nginx writes a client's URI raw, line breaks and all, so what its log says

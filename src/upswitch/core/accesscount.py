@@ -2,8 +2,9 @@
 
 Theory. One regular expression walks over a block and finds the lines of good requests: a status below 500 that is not 499, at
 most one server asked, its answer good, the answer complete. Over the others goes a second one, which takes what decides
-(trouble.py); that is counted by value, and each distinct value judged once. Where a walk found another number of lines than there
-are newlines, or a line did not fit, lines are read one by one, exactly.
+(trouble.py); that is counted by value, and each distinct value judged once. In an outage, where most requests failed, the second
+one alone is faster. Where a walk found another number of lines than there are newlines, or a line did not fit, lines are read one
+by one, exactly.
 """
 
 import re
@@ -131,11 +132,17 @@ class AccessCounter:
         self._tables = [_TABLES.get(name) for name in self._names]
         self._known: dict[Found, tuple[_Count, ...]] = {}
         self._counts: dict[Trouble, _Count] = {}
-        self._requests = self._unread = 0
+        self._requests = self._unread = self._hurt = 0
+        self._is_outage = False
 
     def count(self, block: bytes) -> None:
         """Whole lines, each with its newline."""
-        others = self._others(block)
+        hurt = self._hurt
+        others = _lines(block) if self._is_outage else self._others(block)
+        self._judge(others)
+        self._is_outage = (self._hurt - hurt) * 2 > newlines(block)
+
+    def _judge(self, others: list[bytes]) -> None:
         found: list[Found] = self._deciding.findall(b"".join(others))
         if len(found) != len(others):
             self._read_each(others)
@@ -160,7 +167,7 @@ class AccessCounter:
         """The lines that are not certainly those of good requests; these are counted."""
         found: list[Found] = self._good.findall(block)
         if len(found) != newlines(block):
-            return [line + b"\n" for line in block.split(b"\n")[:-1]]
+            return _lines(block)
         if self._span == ALWAYS:
             others = [line for _, line in found if line]
             self._requests += len(found) - len(others)
@@ -201,7 +208,9 @@ class AccessCounter:
                 self._known.clear()
             lines, found = source
             self._known[key] = self._kept(key, time, lines[found.index(values)])
-        for counted in self._known[key]:
+        kept = self._known[key]
+        self._hurt += times if kept else 0
+        for counted in kept:
             counted.count += times
             counted.last = time
 
@@ -213,6 +222,11 @@ class AccessCounter:
             known = replace(trouble, server=OTHERS) if is_new and len(self._counts) >= MOST_KEPT else trouble
             kept.append(self._counts.setdefault(known, _Count(first=time, evidence=shown(line[:-1]))))
         return tuple(kept)
+
+
+def _lines(block: bytes) -> list[bytes]:
+    """Each with its newline."""
+    return [line + b"\n" for line in block.split(b"\n")[:-1]]
 
 
 def _wishes(reader: LineReader) -> dict[str, bytes]:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from upswitch.core.accesscount import Access, AccessCount
-from upswitch.core.causes.catalogue import CAUSES
 from upswitch.core.causes.cause import Code
 from upswitch.core.errorcount import Errors
-from upswitch.core.errorfinding import is_of_server
+from upswitch.core.errorfinding import is_of_server, is_without_server
 from upswitch.core.finding import Finding, Words, explained, requests_told, unexplained
 from upswitch.core.rule import BIG_PERCENT, ENOUGH_FAILED
 from upswitch.core.trouble import Wrong
@@ -128,11 +127,7 @@ def _unasked(access: Access, errors: Errors | None, status: int) -> Finding | No
     """Without a server, by status; what the error log explains is left out."""
     counts = [each for each in _of(access, Wrong.UNASKED) if each.status == status]
     told = requests_told(counts)
-    lines = [
-        each.count
-        for each in (errors.counts if errors else ())
-        if each.code and not each.server and CAUSES[each.code].status == status
-    ]
+    lines = [each.count for each in (errors.counts if errors else ()) if is_without_server(each, status)]
     left = replace(told, count=told.count - sum(lines))
     if left.count <= 0:
         return None

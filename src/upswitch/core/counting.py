@@ -1,11 +1,10 @@
 """Access logs counted at full speed: whole blocks of lines, without looking at the plain ones one by one.
 
-Theory. Nearly every line is plain: its client did not leave. One regular
-expression walks over a block, captures of plain lines what decides (addresses, upstream statuses, where it is asked for the time)
-and of the others the line itself; what was captured is counted by value and each distinct value classified once. The others are
-read one by one, exactly. The block is walked in pieces of 64 KiB (half as fast again as 1 MiB: they stay in the processor's
-cache). Where the walk found another number of lines than a piece has newlines, something in it is not of this format, and that
-piece is read one by one.
+Theory. Nearly every line is plain: its client did not leave. One regular expression walks over a block, captures of plain lines
+what decides (addresses, upstream statuses, a generation that is not ours; the time where it is asked for) and of the others the
+line itself; what was captured is counted by value and each distinct value classified once. The others are read one by one,
+exactly. The block is walked in pieces of 64 KiB (half as fast again as 1 MiB: they stay in the processor's cache). Where the walk
+found another number of lines than a piece has newlines, something in it is not of this format, and that piece is read one by one.
 
 What nobody wants is skipped, not looked at: a line of another format with the same literals in the same order may pass here where
 LineReader refuses it. A client can't write one: the literals are nginx's.

@@ -15,24 +15,13 @@ from upswitch.core.causes.cause import Code
 from upswitch.core.errorcount import ErrorCount, Errors, NoLive
 from upswitch.core.errorfinding import from_errors, weighed
 from upswitch.core.finding import Finding, errors_told, explained
+from upswitch.core.known import Known
 from upswitch.core.words import Value
 
 _LONGEST = 300
 _SERVERS = 4
 _WITHOUT_ERRORS = "without the error log nginx's own failures have no cause"
 _WITHOUT_ACCESS = "without an access log 502s of the app, retries and clients that left are not seen"
-
-
-class Known(Value):
-    """What the caller knows besides the logs; nothing by default. Upstreams by name.
-
-    `max_conns`: those with a server that has it. `checked`: those that a check module checks with `default_down=true`.
-    `keeps_alive`: whether nginx keeps connections to servers; None: not known.
-    """
-
-    max_conns: frozenset[str] = frozenset()
-    checked: frozenset[str] = frozenset()
-    keeps_alive: bool | None = None
 
 
 class Diagnosis(Value):
@@ -57,8 +46,12 @@ def diagnose(errors: Errors | None = None, access: Access | None = None, known: 
     has_left = any(each.code == Code.CLIENT_CLOSED for each in seen)
     said = from_errors(errors, access, keeps_alive=known.keeps_alive) if errors else []
     causes = [*seen, *(each for each in said if not (has_left and each.code == Code.CLIENT_CLOSED))]
+    follow = _no_live(errors, access, known) if errors else []
+    if any(each.code == Code.DNS_SERVER_DOWN for each in causes):
+        follow += [replace(each, consequence_of=Code.DNS_SERVER_DOWN) for each in causes if each.code == Code.DNS_TIMEOUT]
+        causes = [each for each in causes if each.code != Code.DNS_TIMEOUT]
     return Diagnosis(
-        findings=_in_order(causes, _no_live(errors, access, known) if errors else []),
+        findings=_in_order(causes, follow),
         limits=(*(() if errors else (_WITHOUT_ERRORS,)), *(access.limits if access else (_WITHOUT_ACCESS,))),
         error_lines=errors.lines if errors else None,
         requests=access.requests if access else None,

@@ -20,13 +20,14 @@ from upswitch.core.trouble import Wrong
 
 _ATTEMPTS = frozenset({Wrong.OURS, Wrong.EITHER})
 _MAY_RACE = frozenset({Code.UPSTREAM_RESET, Code.UPSTREAM_PREMATURE_CLOSE})
-_HURTS_NOBODY = frozenset({Code.NONE_TOLERATED, Code.NONE_BUFFERING_NOTICE, Code.CLIENT_CLOSED, Code.HEALTH_CHECK_DOWN})
+_NO_REQUESTS = frozenset({Code.HEALTH_CHECK_DOWN, Code.DNS_SERVER_DOWN})
+_HURTS_NOBODY = _NO_REQUESTS | {Code.NONE_TOLERATED, Code.NONE_BUFFERING_NOTICE, Code.CLIENT_CLOSED}
 _RACED = "likely: requests that nginx does not send twice failed at once, on connections that took no time to make"
 _MAY_HAVE_RACED = (
     "likely, where connections are kept and these requests are not sent twice; "
     "a log format with $upstream_connect_time, $upstream_bytes_sent and $request would tell"
 )
-_FORGED = "a URI can forge lines of the error log, or the logs are not of the same time"
+_FORGED = "it has none for subrequests (auth_request), the logs may be of different times, or a URI forged lines of the error log"
 
 
 def from_errors(errors: Errors, access: Access | None, *, keeps_alive: bool | None) -> list[Finding]:
@@ -38,9 +39,14 @@ def from_errors(errors: Errors, access: Access | None, *, keeps_alive: bool | No
 
 def is_of_server(count: ErrorCount) -> bool:
     """Whether such a line is of an attempt at a server."""
-    if count.code is Code.HEALTH_CHECK_DOWN:
+    return count.code is None or (count.code not in _NO_REQUESTS and CAUSES[count.code].status in FROM_SERVERS)
+
+
+def is_without_server(count: ErrorCount, status: int) -> bool:
+    """Whether such a line is of a request that got this status and has no server in the access log."""
+    if count.code is None or count.code in _NO_REQUESTS:
         return False
-    return count.code is None or CAUSES[count.code].status in FROM_SERVERS
+    return CAUSES[count.code].status == status and (status not in FROM_SERVERS or not count.server)
 
 
 def _attempts(access: Access, servers: Sequence[str]) -> list[AccessCount]:
