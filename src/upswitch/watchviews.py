@@ -46,7 +46,7 @@ class WatchView(Value):
         lines = [*self.looks, self.said]
         lines += [f"Changed: {change}" for change in self.changes]
         lines += [f"Down: {', '.join(self.peers_down)}"] if self.peers_down else []
-        lines += [f"nginx's error log: {self.reasons}"] if self.reasons else []
+        lines += [f"Why: {self.reasons}"] if self.reasons else []
         return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
 
 
