@@ -99,7 +99,7 @@ class Program:
         """The same for a site that is known already."""
         become(site.nginx.user)
         interrupts = Interrupts()
-        if command in _CHANGING or command in {"init", "status"}:
+        if command in _CHANGING or command in {"init", "status", "watch"}:
             interrupts.install()  # and left in place: a late Ctrl-C must not cost the result and the exit code
         with self._ports(site, interrupts, common.events) as ports:
             session = Session(site=site, ports=ports, user=_person(), machine=socket.gethostname(), pid=os.getpid())

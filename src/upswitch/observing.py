@@ -6,7 +6,7 @@ generation is judged, against what the former one got.
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import msgspec
 
@@ -74,8 +74,7 @@ def observe(ports: Ports, site: Site, show: Show, *, duration: float | None) -> 
     known = _Known(site=site, facts=_facts(ports, site))
     with ExitStack() as closing:
         observation = _Observation(ports, known, closing)
-        with suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
-            observation.run(show, duration=duration)
+        observation.run(show, duration=duration)
         return observation.observed()
 
 

@@ -121,8 +121,8 @@ class Watcher:
         self._former += read.former.total
         gateway, hung = through.count(Failure.GATEWAY), through.count(Failure.HUNG)
         self._probes.append(Second(total=len(through), gateway=gateway, hung=hung))
-        self._silent_s = 0 if read.lines else self._silent_s + 1
-        self._unseen = 0 if read.lines else self._unseen + len(through)
+        self._silent_s = 0 if read.new.total else self._silent_s + 1
+        self._unseen = 0 if read.new.total else self._unseen + len(through)
         self._errors.read()
 
     @property
@@ -131,7 +131,7 @@ class Watcher:
 
     @property
     def _is_silent(self) -> bool:
-        """Our own requests don't show up in what we follow."""
+        """Our own requests don't show up in what we follow, or not as the new pool's."""
         return self._access.is_any and self._unseen >= _BLIND_AFTER and self._silent_s >= self._access.silent_after
 
     @property
@@ -200,7 +200,7 @@ class Watcher:
         total, failed = sum(each.total for each in seconds), sum(each.gateway + each.hung for each in seconds)
         source = "our own requests" if self._is_log_blind else "requests"
         before = f"before: {judgement.before_failed} of {judgement.before_total} in {judgement.before_s} s"
-        silent = f"; no line in the log for {self._silent_s} s, though nginx answers us" if self._is_silent else ""
+        silent = f"; none in the log for {self._silent_s} s, though ours are answered" if self._is_silent else ""
         return f"t+{len(self._seconds)}s: {failed} of {total} {source} to {self._sought.pool} failed; {before}{silent}"
 
     def _report(self, result: Result, final: str, said: str, judgement: Judgement) -> WatchReport:

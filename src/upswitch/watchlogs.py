@@ -37,6 +37,7 @@ class _Log(Value):
     follower: Follower
     counter: BlockCounter
     failing: AccessCounter
+    silent_after: float
 
 
 class AccessLogs:
@@ -46,21 +47,30 @@ class AccessLogs:
         self._ports = ports
         self._attribution = attribution
         self._notes = notes
-        for gap in (gap for log in logs for gap in sight.gaps(log)):
+        for gap in (gap for log in sight.distinct(logs) for gap in sight.gaps(log)):
             notes.add(gap.what)
-        seen = [log for log in logs if sight.can_follow(log)]
-        self._logs = [opened for log in seen if (opened := self._open(log))]
-        self.silent_after = max(map(sight.silent_after, seen), default=0.0)
+        opened = [self._open_one(same) for same in sight.beside(logs)]
+        self._logs = [log for log in opened if log]
+        self.silent_after = max((log.silent_after for log in self._logs), default=0.0)
         self.is_behind = False
+
+    def _open_one(self, same: tuple[AccessLog, ...]) -> _Log | None:
+        """Of logs that have the same requests the best that can be opened."""
+        followed = (self._open(log) for log in same if sight.can_follow(log))
+        return next((log for log in followed if log), None)
 
     def _open(self, log: AccessLog) -> _Log | None:
         follower = _follow(self._ports.host, log.path, self._notes)
+        if follower is None:
+            return None
         reader = sight.reader_of(log)
-        counter = BlockCounter(reader, self._attribution)
-        return (
-            _Log(path=log.path, reader=reader, follower=follower, counter=counter, failing=AccessCounter(reader))
-            if follower
-            else None
+        return _Log(
+            path=log.path,
+            reader=reader,
+            follower=follower,
+            counter=BlockCounter(reader, self._attribution),
+            failing=AccessCounter(reader),
+            silent_after=sight.silent_after(log),
         )
 
     @property
@@ -124,6 +134,7 @@ class ErrorLog:
 
     def __init__(self, ports: Ports, path: str, master: int, notes: Notes) -> None:
         self._host = ports.host
+        self._clock = ports.clock
         self._path = path
         self._master = master
         self._notes = notes
@@ -140,11 +151,17 @@ class ErrorLog:
 
     def read(self) -> None:
         """All that was written in the second that has just passed."""
-        block = _read(self._follower, self._path, self._notes) if self._follower else b""
-        self.has_new = bool(block)
-        self._counter.count(block)
-        lines = block.split(b"\n") if b" exited on signal " in block else []
-        self._crashes.append(min(len(errorlog.crash_lines(lines, self._master)), self._respawned()))
+        crashes: list[str] = []
+        self.has_new = False
+        until = self._clock.monotonic() + _READ_FOR / 2
+        while self._follower and (block := _read(self._follower, self._path, self._notes)):
+            self.has_new = True
+            self._counter.count(block)
+            if b" exited on signal " in block:
+                crashes += errorlog.crash_lines(block.split(b"\n"), self._master)
+            if self._clock.monotonic() >= until:
+                break
+        self._crashes.append(min(len(crashes), self._respawned()))
 
     @property
     def errors(self) -> Errors | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from upswitch.core.accessline import GOOD, TABLES, Found, clock_of, lines_of, reduced, wishes_of
 from upswitch.core.evidence import MOST_KEPT, OTHERS, shown
 from upswitch.core.history import ALWAYS, seconds_of
 from upswitch.core.logformat import MAX_LINE, LineReader, newlines
@@ -20,15 +21,6 @@ from upswitch.core.logshape import exact_pattern
 from upswitch.core.trouble import DECIDING, Trouble, Wrong, troubles
 from upswitch.core.words import Value
 
-_GOOD = {"status": rb"(?!499)[1-4]\d\d", "upstream_status": rb"(?:[1-4]\d\d|-)?", "request_completion": b"OK"}
-_TIMES = {
-    "msec": rb"(?P<time>\d{1,20})\.\d{3}",
-    "time_iso8601": rb"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d)",
-    "time_local": rb"(?P<time>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})",
-}
-_STATUS = rb"(?P<status>\d{3})"
-_SECONDS = rb"(?:0\.\d{3}|(?P<request_time>\d)\d{0,19}\.\d{3})"
-_METHOD = rb'(?P<request>[A-Z]*+)[^"\\\n]*+'
 _RACES = "without $upstream_connect_time, $upstream_bytes_sent and the method keep-alive races are not told from other failures"
 _LIMITS = {
     "status": "without $status what nginx answered itself is not seen",
@@ -43,15 +35,6 @@ _MOST_REMEMBERED = 1 << 12
 
 ALL = frozenset(DECIDING) | {"time"}
 """What is looked at: `request` stands for the method too, `time` for any variable that has one."""
-
-_SAME = bytes(256)
-_ZEROS = bytes.maketrans(b"123456789", b"000000000")
-_ONES = bytes.maketrans(b"23456789", b"11111111")
-_TABLES = {"time": _SAME, "upstream_header_time": _ZEROS, "upstream_connect_time": _ONES, "upstream_bytes_sent": _ONES}
-"""By which numbers of lines that fared alike become the same: what is nothing, 0 or more stays so."""
-
-Found = tuple[bytes, ...]
-"""What decides about a line, in the order of the format, and the line itself where it did not fit."""
 
 
 class AccessCount(Value):
@@ -120,16 +103,14 @@ class AccessCounter:
     def __init__(self, reader: LineReader, *, span: range = ALWAYS) -> None:
         """Only lines of these seconds since 1970 count; with another span than ALWAYS a line without a time does not."""
         self._span = span
-        variables = {part.variable for part in reader.parts}
-        clock = next(({name: shape} for name, shape in _TIMES.items() if name in variables), {})
-        self._good = reader.blocks(_GOOD if span == ALWAYS else _GOOD | clock)
-        self._deciding = reader.blocks(_wishes(reader) | clock)
+        clock = clock_of(reader)
+        self._good = reader.blocks(GOOD if span == ALWAYS else GOOD | clock)
+        self._deciding = reader.blocks(wishes_of(reader) | clock)
         self._names = tuple(self._deciding.groupindex)
-        wanted = {*self._names, *clock} & variables
-        self._exact = re.compile(exact_pattern(reader.parts, reader.escape, wanted), re.DOTALL)
+        self._exact = re.compile(exact_pattern(reader.parts, reader.escape, {*self._names, *clock}), re.DOTALL)
         self._variables = ALL.intersection(self._names) | ({"request"} if "request_method" in self._names else set())
         self._time = self._names.index("time") if "time" in self._names else -1
-        self._tables = [_TABLES.get(name) for name in self._names]
+        self._tables = [TABLES.get(name) for name in self._names]
         self._known: dict[Found, tuple[_Count, ...]] = {}
         self._counts: dict[Trouble, _Count] = {}
         self._requests = self._unread = self._hurt = 0
@@ -138,7 +119,7 @@ class AccessCounter:
     def count(self, block: bytes) -> None:
         """Whole lines, each with its newline."""
         hurt = self._hurt
-        others = _lines(block) if self._is_outage else self._others(block)
+        others = lines_of(block) if self._is_outage else self._others(block)
         self._judge(others)
         self._is_outage = (self._hurt - hurt) * 2 > newlines(block)
 
@@ -167,7 +148,7 @@ class AccessCounter:
         """The lines that are not certainly those of good requests; these are counted."""
         found: list[Found] = self._good.findall(block)
         if len(found) != newlines(block):
-            return _lines(block)
+            return lines_of(block)
         if self._span == ALWAYS:
             others = [line for _, line in found if line]
             self._requests += len(found) - len(others)
@@ -193,7 +174,7 @@ class AccessCounter:
             if match is None:
                 self._unread += 1
             else:
-                values = _reduced(match.groupdict(b""), self._names)
+                values = reduced(match.groupdict(b""), self._names)
                 self._add(values, 1, ([line], [values]))
 
     def _add(self, values: Found, times: int, source: tuple[list[bytes], list[Found]]) -> None:
@@ -222,35 +203,6 @@ class AccessCounter:
             known = replace(trouble, server=OTHERS) if is_new and len(self._counts) >= MOST_KEPT else trouble
             kept.append(self._counts.setdefault(known, _Count(first=time, evidence=shown(line[:-1]))))
         return tuple(kept)
-
-
-def _lines(block: bytes) -> list[bytes]:
-    """Each with its newline."""
-    return [line + b"\n" for line in block.split(b"\n")[:-1]]
-
-
-def _wishes(reader: LineReader) -> dict[str, bytes]:
-    """The method of a request only where it stands between quotes, which nginx escapes."""
-    is_quoted = any(part.variable == "request" and part.literal.startswith(b'"') for part in reader.parts)
-    wishes = dict.fromkeys(DECIDING, b"") | {"status": _STATUS, "request_time": _SECONDS, "request": _METHOD}
-    if not is_quoted or reader.escape == "none":
-        del wishes["request"]
-    return wishes
-
-
-def _reduced(found: dict[str, bytes], names: tuple[str, ...]) -> Found:
-    """What the quick walk takes of the same line."""
-    time = next((found[name] for name in _TIMES if name in found), b"").partition(b".")[0]
-    seconds = found.get("request_time", b"0.")
-    method = re.match(rb"[A-Z]*", found.get("request", b""))
-    reduced = found | {
-        "time": time,
-        "request_time": b"" if seconds.startswith(b"0.") else seconds[:1],
-        "request": method[0] if method else b"",
-        "nothing": b"",
-        "line": b"",
-    }
-    return tuple(reduced[name] for name in names)
 
 
 def _as_value(trouble: Trouble, count: _Count) -> AccessCount:

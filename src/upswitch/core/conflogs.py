@@ -4,6 +4,7 @@ Both are replaced, never added to, by a level that has its own (ngx_http_log_mer
 """
 
 from collections.abc import Iterator
+from itertools import count
 
 from msgspec.structs import replace
 
@@ -27,7 +28,8 @@ class AccessLog(Value):
 
     `level` is where the line stands: http, server, location, if, limit_except, or "default" (then file is "" and line 0).
     `path` is resolved, "" for `off`; `buffer`, `gzip`, `flush` and `condition` are the parameters' text, "" without.
-    `format` is None where the named one isn't defined.
+    `format` is None where the named one isn't defined. `beside` names the block whose lines take effect together: each of its
+    requests is in every one of its logs.
     """
 
     path: str
@@ -40,6 +42,7 @@ class AccessLog(Value):
     gzip: str = ""
     flush: str = ""
     condition: str = ""
+    beside: str = ""
     upstreams: tuple[str, ...] = ()
 
     @property
@@ -119,6 +122,7 @@ class _AccessLogs:
     def __init__(self, build: Build, formats: dict[str, LogFormat]) -> None:
         self.formats = formats
         self._build = build
+        self._blocks = count()
 
     def walk(self, scope: Directive, inherited: tuple[AccessLog, ...]) -> Iterator[AccessLog]:
         """The logs in effect in this scope and in every one below it."""
@@ -130,7 +134,8 @@ class _AccessLogs:
 
     def of(self, scope: Directive) -> tuple[AccessLog, ...]:
         """The lines that stand in this very scope. `off` silences the others beside it."""
-        logs = tuple(self._read(each, scope.name) for each in scope.children("access_log") if each.args)
+        block = f"{scope.place}#{next(self._blocks)}"
+        logs = tuple(replace(self._read(each, scope.name), beside=block) for each in scope.children("access_log") if each.args)
         return tuple(each for each in logs if each.is_off)[:1] or logs
 
     def _read(self, directive: Directive, level: str) -> AccessLog:
@@ -160,9 +165,10 @@ def _merged(logs: list[AccessLog]) -> tuple[AccessLog, ...]:
     """One of each, at its first place, with the upstreams of all the scopes it serves: a file must not be followed twice."""
     found: dict[AccessLog, AccessLog] = {}
     for each in logs:
-        first = found.setdefault(replace(each, level="", file="", line=0, upstreams=()), each)
+        same = replace(each, level="", file="", line=0, beside="", upstreams=())
+        first = found.setdefault(same, each)
         upstreams = tuple(dict.fromkeys((*first.upstreams, *each.upstreams)))
-        found[replace(each, level="", file="", line=0, upstreams=())] = replace(first, upstreams=upstreams)
+        found[same] = replace(first, upstreams=upstreams)
     return tuple(found.values())
 
 

@@ -20,6 +20,7 @@ from upswitch.core.words import Value
 
 _LONGEST = 300
 _SERVERS = 4
+_MORE = "; and more"
 _WITHOUT_ERRORS = "without the error log nginx's own failures have no cause"
 _WITHOUT_ACCESS = "without an access log 502s of the app, retries and clients that left are not seen"
 
@@ -65,8 +66,8 @@ def sentence(diagnosis: Diagnosis) -> str:
     for number, finding in enumerate(diagnosis.findings):
         part = _clause(finding, is_first=number == 0)
         more = f"{told}; {part}" if told else part
-        if len(more) > _LONGEST:
-            return f"{told}; and more" if told else f"{part[: _LONGEST - 3]}..."
+        if len(more) > _LONGEST - len(_MORE):
+            return f"{told}{_MORE}" if told else f"{part[: _LONGEST - 3]}..."
         told = more
     return told
 

@@ -16,6 +16,7 @@ from collections import Counter
 from upswitch.core.causes.catalogue import cause_of
 from upswitch.core.causes.cause import Code
 from upswitch.core.errorlog import failures, parse_error
+from upswitch.core.trouble import UNREPEATABLE
 from upswitch.core.words import Value
 
 _HEADED = rb"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[[a-z]{1,10}+\] \d{1,20}+#\d{1,20}+: "
@@ -41,7 +42,6 @@ _VARIABLE = re.compile(
     rb"|(an? (?:upstream response|client request body) is buffered to a temporary file )[\w./-]+"
     rb'|(open\(\) ")[^"]*(?=" failed \(2: [A-Za-z ]*\)$)'
 )
-_UNREPEATABLE = frozenset({b"POST", b"LOCK", b"PATCH"})  # ngx_http_upstream_next: not sent twice
 _PEER = re.compile(r"(?:.* with|disable check) peer: (\S+)")
 _TIME = 19
 
@@ -93,7 +93,7 @@ def is_unrepeatable(values: Values) -> bool:
     """Of a request that nginx does not send twice."""
     _, _, method, _, line = values
     found = _METHOD.match(line.partition(b", client: ")[2]) if line else None
-    return (found[1] if found else method) in _UNREPEATABLE
+    return (found[1] if found else method) in UNREPEATABLE
 
 
 def _order(item: tuple[Values, int]) -> tuple[bytes, bool]:

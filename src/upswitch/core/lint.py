@@ -165,7 +165,7 @@ def _truncation(looked: Looked) -> Iterator[Finding]:
 
 
 def _logs(looked: Looked) -> Iterator[Finding]:
-    for log in looked.logs:
+    for log in sight.distinct(looked.logs):
         for gap in sight.gaps(log):
             yield warning(gap.code, gap.what, gap.hint)
 

@@ -269,10 +269,10 @@ def finish(last: Judgement, seen: Seen) -> Final:
     """The ending of a watch whose every look was without a spike. ValueError where the last one has one: that is a rollback."""
     if last.is_spike:
         raise ValueError("a spike is no ending to keep")
-    if seen.is_silent or (not seen.has_log and not seen.probes):
-        return Final.BLIND
     if seen.new == 0 and seen.former >= _FORMER_STILL_SERVES:
         return Final.NOT_SWITCHED
+    if seen.is_silent or (not seen.has_log and not seen.probes):
+        return Final.BLIND
     if seen.new < _PROVING_REQUESTS and not seen.probes:
         return Final.UNPROVEN
     return Final.KEEP_ELEVATED if last.is_elevated else Final.KEEP

@@ -37,6 +37,19 @@ def can_follow(log: AccessLog) -> bool:
     return not _unfollowed(log)
 
 
+def beside(logs: Sequence[AccessLog]) -> tuple[tuple[AccessLog, ...], ...]:
+    """Logs that have the same requests, the one that shows most first. One of each is to be followed: no request counts twice."""
+    found: dict[str, list[AccessLog]] = {}
+    for log in sorted(logs, key=lambda log: (not can_follow(log), len(list(gaps(log))))):
+        found.setdefault(log.beside or log.path, []).append(log)
+    return tuple(map(tuple, found.values()))
+
+
+def distinct(logs: Sequence[AccessLog]) -> tuple[AccessLog, ...]:
+    """Of logs that have the same requests only the one that shows most."""
+    return tuple(same[0] for same in beside(logs))
+
+
 def silent_after(log: AccessLog) -> float:
     """Seconds without a line that are no sign of blindness yet: lines that wait in a buffer come a `flush` later."""
     flush_s = _flush_s(log)
@@ -45,6 +58,7 @@ def silent_after(log: AccessLog) -> float:
 
 def told(logs: Sequence[AccessLog], attribution: Attribution, *, probe: str) -> tuple[str, ...]:
     """What a watch of these logs goes by, and what it can't see: a sentence each."""
+    logs = distinct(logs)
     followed = [f"{log.path} by {attribution.mode(reader_of(log))}" for log in logs if can_follow(log)]
     asked = [f"requests of our own to {probe}"] if probe else []
     by = " and ".join(followed + asked) or "NOTHING: it will be blind"

@@ -1,0 +1,62 @@
+"""What the walks over an access log take of its lines (accesscount.py has the theory)."""
+
+import re
+
+from upswitch.core.logformat import LineReader
+from upswitch.core.trouble import DECIDING
+
+GOOD = {"status": rb"(?!499)[1-4]\d\d", "upstream_status": rb"(?:[1-4]\d\d|-)?", "request_completion": b"OK"}
+"""What a good request has, where the format has the variable."""
+
+_TIMES = {
+    "msec": rb"(?P<time>\d{1,20})\.\d{3}",
+    "time_iso8601": rb"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d)",
+    "time_local": rb"(?P<time>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})",
+}
+_STATUS = rb"(?P<status>\d{3})"
+_SECONDS = rb"(?:0\.\d{3}|(?P<request_time>\d)\d{0,19}\.\d{3})"
+_METHOD = rb'(?P<request>[A-Z]*+)[^"\\\n]*+'
+
+_SAME = bytes(256)
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_ONES = bytes.maketrans(b"23456789", b"11111111")
+TABLES = {"time": _SAME, "upstream_header_time": _ZEROS, "upstream_connect_time": _ONES, "upstream_bytes_sent": _ONES}
+"""By which numbers of lines that fared alike become the same: what is nothing, 0 or more stays so."""
+
+Found = tuple[bytes, ...]
+"""What decides about a line, in the order of the format, and the line itself where it did not fit."""
+
+
+def lines_of(block: bytes) -> list[bytes]:
+    """Each with its newline."""
+    return [line + b"\n" for line in block.split(b"\n")[:-1]]
+
+
+def clock_of(reader: LineReader) -> dict[str, bytes]:
+    """The one variable that tells the time, to the second; empty where the format has none."""
+    variables = {part.variable for part in reader.parts}
+    return next(({name: shape} for name, shape in _TIMES.items() if name in variables), {})
+
+
+def wishes_of(reader: LineReader) -> dict[str, bytes]:
+    """What decides about a line; the method of a request only where that stands between quotes, which nginx escapes."""
+    is_quoted = any(part.variable == "request" and part.literal.startswith(b'"') for part in reader.parts)
+    wishes = dict.fromkeys(DECIDING, b"") | {"status": _STATUS, "request_time": _SECONDS, "request": _METHOD}
+    if not is_quoted or reader.escape == "none":
+        del wishes["request"]
+    return wishes
+
+
+def reduced(found: dict[str, bytes], names: tuple[str, ...]) -> Found:
+    """What the quick walk takes of the same line."""
+    time = next((found[name] for name in _TIMES if name in found), b"").partition(b".")[0]
+    seconds = found.get("request_time", b"0.")
+    method = re.match(rb"[A-Z]*", found.get("request", b""))
+    taken = found | {
+        "time": time,
+        "request_time": b"" if seconds.startswith(b"0.") else seconds[:1],
+        "request": method[0] if method else b"",
+        "nothing": b"",
+        "line": b"",
+    }
+    return tuple(taken[name] for name in names)
