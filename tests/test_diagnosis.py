@@ -14,7 +14,7 @@ from upswitch.core.causes.catalogue import cause_of
 from upswitch.core.causes.cause import Code
 from upswitch.core.diagnosis import Known, diagnose, sentence
 from upswitch.core.errorcount import ErrorCounter, Errors
-from upswitch.core.errorlog import failures, parse_error
+from upswitch.core.errorlog import failure_of, parse_error
 from upswitch.core.evidence import OTHERS, UNEXPLAINED, shown
 from upswitch.core.logformat import compile_format
 from upswitch.core.trouble import Wrong
@@ -121,7 +121,7 @@ def read_one_by_one(lines):
         if parsed and (code := cause_of(parsed)):
             kinds = [(code, "", parsed.upstream)]
         else:
-            kinds = [(None, words, server) for words, server in failures([line])]
+            kinds = [(None, *failed)] if (failed := failure_of(line)) else []
         for kind in kinds:
             counts[kind] += 1
             firsts.setdefault(kind, line)

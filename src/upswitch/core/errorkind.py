@@ -15,7 +15,7 @@ from collections import Counter
 
 from upswitch.core.causes.catalogue import cause_of
 from upswitch.core.causes.cause import Code
-from upswitch.core.errorlog import failures, parse_error
+from upswitch.core.errorlog import failure_of, parse_error
 from upswitch.core.trouble import UNREPEATABLE
 from upswitch.core.words import Value
 
@@ -107,4 +107,5 @@ def _kind(line: bytes) -> Kind | None:
     if parsed and code:
         checked = _PEER.match(parsed.message) if code is Code.HEALTH_CHECK_DOWN else None
         return Kind(code=code, words="", server=checked[1] if checked else parsed.upstream)
-    return next((Kind(code=None, words=words, server=server) for words, server in failures((line,))), None)
+    failed = failure_of(line)
+    return Kind(code=None, words=failed[0], server=failed[1]) if failed else None

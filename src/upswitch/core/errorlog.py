@@ -12,7 +12,6 @@ referrer. A line is cut at 2048 bytes: then the upstream may be missing.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
@@ -29,7 +28,7 @@ _CONTEXT = re.compile(
 _TO_ADDRESS = re.compile(r"(connect|bind)\(\) to \S+ failed|(\S+) (could not be resolved)")
 _NO_LIVE = "no live upstreams"
 _BENIGN = ("an upstream response is buffered", "a client request body is buffered", "upstream server temporarily disabled")
-_GROUPS, _SERVERS, _SHOWN = 4, 4, 160
+_SHOWN = 160
 _TIME = 19  # bytes of a line's time
 _LONGEST = 2048
 """Bytes: NGX_MAX_ERROR_STR. What is longer was not written by nginx in one go."""
@@ -101,35 +100,10 @@ def crash_lines(lines: Iterable[bytes], pid: int) -> tuple[str, ...]:
     return tuple(line.text for line in _of_process(lines, pid) if " exited on signal " in line.message)
 
 
-Failures = Counter[tuple[str, str]]
-"""How often each kind of failure was seen at each server: (kind, `IP:PORT` or an upstream's name)."""
-
-
-def failures(lines: Iterable[bytes]) -> Failures:
-    """Count the failures towards upstreams. Counters of several seconds add up."""
-    counts: Failures = Counter()
-    for line in lines:
-        parsed = parse_error(line)
-        if parsed and _is_failure(parsed):
-            counts[_name(parsed), parsed.upstream] += 1
-    return counts
-
-
-def reasons(found: Failures) -> str:
-    """One sentence: the commonest failures, with counts and servers; "" where there is none."""
-    counts: Counter[str] = Counter()
-    servers: dict[str, Counter[str]] = {}
-    for (name, upstream), times in found.items():
-        counts[name] += times
-        servers.setdefault(name, Counter())[upstream] += times
-    follow_ups = counts.pop(_NO_LIVE, 0)
-    told = [f"{count} x {name}{_at(servers[name])}" for name, count in counts.most_common(_GROUPS)]
-    if left := len(counts) - len(told):
-        told.append(f"{left} other kinds")
-    if follow_ups:
-        where = "follows from the failures above" if told else "follows from failures before these lines"
-        told.append(f"{follow_ups} x {_NO_LIVE} ({where})")
-    return "; ".join(told)
+def failure_of(line: bytes) -> tuple[str, str] | None:
+    """A failure towards an upstream: what is the same in all lines of its kind, and its server (`IP:PORT` or an upstream's name)."""
+    parsed = parse_error(line)
+    return (_name(parsed), parsed.upstream) if parsed and _is_failure(parsed) else None
 
 
 def _of_process(lines: Iterable[bytes], pid: int) -> Iterator[ErrorLine]:
@@ -166,9 +140,3 @@ def _name(line: ErrorLine) -> str:
         return _NO_LIVE
     is_plain = message == "connect() failed"
     return replace(line, message=message, action="" if is_plain else line.action).text[:_SHOWN]
-
-
-def _at(servers: Counter[str]) -> str:
-    names = [name for name, _ in servers.most_common() if name]
-    more = f" and {len(names) - _SERVERS} more" if len(names) > _SERVERS else ""
-    return f" at {', '.join(names[:_SERVERS])}{more}" if names else ""
