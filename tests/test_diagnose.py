@@ -410,3 +410,14 @@ def test_what_is_printed_is_what_the_page_says(tmp_path):
     printed = msgspec.json.decode(answer.out, type=DiagnoseView)
     assert printed.exit == answer.exit
     assert set(json.loads(answer.out)) == set(DiagnoseView.__struct_fields__)
+
+
+def test_what_followed_from_the_failures_of_a_release_that_was_taken_back_is_tied_to_them(nginx):
+    with Lab(nginx) as lab:
+        for number in (1, 2):
+            lab.backend("B", number).restart("--fail-after", "0.5", "--fail-mode", "close")
+        with lab.load("--connections", "8", "--rate", "200"):
+            assert upswitch(lab, "switch", "--to", "B").exit == 4
+            findings = upswitch(lab, "diagnose").json["findings"]
+    found = [(each["code"], each["consequence_of"]) for each in findings]
+    assert found[:2] == [("upstream_premature_close", ""), ("no_live_all_down", "upstream_premature_close")]

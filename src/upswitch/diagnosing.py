@@ -90,7 +90,7 @@ def of_host(ports: Ports, site: Site, wanted: Wanted) -> Diagnosed:
     """The live host: its logs (or the files), and the checks. HostError where it can't be asked at all."""
     live = hostsight.look(ports.host, site)
     logs = _files(wanted, live.log_formats) if wanted.has_files else _host_logs(ports.host, site, live, wanted)
-    found = _read(logs, live.known, live.addresses, fail_timeout_s=live.fail_timeout_s)
+    found = _read(logs, live.known, hostsight.ever(ports.host, site, live), fail_timeout_s=live.fail_timeout_s)
     asked = livechecks.ask_servers(ports, site, live.names, dialect=live.dialect)
     asked = livechecks.with_listeners(ports.host, asked, pid=live.master)
     places, peers = live.places(site), (found.traffic.peers or {}) if live.build else {}

@@ -106,6 +106,13 @@ def look(host: Host, site: Site) -> HostSight:
     )
 
 
+def ever(host: Host, site: Site, live: HostSight) -> dict[str, frozenset[str]]:
+    """The addresses of upstreams, also in other pools and in the generations that are still there: logs are of the past."""
+    staged = [manifest.servers for manifest in survey.read_manifests(host, site.nginx).values()]
+    past = [live.places(site).idle, *staged]
+    return {name: now | {each for servers in past for each in servers.get(name, ())} for name, now in live.addresses.items()}
+
+
 def _conf(host: Host, nginx: Nginx) -> tuple[Build | None, NginxConf, str]:
     """And why they can't be had, "" where they were."""
     try:

@@ -4,6 +4,7 @@ A value is the one in effect: of the innermost block around the `proxy_pass` (or
 default (ngx_http_proxy_module.c, its siblings, ngx_event.c). Where a cause names servers, only the places that pass to them count.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 
 from upswitch.core.causes.cause import Code
@@ -65,6 +66,9 @@ _UPSTREAM: Mapping[Code, _Wanted] = {
     Code.HEALTH_CHECK_DOWN: (("check", ""),),
     Code.HEALTH_CHECK_NOT_YET_UP: (("check", ""),),
 }
+_LIMIT = re.compile(r"\b(down|max_conns|max_fails|fail_timeout)\b")
+"""What on a `server` line keeps nginx from asking it."""
+
 _SERVER_LINES = frozenset({Code.NO_LIVE_ALL_DOWN, Code.MAX_CONNS, Code.CONNECT_REFUSED, Code.NO_ROUTE_TO_HOST})
 _PASS_LINES = frozenset(
     {
@@ -179,7 +183,8 @@ def _of_servers(cause: Code, servers: Collection[str], blocks: tuple[Directive, 
         for name, default in _UPSTREAM.get(cause, ()):
             yield from _in_effect((block,), name, default)
         for each in block.children("server") if cause in _SERVER_LINES else ():
-            if block.args[0] in servers or full_address(each.args[0]) in servers:
+            is_named = full_address(each.args[0]) in servers
+            if is_named or (block.args[0] in servers and _LIMIT.search(" ".join(each.args[1:]))):
                 yield _set(each)
 
 

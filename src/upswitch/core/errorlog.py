@@ -101,7 +101,7 @@ def crash_lines(lines: Iterable[bytes], pid: int) -> tuple[str, ...]:
 
 
 def failure_of(line: bytes) -> tuple[str, str] | None:
-    """A failure towards an upstream: what is the same in all lines of its kind, and its server (`IP:PORT` or an upstream's name)."""
+    """A failure towards an upstream: what is the same in all lines of its kind, and the server (`IP:PORT`, an upstream's name)."""
     parsed = parse_error(line)
     return (_name(parsed), parsed.upstream) if parsed and _is_failure(parsed) else None
 
