@@ -131,3 +131,8 @@ def test_what_was_wrong_is_said_with_the_first_bytes_of_the_body():
     tally = observe(begin([target(rule())])[0], Probe(ok=False, error="HTTP/1.1 500", head="Oops"))
     assert tally.text == 'app 10.0.0.1:80 down: 0 of 1 probes passed; HTTP/1.1 500; body began "Oops"'
     assert observe(tally, Probe(ok=True)).text == "app 10.0.0.1:80 not yet up: 1 of 2 probes passed, 1 in a row (need 2)"
+
+
+def test_a_server_that_went_down_says_how_many_failed_in_a_row():
+    tally = tally_of("+++++---", rule())
+    assert tally.text == "app 10.0.0.1:80 down: 5 of 8 probes passed, the last 3 failed (fall=3); refused"

@@ -190,6 +190,12 @@ def test_a_log_that_two_servers_write_is_one_with_the_upstreams_of_both():
     assert [(each.path, each.line, each.upstreams) for each in access_logs(conf, BUILD)] == [("/opt/n/a.log", 2, ("x", "y"))]
 
 
+def test_each_place_that_switches_the_log_off_is_told_by_its_own_line():
+    own, marker = "server { access_log off; location / { proxy_pass http://x; } }\n", "server { access_log off; }\n"
+    conf = parse_dump(made_dump({"/n.conf": "http {\n" + marker + own + "}"}))
+    assert [(each.line, each.upstreams) for each in access_logs(conf, BUILD)] == [(2, ()), (3, ("x",))]
+
+
 def test_without_an_access_log_line_the_compiled_one_is_in_effect():
     conf = parse_dump(made_dump({"/n.conf": "http { server { location / { proxy_pass http://x; } } }"}))
     (log,) = access_logs(conf, BUILD)

@@ -165,7 +165,7 @@ def _merged(logs: list[AccessLog]) -> tuple[AccessLog, ...]:
     """One of each, at its first place, with the upstreams of all the scopes it serves: a file must not be followed twice."""
     found: dict[AccessLog, AccessLog] = {}
     for each in logs:
-        same = replace(each, level="", file="", line=0, beside="", upstreams=())
+        same = replace(each, level="", file="", line=0, beside="", upstreams=()) if not each.is_off else replace(each, upstreams=())
         first = found.setdefault(same, each)
         upstreams = tuple(dict.fromkeys((*first.upstreams, *each.upstreams)))
         found[same] = replace(first, upstreams=upstreams)

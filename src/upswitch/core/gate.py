@@ -51,6 +51,7 @@ class Tally(Value):
         said += f"{self.ok} of {self.ok + self.failed} probes passed"
         if self.streak > 0:
             return f"{said}, {self.streak} in a row (need {self.target.rule.rise})"
+        said += f", the last {-self.streak} failed (fall={self.target.rule.fall})" if self.ok and self.streak else ""
         return said + (f"; {self.error}" if self.error else "") + (f'; body began "{self.head}"' if self.head else "")
 
 
