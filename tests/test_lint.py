@@ -123,6 +123,22 @@ def test_all_that_nginxs_own_format_lacks_is_found_at_once_and_named():
     assert advice.log_format_line() in findings["log_lacks"].hint
 
 
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        (
+            "$remote_addr [$time_local] $host $uri $status $upstream_addr $upstream_status $upswitch_generation $request_time",
+            {"log_unquoted"},
+        ),
+        ('$remote_addr [$time_local] "$uri" $status $upstream_addr $upstream_status $upswitch_generation $request_time', set()),
+        ("$msec $status $upstream_addr $upstream_status $upswitch_generation $request_time $uri $http_user_agent", set()),
+        ('$http_x|$status|$msec|"$uri"|$upstream_addr|$upstream_status|$upswitch_generation|$request_time', {"log_unquoted"}),
+    ],
+)
+def test_free_text_that_a_client_can_shift_before_what_decides_is_found(text, codes):
+    assert found(conf(http=f"log_format f '{text}'; {LOG} {INCLUDE}")).keys() == codes
+
+
 def test_a_buffer_with_a_flush_is_fine():
     assert found(conf(http=f"{FORMAT} access_log /log f buffer=32k flush=1s; {INCLUDE}")) == {}
 

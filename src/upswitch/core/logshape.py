@@ -18,7 +18,7 @@ skipped by their width: one follows the free $remote_user, and is tried at each 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from upswitch.core.words import Value
 
@@ -98,6 +98,18 @@ def quick_pattern(parts: tuple[Part, ...], escape: str, wishes: Mapping[str, byt
     """One line without its newline; what is not wished for is skipped. `wishes`: expressions by variable, b"" for its own shape."""
     shapes = [_skip(part, escape, is_last=part is parts[-1]) or _shape(part, escape, is_last=part is parts[-1]) for part in parts]
     return _joined(parts, shapes, wishes)
+
+
+def forgeable(parts: tuple[Part, ...], escape: str, deciding: Collection[str]) -> tuple[str, ...]:
+    """Free text in front of a variable that decides, with no `"` between them, which nginx escapes in values: what a client writes
+    there can look like the other's. ($host and $request_uri have no blanks since nginx 1.21.1.)"""
+    found: list[str] = []
+    open_: list[str] = []
+    for part in parts:
+        found += [name for name in open_ if part.variable in deciding and name not in found]
+        is_free = part.variable not in {"", "host", "server_name", "request_uri"} and _shape(part, escape, is_last=False) is None
+        open_ = [] if b'"' in part.literal and escape != "none" else [*open_, *([part.variable] if is_free else [])]
+    return tuple(found)
 
 
 def _joined(parts: tuple[Part, ...], shapes: list[bytes | None], wishes: Mapping[str, bytes]) -> bytes:

@@ -7,6 +7,7 @@ from upswitch.core import advice
 from upswitch.core.attribution import Attribution
 from upswitch.core.conflogs import AccessLog
 from upswitch.core.logformat import LineReader, compile_format
+from upswitch.core.logshape import forgeable
 from upswitch.core.words import Value
 
 _SILENT = 10.0
@@ -22,6 +23,9 @@ _LOSSES = {
 _TIMES = ("msec", "time_iso8601", "time_local")
 _NGINX_TIME = re.compile(r"(\d+)(ms|[smhdw]?)", re.ASCII)
 _SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+_DECIDING = ("status", "upstream_status", "upstream_addr", "upswitch_generation")
 
 
 class Gap(Value):
@@ -129,9 +133,18 @@ def _late(log: AccessLog, name: str) -> Iterator[Gap]:
     if log.condition:
         what = f"{name} has if={log.condition}: what it leaves out is not seen"
         yield Gap(code="log_conditional", what=what, hint="a log of its own without if= for the requests to these upstreams")
+    reader = reader_of(log)
     if log.format and log.format.escape == "none":
         what = f"{name} is of a format with escape=none: a client can write what looks like other fields"
         yield Gap(code="log_unescaped", what=what, hint="escape=json, or none at all")
+    elif free := forgeable(reader.parts, reader.escape, _DECIDING):
+        named = ", ".join(f"${each}" for each in free)
+        what = (
+            f"{name} has {named} without quotes before what decides: a client can write there what looks like a failure of the pool"
+        )
+        yield Gap(
+            code="log_unquoted", what=what, hint=f'quotes around them ("${free[0]}"), or behind $upstream_status and $upstream_addr'
+        )
 
 
 def _flush_s(log: AccessLog) -> float:
