@@ -8,6 +8,8 @@ Processor time (ours, or the program's with its start), best of `--times`, files
     by line     reads each line with what `diagnose` uses for a line that is not plain (errorlog.parse_error and the rules,
                 LineReader.read), and counts by cause, or by upstream and status
 
+By the path of the program: blocks of 1 MiB, and with `--since` before the first line, as the live command has it.
+
 Drawn: an outage of ten minutes. Error log: four causes at eight servers, and, in "mixed", three of four lines of what busy sites
 write besides (missing files, limits, buffered answers), each different. Access log, of the format that docs/ recommends as text:
 1 in 100 requests failed, or all of them.
@@ -28,6 +30,7 @@ from upswitch.core.accesscount import AccessCounter
 from upswitch.core.causes.catalogue import cause_of
 from upswitch.core.errorcount import ErrorCounter
 from upswitch.core.errorlog import parse_error
+from upswitch.core.history import ALWAYS
 from upswitch.core.logformat import compile_format
 
 FORMAT = (
@@ -36,7 +39,9 @@ FORMAT = (
     '"$upstream_bytes_sent" "$request_completion"'
 )
 READER = compile_format(FORMAT)
-BLOCK = 1 << 16  # bytes
+BLOCK = 1 << 20  # bytes, as lookback.py reads them
+SINCE = "2026/11/20 16:59:00"
+SPAN = range(1795193940, ALWAYS.stop)  # the same, in UTC
 SECONDS = 600
 FROM = "connecting to upstream", "reading response header from upstream"
 CAUSES = (
@@ -97,14 +102,14 @@ def blocks(path: Path) -> Iterator[bytes]:
 
 
 def count_errors(path: Path) -> int:
-    counter = ErrorCounter()
+    counter = ErrorCounter(since=SINCE)
     for block in blocks(path):
         counter.count(block)
     return counter.found().lines
 
 
 def count_access(path: Path) -> int:
-    counter = AccessCounter(READER)
+    counter = AccessCounter(READER, span=SPAN)
     for block in blocks(path):
         counter.count(block)
     return counter.found().requests

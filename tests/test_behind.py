@@ -8,9 +8,7 @@ from upswitch.core import advice, behind, listeners, strangers
 from upswitch.core.causes.cause import Code
 from upswitch.core.dump import parse_dump
 from upswitch.core.formats import FormatError, parse_format, recognised, usual_formats
-from upswitch.core.logformat import compile_format
 from upswitch.core.strangers import Places
-from upswitch.core.traffic import Traffic, TrafficCounter
 from upswitch.spans import Since, Span, in_files, parse_since
 
 CONF = """# configuration file /etc/nginx/nginx.conf:
@@ -104,43 +102,6 @@ def test_an_address_is_a_stranger_where_no_pool_and_no_other_place_has_it():
 def test_a_server_without_requests_is_told_only_after_enough_went_to_the_others():
     assert strangers.unasked({"a:1": 59}, PLACES) == ()
     assert [each.split(" ")[0] for each in strangers.unasked({"a:1": 60}, PLACES, spared={"a:3"})] == ["a:2"]
-
-
-# ---- traffic ----
-
-
-def test_traffic_counts_requests_failures_and_every_server_that_was_asked():
-    reader = compile_format("$msec $status [$upstream_addr]")
-    counter = TrafficCounter(reader)
-    counter.count(b"1.000 200 [a:1]\n1.500 502 [a:1, b:1 : c:1]\n2.000 499 [-]\n2.000 000 [a:1]\n")
-    assert counter.found() == Traffic(requests=4, failed=2, peers={"a:1": 3, "b:1": 1, "c:1": 1})
-
-
-def test_traffic_of_a_block_with_foreign_lines_counts_the_others():
-    counter = TrafficCounter(compile_format("$status [$upstream_addr]"))
-    counter.count(b"200 [a:1]\nnonsense\n\n502 [app]\n")
-    assert counter.found() == Traffic(requests=2, failed=1, peers={"a:1": 1, "app": 1})
-
-
-@pytest.mark.parametrize(
-    "line",
-    [b"1795000000.000 200", b"2026-11-18T11:06:40+00:00 200", b"18/Nov/2026:12:06:40 +0100 200"],
-    ids=["msec", "iso", "local"],
-)
-def test_traffic_before_the_span_does_not_count(line):
-    time = {b"1": "$msec", b"2": "$time_iso8601"}.get(line[:1] if b"/" not in line else b"", "$time_local")
-    counter = TrafficCounter(compile_format(f"{time} $status"), span=range(1795000000, 1 << 40))
-    later = TrafficCounter(compile_format(f"{time} $status"), span=range(1795000001, 1 << 40))
-    counter.count(line + b"\n")
-    later.count(line + b"\n")
-    assert (counter.found().requests, later.found().requests) == (1, 0)
-
-
-def test_traffic_of_a_format_without_addresses_has_no_servers():
-    counter = TrafficCounter(compile_format("$status x"))
-    counter.count(b"200 x\n500 x\n")
-    assert counter.found() == Traffic(requests=2, failed=1, peers=None)
-    assert (counter.found() + Traffic(requests=1, peers={"a:1": 1})).peers == {"a:1": 1}
 
 
 # ---- who listens ----

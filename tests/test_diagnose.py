@@ -32,9 +32,9 @@ LEFT = 6
 GONE_LINE = "location /gone { proxy_pass http://GONE; }"
 
 
-def diagnose(*words: str, folder: Path | str = "/", stdin: bytes = b"", path: str | None = None) -> Answer:
+def diagnose(*words: str, folder: Path | str = "/", stdin: bytes = b"", path: str | None = None, zone: str = "UTC") -> Answer:
     """From a folder without a site file."""
-    environment = {**os.environ, "PATH": path} if path is not None else None
+    environment = {**os.environ, "TZ": zone} | ({"PATH": path} if path is not None else {})
     ran = subprocess.run(
         (sys.executable, "-m", "upswitch", "diagnose", *words),
         cwd=folder,
@@ -141,7 +141,7 @@ def test_a_failure_that_a_retry_hid_is_told_and_reached_no_client(trouble):
 def test_clients_that_left_a_hanging_server_are_told_with_the_server(trouble):
     left = findings(trouble.answer)["client_closed"]
     assert (left["count"], left["status"], left["servers"]) == (LEFT, 499, [trouble.hanging])
-    assert "hang" in left["note"]
+    assert left["why"].startswith("these servers hang: ")
 
 
 def test_the_directive_behind_a_cause_is_quoted_with_file_and_line(trouble):
@@ -178,6 +178,9 @@ def test_the_text_begins_with_how_many_failed_and_the_worst_cause(trouble):
     assert trouble.text.exit == 3
     assert "requests failed (6 of them given up by their clients) since 2" in first
     assert "Worst: 6 x client_closed" in first
+    assert first.endswith(": these servers hang: clients waited 1 s or more, got no answer and left")
+    assert first.startswith(f"FAILS now: {trouble.lab.backend('A', 1).address}. ")
+    assert "  3 others answer\n" in trouble.text.out
     assert f"{trouble.lab.backend('A', 1).address} (app A)" in trouble.text.out
     assert f"({trouble.lab.error_log} " not in first
     assert f"Read: {trouble.lab.error_log} (error log, " in trouble.text.out
@@ -204,6 +207,7 @@ def test_a_host_in_peace_is_exit_0_and_says_what_was_read(lab):
     assert first.startswith("nothing found: 0 of ")
     assert f"Read: {lab.access_log} (access log, " in "\n".join(rest)
     assert "FAILS" not in answer.out
+    assert "  4 answer\n" in answer.out
 
 
 def test_lines_before_the_span_do_not_count(lab):
@@ -249,7 +253,7 @@ def test_a_server_that_left_its_address_is_seen_on_another(lab):
     dead = next(each for each in answer.json["servers"] if each["server"] == server.address)
     assert f"127.0.0.2:{server.port} listens, not {server.address}" in dead["text"]
     assert answer.exit == 3
-    assert answer.json["said"].startswith("no cause was found in the logs: 0 of ")
+    assert answer.json["said"].startswith(f"FAILS now: {server.address}. no cause was found in the logs: 0 of ")
 
 
 def test_servers_that_nginx_itself_checks_down_are_the_cause_of_no_live_upstreams(check_nginx):
@@ -322,6 +326,33 @@ def test_no_finding_says_what_was_read(tmp_path):
     assert answer.exit == 0
     assert answer.out.splitlines()[0] == "nothing found: 0 of 5 requests failed"
     assert "access.log (access log, 5 lines, 20/Nov/2026:10:00:00 +0000)" in answer.out
+
+
+def test_the_first_line_says_what_followed_from_the_worst(tmp_path):
+    follows = REFUSED.replace(b"connect() failed (111: Connection refused)", b"no live upstreams").replace(b"10.0.0.7:8080", b"app")
+    (tmp_path / "error.log").write_bytes(REFUSED + follows * 9)
+    answer = diagnose("--error-log", "error.log", folder=tmp_path)
+    assert "Worst: 1 x connect_refused at 10.0.0.7:8080, then 9 x no_live_all_down: " in answer.out.splitlines()[0]
+
+
+def test_an_access_log_without_a_line_leaves_the_word_to_the_error_log(tmp_path):
+    (tmp_path / "error.log").write_bytes(REFUSED)
+    (tmp_path / "access.log").write_bytes(b"")
+    answer = diagnose("--error-log", "error.log", "--access-log", "access.log", "--log-format", "combined", folder=tmp_path)
+    assert answer.out.startswith("1 of 1 lines of the error log tell of failures. Worst: 1 x connect_refused")
+    assert "reached clients" not in answer.out
+
+
+def test_both_logs_are_told_by_one_clock(tmp_path):
+    """The access log has seconds since 1970; the span's zone is that of the machine that reads."""
+    (tmp_path / "error.log").write_bytes(REFUSED)
+    (tmp_path / "access.log").write_bytes(b"1795172400.000 502 10.0.0.7:8080 502 0.001\n")
+    files = ("--error-log", "error.log", "--access-log", "access.log", "--log-format", TIMED)
+    zoned = diagnose(*files, "--since", "2026-11-20T09:00:00", folder=tmp_path, zone="XXX-1")
+    assert zoned.out.count("2026/11/20 10:00:00 +0100\n") + zoned.out.count("2026/11/20 12:00:00 +0100\n") == 2
+    bare = diagnose(*files, folder=tmp_path)
+    assert "when:  2026/11/20 10:00:00 (local time)\n" in bare.out
+    assert "when:  2026/11/20 11:00:00 +0000\n" in bare.out
 
 
 def test_a_usual_format_is_recognised(tmp_path):

@@ -15,6 +15,7 @@ from upswitch.core.errors import HostError
 from upswitch.core.history import Timeline
 from upswitch.core.logformat import MAX_LINE, compile_format
 from upswitch.core.rule import HISTORY_S
+from upswitch.core.window import LATE_S
 
 READER = compile_format("$msec $status $request_uri")
 END = 1_795_262_400
@@ -120,6 +121,12 @@ def test_garbage_at_the_end_does_not_hide_the_past(tmp_path):
     assert history(path) == [1] * 10
 
 
+def test_the_newest_line_is_found_behind_huge_ones(tmp_path):
+    path = tmp_path / "log"
+    path.write_bytes(line(END) + line(END, b"/" + b"x" * 300_000) * 4)
+    assert history(path) == [1]
+
+
 @pytest.mark.parametrize("length", [MAX_LINE // 2, MAX_LINE + 1, 5 << 20])
 def test_huge_lines_are_passed_over_and_their_neighbours_counted(tmp_path, length):
     path = tmp_path / "log"
@@ -190,7 +197,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_never_mixed_with_the_new_on
 @given(
     sizes=st.lists(st.sampled_from((0, 10, 1000, 40_000, 70_000, 300_000)), min_size=1, max_size=12),
     gaps=st.lists(st.integers(0, 300), min_size=12, max_size=12),
-    late=st.lists(st.integers(0, lookback.LATE), min_size=12, max_size=12),
+    late=st.lists(st.integers(0, LATE_S), min_size=12, max_size=12),
 )
 def test_every_line_of_the_last_ten_minutes_is_given_once_whatever_their_lengths(tmp_path_factory, sizes, gaps, late):
     path = tmp_path_factory.mktemp("log") / "log"

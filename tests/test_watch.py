@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,13 @@ from command import Answer, Command, upswitch
 from test_json import documented
 from upswitch.core.attribution import Attribution
 from upswitch.core.counting import BlockCounter
+from upswitch.core.gate import Probe, Tally, Target
+from upswitch.core.gaterule import effective_check
 from upswitch.core.history import Timeline
 from upswitch.core.logformat import compile_format
-from upswitch.core.rule import Second
+from upswitch.core.probation import Brought, Probation
+from upswitch.core.rule import Failure, History, Second
+from upswitch.core.site import Gate, Upstream
 from upswitch.core.window import EntryCounter, Window
 from upswitch.demo.conf import Layout
 from upswitch.demo.lab import Lab
@@ -33,6 +38,7 @@ FORMAT = '$msec $status $request_time "$upstream_addr" "$upstream_status" $upswi
 BY_ADDRESS = '[$time_local] $status $request_time "$upstream_addr" "$upstream_status"'
 COMBINED = "combined"
 A, B = "10.0.0.1:8080", "10.0.0.2:8080"
+TARGET = Target(upstream="app", server=A, address=A, rule=effective_check(Upstream(name="app", pools=()), Gate()))
 SITE = f"""
 [upstreams.app]
 A = ["{A}"]
@@ -81,7 +87,7 @@ def bad_release(tmp_path_factory) -> Path:
 
 def test_a_replay_says_second_by_second_what_the_watch_would_have_done(bad_release):
     answer = watch(bad_release, "--replay", "access.log", "--log-format", FORMAT, "--at", WHEN)
-    *looks, verdict = answer.out.splitlines()
+    *looks, verdict, _other = answer.out.splitlines()
     assert answer.exit == 3
     assert [look.split(" ")[0] for look in looks] == [f"t+{at}s" for at in range(1, len(looks) + 1)]
     assert [" ROLLBACK: " in look for look in looks] == [False] * (len(looks) - 1) + [True]
@@ -97,7 +103,8 @@ def test_its_json_is_one_documented_object(bad_release):
     assert found["at_s"] == found["seconds"] == len(found["looks"]) <= 3
     assert found["answers"] == {"enough": True, "big": True, "new": True, "not_luck": True}
     assert found["before"] == {"failed": 0, "total": 20_000, "seconds": 400}
-    assert (found["peers_down"], found["notes"]) == ([], [])
+    assert (found["peers_down"], len(found["notes"])) == ([], 1)
+    assert found["notes"][0].startswith("also took over: 000043-A at 2026-11-20T10:00:20Z")
 
 
 def test_without_a_time_it_finds_the_second_in_which_another_pool_took_over(bad_release):
@@ -169,6 +176,20 @@ def test_a_pool_that_got_nothing_was_not_switched(tmp_path):
     assert (found["verdict"], found["would"], found["exit"], found["total"]) == ("not_switched", "rollback", 3, 0)
 
 
+def test_a_second_in_which_nothing_failed_or_changed_is_in_the_json_only(tmp_path):
+    lines = traffic(bad=0, switch_back=30).replace(line(AT + 7, "000042-B"), line(AT + 7, "000042-B", status=502), 1)
+    (tmp_path / "access.log").write_text(lines)
+    answer = watch(tmp_path, "--replay", "access.log", "--log-format", FORMAT, "--at", WHEN, "--duration", "20s")
+    found = replay(tmp_path, "--at", WHEN, "--duration", "20s")
+    assert (len(found["looks"]), found["told"][0]) == (20, 8)
+    assert answer.out.splitlines()[0] == found["looks"][7]
+    assert found["looks"][7].startswith("t+8s running: 1 of 400 requests to B failed (502/503/504)")
+    assert "new no" in found["looks"][0]
+    assert len(answer.out.splitlines()) < 8, answer
+    good = replay(tmp_path, "--at", WHEN, "--duration", "5s")
+    assert (len(good["looks"]), good["told"]) == (5, [])
+
+
 # ---- by address, and in limited mode ----
 
 
@@ -238,7 +259,7 @@ def test_a_plain_log_is_replayed_in_limited_mode_when_the_time_is_given(tmp_path
         (["--log-format", FORMAT, "--to", "C"], "C did not take over in it"),
         (["--log-format", COMBINED], "none of 24000 lines is of this format"),
         (["--log-format", "$status $upstream_addr"], "none of 24000 lines is of this format, with a time"),
-        ([], "upswitch.toml is not there, so no nginx says how the log is written: give --log-format"),
+        ([], "access.log is of no log_format that we know: give its text with --log-format"),
         (["--log-format", FORMAT, "-c", "other.toml"], "other.toml: No such file"),
         (["--log-format", FORMAT, "--replay", "gone\x1b[31m.log"], r"gone\x1b[31m.log: No such file"),
     ],
@@ -260,7 +281,7 @@ def test_where_nginx_does_not_say_the_format_it_must_be_given(addressed):
     answer = watch(addressed, "--replay", "access.log")
     assert answer.exit == 2
     assert "does not say its format" in answer.out
-    assert "give --log-format" in answer.out
+    assert "give its text with --log-format" in answer.out
 
 
 def test_what_a_client_wrote_forges_nothing_and_reaches_no_terminal(tmp_path):
@@ -313,7 +334,7 @@ def test_it_counts_what_the_watch_of_a_switch_counts():
     )
     timeline = Timeline()
     timeline.add(BlockCounter(reader, whose, is_timed=True).count(block))
-    counter, window = EntryCounter(reader), Window(60, at=AT, begins=lambda _: False)
+    counter, window = EntryCounter(reader), Window(60, at=AT, begins=lambda _at, _moment: False)
     window.add(0, counter.count(block))
     assert list(window.tallies(range(AT, AT + 50), lambda _: whose)) == [timeline.at(second) for second in range(AT, AT + 50)]
     assert counter.unread == 1
@@ -353,6 +374,80 @@ def test_live_traffic_is_judged_without_a_switch_and_nothing_is_changed(lab):
     assert sum(" watch " in told and " t+" in told for told in answer.err.splitlines()) == 2
     assert sorted(path.name for path in (lab.folder / "state").iterdir()) == before
     assert documented("WatchView") == set(answer.json)
+
+
+def lines_of(answer: Answer) -> list[str]:
+    """What was told of each second, without the clock and the step."""
+    return [told[told.index("t+") :] for told in answer.err.splitlines() if " watch " in told and " t+" in told]
+
+
+def test_a_server_that_the_gate_sees_down_would_have_been_a_rollback_though_no_client_saw_it(lab):
+    dead = lab.backend("A", 2).address
+    with lab.load("--connections", "4", "--rate", "200"):
+        watching = Command(lab, "watch")
+        watching.wait_for("t+1s")
+        lab.backend("A", 2).kill()
+        watching.wait_for("ROLLBACK: the gate saw")
+        watching.signal(signal.SIGINT)
+        answer = watching.end()
+    found = answer.json
+    assert (answer.exit, found["verdict"], found["would"], found["peers_down"]) == (3, "rollback", "rollback", [dead]), answer
+    assert f"t+{found['at_s']}s ROLLBACK: the gate saw app {dead} down" in found["said"]
+    assert found["said"].endswith("; a switch would have been taken back")
+    assert found["failed"] == 0
+
+
+def test_a_crash_loop_of_nginxs_workers_would_have_been_a_rollback(lab):
+    watching = Command(lab, "watch")
+    watching.wait_for("t+1s")
+    seconds = 0
+
+    def is_told() -> bool:
+        """Both workers die once a second."""
+        nonlocal seconds
+        before, seconds = seconds, watching.told().count(" t+")
+        if seconds > before:
+            for pid in Path(f"/proc/{lab.nginx_pid}/task/{lab.nginx_pid}/children").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+        return "nginx workers died in 10 s" in watching.told()
+
+    until(is_told, deadline=30, what="the crash loop")
+    watching.signal(signal.SIGINT)
+    answer = watching.end()
+    assert (answer.exit, answer.json["verdict"], answer.json["would"]) == (3, "rollback", "rollback"), answer
+    assert " ROLLBACK: " in answer.json["said"]
+
+
+def test_without_a_log_our_own_requests_are_what_is_counted_and_named(nginx):
+    with Lab(nginx, Layout(http=("access_log off;",))) as lab:
+        good = upswitch(lab, "watch", "--duration", "2s")
+        for number in (1, 2):
+            lab.backend("A", number).kill()
+        bad = upswitch(lab, "watch", "--duration", "5s")
+    assert (good.exit, good.json["verdict"], good.json["mode"], good.json["failed"]) == (0, "keep", "probes", 0), good
+    assert 2 <= good.json["total"] <= 6
+    assert "our own requests to A failed" in good.json["said"]
+    assert (bad.exit, bad.json["verdict"]) == (3, "rollback"), bad
+    assert bad.json["failed"] == bad.json["total"] > 5
+    assert all("our own requests to A" in told or "the gate saw" in told for told in lines_of(bad))
+
+
+def test_a_healthy_second_is_one_short_line_and_the_answers_are_told_only_when_they_change(lab):
+    with lab.load("--connections", "4", "--rate", "200"):
+        watching = Command(lab, "watch")
+        watching.wait_for("t+2s")
+        lab.backend("A", 1).mode("error", lying=True)
+        watching.wait_for("ROLLBACK: ")
+        at_s = len(lines_of(Answer(0, "", watching.told())))
+        watching.wait_for(f"t+{at_s + 3}s")
+        watching.signal(signal.SIGINT)
+        answer = watching.end()
+    told = lines_of(answer)
+    assert told[0].startswith("t+1s: 0 of ")
+    assert all(len(each) < 100 for each in told if " | " not in each), told
+    assert sum(" ROLLBACK: " in each for each in told) == 1, told
+    assert [each for each in told if "keep" in each] == []
+    assert answer.json["said"].count("failed (502/503/504)") == 1
 
 
 def test_a_signal_ends_it_with_what_it_saw_and_a_spike_with_its_reasons(lab):
@@ -425,3 +520,53 @@ def test_the_plot_keeps_to_the_width_and_escapes_what_others_wrote():
     assert told[-1] == r"\x1b[31m"
     rows = [told[1][23:], told[4][23:]]
     assert [["▁▂▃▄▅▆▇█".find(bar) for bar in row] for row in rows] == [sorted("▁▂▃▄▅▆▇█".find(bar) for bar in row) for row in rows]
+
+
+def test_the_plot_shows_all_there_is_to_say_and_each_server_that_is_down():
+    frame = Frame(
+        at_s=1, pool="B", new=Second(), others=Second(), said="t+1s", words="t+1s ROLLBACK: x | why: y", down=("s\x1b:1",)
+    )
+    told = [str(each) for each in picture([frame], width=80).renderables]
+    assert told[-3:] == ["t+1s ROLLBACK: x", "why: y", r"Down: s\x1b:1"]
+
+
+# ---- the probation alone ----
+
+
+def probation(**given) -> Probation:
+    return Probation(**{"pool": "B", "history": History(), "tallies": (), "log_mode": "generation", "silent_after": 2.0} | given)
+
+
+def after(begun: Probation, *brought: Brought) -> Probation:
+    return reduce(Probation.after, brought, begun)
+
+
+def test_our_requests_are_judged_where_the_log_shows_none_of_them_as_the_pools():
+    unseen = Brought(new=Second(), former=9, through=(Failure.GATEWAY,) * 3)
+    assert after(probation(), *[unseen] * 3).whole == Second()
+    blind = after(probation(), *[unseen] * 4)
+    assert (blind.is_silent, blind.mode, blind.whole) == (True, "probes", Second(total=12, gateway=12))
+    assert "12 of 12 our own requests to B failed" in blind.failure(blind.look()).replace("t+4s ROLLBACK: ", "")
+    seen = after(blind, Brought(new=Second(total=1), through=(Failure.NONE,)))
+    assert (seen.is_silent, seen.mode, seen.whole) == (False, "generation", Second(total=1))
+
+
+def test_the_gate_and_the_workers_say_no_as_the_rule_does():
+    fine, dead = Brought(new=Second(total=50), rounds=((Probe(ok=True),),)), Brought(new=Second(), rounds=((Probe(ok=False),),) * 9)
+    served = probation(tallies=(Tally(target=TARGET, is_up=True),))
+    assert after(served, fine).failure(after(served, fine).look()) == ""
+    down = after(served, fine, dead)
+    assert (down.down, down.failure(down.look())) == (
+        (A,),
+        f"t+2s ROLLBACK: the gate saw app {A} down: 1 of 10 probes passed, the last 9 failed (fall=5) (1 of 1 down)",
+    )
+    looping = after(served, Brought(new=Second(total=50), crashes=4))
+    assert looping.failure(looping.look()) == "t+1s ROLLBACK: 4 nginx workers died in 10 s"
+
+
+def test_seconds_of_ten_minutes_ago_become_history_and_the_sums_stay():
+    begun = probation()
+    for _ in range(700):
+        begun = begun.after(Brought(new=Second(total=2))).aged()
+    assert (len(begun.seconds), len(begun.probes), len(begun.history.seconds)) == (600, 600, 100)
+    assert (begun.at_s, begun.whole, begun.latest) == (700, Second(total=1400), Second(total=2))

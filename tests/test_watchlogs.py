@@ -294,6 +294,16 @@ def test_a_log_that_grows_faster_than_it_can_be_read_is_told_and_the_other_one_i
         assert found.new.total + rest == 25 * 40_000 + 10
 
 
+def test_a_retry_that_healed_is_counted_for_the_diagnosis_once_the_error_log_has_lines(nginx, tmp_path):
+    with watched(nginx, tmp_path, PLAIN) as watch:
+        healed = b"1795262400.000 200 0.001 127.0.0.1:1, 127.0.0.1:2 502, 200 -, 0.001 000042-B\n"
+        for watch.access.has_errors, requests in ((False, 0), (True, 1)):
+            with watch.path.open("ab") as log:
+                log.write(healed)
+            until(lambda: watch.access.read().new.total, what="the line")
+            assert watch.access.failing.requests == requests
+
+
 # ---- a blind watch, end to end ----
 
 UNSEEN = "without flush: on a quiet site the watch sees nothing"

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO, NoReturn
+from typing import IO, NoReturn, TypeVar
 
 import click
 
@@ -24,12 +24,12 @@ from upswitch.adapters.signals import Interrupts
 from upswitch.commands import group, live
 from upswitch.core.errors import HostError, JournalCorruptError, LockedError, RefusedError, StuckError
 from upswitch.core.outcome import EXIT, USAGE
-from upswitch.core.site import Site
+from upswitch.core.site import Gate, Nginx, Site, Watch
 from upswitch.core.sitefile import SiteInvalid, parse_site
 from upswitch.core.words import Outcome
 from upswitch.ports import Clock, Host, Ports
 from upswitch.progress import Teller
-from upswitch.session import Common, Session, clean
+from upswitch.session import SITE_FILE, Common, Session, clean
 from upswitch.views import View
 
 
@@ -42,6 +42,7 @@ class Wiring:
 
 
 _WIRING = Wiring()
+_Read = TypeVar("_Read")
 _LARGEST = 1 << 20  # characters of a site file
 _CHANGING = {"switch", "rollback", "repair"}  # commands after whose bugs a run may have to be taken back
 
@@ -87,17 +88,31 @@ class Program:
 
     def serve(self, command: str, common: Common, act: Callable[[Session], View]) -> int:
         """Read the site, act, print. Every expected ending is a view; a bug is one too, after its traceback is kept."""
+        return self._with_site(command, common, read_site, lambda site: self.serve_site(command, common, site, act=act))
+
+    def serve_files(self, command: str, common: Common, act: Callable[[Session, Site | None], View]) -> int:
+        """The same on files alone, as whoever runs it."""
+        nowhere = Site(nginx=Nginx(user=""), upstreams=(), gate=Gate(), watch=Watch())
+        return self._with_site(
+            command,
+            common,
+            _site_if_any,
+            lambda site: self.serve_site(command, common, nowhere, act=lambda session: act(session, site)),
+        )
+
+    def _with_site(self, command: str, common: Common, read: Callable[[str], _Read], serve: Callable[[_Read], int]) -> int:
         try:
-            site = read_site(common.config)
+            site = read(common.config)
         except SiteInvalid as exc:
             return self.show(report.usage(command, clean(common.config), exc.problems), as_json=common.as_json)
         except OSError as exc:
             return self.show(report.no_site(command, clean(common.config), exc.strerror or str(exc)), as_json=common.as_json)
-        return self.serve_site(command, common, site, act=act)
+        return serve(site)
 
     def serve_site(self, command: str, common: Common, site: Site, *, act: Callable[[Session], View]) -> int:
         """The same for a site that is known already."""
-        become(site.nginx.user)
+        if site.nginx.user:
+            become(site.nginx.user)
         interrupts = Interrupts()
         if command in _CHANGING or command in {"init", "status", "watch"}:
             interrupts.install()  # and left in place: a late Ctrl-C must not cost the result and the exit code
@@ -224,6 +239,17 @@ def read_site(path: str) -> Site:
         if status.st_uid not in owners or status.st_mode & stat.S_IWOTH:
             raise PermissionError(1, "others may write it, and it names the commands that are run: chown and chmod o-w")
         return parse_site(file.read(_LARGEST))
+
+
+def _site_if_any(path: str) -> Site | None:
+    """Whoever may write it: no command that it names is run. None where nobody asked for it and it can't be read."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return parse_site(file.read(_LARGEST))
+    except OSError:
+        if path == SITE_FILE:
+            return None
+        raise
 
 
 def become(user: str) -> None:

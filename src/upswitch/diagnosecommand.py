@@ -1,16 +1,13 @@
 """`upswitch diagnose` as it is typed. What it needs is imported when it runs: `status` and `--help` share this module."""
 
-import os
-import pwd
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from upswitch import report
 from upswitch.core.foreign import plain
-from upswitch.core.site import Gate, Nginx, Site, Watch
-from upswitch.core.sitefile import SiteInvalid, parse_site
-from upswitch.session import App, Common, Session, clean
+from upswitch.core.site import Site
+from upswitch.session import SITE_FILE, App, Common, Session
 from upswitch.views import View
 
 if TYPE_CHECKING:
@@ -18,9 +15,6 @@ if TYPE_CHECKING:
 
     from upswitch.diagnosing import Diagnosed, Wanted
     from upswitch.spans import Since
-
-_CONFIG = "upswitch.toml"
-_LARGEST = 1 << 20  # characters of a site file
 
 
 class _SinceType(click.ParamType["Since"]):
@@ -36,7 +30,7 @@ class _SinceType(click.ParamType["Since"]):
 
 
 @click.command()
-@click.option("-c", "--config", default=_CONFIG, show_default=True, help="The site file.")
+@click.option("-c", "--config", default=SITE_FILE, show_default=True, help="The site file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout (docs/json.md).")
 @click.option("--error-log", "error_logs", multiple=True, metavar="FILE", help="Read this error log; - is stdin, .gz is seen.")
 @click.option("--access-log", "access_logs", multiple=True, metavar="FILE", help="Read this access log; the same.")
@@ -56,20 +50,25 @@ def diagnose(app: App, /, *, config: str, as_json: bool, is_live: bool, **words:
         raise click.UsageError("stdin can be one log only")
     common = Common(config=config, as_json=as_json)
     if wanted.has_files and not is_live:
-        return app.serve_site("diagnose", common, _nowhere(), act=lambda _: _of_files(wanted, config))
+        return app.serve_files("diagnose", common, lambda _, site: _of_files(wanted, site))
     return app.serve("diagnose", common, lambda session: _of_host(session, wanted))
 
 
-def _of_files(wanted: "Wanted", config: str) -> View:
+def _of_files(wanted: "Wanted", site: Site | None) -> View:
     from upswitch import diagnosing  # noqa: PLC0415
 
-    try:
-        site = _site(config)
-    except SiteInvalid as exc:
-        return report.usage("diagnose", clean(config), exc.problems)
-    except OSError as exc:
-        return report.no_site("diagnose", clean(config), exc.strerror or str(exc))
-    return _shown(lambda: diagnosing.of_files(wanted, site))
+    return _shown(lambda: _readable(diagnosing.of_files(wanted, site)))
+
+
+def _readable(found: "Diagnosed") -> "Diagnosed":
+    """FormatError where no line of what was given could be read: nothing found would say too much."""
+    from upswitch.core.formats import FormatError  # noqa: PLC0415
+
+    lines = sum(each.lines for each in found.read)
+    if lines and lines == found.diagnosis.unread:
+        names = ", ".join(f"{each.name} ({each.kind} log)" for each in found.read)
+        raise FormatError(f"no line can be read of {names}: is it of another kind, or format?")
+    return found
 
 
 def _of_host(session: Session, wanted: "Wanted") -> View:
@@ -88,20 +87,3 @@ def _shown(diagnose: "Callable[[], Diagnosed]") -> View:
         return report.wrong_words("diagnose", plain(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc)))
     except FormatError as exc:
         return report.wrong_words("diagnose", plain(str(exc)))
-
-
-def _site(config: str) -> Site | None:
-    """Only read for the names of pools; None where nobody asked for it and it can't be used."""
-    try:
-        with open(config, encoding="utf-8", errors="surrogateescape") as file:
-            return parse_site(file.read(_LARGEST))
-    except (OSError, SiteInvalid):
-        if config == _CONFIG:
-            return None
-        raise
-
-
-def _nowhere() -> Site:
-    """Files need no nginx and no other user."""
-    user = pwd.getpwuid(os.geteuid()).pw_name
-    return Site(nginx=Nginx(user=user), upstreams=(), gate=Gate(), watch=Watch())

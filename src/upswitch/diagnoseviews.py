@@ -15,9 +15,9 @@ from upswitch.livechecks import Asked
 from upswitch.report import cause_line
 from upswitch.views import CauseLine, SettingLine
 
-_BENIGN = frozenset({Code.NONE_TOLERATED, Code.NONE_BUFFERING_NOTICE, Code.CLIENT_CLOSED})
 _MOST_SERVERS = 8
 _MSEC = re.compile(r"\d{9,11}(\.\d{3})?")
+_WORDS = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d")
 
 
 class AskedLine(Value):
@@ -51,6 +51,7 @@ class DiagnoseView(Value):
     servers: tuple[AskedLine, ...]
     whose: dict[str, str]
     read: tuple[LogLine, ...]
+    zone: str
     unread: int
     notes: tuple[str, ...]
 
@@ -58,12 +59,11 @@ class DiagnoseView(Value):
     def text(self) -> str:
         lines, told = [self.said], set[str]()
         for finding in self.findings:
-            lines += ["", *_finding_lines(finding, self.whose, told)]
+            lines += ["", *_finding_lines(finding, self, told)]
             told = told if finding.consequence_of else {each.text for each in finding.settings}
         lines += ["", *(f"Problem: {each}" for each in self.problems)] if self.problems else []
-        asked = (f"  {'' if each.up else 'FAILS: '}{each.text}" for each in self.servers)
-        lines += ["", "Each server asked past nginx, now:", *asked] if self.servers else []
-        lines += ["", *map(_log_text, self.read), *(f"Note: {each}" for each in self.notes)]
+        lines += ["", "Each server asked past nginx, now:", *_asked_text(self.servers)] if self.servers else []
+        lines += ["", *(_log_text(each, self.zone) for each in self.read), *(f"Note: {each}" for each in self.notes)]
         return "\n".join(lines)
 
 
@@ -72,10 +72,9 @@ def diagnosed(found: Diagnosed) -> DiagnoseView:
     settings = found.settings or ((),) * len(causes)
     findings = tuple(cause_line(each, tuple(map(_setting_line, its))) for each, its in zip(causes, settings, strict=True))
     servers = tuple(_asked_line(each, found.live_pool) for each in found.asked)
-    is_found = any(map(hurts, causes)) or bool(found.problems) or any(each.live and not each.up for each in servers)
     return DiagnoseView(
         command="diagnose",
-        exit=outcome.FINDINGS if is_found else 0,
+        exit=outcome.FINDINGS if found.is_trouble else 0,
         said=_said(found),
         since=found.since,
         findings=findings,
@@ -83,44 +82,37 @@ def diagnosed(found: Diagnosed) -> DiagnoseView:
         servers=servers,
         whose=dict(found.whose),
         read=tuple(map(_log_line, found.read)),
+        zone=found.zone,
         unread=found.diagnosis.unread,
         notes=(*found.notes, *_unread(found.diagnosis.unread), *found.diagnosis.limits),
     )
 
 
 def _unread(lines: int) -> tuple[str, ...]:
-    return (f"{lines} lines are not of their log's format",) if lines else ()
-
-
-def hurts(finding: Finding) -> bool:
-    """Whether anybody should act on it. A failure that a retry hid is one."""
-    return finding.code not in _BENIGN or finding.clients > 0
+    return (f"{_lines(lines)} not of the log's format",) if lines else ()
 
 
 def _said(found: Diagnosed) -> str:
-    """How many of how many, since when, and the worst in one sentence."""
-    since = f" since {found.since}" if found.since else ""
-    worst = found.diagnosis.findings[:1]
+    """What fails now, how many of how many, since when, and the worst with what followed, in one sentence."""
+    since = f" since {_clock(found.since, found.zone)}" if found.since else ""
+    worst, *others = found.diagnosis.findings or (None,)
     lines = found.diagnosis.error_lines
-    if found.diagnosis.requests is not None:
+    now = f"FAILS now: {_listed(tuple(each.target.server for each in found.failing), {})}. " if found.failing else ""
+    if found.access.requests or lines is None:
         left = sum(each.clients for each in found.diagnosis.findings if each.code == Code.CLIENT_CLOSED)
         given_up = f" ({left} of them given up by their clients)" if left else ""
-        head = f"{found.traffic.failed + left} of {found.traffic.requests} requests failed{given_up}{since}"
+        head = f"{found.access.failed + left} of {found.access.requests} requests failed{given_up}{since}"
         also = f", and {lines} lines of the error log were read" if lines is not None else ""
     else:
-        hurting = sum(each.count for each in found.diagnosis.findings if hurts(each))
+        hurting = sum(each.count for each in found.diagnosis.findings if each.is_hurting)
         head, also = f"{hurting} of {lines or 0} lines of the error log tell of failures{since}", ""
-    if worst and not hurts(worst[0]):
-        return f"nothing that hurt anybody: {head}{also}"
+    if worst and not worst.is_hurting:
+        return f"{now}nothing that hurt anybody: {head}{also}"
     if worst:
-        return f"{head}. Worst: {worst[0].count} x {worst[0].code}{_at(worst[0])}: {_why(worst[0])}"
-    is_wrong = bool(found.problems) or any(each.pool == found.live_pool and not each.probe.ok for each in found.asked)
-    nothing = "no cause was found in the logs" if is_wrong else "nothing found"
-    return f"{nothing}: {head}{also}"
-
-
-def _why(finding: Finding) -> str:
-    return finding.note if finding.code == Code.CLIENT_CLOSED and finding.note else finding.why
+        then = "".join(f", then {each.count} x {each.code}" for each in others if each.consequence_of == worst.code)
+        return f"{now}{head}. Worst: {worst.count} x {worst.code}{_at(worst)}{then}: {worst.why}"
+    nothing = "no cause was found in the logs" if found.is_trouble else "nothing found"
+    return f"{now}{nothing}: {head}{also}"
 
 
 def _at(finding: Finding) -> str:
@@ -133,15 +125,15 @@ def _listed(servers: tuple[str, ...], whose: dict[str, str]) -> str:
     return ", ".join(named) + more
 
 
-def _finding_lines(finding: CauseLine, whose: dict[str, str], told: set[str]) -> Iterator[str]:
+def _finding_lines(finding: CauseLine, view: DiagnoseView, told: set[str]) -> Iterator[str]:
     """A consequence without the settings that were told (`told`) of its cause."""
     margin = "    " if finding.consequence_of else ""
     status = "no status" if finding.status is None else f"{finding.status:03}"
     follows = f"  (follows from {finding.consequence_of})" if finding.consequence_of else ""
     hidden = f" ({finding.clients} reached clients)" if finding.clients < finding.count else ""
-    yield f"{margin}{finding.code}  {finding.count} x{hidden}  {status}  {_listed(finding.servers, whose)}{follows}".rstrip()
+    yield f"{margin}{finding.code}  {finding.count} x{hidden}  {status}  {_listed(finding.servers, view.whose)}{follows}".rstrip()
     lines = [
-        ("when", _span(finding.first, finding.last)),
+        ("when", _span(finding.first, finding.last, view.zone)),
         ("line", finding.evidence),
         ("why", finding.why),
         ("check", finding.check),
@@ -172,15 +164,32 @@ def _log_line(read: LogRead) -> LogLine:
     return LogLine(name=plain(read.name), kind=read.kind, lines=read.lines, first=read.first, last=read.last)
 
 
-def _log_text(log: LogLine) -> str:
-    span = f", {_span(log.first, log.last)}" if log.first else ""
-    return f"Read: {log.name} ({log.kind} log, {log.lines} lines{span})"
+def _asked_text(servers: tuple[AskedLine, ...]) -> Iterator[str]:
+    failing = [each for each in servers if not each.up]
+    yield from (f"  FAILS: {each.text}" for each in failing)
+    if rest := len(servers) - len(failing):
+        others = " others" if failing and rest > 1 else " other" if failing else ""
+        yield f"  {rest}{others} {'answers' if rest == 1 else 'answer'}"
 
 
-def _span(first: str, last: str) -> str:
-    return _clock(first) if first == last else f"{_clock(first)} to {_clock(last)}"
+def _log_text(log: LogLine, zone: str) -> str:
+    span = f", {_span(log.first, log.last, zone)}" if log.first else ""
+    return f"Read: {log.name} ({log.kind} log, {_lines(log.lines)}{span})"
 
 
-def _clock(time: str) -> str:
-    """Seconds since 1970 as people read them."""
-    return f"{datetime.fromtimestamp(float(time), UTC):%Y-%m-%d %H:%M:%S} UTC" if _MSEC.fullmatch(time) else time
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count} lines"
+
+
+def _span(first: str, last: str, zone: str) -> str:
+    return _clock(first, zone) if first == last else f"{_clock(first, zone)} to {_clock(last, zone)}"
+
+
+def _clock(time: str, zone: str) -> str:
+    """As people read it, and by which clock: an error log's, without a zone, and seconds since 1970 are told by the same one."""
+    if _WORDS.fullmatch(time):
+        return f"{time} {zone or '(local time)'}"
+    if not _MSEC.fullmatch(time):
+        return time
+    at = datetime.fromtimestamp(float(time), datetime.strptime(zone, "%z").tzinfo if zone else UTC)
+    return f"{at:%Y/%m/%d %H:%M:%S %z}"

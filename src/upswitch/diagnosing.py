@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from upswitch import gating, hostsight, livechecks, spans
+from upswitch import gating, hostsight, livechecks, lookback, spans
 from upswitch.core import advice, behind, conflogs, formats, sight, strangers
 from upswitch.core.accesscount import Access, AccessCounter
 from upswitch.core.behind import Setting
@@ -15,15 +15,14 @@ from upswitch.core.errorcount import FAIL_TIMEOUT_S, Addresses, ErrorCounter
 from upswitch.core.errors import HostError
 from upswitch.core.formats import FormatError
 from upswitch.core.known import Known
-from upswitch.core.logformat import LineReader, compile_format, newlines
+from upswitch.core.logformat import LineReader, newlines
 from upswitch.core.site import Site
-from upswitch.core.traffic import Traffic, TrafficCounter
 from upswitch.core.words import Value
 from upswitch.hostsight import HostSight
 from upswitch.livechecks import Asked
-from upswitch.logsource import AccessTimes, ErrorTimes, FileSource, HostSource, Source, Times
+from upswitch.logsource import FileSource, Source
 from upswitch.ports import Host, Ports
-from upswitch.spans import EVER, Since, Span
+from upswitch.spans import EVER, AccessTimes, ErrorTimes, Since, Span, Times
 
 _LAST = Since(seconds=600)
 """How far back a live host's logs are read."""
@@ -58,10 +57,11 @@ class Diagnosed(Value):
     """All of it. `settings` are finding by finding, () where no configuration was read. `whose`: which pools an address is of.
 
     `problems` are what is wrong beside the logs, `notes` what could not be seen; both sentences. `since` "": all that there is.
+    `zone` is that of times without one, `+0100`, "" where it is not known.
     """
 
     diagnosis: Diagnosis
-    traffic: Traffic
+    access: Access
     read: tuple[LogRead, ...]
     since: str = ""
     settings: tuple[tuple[Setting, ...], ...] = ()
@@ -70,6 +70,17 @@ class Diagnosed(Value):
     asked: tuple[Asked, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    zone: str = ""
+
+    @property
+    def failing(self) -> tuple[Asked, ...]:
+        """Live servers that fail now."""
+        return tuple(each for each in self.asked if each.pool == self.live_pool and not each.probe.ok)
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether anybody should act on anything of it."""
+        return any(each.is_hurting for each in self.diagnosis.findings) or bool(self.problems or self.failing)
 
 
 class _Logs(Value):
@@ -78,6 +89,7 @@ class _Logs(Value):
     errors: tuple[Source, ...]
     access: tuple[tuple[Source, LineReader], ...]
     span: Span
+    notes: tuple[str, ...] = ()
 
 
 def of_files(wanted: Wanted, site: Site | None) -> Diagnosed:
@@ -93,7 +105,7 @@ def of_host(ports: Ports, site: Site, wanted: Wanted) -> Diagnosed:
     found = _read(logs, live.known, hostsight.ever(ports.host, site, live), fail_timeout_s=live.fail_timeout_s)
     asked = livechecks.ask_servers(ports, site, live.names, dialect=live.dialect)
     asked = livechecks.with_listeners(ports.host, asked, pid=live.master)
-    places, peers = live.places(site), (found.traffic.peers or {}) if live.build else {}
+    places, peers = live.places(site), found.access.peers if live.build else {}
     return msgspec.structs.replace(
         found,
         settings=tuple(behind.behind(live.conf, each.code, each.servers, live.addresses) for each in found.diagnosis.findings),
@@ -136,25 +148,30 @@ def _unseen(site: Site, live: HostSight) -> Iterator[str]:
 
 def _files(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Logs:
     errors = tuple(map(FileSource, wanted.error_logs))
-    access = tuple((source, _reader(source, wanted, found_formats)) for source in map(FileSource, wanted.access_logs))
+    access, notes = _access_files(wanted, found_formats)
     if wanted.since is None:
-        return _Logs(errors=errors, access=access, span=EVER)
+        return _Logs(errors=errors, access=access, span=EVER, notes=notes)
     span = spans.in_files(
         wanted.since,
         newest_errors=[source.newest(ErrorTimes()) for source in errors],
         newest_requests=[source.newest(AccessTimes(reader)) for source, reader in access],
     )
-    return _Logs(errors=errors, access=access, span=span)
+    return _Logs(errors=errors, access=access, span=span, notes=notes)
 
 
-def _reader(source: FileSource, wanted: Wanted, found_formats: Iterable[LogFormat]) -> LineReader:
-    if wanted.log_format:
-        given = formats.parse_format(wanted.log_format)
-        return compile_format(given.text, given.escape)
-    found = formats.recognised(source.head(), (*found_formats, *formats.usual_formats()))
-    if found is None:
-        raise FormatError(f"{source.name} is of no log_format that we know: give its text with --log-format")
-    return found
+def _access_files(
+    wanted: Wanted, found_formats: Iterable[LogFormat]
+) -> tuple[tuple[tuple[FileSource, LineReader], ...], tuple[str, ...]]:
+    """And what can't be read of them, a sentence each: as long as another log can be read, that is no reason to stop."""
+    found, notes = list[tuple[FileSource, LineReader]](), list[str]()
+    for source in map(FileSource, wanted.access_logs):
+        try:
+            found.append((source, formats.reader_of(source.name, source.head(), given=wanted.log_format, known=found_formats)))
+        except FormatError as exc:
+            if wanted.log_format or not wanted.error_logs:
+                raise
+            notes.append(str(exc))
+    return tuple(found), tuple(notes)
 
 
 def _host_logs(host: Host, site: Site, live: HostSight, wanted: Wanted) -> _Logs:
@@ -166,18 +183,12 @@ def _host_logs(host: Host, site: Site, live: HostSight, wanted: Wanted) -> _Logs
     access = [(log.path, sight.reader_of(log)) for log in _access_logs(site, live) if sight.can_follow(log)]
     span = spans.on_host(host, wanted.since or _LAST)
     return _Logs(
-        errors=tuple(each for path in dict.fromkeys(errors) for each in _with_rotated(host, path, ErrorTimes(span))),
-        access=tuple((each, reader) for path, reader in access for each in _with_rotated(host, path, AccessTimes(reader, span))),
+        errors=tuple(each for path in dict.fromkeys(errors) for each in lookback.with_rotated(host, path, ErrorTimes(span))),
+        access=tuple(
+            (each, reader) for path, reader in access for each in lookback.with_rotated(host, path, AccessTimes(reader, span))
+        ),
         span=span,
     )
-
-
-def _with_rotated(host: Host, path: str, times: Times) -> Iterator[HostSource]:
-    """The file rotated before it comes first, where it reaches into the span."""
-    rotated = HostSource(host, f"{path}.1")
-    if rotated.reaches(times):
-        yield rotated
-    yield HostSource(host, path)
 
 
 def _access_logs(site: Site, live: HostSight) -> tuple[AccessLog, ...]:
@@ -192,14 +203,21 @@ def _read(logs: _Logs, known: Known, addresses: Addresses, *, fail_timeout_s: in
     errors = ErrorCounter(since=span.words, addresses=addresses, fail_timeout_s=fail_timeout_s)
     for source in logs.errors:
         reading.count(source, ErrorTimes(span), errors)
-    access, traffic = Access(), Traffic(peers=None)
+    access = Access()
     for source, reader in logs.access:
-        requests, fared = AccessCounter(reader, span=span.range), TrafficCounter(reader, span=span.range)
-        reading.count(source, AccessTimes(reader, span), requests, fared)
-        access, traffic = access + requests.found(), traffic + fared.found()
+        requests = AccessCounter(reader, span=span.range)
+        reading.count(source, AccessTimes(reader, span), requests)
+        access += requests.found()
     kinds = {each.kind for each in reading.read}
     found = diagnose(errors.found() if "error" in kinds else None, access if "access" in kinds else None, known)
-    return Diagnosed(diagnosis=found, traffic=traffic, read=tuple(reading.read), since=span.words, notes=tuple(reading.notes))
+    return Diagnosed(
+        diagnosis=found,
+        access=access,
+        read=tuple(reading.read),
+        since=span.words,
+        notes=(*logs.notes, *reading.notes),
+        zone=span.zone,
+    )
 
 
 class _Counts(Protocol):
@@ -213,18 +231,17 @@ class _Reading:
         self.read: list[LogRead] = []
         self.notes: list[str] = []
 
-    def count(self, source: Source, times: Times, *counters: _Counts) -> None:
+    def count(self, source: Source, times: Times, counter: _Counts) -> None:
         """A host's log that can't be read is noted: the others say something all the same."""
         first = last = b""
         lines = 0
         try:
             for block in source.blocks(times):
-                for counter in counters:
-                    counter.count(block)
+                counter.count(block)
                 first, last, lines = first or block, block, lines + newlines(block)
         except HostError as exc:
             self.notes.append(f"the {times.kind} log {exc.what.removeprefix('read ')} can't be read: {exc.why}")
             return
         self.notes += [source.cut] if source.cut else []
-        span = (next(iter(times.of(first)), ""), next(reversed(times.of(last)), ""))
+        span = (times.first(first), times.last(last))
         self.read.append(LogRead(name=source.name, kind=times.kind, lines=lines, first=span[0], last=span[1]))

@@ -4,50 +4,55 @@ It changes nothing and takes no lock. A switch that others make meanwhile is see
 generation is judged, against what the former one got.
 """
 
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 
 import msgspec
 
 from upswitch import gating, survey
-from upswitch.core import gate, rule
 from upswitch.core.attribution import Attribution
 from upswitch.core.confirm import Marker
-from upswitch.core.diagnosis import diagnose, sentence
+from upswitch.core.diagnosis import Diagnosis, diagnose, sentence
 from upswitch.core.errors import NginxBrokenError, Refusal, RefusedError
 from upswitch.core.gate import Tally
 from upswitch.core.generation import Manifest
 from upswitch.core.known import known_of
-from upswitch.core.rule import HISTORY_S, Failure, Final, History, Judgement, Second, Seen
+from upswitch.core.probation import Brought, Probation
+from upswitch.core.rule import Failure, Final, Judgement, Second
 from upswitch.core.site import Site
 from upswitch.core.words import Value
 from upswitch.marker import ask_marker
 from upswitch.ports import Ports
 from upswitch.pulse import Pulse
 from upswitch.survey import Facts
+from upswitch.watching import THROUGH_EVERY
 from upswitch.watchlogs import AccessLogs, ErrorLog, Notes
 
-_MARKER_EVERY, _THROUGH_EVERY = 1.0, 0.5
-_BLIND_AFTER = 10  # answered requests of ours without one line in the logs
+_MARKER_EVERY = 1.0
 
 
 class Frame(Value):
-    """One second. `at_s` is seconds since the begin, or since a switch in it. `others` are no requests to the pool."""
+    """One second. `at_s` is seconds since the begin, or since a switch in it. `others` are no requests to the pool.
+
+    `said` is a line for it; `words` is all that there is to say: the rule's answers, where something failed, and why. `down` are
+    servers.
+    """
 
     at_s: int
     pool: str
     new: Second
     others: Second
     said: str
+    words: str = ""
+    down: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 class Observed(Value):
-    """What was seen. `verdict` is `rollback` where the rule ever said so, else how a watch of all of it would have ended.
+    """What was seen. `verdict` is `rollback` where a switch would ever have failed, else how a watch of all of it would have ended.
 
-    All is of the generation that it said so of, else of the last one; `judgement` and `at_s` (None without) of the first look that
-    did. `began` is wall time. `reasons` is what the logs tell of the failures, in a sentence.
+    All is of the generation that failed, else of the last one; `judgement`, `why` and `at_s` ("" and None without) of the first
+    look that said so. `began` is wall time. `reasons` is what the logs tell of the failures, in a sentence.
     """
 
     verdict: str
@@ -55,7 +60,9 @@ class Observed(Value):
     pool: str
     generation: str
     at_s: int | None
-    judgement: Judgement | None
+    why: str
+    progress: str
+    judgement: Judgement
     seconds: int
     failed: int
     total: int
@@ -106,7 +113,7 @@ class _Live(Value):
 
 
 class _Release:
-    """One generation being judged. Seconds older than ten minutes become history: days cost no more than minutes."""
+    """One generation being judged."""
 
     def __init__(self, ports: Ports, known: _Known, live: _Live, notes: Notes) -> None:
         site, facts = known.site, known.facts
@@ -120,87 +127,53 @@ class _Release:
         self.live = live.new
         self.began = ports.clock.now()
         self.access = AccessLogs(ports, facts.access_logs, attribution, notes)
-        self._history = deque(self.access.history().seconds, maxlen=HISTORY_S)
-        self._tallies = gate.begin(gating.staged_targets(site, live.new, dialect=facts.dialect))
-        targets = [each.target for each in self._tallies]
-        self._gate = Pulse(lambda: ports.prober.round(targets), every=site.gate.interval, clock=ports.clock)
-        self._seconds: deque[Second] = deque()
-        self._probes: deque[Second] = deque()
-        self._silent_s = self._unseen = 0
-        self.at_s = self.former = 0
-        self.whole, self.answered = Second(), Second()
-        self.judgement: Judgement | None = None
-        self.spiked_at_s: int | None = None
-
-    def take(self, through: list[Failure]) -> Frame:
-        """Everything that arrived in the second that has just passed, and what the rule says of all of it."""
-        read = self.access.read()
-        for probes in self._gate.taken():
-            self._tallies = tuple(map(gate.observe, self._tallies, probes))
-        asked = Second(total=len(through), gateway=through.count(Failure.GATEWAY), hung=through.count(Failure.HUNG))
-        self._keep(read.new, asked)
-        self._silent_s = 0 if read.lines else self._silent_s + 1
-        self._unseen = 0 if read.lines else self._unseen + asked.total
-        self.former += read.former.total
-        look = rule.judge(History(seconds=tuple(self._history)), self._effective())
-        if self.spiked_at_s is None:
-            self.judgement = look
-            self.spiked_at_s = self.at_s if look.is_spike else None
-        return Frame(
-            at_s=self.at_s,
-            pool=self.live.pool,
-            new=asked if self.is_log_blind else read.new,
-            others=read.former + Second(total=read.other),
-            said=rule.sentence(look, self.at_s, self.live.pool),
+        targets = gating.staged_targets(site, live.new, dialect=facts.dialect)
+        self.probation = Probation(
+            pool=live.new.pool,
+            history=self.access.history(),
+            tallies=tuple(Tally(target=each, is_up=True) for each in targets),  # they serve already: `fall` failures say otherwise
+            log_mode=self.access.mode if self.access.is_any else "",
+            silent_after=self.access.silent_after,
         )
+        self._gate = Pulse(lambda: ports.prober.round(targets), every=site.gate.interval, clock=ports.clock)
+        self.look = self.probation.look()
+        self.failed_at_s: int | None = None
+        self.why = ""
+        self.answers: tuple[object, ...] = ()
 
-    def _keep(self, new: Second, asked: Second) -> None:
-        self.at_s += 1
-        self.whole, self.answered = self.whole + new, self.answered + asked
-        self._seconds.append(new)
-        self._probes.append(asked)
-        if len(self._seconds) > HISTORY_S:
-            self._history.append(self._seconds.popleft())
-            self._probes.popleft()
-
-    def _effective(self) -> tuple[Second, ...]:
-        """What the rule judges: the logs, or our own requests where those are blind."""
-        return tuple(self._probes if self.is_log_blind else self._seconds)
-
-    @property
-    def is_silent(self) -> bool:
-        """Our own requests don't show up in what we follow."""
-        return self.access.is_any and self._unseen >= _BLIND_AFTER and self._silent_s >= self.access.silent_after
-
-    @property
-    def is_log_blind(self) -> bool:
-        return self.is_silent or not self.access.is_any
-
-    @property
-    def mode(self) -> str:
-        if self.is_log_blind:
-            return "probes" if self.answered.total else "blind"
-        return self.access.mode
+    def take(self, through: list[Failure], crashes: int) -> Frame:
+        """Everything that arrived in the second that has just passed, and what is to say of it. The first failure decides."""
+        read = self.access.read()
+        brought = Brought(
+            new=read.new,
+            former=read.former.total,
+            through=tuple(through),
+            rounds=tuple(self._gate.taken()),
+            crashes=crashes,
+        )
+        self.probation = probation = self.probation.after(brought).aged()
+        look = probation.look()
+        why = probation.failure(look)
+        if self.failed_at_s is None:
+            self.look, self.why = look, why
+            self.failed_at_s = probation.at_s if why else None
+        words = why or (probation.sentence(look) if look.failed else "")
+        self.answers = (why == "", look.kind, look.is_enough, look.is_big, look.is_new, look.is_not_luck) if words else ()
+        return Frame(
+            at_s=probation.at_s,
+            pool=self.live.pool,
+            new=probation.latest,
+            others=read.former + Second(total=read.other),
+            said=probation.progress(look),
+            words=words,
+            down=probation.down,
+        )
 
     @property
     def verdict(self) -> str:
-        if self.judgement and self.judgement.is_spike:
+        if self.failed_at_s is not None:
             return "rollback"
-        if self.judgement is None or self.access.is_behind:
-            return Final.UNPROVEN
-        seen = Seen(
-            has_log=self.access.is_any,
-            is_silent=self.is_silent,
-            new=self.whole.total,
-            former=self.former,
-            probes=self.answered.total,
-        )
-        return rule.finish(self.judgement, seen)
-
-    @property
-    def down(self) -> tuple[Tally, ...]:
-        """Servers that failed `fall` probes in a row. One that has only not yet answered `rise` times is not called down."""
-        return tuple(each for each in self._tallies if -each.streak >= each.target.rule.fall)
+        return Final.UNPROVEN if self.access.is_behind else self.probation.final(self.look)
 
     def close(self) -> None:
         self._gate.stop()
@@ -214,7 +187,9 @@ class _Observation:
         self._ports, self._known, self._closing = ports, known, closing
         self._notes = Notes()
         self._changes: list[str] = []
-        self._spiked: _Release | None = None
+        self._failed: _Release | None = None
+        self._diagnosis = Diagnosis()
+        self._told: object = ((), (), frozenset())
         running = known.facts.running
         self._errors = ErrorLog(ports, known.facts.error_log, running.pid, self._notes)
         closing.callback(self._errors.close)
@@ -235,7 +210,7 @@ class _Observation:
         """Once a second, on time: a second that took longer is made up for."""
         ports, site = self._ports, self._known.site
         through = ports.through(site.watch.probe) if site.watch.probe else None
-        through_pulse = Pulse(through.ask, every=_THROUGH_EVERY, clock=ports.clock) if through else None
+        through_pulse = Pulse(through.ask, every=THROUGH_EVERY, clock=ports.clock) if through else None
         marker_pulse = Pulse(lambda: ask_marker(ports.host, site.nginx), every=_MARKER_EVERY, clock=ports.clock)
         self._closing.callback(marker_pulse.stop)
         if through and through_pulse:
@@ -249,17 +224,25 @@ class _Observation:
             self._follow(marker_pulse.taken())
 
     def _second(self, through: list[Failure]) -> Frame:
+        """Its words are said whole where they tell something new; else the numbers will do."""
         self._errors.read()
-        frame = self._release.take(through)
-        if self._release.spiked_at_s is not None and self._spiked is None:
-            self._spiked = self._release
-        reasons = self._reasons() if self._errors.has_new else ""
-        said = f"{frame.said} | why: {reasons}" if reasons else frame.said
-        return msgspec.structs.replace(frame, said=said, notes=(*self._changes, *self._notes.all))
+        self._release.access.has_errors |= self._errors.has_new
+        frame = self._release.take(through, self._errors.crashes)
+        if self._release.failed_at_s is not None and self._failed is None:
+            self._failed = self._release
+        if self._errors.has_new:
+            self._diagnosis = self._diagnose()
+        reasons = sentence(self._diagnosis)
+        words = " | ".join(filter(None, (frame.words or frame.said, f"why: {reasons}" if reasons else "")))
+        causes = frozenset((each.code, frozenset(each.servers)) for each in self._diagnosis.findings)
+        told = (self._release.answers, frame.down, causes)
+        said = frame.said if told == self._told else words
+        self._told = told
+        return msgspec.structs.replace(frame, said=said, words=words, notes=(*self._changes, *self._notes.all))
 
-    def _reasons(self) -> str:
+    def _diagnose(self) -> Diagnosis:
         facts = self._known.facts
-        return sentence(diagnose(self._errors.errors, self._release.access.failing, known_of(facts.conf, facts.build)))
+        return diagnose(self._errors.errors, self._release.access.failing, known_of(facts.conf, facts.build))
 
     def _follow(self, markers: list[Marker | None]) -> None:
         """Where nginx answers with another generation now, that is judged from now on."""
@@ -267,25 +250,28 @@ class _Observation:
         former = self._release
         if not names or names[-1] == former.live.name:
             return
-        self._changes.append(f"t+{former.at_s}s: {names[-1]} is live now, {former.live.name} was; judged from here on")
+        self._changes.append(f"t+{former.probation.at_s}s: {names[-1]} is live now, {former.live.name} was; judged from here on")
         self._release = self._judge(names[-1], former=former.live.name)
         former.close()
 
     def observed(self) -> Observed:
-        told = self._spiked or self._release
+        told = self._failed or self._release
+        probation = told.probation
         return Observed(
             verdict=told.verdict,
             began=told.began,
             pool=told.live.pool,
             generation=told.live.name,
-            at_s=told.spiked_at_s,
-            judgement=told.judgement,
-            seconds=told.at_s,
-            failed=told.whole.gateway + told.whole.hung,
-            total=told.whole.total,
-            mode=told.mode,
-            peers_down=tuple(each.target.server for each in self._release.down),
-            reasons=self._reasons(),
+            at_s=told.failed_at_s,
+            why=told.why,
+            progress=probation.progress(told.look),
+            judgement=told.look,
+            seconds=probation.at_s,
+            failed=probation.whole.gateway + probation.whole.hung,
+            total=probation.whole.total,
+            mode=probation.mode,
+            peers_down=self._release.probation.down,
+            reasons=sentence(self._diagnose()),
             changes=tuple(self._changes),
             notes=tuple(self._notes.all),
         )

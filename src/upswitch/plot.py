@@ -58,13 +58,14 @@ class Plot:
 
 
 def picture(frames: Sequence[Frame], *, width: int) -> Group:
-    """The newest seconds at the right, as many as fit into `width` columns; below them the rule's words on the last one."""
+    """The newest seconds at the right, as many as fit into `width` columns; below them the words on the last one."""
     last = frames[-1]
     shown = frames[-max(1, width - _LABEL - _NUMBER - 1) :]
     return Group(
         *_plot("requests/s", shown, _requests, style="green"),
         *_plot("failures/s", shown, _failures, style="red"),
-        *(Text(part, style="bold red" if " ROLLBACK: " in part else "") for part in plain(last.said).split(" | ")),
+        *(Text(part, style="bold red" if " ROLLBACK: " in part else "") for part in plain(last.words or last.said).split(" | ")),
+        *(Text(f"Down: {plain(server)}", style="bold red") for server in last.down),
         *(Text(plain(note), style="yellow") for note in last.notes),
     )
 

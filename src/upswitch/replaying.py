@@ -4,26 +4,30 @@ import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+import msgspec
+
 from upswitch import survey
-from upswitch.core import advice, conflogs, rule, sight
+from upswitch.core import advice, conflogs, formats, rule, sight
 from upswitch.core.attribution import Mode
 from upswitch.core.conflogs import AccessLog
+from upswitch.core.counting import Tally
 from upswitch.core.errors import NginxBrokenError
+from upswitch.core.formats import FormatError
+from upswitch.core.history import ALWAYS
 from upswitch.core.logformat import LineReader
 from upswitch.core.release import Opening, Release, pools_of, release
 from upswitch.core.rule import HISTORY_S, History, Judgement, Second, Seen, Thresholds
 from upswitch.core.site import Site
 from upswitch.core.window import LATE_S, EntryCounter, Window
 from upswitch.core.words import Value
-from upswitch.logsource import STDIN, AccessTimes, FileSource
+from upswitch.logsource import FileSource
 from upswitch.ports import Host, Ports
-from upswitch.spans import EVER, Span
+from upswitch.spans import EVER, AccessTimes, Span
 
 _SHORT_HISTORY = 300  # seconds (design.md)
 _MINUTE = 60
 _TOLD_EVERY = 32
-_NEVER = 1 << 40
-_GIVE = "give --log-format, as it stands in the configuration of the nginx that wrote it"
+_MOST_TOLD = 5
 
 
 class ReplayError(ValueError):
@@ -31,33 +35,46 @@ class ReplayError(ValueError):
 
 
 class Log(Value):
-    """One log, by its name on the command line, and how its lines are written."""
+    """One log, and how its lines are written."""
 
-    name: str
+    source: FileSource
     reader: LineReader
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+
+def logs_given(names: Sequence[str], log_format: str) -> tuple[Log, ...]:
+    """The logs with the format that was given, or each with a usual one where none was (formats.reader_of has the errors)."""
+    sources = map(FileSource, names)
+    return tuple(Log(source=each, reader=formats.reader_of(each.name, each.head(), given=log_format)) for each in sources)
 
 
 def logs_here(host: Host, site: Site, names: Sequence[str]) -> tuple[Log, ...]:
-    """The logs with the formats that the site's nginx writes them in. ReplayError where it does not say."""
+    """The logs with the formats that the site's nginx writes them in, or a usual one where it does not say."""
     try:
         build = survey.read_build(host, site.nginx)
         conf = survey.read_conf(host, site.nginx, build)
     except NginxBrokenError as exc:
-        raise ReplayError(f"{', '.join(names)}: nginx here does not say its format ({exc}); {_GIVE}") from exc
+        try:
+            return logs_given(names, "")
+        except FormatError as unknown:
+            raise FormatError(f"nginx here does not say its format ({exc}), and {unknown}") from exc
     logs = [log for log in conflogs.access_logs(conf, build) if log.format]
-    ours = [log for log in advice.own_logs(conf, build, [upstream.name for upstream in site.upstreams]) if log.format]
-    return tuple(Log(name=name, reader=_reader(name, logs, ours)) for name in names)
+    ours = advice.own_logs(conf, build, [upstream.name for upstream in site.upstreams])
+    return tuple(Log(source=each, reader=_reader(each, logs, ours)) for each in map(FileSource, names))
 
 
-def _reader(name: str, logs: Sequence[AccessLog], ours: Sequence[AccessLog]) -> LineReader:
-    """Of the log that is this file, or was before it was rotated; else of the one format that requests to our upstreams end in."""
-    path = os.path.abspath(name)
-    same = [log for log in logs if name != STDIN and (path == log.path or path.startswith((f"{log.path}.", f"{log.path}-")))]
-    readers = {sight.reader_of(log): None for log in same or ours}
-    if len(readers) != 1:
-        has = ", ".join(log.path for log in ours) or "none that can be read"
-        raise ReplayError(f"{name}: nginx here does not say its format (its access logs: {has}); {_GIVE}")
-    return next(iter(readers))
+def _reader(source: FileSource, logs: Sequence[AccessLog], ours: Sequence[AccessLog]) -> LineReader:
+    """Of the log that is this file, or was before it was rotated; else of what its first lines are, our upstreams' logs first."""
+    path = os.path.abspath(source.name)
+    same = [log for log in logs if path == log.path or path.startswith((f"{log.path}.", f"{log.path}-"))]
+    readers = {sight.reader_of(log): None for log in same}
+    if len(readers) == 1:
+        return next(iter(readers))
+    known = [log.format for log in (*same, *ours, *logs) if log.format]
+    return formats.reader_of(source.name, source.head(), given="", known=known)
 
 
 class Asked(Value):
@@ -95,12 +112,13 @@ def replay(ports: Ports, asked: Asked) -> Replayed:
 
     KeyboardInterrupt at a signal: half a replay has no verdict.
     """
-    pools = pools_of(asked.site)
-    window = Window(asked.duration, at=asked.at, begins=Opening(pools, asked.pool))
+    opening = Opening(pools_of(asked.site), asked.pool)
+    window = Window(asked.duration, at=asked.at, begins=opening)
     streams = [_Stream(number, log, window) for number, log in enumerate(asked.logs)]
     _read(ports, streams, window)
     _check(asked, streams, window)
-    return _judged(asked, streams, window)
+    found = _judged(asked, streams, window)
+    return msgspec.structs.replace(found, notes=(*_others(opening, found), *found.notes))
 
 
 class _Stream:
@@ -111,7 +129,7 @@ class _Stream:
         self.log = log
         self.front = -1
         self.counter = EntryCounter(log.reader)
-        self.source = FileSource(log.name)
+        self.source = log.source
         self._blocks = self.source.blocks(AccessTimes(log.reader, Span(unix=window.since) if window.since else EVER))
         self._window = window
 
@@ -138,7 +156,7 @@ def _read(ports: Ports, streams: Sequence[_Stream], window: Window) -> None:
         blocks += 1
         if blocks % _TOLD_EVERY == 0:
             ports.tell("replay", f"{blocks} MiB read", is_passing=True)
-        is_done = window.settle(min((each.front for each in left), default=_NEVER) - LATE_S)
+        is_done = window.settle(min((each.front for each in left), default=ALWAYS.stop) - LATE_S)
 
 
 def _check(asked: Asked, streams: Sequence[_Stream], window: Window) -> None:
@@ -172,7 +190,8 @@ def clock_time(at: int) -> str:
 def _judged(asked: Asked, streams: Sequence[_Stream], window: Window) -> Replayed:
     assert window.at is not None  # noqa: S101  (_check)
     before, after = _spans(window)
-    found = release(pools_of(asked.site), window.moment(before[-_MINUTE:]), window.moment(after), pool=asked.pool)
+    minute = [window.moment(range(second, second + 1)) for second in before[-_MINUTE:]]
+    found = release(pools_of(asked.site), minute, window.moment(after), pool=asked.pool)
     whose = [found.attribution.before(each.log.reader) for each in streams]
     history = History(seconds=tuple(each.new for each in window.tallies(before, lambda number: whose[number])))
     tallies = tuple(window.tallies(after, lambda _: found.attribution))
@@ -188,8 +207,15 @@ def _judged(asked: Asked, streams: Sequence[_Stream], window: Window) -> Replaye
         looks=looks,
         since=since,
         former=former,
-        notes=tuple(_notes(asked, streams, window)),
+        notes=(*_ended(seen, found.pool), *_notes(asked, streams, window)),
     )
+
+
+def _ended(seen: Sequence[Tally], pool: str) -> Iterator[str]:
+    """Verdicts count requests: the silence of a pool that was switched away from again speaks neither for it nor against it."""
+    last_s = max((at_s for at_s, each in enumerate(seen, 1) if each.new.total), default=len(seen))
+    if last_s + LATE_S <= len(seen) and any(each.former.total + each.other for each in seen[last_s:]):
+        yield f"{pool} got no request after t+{last_s}s"
 
 
 def _spans(window: Window) -> tuple[range, range]:
@@ -213,6 +239,16 @@ def _mode(found: Release, reader: LineReader) -> Mode:
     return Mode.GENERATION if found.attribution.pool and reader.has_generation else found.attribution.mode(reader)
 
 
+def _others(opening: Opening, found: Replayed) -> Iterator[str]:
+    """A log may tell of several releases, and one of them is judged."""
+    whose = found.release.attribution
+    others = [(at, each) for at, each in opening.found if (each.pool, each.generation) != (whose.pool, whose.generation)]
+    told = [f"{each.generation or each.pool} at {clock_time(at)}" for at, each in others[:_MOST_TOLD]]
+    told += [f"{len(others) - _MOST_TOLD} more"] * (len(others) > _MOST_TOLD)
+    if told:
+        yield f"also took over: {', '.join(told)}; --at TIME judges another"
+
+
 def _notes(asked: Asked, streams: Sequence[_Stream], window: Window) -> Iterator[str]:
     """What a person should know of how far this saw."""
     before, after = _spans(window)
@@ -221,9 +257,8 @@ def _notes(asked: Asked, streams: Sequence[_Stream], window: Window) -> Iterator
     if len(after) < asked.duration:
         yield f"the log ends {len(after)} s after the switch; a watch of {asked.duration} s was asked for"
     for each in streams:
-        unread = each.counter.unread - (asked.at is not None)  # it may have been entered in the middle of a line
-        if unread > 0:
-            yield f"{each.log.name}: lines that are not of the format, or have no time: {unread}"
+        if each.counter.unread:
+            yield f"{each.log.name}: lines that are not of the format, or have no time: {each.counter.unread}"
         if each.source.cut:
             yield each.source.cut
     for reader in dict.fromkeys(each.log.reader for each in streams):

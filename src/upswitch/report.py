@@ -48,7 +48,7 @@ def with_config(view: View, config: str) -> View:
     """The commands in a hint as they must be typed here: with -c, unless the site file is the one that is found by itself."""
     if not isinstance(view, Acted) or config == "upswitch.toml":
         return view
-    hint = re.sub(r"`((?:upswitch|switch) [^`]*)`", lambda found: f"`{found[1]} -c {shlex.quote(config)}`", view.hint)
+    hint = re.sub(r"`((?:upswitch|switch) [^`]*)(?<! --help)`", lambda found: f"`{found[1]} -c {shlex.quote(config)}`", view.hint)
     return msgspec.structs.replace(view, hint=hint)
 
 
@@ -112,7 +112,7 @@ def wrong_words(command: str, said: str) -> Acted:
         exit=outcome.USAGE,
         said=said,
         production=None,
-        hint=f"`upswitch {command} --help`; nothing was read from any host, and nothing was changed",
+        hint=f"`upswitch {command} --help`; nothing was changed",
     )
 
 

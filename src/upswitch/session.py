@@ -13,6 +13,9 @@ from upswitch.core.words import Step, Value
 from upswitch.ports import Ports
 from upswitch.views import View
 
+SITE_FILE = "upswitch.toml"
+"""The one that is found by itself."""
+
 
 class Common(Value):
     """The options of every command that reads a site file."""
@@ -60,6 +63,13 @@ class App(Protocol):
 
     def serve_site(self, command: str, common: Common, site: Site, *, act: Callable[[Session], View]) -> int:
         """The same for a site that no file describes yet."""
+        ...
+
+    def serve_files(self, command: str, common: Common, act: Callable[[Session, Site | None], View]) -> int:
+        """The same on files alone, with no nginx and no rights but the caller's: nothing that the site file names is run.
+
+        None where no site file was asked for and none can be read.
+        """
         ...
 
     @property

@@ -6,6 +6,7 @@ minutes that stand in them, and a time without a zone is in the zone that the ac
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
@@ -13,10 +14,13 @@ from upswitch.core.duration import parse_duration
 from upswitch.core.errors import HostError
 from upswitch.core.foreign import told
 from upswitch.core.history import ALWAYS, seconds_of
+from upswitch.core.logformat import LineReader
+from upswitch.core.window import LATE_S
 from upswitch.core.words import Value
 from upswitch.ports import Host
 
 _WORDS = "%Y/%m/%d %H:%M:%S"
+_ERROR_TIME = re.compile(rb"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?= \[)")
 _ZONE = re.compile(r"([+-])(\d\d):?(\d\d)$")
 _QUICK = 5.0  # seconds
 
@@ -38,8 +42,74 @@ class Span(Value):
     def range(self) -> range:
         return ALWAYS if self.unix is None else range(self.unix, ALWAYS.stop)
 
+    @property
+    def zone(self) -> str:
+        """That of `words`, `+0100`; "" without them."""
+        begin = _error_time(self.words)
+        if begin is None or self.unix is None:
+            return ""
+        return f"{begin.replace(tzinfo=timezone(begin - datetime.fromtimestamp(self.unix, UTC).replace(tzinfo=None))):%z}"
+
 
 EVER = Span()
+
+
+class Times(ABC):
+    """The times of one kind of log as its lines write them, and since when they matter."""
+
+    kind: str
+    is_bounded: bool
+
+    @abstractmethod
+    def of(self, line: bytes) -> str:
+        """ "" where it has none."""
+
+    @abstractmethod
+    def is_before(self, time: str) -> bool:
+        """Whether it does not matter any more."""
+
+    def first(self, block: bytes) -> str:
+        """Of the first of these lines that has one, "" without any."""
+        return next(filter(None, map(self.of, block.split(b"\n"))), "")
+
+    def last(self, block: bytes) -> str:
+        return next(filter(None, map(self.of, reversed(block.split(b"\n")))), "")
+
+
+class ErrorTimes(Times):
+    """nginx's own words, which compare as text."""
+
+    kind = "error"
+
+    def __init__(self, span: Span = EVER) -> None:
+        self._since = span.words
+        self.is_bounded = self._since != ""
+
+    def of(self, line: bytes) -> str:
+        found = _ERROR_TIME.match(line)
+        return found[0].decode() if found else ""
+
+    def is_before(self, time: str) -> bool:
+        return time < self._since
+
+
+class AccessTimes(Times):
+    """Whatever time the format has; lines stand some seconds behind it."""
+
+    kind = "access"
+
+    def __init__(self, reader: LineReader, span: Span = EVER) -> None:
+        self._reader = reader
+        self._since = (span.unix or 0) - LATE_S
+        self.is_bounded = span.unix is not None
+
+    def of(self, line: bytes) -> str:
+        entry = self._reader.read(line)
+        return entry.time if entry and entry.time and seconds_of(entry.time) is not None else ""
+
+    def is_before(self, time: str) -> bool:
+        at = seconds_of(time)
+        return at is not None and at < self._since
 
 
 def parse_since(text: str) -> Since:

@@ -1,7 +1,6 @@
 """`upswitch watch` as it is typed. What it needs is imported when it runs: `status` and `--help` share this module."""
 
 import os
-import pwd
 import sys
 from contextlib import ExitStack
 from datetime import datetime
@@ -10,21 +9,16 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from upswitch import report
 from upswitch.core.duration import ALLOWED, parse_duration
 from upswitch.core.rule import DEFAULT, Thresholds
-from upswitch.core.site import Gate, Nginx, Site, Watch
-from upswitch.core.sitefile import SiteInvalid, parse_site
+from upswitch.core.site import Site, Watch
 from upswitch.core.words import Value
-from upswitch.session import App, Common, Session, clean
+from upswitch.session import SITE_FILE, App, Common, Session, clean
 from upswitch.views import View
 
 if TYPE_CHECKING:
     from upswitch.observing import Frame, Show
     from upswitch.replaying import Log
-
-_SITE_FILE = "upswitch.toml"
-_LARGEST = 1 << 20  # characters of a site file
 
 
 class _Span(click.ParamType[float]):
@@ -78,7 +72,6 @@ class _Words(Value):
     at: int | None
     pool: str
     log_format: str
-    escape: str | None
     enough: int | None
     big: float | None
     new: float | None
@@ -86,7 +79,7 @@ class _Words(Value):
 
     @property
     def common(self) -> Common:
-        return Common(config=self.config or _SITE_FILE, as_json=self.as_json)
+        return Common(config=self.config, as_json=self.as_json)
 
     @property
     def thresholds(self) -> Thresholds:
@@ -95,11 +88,11 @@ class _Words(Value):
 
     @property
     def is_of_the_past(self) -> bool:
-        return self.at is not None or bool(self.pool or self.log_format or self.escape) or self.thresholds != DEFAULT
+        return self.at is not None or bool(self.pool or self.log_format) or self.thresholds != DEFAULT
 
 
 @click.command()
-@click.option("-c", "--config", "--site", "config", default="", metavar="FILE", help=f"The site file.  [default: {_SITE_FILE}]")
+@click.option("-c", "--config", "--site", "config", default=SITE_FILE, show_default=True, metavar="FILE", help="The site file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout (docs/json.md).")
 @click.option("--duration", type=_Span(), help="How long; else until Ctrl-C, and of a replay watch.duration.")
 @click.option(
@@ -107,8 +100,7 @@ class _Words(Value):
 )
 @click.option("--at", type=_Moment(), help="When the switch was, with its zone; else the first second in which the pool serves.")
 @click.option("--to", "pool", default="", metavar="POOL", help="Whose release is judged; else the pool that took over.")
-@click.option("--log-format", default="", metavar="FORMAT", help="How the log is written; else nginx's configuration here says it.")
-@click.option("--escape", type=click.Choice(["default", "json", "none"]), help="Of --log-format.")
+@click.option("--log-format", default="", metavar="TEXT", help="The log's log_format, where it is neither nginx's here nor usual.")
 @click.option("--enough", type=click.IntRange(1), help=f"At least so many failed...  [default: {DEFAULT.enough}]")
 @click.option("--big", type=_Percent(), help=f"...and at least this share of all...  [default: {DEFAULT.big:g}%]")
 @click.option("--new", type=click.FloatRange(0), help=f"...and so many times what was before...  [default: {DEFAULT.new:g}]")
@@ -125,7 +117,7 @@ def watch(app: App, /, **options: object) -> int:
     if words.files:
         return _replay(app, words)
     if words.is_of_the_past:
-        raise click.UsageError("--at, --to, --log-format, --escape and the thresholds are for --replay")
+        raise click.UsageError("--at, --to, --log-format and the thresholds are for --replay")
     return app.serve("watch", words.common, lambda session: _observe(session, words))
 
 
@@ -158,39 +150,10 @@ def _shown(session: Session, closing: ExitStack) -> "Show":
 
 
 def _replay(app: App, words: _Words) -> int:
-    if words.log_format:
-        return _replay_foreign(app, words)
-    if not os.path.exists(words.common.config):
-        said = f"{clean(words.common.config)} is not there, so no nginx says how the log is written: give --log-format, or -c"
-        return app.show(report.wrong_words("watch", said), as_json=words.as_json)
+    """Where no nginx is to say how the log is written, its user's rights are not needed."""
+    if words.log_format or not os.path.exists(words.config):
+        return app.serve_files("watch", words.common, lambda session, site: _replayed(session, words, site))
     return app.serve("watch", words.common, lambda session: _replayed(session, words, session.site))
-
-
-def _replay_foreign(app: App, words: _Words) -> int:
-    """With a format of its own it needs neither nginx, nor the rights of its user, nor a site file."""
-    try:
-        site = _read_site(words)
-    except SiteInvalid as exc:
-        return app.show(report.usage("watch", clean(words.config), exc.problems), as_json=words.as_json)
-    except OSError as exc:
-        return app.show(report.no_site("watch", clean(words.config), exc.strerror or str(exc)), as_json=words.as_json)
-    bare = Site(nginx=Nginx(user=_me()), upstreams=(), gate=Gate(), watch=Watch())
-    return app.serve_site("watch", words.common, bare, act=lambda session: _replayed(session, words, site))
-
-
-def _me() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError as exc:
-        raise click.UsageError(f"the user {os.geteuid()} has no name on this machine") from exc
-
-
-def _read_site(words: _Words) -> Site | None:
-    """Whoever may write it: no command that it names is run. None where none was asked for and none is there."""
-    if not words.config and not os.path.exists(_SITE_FILE):
-        return None
-    with open(words.common.config, encoding="utf-8", errors="surrogateescape") as file:
-        return parse_site(file.read(_LARGEST))
 
 
 def _replayed(session: Session, words: _Words, site: Site | None) -> View:
@@ -219,11 +182,6 @@ def _replayed(session: Session, words: _Words, site: Site | None) -> View:
 def _logs(session: Session, words: _Words, site: Site | None) -> "tuple[Log, ...]":
     from upswitch import replaying  # noqa: PLC0415
 
-    if site is not None and not words.log_format:
-        return replaying.logs_here(session.ports.host, site, words.files)
-    from upswitch.core.formats import parse_format  # noqa: PLC0415
-    from upswitch.core.logformat import compile_format  # noqa: PLC0415
-
-    given = parse_format(words.log_format)
-    reader = compile_format(given.text, words.escape or given.escape)
-    return tuple(replaying.Log(name=name, reader=reader) for name in words.files)
+    if site is None or words.log_format:
+        return replaying.logs_given(words.files, words.log_format)
+    return replaying.logs_here(session.ports.host, site, words.files)

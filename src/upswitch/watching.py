@@ -5,24 +5,25 @@ through nginx, which land in the same log. Logs are opened and history is read b
 has no gap and what the watch can't see is known before.
 """
 
-from upswitch.core import gate, rule, sight
+from upswitch.core import gate, sight
 from upswitch.core.attribution import Attribution
 from upswitch.core.conflogs import AccessLog
 from upswitch.core.diagnosis import diagnose, sentence
 from upswitch.core.finding import Finding
 from upswitch.core.gate import Probe, Tally, Target
 from upswitch.core.known import Known
-from upswitch.core.rule import Failure, Final, Judgement, Second, Seen
+from upswitch.core.probation import Brought, Probation
+from upswitch.core.rule import Failure, Final, Judgement, Second
 from upswitch.core.site import Site
 from upswitch.core.words import Result, SilencePolicy, SpikePolicy, Value
 from upswitch.ports import Ports
 from upswitch.pulse import Pulse
 from upswitch.watchlogs import AccessLogs, ErrorLog, Notes
 
-_THROUGH_EVERY = 0.5
+THROUGH_EVERY = 0.5
+"""Seconds between requests of our own through nginx."""
+
 _ASK_FORMER = 3
-_BLIND_AFTER = 10  # answered requests of ours without one line in the logs
-_CRASHES = 3  # more worker deaths than this in ten seconds is a crash loop
 
 
 class Sought(Value):
@@ -57,6 +58,13 @@ class WatchReport(Value):
     notes: tuple[str, ...] = ()
 
 
+class _Judged(Value):
+    """A look, and what it looked at."""
+
+    probation: Probation
+    look: Judgement
+
+
 class Watcher:
     """One watch. Made before the swap, run after the confirm."""
 
@@ -70,98 +78,71 @@ class Watcher:
         self._history = self._access.history()
         for line in sight.told(sought.access_logs, sought.attribution, probe=site.watch.probe):
             ports.tell("watch", line)
-        self._seconds: list[Second] = []
-        self._backlog = Second()
-        self._former = 0
-        self._silent_s = 0
-        self._unseen = 0
-        self._probes: list[Second] = []
-        self._tallies: tuple[Tally, ...] = ()
         self._through = ports.through(site.watch.probe) if site.watch.probe else None
 
     def run(self, tallies: tuple[Tally, ...], old: tuple[Target, ...]) -> WatchReport:
         """Until a failure, a signal, or the end of `watch.duration`."""
-        self._tallies = tallies
-        self._backlog = self._access.read().new  # the new pool's first requests; what the former one got until now is no sign
-        clock = self._ports.clock
+        clock, through = self._ports.clock, self._through
         targets = [each.target for each in tallies]
-        through = self._through
+        probation = Probation(
+            pool=self._sought.pool,
+            history=self._history,
+            tallies=tallies,
+            log_mode=self._access.mode if self._access.is_any else "",
+            silent_after=self._access.silent_after,
+        )
+        backlog = self._access.read().new  # the new pool's first requests; what the former one got until now is no sign
         gate_pulse = Pulse(lambda: self._ports.prober.round(targets), every=self._site.gate.interval, clock=clock)
-        through_pulse = Pulse(through.ask, every=_THROUGH_EVERY, clock=clock) if through else None
+        through_pulse = Pulse(through.ask, every=THROUGH_EVERY, clock=clock) if through else None
+        began = clock.monotonic()
         try:
-            return self._loop(gate_pulse, through_pulse, old)
+            while True:
+                self._ports.interrupts.sleep(began + probation.at_s + 1 - clock.monotonic())
+                asked = through_pulse.taken() if through_pulse else []
+                probation = probation.after(self._brought(gate_pulse.taken(), asked, backlog))
+                backlog = Second()
+                report = self._looked(probation, old)
+                if report:
+                    return report
         finally:
             gate_pulse.stop()
             if through_pulse:
                 through_pulse.stop()
 
-    def _loop(self, gate_pulse: Pulse[tuple[Probe, ...]], through: Pulse[Failure] | None, old: tuple[Target, ...]) -> WatchReport:
-        clock = self._ports.clock
-        began = clock.monotonic()
-        while True:
-            self._ports.interrupts.sleep(began + len(self._seconds) + 1 - clock.monotonic())
-            self._take_second(through.taken() if through else [])
-            for probes in gate_pulse.taken():
-                self._tallies = tuple(gate.observe(each, probe) for each, probe in zip(self._tallies, probes, strict=True))
-            judgement = rule.judge(self._history, self._effective())
-            why = self._failure(judgement)
-            self._ports.tell("watch", why or self._progress(judgement), is_passing=True)
-            if why:
-                return self._failed(judgement, why, old)
-            if self._ports.interrupts.count:
-                return self._report(Result.INTERRUPTED, "interrupted", f"{self._ports.interrupts.name} during the watch", judgement)
-            if len(self._seconds) >= self._site.watch.duration:
-                return self._ended(judgement)
-
-    def _take_second(self, through: list[Failure]) -> None:
+    def _brought(self, rounds: list[tuple[Probe, ...]], asked: list[Failure], backlog: Second) -> Brought:
         """Everything that arrived in the second that has just passed."""
-        read = self._access.read()
-        self._seconds.append(self._backlog + read.new)
-        self._backlog = Second()
-        self._former += read.former.total
-        gateway, hung = through.count(Failure.GATEWAY), through.count(Failure.HUNG)
-        self._probes.append(Second(total=len(through), gateway=gateway, hung=hung))
-        self._silent_s = 0 if read.new.total else self._silent_s + 1
-        self._unseen = 0 if read.new.total else self._unseen + len(through)
         self._errors.read()
+        self._access.has_errors |= self._errors.has_new
+        read = self._access.read()
+        return Brought(
+            new=backlog + read.new,
+            former=read.former.total,
+            through=tuple(asked),
+            rounds=tuple(rounds),
+            crashes=self._errors.crashes,
+        )
 
-    @property
-    def _answered(self) -> int:
-        return sum(second.total for second in self._probes)
+    def _looked(self, probation: Probation, old: tuple[Target, ...]) -> WatchReport | None:
+        """None while it goes on."""
+        look = probation.look()
+        why = probation.failure(look)
+        self._ports.tell("watch", why or probation.progress(look), is_passing=True)
+        judged = _Judged(probation=probation, look=look)
+        if why:
+            return self._failed(judged, why, old)
+        if self._ports.interrupts.count:
+            return self._report(Result.INTERRUPTED, "interrupted", f"{self._ports.interrupts.name} during the watch", judged)
+        return self._ended(judged) if probation.at_s >= self._site.watch.duration else None
 
-    @property
-    def _is_silent(self) -> bool:
-        """Our own requests don't show up in what we follow, or not as the new pool's."""
-        return self._access.is_any and self._unseen >= _BLIND_AFTER and self._silent_s >= self._access.silent_after
-
-    @property
-    def _is_log_blind(self) -> bool:
-        return self._is_silent or not self._access.is_any
-
-    def _effective(self) -> list[Second]:
-        """What the rule judges: the logs, or our own requests where those are blind."""
-        return self._probes if self._is_log_blind else self._seconds
-
-    def _failure(self, judgement: Judgement) -> str:
-        """Why the new pool must not stay; "" while it may."""
-        if judgement.is_spike:
-            return rule.sentence(judgement, len(self._seconds), self._sought.pool)
-        down = gate.down(self._tallies)
-        if down:
-            return f"t+{len(self._seconds)}s ROLLBACK: the gate saw {down[0].text} ({len(down)} of {len(self._tallies)} down)"
-        if self._errors.crashes > _CRASHES:
-            return f"t+{len(self._seconds)}s ROLLBACK: {self._errors.crashes} nginx workers died in 10 s"
-        return ""
-
-    def _failed(self, judgement: Judgement, why: str, old: tuple[Target, ...]) -> WatchReport:
+    def _failed(self, judged: _Judged, why: str, old: tuple[Target, ...]) -> WatchReport:
         """Before going back: is there anything to go back to?"""
         if self._site.watch.on_spike is SpikePolicy.HOLD:
-            return self._held(why, 'watch.on_spike = "hold"', judgement)
+            return self._held(why, 'watch.on_spike = "hold"', judged)
         answers = self._asked(old)
         if not gate.serves(answers):
             dead = "; ".join(each.text for each in answers)
-            return self._held(why, f"the former pool is dead too: {dead}", judgement)
-        return self._report(Result.FAILED, "rollback", why, judgement)
+            return self._held(why, f"the former pool is dead too: {dead}", judged)
+        return self._report(Result.FAILED, "rollback", why, judged)
 
     def _asked(self, old: tuple[Target, ...]) -> tuple[Tally, ...]:
         """The former pool, asked until it answers, three times at most: one lost packet must not keep a failing release."""
@@ -172,20 +153,13 @@ class Watcher:
                 break
         return answers
 
-    def _held(self, why: str, because: str, judgement: Judgement) -> WatchReport:
+    def _held(self, why: str, because: str, judged: _Judged) -> WatchReport:
         """What would have been a rollback must not be called one."""
-        return self._report(Result.HOLD, "rollback", f"{why.replace('ROLLBACK', 'SPIKE', 1)} | held: {because}", judgement)
+        return self._report(Result.HOLD, "rollback", f"{why.replace('ROLLBACK', 'SPIKE', 1)} | held: {because}", judged)
 
-    def _ended(self, judgement: Judgement) -> WatchReport:
-        seen = Seen(
-            has_log=self._access.is_any,
-            is_silent=self._is_silent,
-            new=sum(second.total for second in self._seconds),
-            former=self._former,
-            probes=self._answered,
-        )
-        final = Final.UNPROVEN if self._access.is_behind else rule.finish(judgement, seen)
-        said = f"{final.replace('_', ' ')}: {self._progress(judgement)}"
+    def _ended(self, judged: _Judged) -> WatchReport:
+        final = Final.UNPROVEN if self._access.is_behind else judged.probation.final(judged.look)
+        said = f"{final.replace('_', ' ')}: {judged.probation.progress(judged.look)}"
         match final:
             case Final.KEEP | Final.KEEP_ELEVATED:
                 result = Result.OK
@@ -193,18 +167,10 @@ class Watcher:
                 result = Result.FAILED
             case Final.UNPROVEN | Final.BLIND:
                 result = _ON_SILENCE[self._site.watch.on_silence]
-        return self._report(result, final, said, judgement)
+        return self._report(result, final, said, judged)
 
-    def _progress(self, judgement: Judgement) -> str:
-        seconds = self._effective()
-        total, failed = sum(each.total for each in seconds), sum(each.gateway + each.hung for each in seconds)
-        source = "our own requests" if self._is_log_blind else "requests"
-        before = f"before: {judgement.before_failed} of {judgement.before_total} in {judgement.before_s} s"
-        silent = f"; none in the log for {self._silent_s} s, though ours are answered" if self._is_silent else ""
-        return f"t+{len(self._seconds)}s: {failed} of {total} {source} to {self._sought.pool} failed; {before}{silent}"
-
-    def _report(self, result: Result, final: str, said: str, judgement: Judgement) -> WatchReport:
-        seconds = self._effective()
+    def _report(self, result: Result, final: str, said: str, judged: _Judged) -> WatchReport:
+        probation, whole = judged.probation, judged.probation.whole
         diagnosis = diagnose(self._errors.errors, self._access.failing, self._sought.known)
         reasons = sentence(diagnosis)
         return WatchReport(
@@ -212,21 +178,16 @@ class Watcher:
             final=final,
             said=f"{said} | why: {reasons}" if reasons and result is not Result.OK else said,
             pool=self._sought.pool,
-            seconds=len(self._seconds),
-            failed=sum(each.gateway + each.hung for each in seconds),
-            total=sum(each.total for each in seconds),
-            mode=self._mode(),
-            judgement=judgement,
-            peers_down=tuple(each.target.server for each in gate.down(self._tallies)),
+            seconds=probation.at_s,
+            failed=whole.gateway + whole.hung,
+            total=whole.total,
+            mode=probation.mode,
+            judgement=judged.look,
+            peers_down=probation.down,
             reasons=reasons,
             findings=diagnosis.findings,
             notes=tuple(self._notes.all),
         )
-
-    def _mode(self) -> str:
-        if self._is_log_blind:
-            return "probes" if self._answered else "blind"
-        return self._access.mode
 
     def close(self) -> None:
         self._access.close()

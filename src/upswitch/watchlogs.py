@@ -53,6 +53,8 @@ class AccessLogs:
         self._logs = [log for log in opened if log]
         self.silent_after = max((log.silent_after for log in self._logs), default=0.0)
         self.is_behind = False
+        self.has_errors = False
+        """Set once the error log has new lines: from then on all that comes is counted for the diagnosis, retries too."""
 
     def _open_one(self, same: tuple[AccessLog, ...]) -> _Log | None:
         """Of logs that have the same requests the best that can be opened."""
@@ -111,7 +113,7 @@ class AccessLogs:
             while block := _read(log.follower, log.path, self._notes):
                 counted = log.counter.tally(block)
                 found += counted
-                if counted.new.gateway or counted.new.hung:
+                if self.has_errors or counted.new.gateway or counted.new.hung:
                     log.failing.count(block)
                 if self._ports.clock.monotonic() >= until:
                     self._notes.add(f"{log.path} grows faster than it can be read: what is told is late")
@@ -121,7 +123,7 @@ class AccessLogs:
 
     @property
     def failing(self) -> Access | None:
-        """What the access logs say of the time in which requests to the new pool failed; None without a log."""
+        """What the access logs say of the time since something failed; None without a log."""
         return sum((log.failing.found() for log in self._logs), Access()) if self._logs else None
 
     def close(self) -> None:
@@ -141,13 +143,14 @@ class ErrorLog:
         self._follower = _follow(ports.host, path, notes) if path else None
         self._workers: frozenset[tuple[int, int]] = frozenset()
         self._crashes: deque[int] = deque(maxlen=_CRASH_WINDOW)
+        self._respawns: deque[int] = deque(maxlen=_CRASH_WINDOW)
         self._counter = ErrorCounter()
         self.has_new = False
 
     @property
     def crashes(self) -> int:
-        """Worker deaths of the last ten seconds."""
-        return sum(self._crashes)
+        """Worker deaths of the last ten seconds: as many as both the log and /proc tell of. The log may be read late."""
+        return min(sum(self._crashes), sum(self._respawns))
 
     def read(self) -> None:
         """All that was written in the second that has just passed."""
@@ -160,8 +163,10 @@ class ErrorLog:
             if b" exited on signal " in block:
                 crashes += errorlog.crash_lines(block.split(b"\n"), self._master)
             if self._clock.monotonic() >= until:
+                self._notes.add(f"{self._path} grows faster than it can be read: why requests fail is told late")
                 break
-        self._crashes.append(min(len(crashes), self._respawned()))
+        self._crashes.append(len(crashes))
+        self._respawns.append(self._respawned())
 
     @property
     def errors(self) -> Errors | None:

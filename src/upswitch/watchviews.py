@@ -1,5 +1,7 @@
 """From what a watch saw to what `upswitch watch` prints (docs/json.md)."""
 
+from collections.abc import Iterator
+
 import msgspec
 
 from upswitch.core import outcome, rule
@@ -40,10 +42,11 @@ class WatchView(Value):
     changes: tuple[str, ...]
     notes: tuple[str, ...]
     looks: tuple[str, ...]
+    told: tuple[int, ...]
 
     @property
     def text(self) -> str:
-        lines = [*self.looks, self.said]
+        lines = [*(self.looks[second - 1] for second in self.told), self.said]
         lines += [f"Changed: {change}" for change in self.changes]
         lines += [f"Down: {', '.join(self.peers_down)}"] if self.peers_down else []
         lines += [f"Why: {self.reasons}"] if self.reasons else []
@@ -78,37 +81,47 @@ def replayed(found: Replayed, watch: Watch) -> WatchView:
         changes=(),
         notes=tuple(map(plain, found.notes)),
         looks=tuple(rule.sentence(look, second, pool) for second, look in enumerate(found.looks, 1)),
+        told=tuple(_told(found)),
     )
 
 
+def _told(found: Replayed) -> Iterator[int]:
+    """The seconds, from 1, in which something failed or an answer changed."""
+    answers = {"enough": False, "big": False, "new": False, "not_luck": False}
+    for second, (look, brought) in enumerate(zip(found.looks, found.since, strict=True), 1):
+        if brought.gateway or brought.hung or _answers(look) != answers:
+            yield second
+        answers = _answers(look)
+
+
 def observed(found: Observed, watch: Watch) -> WatchView:
-    """The same of live traffic. A server that is down is a finding too."""
-    pool, look = plain(found.pool), found.judgement
+    """The same of live traffic. A server that is down, be it since the verdict, is a finding too."""
+    look = found.judgement
     would = _would(found.verdict, watch)
-    whole = Second(total=found.total, gateway=found.failed)
-    sentence = f" | {rule.sentence(look, found.at_s, pool)}" if look and found.at_s else ""
+    said = found.why or f"{found.verdict.replace('_', ' ')}: {found.progress}"
     return WatchView(
         command="watch",
         exit=0 if would == "keep" and not found.peers_down else outcome.FINDINGS,
-        said=f"{_headline(found.verdict, found.at_s)}: {_counts(whole, pool)} in {found.seconds} s; {_WOULD[would]}{sentence}",
+        said=f"{plain(said)}; {_WOULD[would]}",
         verdict=found.verdict,
         would=would,
         at_s=found.at_s,
         at=found.began,
-        pool=pool,
+        pool=plain(found.pool),
         generation=plain(found.generation),
         seconds=found.seconds,
         failed=found.failed,
         total=found.total,
         mode=found.mode,
-        answers=_answers(look) if look else {},
-        before=_before(look) if look else {},
-        thresholds=msgspec.structs.asdict(look.thresholds) if look else {},
+        answers=_answers(look),
+        before=_before(look),
+        thresholds=msgspec.structs.asdict(look.thresholds),
         peers_down=found.peers_down,
         reasons=found.reasons,
         changes=tuple(map(plain, found.changes)),
         notes=tuple(map(plain, found.notes)),
         looks=(),
+        told=(),
     )
 
 

@@ -1,16 +1,18 @@
 """Access logs counted for `diagnose`, at full speed: whole blocks of lines, without looking at those of good requests.
 
 Theory. One regular expression walks over a block and finds the lines of good requests: a status below 500 that is not 499, at
-most one server asked, its answer good, the answer complete. Over the others goes a second one, which takes what decides
-(trouble.py); that is counted by value, and each distinct value judged once. In an outage, where most requests failed, the second
-one alone is faster. Where a walk found another number of lines than there are newlines, or a line did not fit, lines are read one
-by one, exactly.
+most one server asked, its answer good, the answer complete. Of these only server and time are counted. Over the others goes a
+second one, which takes what decides (trouble.py); that is counted by value, and each distinct value judged once. In an outage,
+where most requests failed, the second one alone is faster. Where a walk found another number of lines than there are newlines, or
+a line did not fit, lines are read one by one, exactly.
 """
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from upswitch.core.accessline import GOOD, TABLES, Found, clock_of, lines_of, reduced, wishes_of
@@ -18,7 +20,7 @@ from upswitch.core.evidence import MOST_KEPT, OTHERS, shown
 from upswitch.core.history import ALWAYS, seconds_of
 from upswitch.core.logformat import MAX_LINE, LineReader, newlines
 from upswitch.core.logshape import exact_pattern
-from upswitch.core.trouble import DECIDING, Trouble, Wrong, troubles
+from upswitch.core.trouble import DECIDING, Trouble, Wrong, asked, troubles
 from upswitch.core.words import Value
 
 _RACES = "without $upstream_connect_time, $upstream_bytes_sent and the method keep-alive races are not told from other failures"
@@ -32,6 +34,8 @@ _LIMITS = {
     "time": "without $time_local, $time_iso8601 or $msec no times are told",
 }
 _MOST_REMEMBERED = 1 << 12
+_FAILED = re.compile(rb"[05]\d\d")
+_Source = tuple[bytes, list[Found]]  # lines, and the values of each
 
 ALL = frozenset(DECIDING) | {"time"}
 """What is looked at: `request` stands for the method too, `time` for any variable that has one."""
@@ -55,10 +59,16 @@ class AccessCount(Value):
 
 
 class Access(Value):
-    """What access logs said in the span. `unread` lines are not of the format. `variables`: those of ALL that every format has."""
+    """What access logs said in the span. `unread` lines are not of the format. `variables`: those of ALL that every format has.
+
+    `failed` requests have a status of 500 and more, or none of HTTP at all (000, 009). `peers`: attempts by the address asked (of
+    "no live upstreams" an upstream's name).
+    """
 
     counts: tuple[AccessCount, ...] = ()
     requests: int = 0
+    failed: int = 0
+    peers: Mapping[str, int] = msgspec.field(default_factory=dict)
     unread: int = 0
     variables: frozenset[str] = ALL
 
@@ -67,6 +77,8 @@ class Access(Value):
         return Access(
             counts=self.counts + more.counts,
             requests=self.requests + more.requests,
+            failed=self.failed + more.failed,
+            peers=Counter(self.peers) + Counter(more.peers),
             unread=self.unread + more.unread,
             variables=self.variables & more.variables,
         )
@@ -97,6 +109,15 @@ class _Count:
     count: int = 0
 
 
+@dataclass
+class _Alike:
+    """Lines that fared alike: where their troubles are counted, whom they asked, and whether the client's status is a failure."""
+
+    kept: tuple[_Count, ...]
+    peers: tuple[str, ...]
+    is_failed: bool
+
+
 class AccessCounter:
     """Counts blocks of access logs of one format, the oldest first. Memory is bounded; cost: bench/diagnose.py."""
 
@@ -110,23 +131,25 @@ class AccessCounter:
         self._exact = re.compile(exact_pattern(reader.parts, reader.escape, {*self._names, *clock}), re.DOTALL)
         self._variables = ALL.intersection(self._names) | ({"request"} if "request_method" in self._names else set())
         self._time = self._names.index("time") if "time" in self._names else -1
+        self._good_names = tuple(self._good.groupindex)
         self._tables = [TABLES.get(name) for name in self._names]
-        self._known: dict[Found, tuple[_Count, ...]] = {}
+        self._known: dict[Found, _Alike] = {}
+        self._known_times: dict[bytes, bool] = {}
         self._counts: dict[Trouble, _Count] = {}
-        self._requests = self._unread = self._hurt = 0
+        self._peers = Counter[str]()
+        self._requests = self._failed = self._unread = self._hurt = 0
         self._is_outage = False
 
     def count(self, block: bytes) -> None:
         """Whole lines, each with its newline."""
         hurt = self._hurt
-        others = lines_of(block) if self._is_outage else self._others(block)
-        self._judge(others)
+        self._judge(block if self._is_outage else self._others(block))
         self._is_outage = (self._hurt - hurt) * 2 > newlines(block)
 
-    def _judge(self, others: list[bytes]) -> None:
-        found: list[Found] = self._deciding.findall(b"".join(others))
-        if len(found) != len(others):
-            self._read_each(others)
+    def _judge(self, others: bytes) -> None:
+        found: list[Found] = self._deciding.findall(others)
+        if len(found) != newlines(others):
+            self._read_each(lines_of(others))
             return
         for values, times in Counter(found).items():
             if values[-1]:
@@ -140,33 +163,42 @@ class AccessCounter:
         return Access(
             counts=tuple(sorted(counts, key=lambda each: -each.count)),
             requests=self._requests,
+            failed=self._failed,
+            peers=self._peers,
             unread=self._unread,
             variables=self._variables,
         )
 
-    def _others(self, block: bytes) -> list[bytes]:
+    def _others(self, block: bytes) -> bytes:
         """The lines that are not certainly those of good requests; these are counted."""
         found: list[Found] = self._good.findall(block)
         if len(found) != newlines(block):
-            return lines_of(block)
-        if self._span == ALWAYS:
-            others = [line for _, line in found if line]
-            self._requests += len(found) - len(others)
-            return others
-        return self._timed_others(Counter(found))
-
-    def _timed_others(self, found: Counter[Found]) -> list[bytes]:
+            return block
         others: list[bytes] = []
-        for (time, line), times in found.items():
-            if line:
-                others += [line] * times
-            elif self._is_in_span(time):
+        for values, times in Counter(found).items():
+            if values[-1]:
+                others += [values[-1]] * times
+                continue
+            good = dict(zip(self._good_names, values, strict=True))
+            if self._is_in_span(good.get("time", b"")):
                 self._requests += times
-        return others
+                self._ask(asked(good.get("upstream_addr", b"")), times)
+        return b"".join(others)
+
+    def _ask(self, peers: Iterable[str], times: int) -> None:
+        for peer in peers:
+            if peer in self._peers or len(self._peers) < _MOST_REMEMBERED:
+                self._peers[peer] += times
 
     def _is_in_span(self, time: bytes) -> bool:
-        at = None if self._span == ALWAYS else seconds_of(time.decode())
-        return self._span == ALWAYS or (at is not None and int(at) in self._span)
+        if self._span == ALWAYS:
+            return True
+        if time not in self._known_times:
+            if len(self._known_times) >= _MOST_REMEMBERED:
+                self._known_times.clear()
+            at = seconds_of(time.decode())
+            self._known_times[time] = at is not None and int(at) in self._span
+        return self._known_times[time]
 
     def _read_each(self, lines: list[bytes]) -> None:
         for line in lines:
@@ -175,34 +207,43 @@ class AccessCounter:
                 self._unread += 1
             else:
                 values = reduced(match.groupdict(b""), self._names)
-                self._add(values, 1, ([line], [values]))
+                self._add(values, 1, (line, [values]))
 
-    def _add(self, values: Found, times: int, source: tuple[list[bytes], list[Found]]) -> None:
-        """`source` has the lines that the values are of, and the values of each."""
+    def _add(self, values: Found, times: int, source: _Source) -> None:
         time = values[self._time] if self._time >= 0 else b""
         if not self._is_in_span(time):
             return
-        self._requests += times
         key = tuple(map(bytes.translate, values, self._tables))
         if key not in self._known:
             if len(self._known) >= _MOST_REMEMBERED:
                 self._known.clear()
-            lines, found = source
-            self._known[key] = self._kept(key, time, lines[found.index(values)])
-        kept = self._known[key]
-        self._hurt += times if kept else 0
-        for counted in kept:
+            self._known[key] = self._alike(key, values, source)
+        alike = self._known[key]
+        self._requests += times
+        self._failed += times if alike.is_failed else 0
+        self._ask(alike.peers, times)
+        self._hurt += times if alike.kept else 0
+        for counted in alike.kept:
             counted.count += times
             counted.last = time
 
-    def _kept(self, key: Found, time: bytes, line: bytes) -> tuple[_Count, ...]:
-        """Where the troubles of such lines are counted."""
-        kept = []
-        for trouble in troubles(dict(zip(self._names[:-1], key, strict=False))):
-            is_new = trouble not in self._counts
-            known = replace(trouble, server=OTHERS) if is_new and len(self._counts) >= MOST_KEPT else trouble
-            kept.append(self._counts.setdefault(known, _Count(first=time, evidence=shown(line[:-1]))))
-        return tuple(kept)
+    def _alike(self, key: Found, values: Found, source: _Source) -> _Alike:
+        found = dict(zip(self._names[:-1], key, strict=False))
+        return _Alike(
+            kept=tuple(self._kept(trouble, values, source) for trouble in troubles(found)),
+            peers=asked(found.get("upstream_addr", b"")),
+            is_failed=_FAILED.fullmatch(found.get("status", b"")) is not None,
+        )
+
+    def _kept(self, trouble: Trouble, values: Found, source: _Source) -> _Count:
+        """Where it is counted."""
+        if trouble not in self._counts and len(self._counts) >= MOST_KEPT:
+            trouble = replace(trouble, server=OTHERS)
+        if trouble not in self._counts:
+            lines, found = source
+            evidence = shown(lines_of(lines)[found.index(values)][:-1])
+            self._counts[trouble] = _Count(first=values[self._time] if self._time >= 0 else b"", evidence=evidence)
+        return self._counts[trouble]
 
 
 def _as_value(trouble: Trouble, count: _Count) -> AccessCount:

@@ -42,6 +42,12 @@ _BROKE_OFF = Words(
     check="the error log of that time: it has a line where the server stopped",
     fix="see the error log",
 )
+_HANG = Words(
+    status=499,
+    why="these servers hang: clients waited 1 s or more, got no answer and left",
+    check="the servers themselves: do their workers wait (for a database, a lock, another service), are all of them busy?",
+    fix="restart or take out what hangs; a shorter `proxy_read_timeout` lets nginx ask another server before clients leave",
+)
 _ITS_OWN = Words(
     status=500,
     why="nginx itself answered with an error and asked no server",
@@ -95,8 +101,8 @@ def _left(access: Access) -> Finding | None:
         return None
     told = requests_told(left)
     hangs = told.count >= ENOUGH_FAILED and told.count * 100 >= access.requests * BIG_PERCENT
-    note = "these servers hang: clients waited 1 s or more, got no answer and left" if hangs else ""
-    return explained(Code.CLIENT_CLOSED, told, told.count if hangs else 0, note=note)
+    found = explained(Code.CLIENT_CLOSED, told, told.count if hangs else 0)
+    return replace(found, why=_HANG.why, check=_HANG.check, fix=_HANG.fix) if hangs else found
 
 
 def _cut(access: Access, errors: Errors | None) -> Finding | None:

@@ -5,14 +5,23 @@ import re
 from upswitch.core.logformat import LineReader
 from upswitch.core.trouble import DECIDING
 
-GOOD = {"status": rb"(?!499)[1-4]\d\d", "upstream_status": rb"(?:[1-4]\d\d|-)?", "request_completion": b"OK"}
-"""What a good request has, where the format has the variable."""
+GOOD = {
+    "status": rb"(?!499)[1-4]\d\d",
+    "upstream_status": rb"(?:[1-4]\d\d|-)?",
+    "upstream_addr": b"",
+    "request_completion": b"OK",
+}
+"""What a good request has, where the format has the variable; and whom it asked."""
 
 _TIMES = {
     "msec": rb"(?P<time>\d{1,20})\.\d{3}",
     "time_iso8601": rb"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d)",
     "time_local": rb"(?P<time>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})",
 }
+_ELEMENTS = rb"(?>(?:(?:[\d.]+|-)(?:(?:, | : )(?:[\d.]+|-))*(?: : )?)?)"
+_LIST = rb"(?P<%b>(?>(?:[-0], )*)(?:-|\d)(?=[\d.]*+(?!, | : ))|" + _ELEMENTS + rb")[\d.]*+"
+"""Of a number its first digit, also behind attempts with none or 0: lines that fared alike are counted at once."""
+
 _STATUS = rb"(?P<status>\d{3})"
 _SECONDS = rb"(?:0\.\d{3}|(?P<request_time>\d)\d{0,19}\.\d{3})"
 _METHOD = rb'(?P<request>[A-Z]*+)[^"\\\n]*+'
@@ -42,6 +51,7 @@ def wishes_of(reader: LineReader) -> dict[str, bytes]:
     """What decides about a line; the method of a request only where that stands between quotes, which nginx escapes."""
     is_quoted = any(part.variable == "request" and part.literal.startswith(b'"') for part in reader.parts)
     wishes = dict.fromkeys(DECIDING, b"") | {"status": _STATUS, "request_time": _SECONDS, "request": _METHOD}
+    wishes |= {name: _LIST % name.encode() for name in ("upstream_header_time", "upstream_bytes_sent")}
     if not is_quoted or reader.escape == "none":
         del wishes["request"]
     return wishes

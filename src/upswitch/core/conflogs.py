@@ -3,7 +3,7 @@
 Both are replaced, never added to, by a level that has its own (ngx_http_log_merge_loc_conf, ngx_http_core_merge_loc_conf).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 from msgspec.structs import replace
@@ -81,10 +81,16 @@ def log_formats(conf: NginxConf) -> dict[str, LogFormat]:
     """The http-level formats by name, the built-in `combined` among them. `text` is the arguments joined, as nginx does."""
     found = {"combined": LogFormat(name="combined", text=COMBINED)}
     for each in http_children(conf, "log_format"):
-        name, *rest = each.args or ("",)
-        escape = rest.pop(0).removeprefix("escape=") if rest and rest[0].startswith("escape=") else "default"
-        found[name] = LogFormat(name=name, text="".join(rest), escape=escape)
+        written = format_of(each.args)
+        found[written.name] = written
     return found
+
+
+def format_of(args: Sequence[str]) -> LogFormat:
+    """What the arguments of a `log_format` say."""
+    name, *parts = args or ("",)
+    escape = parts.pop(0).removeprefix("escape=") if parts and parts[0].startswith("escape=") else "default"
+    return LogFormat(name=name, text="".join(parts), escape=escape)
 
 
 def access_logs(conf: NginxConf, build: Build) -> tuple[AccessLog, ...]:

@@ -12,8 +12,11 @@ LineReader refuses it. A client can't write one: the literals are nginx's.
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import msgspec
+
+from upswitch.core.accessline import clock_of
 from upswitch.core.attribution import CLIENT_LEFT, Attribution, Hit, Whose, second
 from upswitch.core.logformat import MAX_LINE, Entry, LineReader, newlines
 from upswitch.core.rule import Second
@@ -24,11 +27,6 @@ _PIECE = MAX_LINE + 1
 _GENERATION = rb"(?:%s|(?P<upswitch_generation>[\w-]++))"
 """Ours is not captured, which is a sixth faster."""
 _MOST_REMEMBERED = 1 << 12
-_TIMES = {
-    "msec": rb"(?P<time>\d{1,20})\.\d{3}",
-    "time_iso8601": rb"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d)",
-    "time_local": rb"(?P<time>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})",
-}
 
 
 class Tally(Value):
@@ -58,55 +56,31 @@ Counted = Counter[tuple[str, Hit | None]]
 that is not of the format."""
 
 
-class BlockCounter:
-    """Counts blocks of one log for one attribution. Memory is constant; cost about 1 us a line (bench/counting.py)."""
+class Walk:
+    """Over blocks of one log, without looking at the plain lines one by one."""
 
-    def __init__(self, reader: LineReader, attribution: Attribution, *, is_timed: bool = False) -> None:
-        self._reader = reader
-        self._attribution = attribution
-        self._is_timed = is_timed
-        self._plain = reader.blocks(_wishes(reader, attribution, is_timed=is_timed))
-        self._hits: dict[tuple[bytes, ...], Hit] = {}
+    def __init__(self, reader: LineReader, wishes: Mapping[str, bytes]) -> None:
+        """`wishes` as LineReader.blocks takes them: what a plain line must have, and what is captured of it."""
+        self._plain = reader.blocks(wishes)
+        self._names = tuple(self._plain.groupindex)[:-1]
 
-    def count(self, block: bytes) -> Counted:
-        """Whole lines, each with its newline."""
-        counted: Counted = Counter()
+    def over(self, block: bytes) -> tuple[list[tuple[dict[str, bytes], int]], list[bytes]]:
+        """Whole lines, each with its newline. What was captured of plain ones, and how often; the others, without it."""
         walked: Counter[tuple[bytes, ...]] = Counter()
+        others: list[bytes] = []
         for piece in _pieces(block):
             found = self._plain.findall(piece) if len(piece) <= _PIECE else []
             if len(found) == newlines(piece):
                 walked.update(found)
             else:
-                counted.update(map(self._read, piece.split(b"\n")[:-1]))
-        for values, times in walked.items():
-            counted[self._kind(dict(zip(self._plain.groupindex, values, strict=True)))] += times
-        return counted
-
-    def tally(self, block: bytes) -> Tally:
-        """The lines of one second (their order does not matter)."""
-        hits: Counter[Hit | None] = Counter()
-        for (_, hit), times in self.count(block).items():
-            hits[hit] += times
-        return tally_of(hits)
-
-    def _kind(self, values: dict[str, bytes]) -> tuple[str, Hit | None]:
-        if line := values.pop("line"):
-            return self._read(line[:-1])
-        return values.pop("time", b"").decode(), self._hit(values)
-
-    def _hit(self, values: dict[str, bytes]) -> Hit:
-        key = tuple(values.values())
-        if key not in self._hits:
-            if len(self._hits) >= _MOST_REMEMBERED:
-                self._hits.clear()
-            self._hits[key] = self._attribution.classify(_entry(values))
-        return self._hits[key]
-
-    def _read(self, line: bytes) -> tuple[str, Hit | None]:
-        entry = self._reader.read(line)
-        if entry is None:
-            return "", None
-        return (entry.time or "") if self._is_timed else "", self._attribution.classify(entry)
+                others += piece.split(b"\n")[:-1]
+        plain: list[tuple[dict[str, bytes], int]] = []
+        for (*values, line), times in walked.items():
+            if line:
+                others += [line[:-1]] * times
+            else:
+                plain.append((dict(zip(self._names, values, strict=True)), times))
+        return plain, others
 
 
 def _pieces(block: bytes) -> Iterator[bytes]:
@@ -118,15 +92,61 @@ def _pieces(block: bytes) -> Iterator[bytes]:
         start = end
 
 
-def _entry(values: dict[str, bytes]) -> Entry:
-    """A plain line's: what was not captured is as the expression asked for."""
+def plain_entry(values: Mapping[str, bytes]) -> Entry:
+    """What was not captured is as the expression asked for. All is ASCII but what stands in the place of an address."""
     found = {name: value.decode("ascii", "backslashreplace") for name, value in values.items()}
     return Entry(
         status=int(found.get("status", "0")),
-        generation=found.get("upswitch_generation") or None,
+        time=found.get("time"),
+        generation=found.get("upswitch_generation"),
         upstream_addr=found.get("upstream_addr"),
         upstream_status=found.get("upstream_status"),
     )
+
+
+class BlockCounter:
+    """Counts blocks of one log for one attribution. Memory is constant; cost about 1 us a line (bench/counting.py)."""
+
+    def __init__(self, reader: LineReader, attribution: Attribution, *, is_timed: bool = False) -> None:
+        self._reader = reader
+        self._attribution = attribution
+        self._is_timed = is_timed
+        self._walk = Walk(reader, _wishes(reader, attribution, is_timed=is_timed))
+        self._hits: dict[tuple[bytes, ...], Hit] = {}
+
+    def count(self, block: bytes) -> Counted:
+        """Whole lines, each with its newline."""
+        plain, others = self._walk.over(block)
+        counted: Counted = Counter(map(self._read, others))
+        for values, times in plain:
+            counted[values.pop("time", b"").decode(), self._hit(values)] += times
+        return counted
+
+    def tally(self, block: bytes) -> Tally:
+        """The lines of one second (their order does not matter)."""
+        hits: Counter[Hit | None] = Counter()
+        for (_, hit), times in self.count(block).items():
+            hits[hit] += times
+        return tally_of(hits)
+
+    def _hit(self, values: dict[str, bytes]) -> Hit:
+        key = tuple(values.values())
+        if key not in self._hits:
+            if len(self._hits) >= _MOST_REMEMBERED:
+                self._hits.clear()
+            self._hits[key] = self._attribution.classify(_unless_ours(plain_entry(values)))
+        return self._hits[key]
+
+    def _read(self, line: bytes) -> tuple[str, Hit | None]:
+        entry = self._reader.read(line)
+        if entry is None:
+            return "", None
+        return (entry.time or "") if self._is_timed else "", self._attribution.classify(entry)
+
+
+def _unless_ours(entry: Entry) -> Entry:
+    """_GENERATION captures nothing of our own generation."""
+    return msgspec.structs.replace(entry, generation=entry.generation or None)
 
 
 def tally_of(hits: Counter[Hit | None]) -> Tally:
@@ -153,5 +173,4 @@ def _wishes(reader: LineReader, attribution: Attribution, *, is_timed: bool) -> 
         wishes["upswitch_generation"] = _GENERATION % re.escape(attribution.generation.encode())
     elif attribution.pool:
         wishes["upswitch_generation"] = _GENERATION % (rb"\d+-" + re.escape(attribution.pool.encode()))
-    time = next((name for name in _TIMES if name in reader.variables), "")
-    return wishes | {time: _TIMES[time]} if is_timed and time else wishes
+    return wishes | clock_of(reader) if is_timed else wishes

@@ -13,7 +13,7 @@ from upswitch.core.accesscount import Access
 from upswitch.core.accessfinding import from_access
 from upswitch.core.causes.cause import Code
 from upswitch.core.errorcount import ErrorCount, Errors, NoLive
-from upswitch.core.errorfinding import from_errors, weighed
+from upswitch.core.errorfinding import Attempts, from_errors
 from upswitch.core.finding import Finding, errors_told, explained
 from upswitch.core.known import Known
 from upswitch.core.words import Value
@@ -45,9 +45,10 @@ def diagnose(errors: Errors | None = None, access: Access | None = None, known: 
     """From the error log, the access log, or both."""
     seen = from_access(access, errors) if access else []
     has_left = any(each.code == Code.CLIENT_CLOSED for each in seen)
-    said = from_errors(errors, access, keeps_alive=known.keeps_alive) if errors else []
+    attempts = Attempts(errors or Errors(), access)
+    said = from_errors(errors, access, attempts, keeps_alive=known.keeps_alive) if errors else []
     causes = [*seen, *(each for each in said if not (has_left and each.code == Code.CLIENT_CLOSED))]
-    follow = _no_live(errors, access, known) if errors else []
+    follow = _no_live(errors, attempts, known) if errors else []
     if any(each.code == Code.DNS_SERVER_DOWN for each in causes):
         follow += [replace(each, consequence_of=Code.DNS_SERVER_DOWN) for each in causes if each.code == Code.DNS_TIMEOUT]
         causes = [each for each in causes if each.code != Code.DNS_TIMEOUT]
@@ -72,7 +73,7 @@ def sentence(diagnosis: Diagnosis) -> str:
     return told
 
 
-def _no_live(errors: Errors, access: Access | None, known: Known) -> list[Finding]:
+def _no_live(errors: Errors, attempts: Attempts, known: Known) -> list[Finding]:
     """By what they follow from; where nothing failed before, by what may be so in the configuration."""
     lines = {each.server: each for each in errors.counts if each.code is Code.NO_LIVE_ALL_DOWN}
     groups: dict[tuple[Code, str], list[ErrorCount]] = {}
@@ -81,9 +82,8 @@ def _no_live(errors: Errors, access: Access | None, known: Known) -> list[Findin
         groups.setdefault((_code(each, known), each.after), []).append(part)
     found = []
     for (code, after), counts in groups.items():
-        told = errors_told(counts)
-        clients, note = weighed(told, access) if access else (told.count, "")
-        found.append(replace(explained(code, told, clients, note=note), consequence_of=after))
+        clients, note = attempts.weigh(counts)
+        found.append(replace(explained(code, errors_told(counts), clients, note=note), consequence_of=after))
     return found
 
 

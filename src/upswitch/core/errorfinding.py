@@ -10,31 +10,76 @@ from itertools import groupby
 
 from msgspec.structs import replace
 
-from upswitch.core.accesscount import Access, AccessCount
+from upswitch.core.accesscount import Access
 from upswitch.core.causes.catalogue import CAUSES
 from upswitch.core.causes.cause import Code
 from upswitch.core.errorcount import FROM_SERVERS, ErrorCount, Errors
 from upswitch.core.evidence import OTHERS
-from upswitch.core.finding import Finding, Told, Words, errors_told, explained, unexplained
+from upswitch.core.finding import Finding, Words, errors_told, explained, unexplained
 from upswitch.core.trouble import Wrong
 
 _ATTEMPTS = frozenset({Wrong.OURS, Wrong.EITHER})
 _MAY_RACE = frozenset({Code.UPSTREAM_RESET, Code.UPSTREAM_PREMATURE_CLOSE})
 _NO_REQUESTS = frozenset({Code.HEALTH_CHECK_DOWN, Code.DNS_SERVER_DOWN})
-_HURTS_NOBODY = _NO_REQUESTS | {Code.NONE_TOLERATED, Code.NONE_BUFFERING_NOTICE, Code.CLIENT_CLOSED}
 _RACED = "likely: requests that nginx does not send twice failed at once, on connections that took no time to make"
 _MAY_HAVE_RACED = (
     "likely, where connections are kept and these requests are not sent twice; "
     "a log format with $upstream_connect_time, $upstream_bytes_sent and $request would tell"
 )
 _FORGED = "it has none for subrequests (auth_request), the logs may be of different times, or a URI forged lines of the error log"
+_UNTOLD = frozenset({"", OTHERS})
+_Place = tuple[str, int]  # a server, and the status of an attempt there
 
 
-def from_errors(errors: Errors, access: Access | None, *, keeps_alive: bool | None) -> list[Finding]:
+class Attempts:
+    """What the access log shows of attempts that nginx gave up, dealt out to the causes that the error log has: each goes to one.
+
+    Which line is of which attempt no log says. By server and status each cause gets its share, as many of them reached clients.
+    """
+
+    def __init__(self, errors: Errors, access: Access | None) -> None:
+        self._is_told = access is not None and access.tells_attempts and access.requests > 0
+        self._seen, self._last, self._lines = Counter[_Place](), Counter[_Place](), Counter[_Place]()
+        for seen in access.counts if access else ():
+            if seen.wrong in _ATTEMPTS:
+                self._seen[seen.server, seen.status] += seen.count
+                self._last[seen.server, seen.status] += seen.count if seen.is_last else 0
+        for line in errors.counts:
+            self._lines[self._place(line)] += line.count if is_of_server(line) else 0
+
+    def weigh(self, counts: Sequence[ErrorCount]) -> tuple[int, str]:
+        """How many of these reached clients, and what the access log has to say against the others."""
+        shares = [self._share(each) for each in counts]
+        lines, seen, clients = sum(each.count for each in counts), sum(each[0] for each in shares), sum(each[1] for each in shares)
+        if lines > seen:
+            return clients, f"the access log shows {seen} of these {lines}: {_FORGED}"
+        return clients, f"after {lines - clients} of these {lines} another server was asked" if clients < lines else ""
+
+    def _share(self, count: ErrorCount) -> tuple[int, int]:
+        """Of these lines those that the access log shows, and of those the ones after which no other server was asked."""
+        if not self._is_told or count.server in _UNTOLD:
+            return count.count, count.count
+        place = self._place(count)
+        seen = min(count.count, round(self._seen[place] * count.count / max(self._lines[place], 1)))
+        last = round(self._last[place] * seen / max(self._seen[place], 1))
+        self._lines[place] -= count.count
+        self._seen[place] -= seen
+        self._last[place] -= last
+        return seen, last
+
+    def _place(self, count: ErrorCount) -> _Place:
+        """By the status of the cause; where the access log has only the other one there, by that."""
+        status = CAUSES[count.code].status if count.code else None
+        both = sorted(FROM_SERVERS, key=lambda each: each != status)
+        return next(((count.server, each) for each in both if (count.server, each) in self._seen), (count.server, both[0]))
+
+
+def from_errors(errors: Errors, access: Access | None, attempts: Attempts, *, keeps_alive: bool | None) -> list[Finding]:
     """All but "no live upstreams"."""
     counts = [each for each in errors.counts if each.code is not Code.NO_LIVE_ALL_DOWN]
     raced = _raced(counts, access, keeps_alive=keeps_alive)
-    return [_finding(list(group), access) for _, group in groupby(sorted(raced, key=_kind), key=_kind)]
+    tells_races = _tells_races(access)
+    return [_finding(list(group), attempts, tells_races=tells_races) for _, group in groupby(sorted(raced, key=_kind), key=_kind)]
 
 
 def is_of_server(count: ErrorCount) -> bool:
@@ -47,11 +92,6 @@ def is_without_server(count: ErrorCount, status: int) -> bool:
     if count.code is None or count.code in _NO_REQUESTS:
         return False
     return CAUSES[count.code].status == status and (status not in FROM_SERVERS or not count.server)
-
-
-def _attempts(access: Access, servers: Sequence[str]) -> list[AccessCount]:
-    """What the access log has of attempts at these servers that nginx may have given up."""
-    return [each for each in access.counts if each.wrong in _ATTEMPTS and each.server in servers]
 
 
 def _kind(count: ErrorCount) -> tuple[str, str]:
@@ -81,29 +121,16 @@ def _tells_races(access: Access | None) -> bool:
     return access is not None and access.tells_races
 
 
-def _finding(counts: list[ErrorCount], access: Access | None) -> Finding:
+def _finding(counts: list[ErrorCount], attempts: Attempts, *, tells_races: bool) -> Finding:
     """Of one kind."""
     counts.sort(key=lambda each: -each.count)
     told, code = errors_told(counts), counts[0].code
-    clients, note = weighed(told, access) if access and is_of_server(counts[0]) else (told.count, "")
+    clients, note = attempts.weigh(counts) if is_of_server(counts[0]) else (told.count, "")
     if code is None:
         return unexplained(told, _unknown(counts[0].words), clients, note=note)
     if code is Code.KEEPALIVE_RACE:
-        return explained(code, told, told.count, note=_RACED if _tells_races(access) else _MAY_HAVE_RACED)
-    return explained(code, told, 0 if code in _HURTS_NOBODY else clients, note=note)
-
-
-def weighed(told: Told, access: Access) -> tuple[int, str]:
-    """How many clients got, and what the access log has to say against it."""
-    if not access.tells_attempts or not told.servers or OTHERS in told.servers:
-        return told.count, ""
-    found = _attempts(access, told.servers)
-    seen, last = sum(each.count for each in found), sum(each.count for each in found if each.is_last)
-    if told.count > seen:
-        return min(last, told.count), f"the access log shows {seen} of these {told.count}: {_FORGED}"
-    if last == seen:
-        return told.count, ""
-    return min(last, told.count), f"after {seen - last} of {seen} failed attempts at these servers another one was asked"
+        return explained(code, told, told.count, note=_RACED if tells_races else _MAY_HAVE_RACED)
+    return explained(code, told, 0 if code in _NO_REQUESTS or CAUSES[code].is_benign else clients, note=note)
 
 
 def _unknown(words: str) -> Words:

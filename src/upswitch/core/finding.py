@@ -45,6 +45,11 @@ class Finding(Value):
         is_error = self.status is not None and (self.status >= _FIRST_ERROR or self.status == _NOT_HTTP)
         return 0 if is_error or self.code == Code.CLIENT_CLOSED else 1
 
+    @property
+    def is_hurting(self) -> bool:
+        """Whether anybody should act on it. A failure that a retry hid is one."""
+        return self.clients > 0 or self.code == UNEXPLAINED or not CAUSES[Code(self.code)].is_benign
+
 
 class Told(Value):
     """What counts say together."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from upswitch.core import advice
-from upswitch.core.conflogs import COMBINED, LogFormat
+from upswitch.core.conflogs import COMBINED, LogFormat, format_of
 from upswitch.core.logformat import LineReader, compile_format
 from upswitch.core.statements import StatementError, statements
 
@@ -15,18 +15,28 @@ class FormatError(ValueError):
     """A log_format that can't be used, or can't be guessed."""
 
 
+def reader_of(name: str, head: bytes, *, given: str, known: Iterable[LogFormat] = ()) -> LineReader:
+    """Of the `given` format (parse_format), else of the known or usual one that most of the first lines are of.
+
+    FormatError, with the log's name, where there is none.
+    """
+    written = parse_format(given) if given else None
+    found = compile_format(written.text, written.escape) if written else recognised(head, (*known, *usual_formats()))
+    if found is None:
+        raise FormatError(f"{name} is of no log_format that we know: give its text with --log-format")
+    return found
+
+
 def parse_format(text: str) -> LogFormat:
     """A whole `log_format` line as it stands in a configuration, or its text alone, maybe after `escape=json `. FormatError."""
     if not text.lstrip().startswith("log_format"):
-        escape, _, rest = text.partition(" ") if text.startswith("escape=") else ("escape=default", "", text)
-        return LogFormat(name="", text=rest, escape=escape.removeprefix("escape="))
+        escape, space, rest = text.partition(" ")
+        return format_of(("", escape, rest) if space and escape.startswith("escape=") else ("", text))
     try:
         found = statements(text if text.rstrip().endswith(";") else f"{text};")
     except StatementError as exc:
         raise FormatError(f"no log_format line: {exc}") from exc
-    _, name, *parts = (*found[0].words, "", "")
-    says = parts.pop(0) if parts[0].startswith("escape=") else "escape=default"
-    return LogFormat(name=name, text="".join(parts), escape=says.removeprefix("escape="))
+    return format_of(found[0].words[1:])
 
 
 def usual_formats() -> tuple[LogFormat, ...]:

@@ -17,16 +17,15 @@ _ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)([+-]\d\d):(\d\d)"
 
 
 class Timeline:
-    """What logs say, by the second in which each line was written, by the host's clock. Seconds outside `span` are left out."""
+    """What logs say, by the second in which each line was written, by the host's clock."""
 
-    def __init__(self, span: range = ALWAYS) -> None:
-        self._span = span
+    def __init__(self) -> None:
         self._hits: dict[int, Counter[Hit | None]] = {}
 
     def add(self, counted: Counted) -> None:
         for (time, hit), times in counted.items():
             at = seconds_of(time)
-            if hit is not None and at is not None and int(at) in self._span:
+            if hit is not None and at is not None:
                 self._hits.setdefault(int(at), Counter())[hit] += times
 
     @property
@@ -38,15 +37,9 @@ class Timeline:
         """A second without lines is a quiet one."""
         return tally_of(self._hits.get(second, Counter()))
 
-    def history(self, until: int | None = None) -> History:
-        """The seconds before `until` (None: just after the last line), back to the oldest line that there is, at most 600 s."""
-        seen = self.seen
-        end = seen.stop if until is None else until
-        return (
-            History(seconds=tuple(self.at(each).new for each in range(max(seen.start, end - HISTORY_S), end)))
-            if seen
-            else History()
-        )
+    def history(self) -> History:
+        """The last 600 s of them at most."""
+        return History(seconds=tuple(self.at(each).new for each in self.seen[-HISTORY_S:]))
 
 
 def seconds_of(time: str) -> float | None:

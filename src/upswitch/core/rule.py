@@ -225,7 +225,8 @@ def _look(stretch: _Stretch, before: _Counts, thresholds: Thresholds) -> Judgeme
         before_s=len(before.failed),
         is_enough=failed >= thresholds.enough and failed_seconds >= thresholds.enough_seconds,
         is_big=total > 0 and total * thresholds.big <= failed * 100,
-        is_new=failed >= thresholds.new * worst or _is_half((failed, total), (minute_failed, minute_total), thresholds.new),
+        is_new=failed > 0
+        and (failed >= thresholds.new * worst or _is_half((failed, total), (minute_failed, minute_total), thresholds.new)),
         is_not_luck=chance < thresholds.luck,
         thresholds=thresholds,
     )
@@ -278,11 +279,11 @@ def finish(last: Judgement, seen: Seen) -> Final:
     return Final.KEEP_ELEVATED if last.is_elevated else Final.KEEP
 
 
-def sentence(judgement: Judgement, at_s: int, pool: str) -> str:
-    """One line for people: the word, the numbers, the four answers. `at_s` is seconds since the switch."""
+def sentence(judgement: Judgement, at_s: int, pool: str, *, requests: str = "requests") -> str:
+    """One line for people: the word, the numbers, the four answers. `at_s` is seconds since the switch; `requests` says whose."""
     look, need = judgement, judgement.thresholds
     share = look.failed / look.total if look.total else 0.0
-    what = f"{look.failed} of {look.total} requests to {pool} {_HOW[look.kind]}"
+    what = f"{look.failed} of {look.total} {requests} to {pool} {_HOW[look.kind]}"
     parts = (
         f"t+{at_s}s {_word(look)}: {what} in the last {look.window_s} s ({share:.1%})",
         f"enough {_yes(look.is_enough)} ({look.failed} in {look.failed_seconds} s, need {need.enough} in {need.enough_seconds})",
@@ -295,9 +296,10 @@ def sentence(judgement: Judgement, at_s: int, pool: str) -> str:
 
 
 def _word(look: Judgement) -> str:
+    """No look before the last can say keep."""
     if look.is_spike:
         return "ROLLBACK"
-    return "keep (elevated)" if look.is_elevated else "keep"
+    return "running (elevated)" if look.is_elevated else "running"
 
 
 def _yes(is_so: bool) -> str:  # noqa: FBT001  (the value is what is told)

@@ -79,6 +79,11 @@ def troubles(found: Mapping[str, bytes]) -> tuple[Trouble, ...]:
     return (Trouble(wrong=Wrong.CUT, server=server, status=status),) if is_cut else ()
 
 
+def asked(peers: bytes) -> tuple[str, ...]:
+    """The servers in a list of `$upstream_addr`."""
+    return tuple(name for peer in _split(peers) if (name := _name(peer)))
+
+
 def _failed(found: Mapping[str, bytes], answers: list[bytes], servers: list[str]) -> tuple[Trouble, ...]:
     """The attempts that failed."""
     headers = _split(found.get("upstream_header_time", b""))

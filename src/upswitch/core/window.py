@@ -12,18 +12,17 @@ from itertools import chain
 
 import msgspec
 
+from upswitch.core.accessline import clock_of
 from upswitch.core.attribution import CLIENT_LEFT, HUNG_S, Attribution, Hit
-from upswitch.core.counting import Tally, tally_of
-from upswitch.core.history import seconds_of
-from upswitch.core.logformat import MAX_LINE, Entry, LineReader, newlines
+from upswitch.core.counting import Tally, Walk, plain_entry, tally_of
+from upswitch.core.history import ALWAYS, seconds_of
+from upswitch.core.logformat import Entry, LineReader
 from upswitch.core.rule import HISTORY_S
 
 LATE_S = 5
 """Seconds by which a line may stand behind its time."""
 
-_TIMES = {"msec": rb"(?P<msec>\d{1,20})\.\d{3}", "time_iso8601": b"", "time_local": b""}
 _DECIDING = ("upstream_status", "upstream_addr", "upswitch_generation")
-_PIECE = MAX_LINE + 1
 _NOT_LEFT = rb"(?P<status>(?!%d)\d{3})" % CLIENT_LEFT
 
 Moment = Counter[Entry]
@@ -35,21 +34,14 @@ class EntryCounter:
 
     def __init__(self, reader: LineReader) -> None:
         self._reader = reader
-        time = next((name for name in _TIMES if name in reader.variables), "")
-        wishes = dict.fromkeys(_DECIDING, b"") | {"status": _NOT_LEFT} | ({time: _TIMES[time]} if time else {})
-        self._plain = reader.blocks(wishes)
+        self._walk = Walk(reader, dict.fromkeys(_DECIDING, b"") | {"status": _NOT_LEFT} | clock_of(reader))
         self.unread = 0
 
     def count(self, block: bytes) -> dict[int, Moment]:
         """Whole lines, each with its newline. `unread` grows by those that are not of the format, or have no time."""
-        return self._by_second(chain.from_iterable(map(self._piece, _pieces(block))))
-
-    def _piece(self, piece: bytes) -> Iterable[tuple[Entry | None, int]]:
-        """Walked over at once, or line by line where something in it is not of the format (counting.py has the theory)."""
-        found = self._plain.findall(piece) if len(piece) <= _PIECE else []
-        if len(found) != newlines(piece):
-            return [(self._read(line), 1) for line in piece.split(b"\n")[:-1]]
-        return [(self._entry(values), times) for values, times in Counter(found).items()]
+        plain, others = self._walk.over(block)
+        entries = ((plain_entry(values), times) for values, times in plain)
+        return self._by_second(chain(entries, ((self._read(line), 1) for line in others)))
 
     def _by_second(self, entries: Iterable[tuple[Entry | None, int]]) -> dict[int, Moment]:
         counted: dict[int, Moment] = {}
@@ -60,20 +52,6 @@ class EntryCounter:
             else:
                 counted.setdefault(int(at), Counter())[msgspec.structs.replace(entry, time=None)] += times
         return counted
-
-    def _entry(self, values: tuple[bytes, ...]) -> Entry | None:
-        """A plain line's. Everything in it is ASCII but what stands in the place of an address."""
-        found = dict(zip(self._plain.groupindex, values, strict=True))
-        if line := found.pop("line"):
-            return self._read(line[:-1])
-        texts = {name: value.decode("ascii", "backslashreplace") for name, value in found.items()}
-        return Entry(
-            status=int(texts.get("status", "0")),
-            time=texts.get("msec") or texts.get("time_iso8601") or texts.get("time_local"),
-            generation=texts.get("upswitch_generation"),
-            upstream_addr=texts.get("upstream_addr"),
-            upstream_status=texts.get("upstream_status"),
-        )
 
     def _read(self, line: bytes) -> Entry | None:
         entry = self._reader.read(line)
@@ -86,9 +64,10 @@ class Window:
     `oldest` and `newest` are of all lines, kept or not; None without any.
     """
 
-    def __init__(self, duration: int, *, at: int | None, begins: Callable[[Moment], bool]) -> None:
-        """`begins` says of the lines of one second, in their order and after the first one, whether the switch is in it."""
+    def __init__(self, duration: int, *, at: int | None, begins: Callable[[int, Moment], bool]) -> None:
+        """`begins` is told each second and its lines, in their order, and says whether the switch is in it."""
         self.at = at
+        self._is_sought = at is None
         self.oldest: int | None = None
         self.newest: int | None = None
         self._duration = duration
@@ -110,23 +89,25 @@ class Window:
         for second, moment in counted.items():
             self.oldest = second if self.oldest is None else min(self.oldest, second)
             self.newest = second if self.newest is None else max(self.newest, second)
-            if self.since <= second < (self.until or second + 1):
+            if self._is_sought or second in self._kept:
                 self._seconds.setdefault(second, []).append((source, moment))
 
     def settle(self, upto: int) -> bool:
-        """All lines before `upto` have come. True: nothing that matters can come any more."""
-        if self.at is None:
-            self._seek(upto)
-        return self.until is not None and upto >= self.until
+        """All lines before `upto` have come. True: nothing that matters can come any more.
 
-    def _seek(self, upto: int) -> None:
+        A log in which the switch was sought is read to its end, to tell of later ones.
+        """
         for second in sorted(each for each in self._seconds if self._looked < each < upto):
             self._looked = second
-            if self._begins(self.moment(range(second, second + 1))):
+            if self._begins(second, self.moment(range(second, second + 1))) and self.at is None:
                 self.at = second
-                break
-        kept = range(self.since or upto - HISTORY_S, self.until or 1 << 40)
-        self._seconds = {each: found for each, found in self._seconds.items() if each in kept}
+        kept = self._kept if self.at is not None else range(upto - HISTORY_S, ALWAYS.stop)
+        self._seconds = {each: found for each, found in self._seconds.items() if each > self._looked or each in kept}
+        return not self._is_sought and upto >= kept.stop
+
+    @property
+    def _kept(self) -> range:
+        return range(self.since, ALWAYS.stop if self.until is None else self.until)
 
     def moment(self, seconds: range) -> Moment:
         """All lines of these seconds as one."""
@@ -144,15 +125,6 @@ class Window:
         for second in seconds if len(seconds) < len(self._seconds) else sorted(set(seconds) & self._seconds.keys()):
             for source, moment in self._seconds.get(second, ()):
                 yield second, source, moment
-
-
-def _pieces(block: bytes) -> Iterator[bytes]:
-    """Whole lines, at most _PIECE bytes of them: the walk over lines of another format costs the square of it."""
-    start = 0
-    while start < len(block):
-        end = block.rfind(b"\n", start, start + _PIECE) + 1 or block.index(b"\n", start) + 1
-        yield block[start:end]
-        start = end
 
 
 def _tally(moment: Moment, attribution: Attribution) -> Tally:

@@ -93,13 +93,17 @@ class Code(StrEnum):
 
 
 class Cause(Value):
-    """One cause in words. `status` is what clients got: None where no access line is written, 0 and 9 where `000` and `009` are."""
+    """One cause in words. `status` is what clients got: None where no access line is written, 0 and 9 where `000` and `009` are.
+
+    `is_benign`: such a line alone says of nobody that he was hurt.
+    """
 
     code: Code
     status: int | None
     why: str
     check: str
     fix: str
+    is_benign: bool = False
 
 
 class Rule(Value):

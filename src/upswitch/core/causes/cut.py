@@ -48,6 +48,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         code=Code.NONE_BUFFERING_NOTICE,
+        is_benign=True,
         status=200,
         why="no failure: an answer or a request was larger than the buffers and went through a temporary file",
         check="`df -h` of `proxy_temp_path`, and disk load, where answers are slow",

@@ -37,6 +37,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         code=Code.NONE_TOLERATED,
+        is_benign=True,
         status=200,
         why="a server failed max_fails times and gets no request for fail_timeout; another one answered, so clients saw no error",
         check="the failure beside it in error.log, and the named server: is it running, is it overloaded?",

@@ -80,6 +80,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         code=Code.CLIENT_CLOSED,
+        is_benign=True,
         status=499,
         why="the client closed its connection before the answer was complete: it gave up, or timed out",
         check="`request_time` of the 499 lines: all near one number is the timeout of a client or of a load balancer before nginx",
