@@ -102,6 +102,27 @@ def test_a_pipe_can_be_read_after_its_first_lines_and_its_newest_time_were_looke
         assert whole(source) == b"".join(LINES)
 
 
+def test_a_pipe_that_does_not_end_is_not_copied_without_end():
+    with piped(b"".join(LINES)) as (name, ends, is_over), pytest.raises(OSError, match="more than 1 MiB") as caught:
+        FileSource(name).newest(ALL, most=1 << 20)
+    assert caught.value.filename == name
+
+
+@pytest.mark.parametrize("words", [("--since", "10m"), ()])
+def test_a_device_is_refused_by_its_name(tmp_path, words):
+    answer = diagnose("--error-log", "/dev/zero", *words, folder=tmp_path)
+    assert answer.exit == 2, answer
+    assert "/dev/zero: a device is no log" in answer.out
+
+
+def test_a_name_that_is_no_text_is_shown_safely(tmp_path):
+    name = os.fsdecode(b"t\xff\x1b[2J.gz")
+    (tmp_path / name).write_bytes(gzip.compress(REFUSED * 1000)[:-9])
+    answer = diagnose("--error-log", name, "--json", folder=tmp_path)
+    assert answer.exit == 3, answer
+    assert answer.json["notes"][0].startswith(r"t\xdcff\x1b[2J.gz is cut off or damaged"), answer
+
+
 def test_garbage_that_looks_compressed_has_no_first_lines(tmp_path):
     path = tmp_path / "log.gz"
     path.write_bytes(b"\x1f\x8b" + b"\xff" * 100)
@@ -172,3 +193,24 @@ def test_a_hint_to_help_is_a_command_that_can_be_typed(tmp_path):
 def test_a_log_of_the_host_that_is_not_there_cannot_be_read(tmp_path):
     with pytest.raises(HostError):
         list(HostSource(LocalHost(SystemClock()), str(tmp_path / "log")).blocks(ALL))
+
+
+@pytest.mark.parametrize("forged", [b"9999/12/31 23:59:59", b"0001/01/01 00:00:00", b"0000/00/00 00:00:00"])
+def test_a_line_that_a_client_wrote_does_not_move_the_last_minutes_away(tmp_path, forged):
+    (tmp_path / "error.log").write_bytes(REFUSED * 9 + forged + REFUSED[19:])
+    answer = diagnose("--error-log", "error.log", "--since", "10m", "--json", folder=tmp_path)
+    assert answer.json["since"] == "2026/11/20 09:50:00", answer
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_a_year_that_no_log_has_is_refused(tmp_path, at):
+    (tmp_path / "error.log").write_bytes(REFUSED)
+    answer = diagnose("--error-log", "error.log", "--since", at, folder=tmp_path)
+    assert answer.exit == 2, answer
+
+
+def test_where_requests_tell_the_time_error_lines_do_not(tmp_path):
+    (tmp_path / "error.log").write_bytes(REFUSED.replace(b"10:00", b"10:30"))
+    (tmp_path / "access.log").write_bytes(b'1.1.1.1 - - [20/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 12 "-" "curl"\n')
+    answer = diagnose("--error-log", "error.log", "--access-log", "access.log", "--since", "10m", "--json", folder=tmp_path)
+    assert answer.json["since"] == "2026/11/20 09:50:00", answer

@@ -1,10 +1,13 @@
 """Which release of several a replay judges, and what it tells of the others."""
 
+import random
+import time
 from pathlib import Path
 
 import pytest
 
-from test_watch import AT, BY_ADDRESS, SITE, WHEN, by_address, line, replay
+from test_watch import AT, BY_ADDRESS, FORMAT, SITE, WHEN, by_address, line, replay, watch
+from upswitch.core.rule import History, Second, judge, looks
 
 
 def served(*spans: tuple[int, int, str, int]) -> str:
@@ -71,3 +74,49 @@ def test_a_pool_that_was_switched_away_from_within_the_watch_is_said_to_have_got
     assert (found["verdict"], found["seconds"], found["total"]) == ("keep", 15, 50)
     assert "B got no request after t+5s" in found["notes"]
     assert not any("got no request" in note for note in replay(tmp_path, "--duration", "5s")["notes"])
+
+
+def busy(*, more: str) -> str:
+    """Over 1 MiB before the switch, in which `more` stands once, and a release that fails."""
+    lines = [line(AT + at, "000041-A", uri="/" + "x" * 100) for at in range(-600, 0) for _ in range(20)]
+    lines.insert(2000, more)
+    return "".join(lines) + served((0, 60, "000042-B", 502))
+
+
+@pytest.mark.parametrize("words", [(), ("--at", WHEN)])
+def test_a_line_from_the_future_does_not_end_the_reading_and_is_told(tmp_path, words):
+    (tmp_path / "access.log").write_text(busy(more=line(AT + 86_400, "000041-A")))
+    found = replay(tmp_path, *words)
+    assert (found["verdict"], found["generation"], found["before"]["total"]) == ("rollback", "000042-B", 12_000)
+    told = [note for note in found["notes"] if "comes before" in note]
+    assert told[0].startswith("access.log: 2026-11-21T10:00:00Z comes before 2026-11-20T09:5")
+    assert not any("comes before" in note for note in replay_in_order(tmp_path)["notes"])
+
+
+def replay_in_order(folder: Path) -> dict:
+    (folder / "access.log").write_text(busy(more=""))
+    return replay(folder)
+
+
+def test_every_look_is_that_of_a_watch_of_so_many_seconds_and_hours_cost_no_more_than_their_seconds():
+    dice = random.Random(11)
+    history = History(seconds=tuple(Second(total=50, gateway=dice.randrange(3), hung=dice.randrange(2)) for _ in range(600)))
+    since = [Second(total=60, gateway=dice.randrange(3), hung=dice.randrange(2)) for _ in range(7200)]
+    began = time.process_time()
+    found = list(looks(history, since))
+    assert time.process_time() - began < 3
+    assert len(found) == 7200
+    for end in (1, 9, 10, 11, 59, 60, 61, 599, 600, 601, 7200):
+        assert found[end - 1] == judge(history, since[:end])
+
+
+@pytest.mark.parametrize("moment", [999_999_999_999, 253_402_300_800])
+def test_a_time_that_has_no_date_is_no_time(tmp_path, moment):
+    (tmp_path / "access.log").write_text(line(moment, "000041-A"))
+    answer = watch(tmp_path, "--replay", "access.log", "--log-format", FORMAT, "--at", WHEN)
+    assert answer.exit == 2
+    assert "none of 1 lines is of this format, with a time" in answer.out + answer.err
+    (tmp_path / "access.log").write_text(line(moment, "000041-A") + served((-60, 0, "000041-A", 200), (0, 10, "000042-B", 502)))
+    found = replay(tmp_path)
+    assert found["verdict"] == "rollback"
+    assert "access.log: lines that are not of the format, or have no time: 1" in found["notes"]

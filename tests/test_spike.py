@@ -9,6 +9,7 @@ from command import Command, agree
 from upswitch.demo.children import Load
 from upswitch.demo.conf import Layout
 from upswitch.demo.lab import Lab
+from upswitch.demo.net import ask, free_port
 from upswitch.demo.process import until
 
 LAYOUT = Layout(servers_per_pool=4, site={"watch": {"duration": "20s"}})
@@ -32,6 +33,24 @@ def bursts(lab: Lab, pool: str):
             lab.backend(pool, 1).mode("ok")
 
     thread = threading.Thread(target=burst)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
+def others(address: str):
+    """Somebody else's requests, one after another."""
+    over = threading.Event()
+
+    def go_on():
+        while not over.wait(0.01):
+            ask(address, "/")
+
+    thread = threading.Thread(target=go_on)
     thread.start()
     try:
         yield
@@ -94,3 +113,20 @@ def test_a_bursty_but_healthy_service_is_kept(watched):
     assert answer.json["watch"]["verdict"] in {"keep", "keep_elevated"}
     assert answer.json["watch"]["failed"] >= 20
     agree(watched, answer, "B")
+
+
+def test_why_a_release_was_taken_back_is_told_of_its_own_servers_whatever_else_fails(nginx):
+    """Another upstream, dead all the time, is asked as often."""
+    dead = free_port("127.0.0.1")
+    http = (
+        f"server {{ listen 127.0.0.1:{(port := free_port('127.0.0.1'))}; location / {{ proxy_pass http://127.0.0.1:{dead}; }} }}",
+    )
+    with Lab(nginx, Layout(http=http, site={"watch": {"duration": "20s"}})) as lab:
+        for server in lab.pool("B"):
+            server.restart("--fail-after", "1", "--fail-mode", "close")
+        with lab.load("--connections", "4", "--rate", "100"), others(f"127.0.0.1:{port}"):
+            answer = Command(lab, "switch", "--to", "B").end()
+    assert answer.exit == 4, answer
+    codes = [(finding["code"], finding["consequence_of"]) for finding in answer.json["watch"]["findings"]]
+    assert codes[:2] == [("upstream_premature_close", ""), ("no_live_all_down", "upstream_premature_close")]
+    assert f":{dead}" not in answer.json["said"]

@@ -153,7 +153,7 @@ def _files(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Logs:
         return _Logs(errors=errors, access=access, span=EVER, notes=notes)
     span = spans.in_files(
         wanted.since,
-        newest_errors=[source.newest(ErrorTimes()) for source in errors],
+        newest_errors=[source.newest(spans.past_errors()) for source in errors],
         newest_requests=[source.newest(AccessTimes(reader)) for source, reader in access],
     )
     return _Logs(errors=errors, access=access, span=span, notes=notes)

@@ -4,17 +4,18 @@ What can be entered in the middle is (lookback.py); any other is read from its s
 """
 
 import contextlib
+import errno
 import gzip
 import io
 import os
-import shutil
 import stat
 import tempfile
 import zlib
 from collections.abc import Iterator
 from typing import IO
 
-from upswitch.lookback import BLOCK, PEEK, HostSource, entry
+from upswitch.core.foreign import plain
+from upswitch.lookback import BLOCK, MOST, PEEK, HostSource, entry
 from upswitch.spans import Times
 
 STDIN = "-"
@@ -29,14 +30,17 @@ _File = io.BufferedReader | gzip.GzipFile
 class FileSource:
     """A file by its name, `-` for stdin; compressed or not is seen by its content.
 
-    OSError where it can't be opened. `cut` says why a compressed one ended too soon, "" where it did not.
+    OSError where it can't be opened, or is a device. `name` is made safe to show. `cut` says why a compressed one ended too soon, "" where it did not.
     """
 
     def __init__(self, name: str) -> None:
-        self.name = "stdin" if name == STDIN else name
+        self.name = "stdin" if name == STDIN else plain(name)
         self.cut = ""
         self._path = name
-        self._pipe = None if name != STDIN and stat.S_ISREG(os.stat(name).st_mode) else _pipe(name)
+        mode = os.stat(0 if name == STDIN else name).st_mode
+        if name != STDIN and stat.S_ISCHR(mode):
+            raise OSError(errno.EINVAL, "a device is no log", name)
+        self._pipe = None if name != STDIN and stat.S_ISREG(mode) else _pipe(name)
         with self._raw() as file:
             self._start = file.peek(PEEK) if self._pipe else file.read(PEEK)
         self._is_gzip = self._start.startswith(_GZIP)
@@ -57,11 +61,17 @@ class FileSource:
         except zlib.error:
             return b""
 
-    def newest(self, times: Times) -> str:
-        """The last time in it, "" without any. What comes out of a pipe is kept from now on: it is read again."""
+    def newest(self, times: Times, *, most: int = MOST) -> str:
+        """The last time in it, "" without any. What comes out of a pipe is kept from now on: it is read again.
+
+        OSError where that is more than `most` bytes, or can't be kept.
+        """
         found = ""
         if self._pipe:
-            self._path, self._pipe = _kept(self._pipe), None
+            try:
+                self._path, self._pipe = _kept(self._pipe, most), None
+            except OSError as exc:
+                raise OSError(exc.errno, f"can't keep what comes out of it: {exc.strerror}", self.name) from exc
         with self._open() as file:
             if not self._is_gzip:
                 _enter(file, max(0, file.seek(0, 2) - PEEK))
@@ -133,10 +143,13 @@ def _pipe(name: str) -> io.BufferedReader:
     return io.BufferedReader(_Pipe(name), BLOCK)
 
 
-def _kept(pipe: IO[bytes]) -> str:
+def _kept(pipe: IO[bytes], most: int) -> str:
     """Where all that comes out of it can be read again, for the life of the process."""
     with tempfile.TemporaryFile() as file:
-        shutil.copyfileobj(pipe, file)
+        while data := pipe.read(BLOCK):
+            if file.tell() + len(data) > most:
+                raise OSError(errno.EFBIG, f"it is more than {most >> 20} MiB")
+            file.write(data)
         file.flush()
         return f"/proc/self/fd/{os.dup(file.fileno())}"
 

@@ -12,7 +12,7 @@ import msgspec
 from upswitch import gating, survey
 from upswitch.core.attribution import Attribution
 from upswitch.core.confirm import Marker
-from upswitch.core.diagnosis import Diagnosis, diagnose, sentence
+from upswitch.core.diagnosis import Diagnosis, about, diagnose, sentence
 from upswitch.core.errors import NginxBrokenError, Refusal, RefusedError
 from upswitch.core.gate import Tally
 from upswitch.core.generation import Manifest
@@ -125,6 +125,7 @@ class _Release:
             upstreams=frozenset(upstream.name for upstream in site.upstreams),
         )
         self.live = live.new
+        self.servers = attribution.servers
         self.began = ports.clock.now()
         self.access = AccessLogs(ports, facts.access_logs, attribution, notes)
         targets = gating.staged_targets(site, live.new, dialect=facts.dialect)
@@ -191,7 +192,10 @@ class _Observation:
         self._diagnosis = Diagnosis()
         self._told: object = ((), (), frozenset())
         running = known.facts.running
-        self._errors = ErrorLog(ports, known.facts.error_log, running.pid, self._notes)
+        staged = survey.read_manifests(ports.host, known.site.nginx).values()
+        names = {name for manifest in staged for name in manifest.servers}
+        addresses = {name: frozenset(each for of in staged for each in of.servers.get(name, ())) for name in names}
+        self._errors = ErrorLog(ports, known.facts.error_log, running.pid, self._notes, addresses=addresses)
         closing.callback(self._errors.close)
         name = running.marker.generation if running.marker else ""
         self._release = self._judge(name, former=name)
@@ -242,7 +246,8 @@ class _Observation:
 
     def _diagnose(self) -> Diagnosis:
         facts = self._known.facts
-        return diagnose(self._errors.errors, self._release.access.failing, known_of(facts.conf, facts.build))
+        found = diagnose(self._errors.errors, self._release.access.failing, known_of(facts.conf, facts.build))
+        return about(found, self._release.servers)
 
     def _follow(self, markers: list[Marker | None]) -> None:
         """Where nginx answers with another generation now, that is judged from now on."""

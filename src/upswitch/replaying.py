@@ -13,7 +13,7 @@ from upswitch.core.conflogs import AccessLog
 from upswitch.core.counting import Tally
 from upswitch.core.errors import NginxBrokenError
 from upswitch.core.formats import FormatError
-from upswitch.core.history import ALWAYS
+from upswitch.core.history import ALWAYS, seconds_of
 from upswitch.core.logformat import LineReader
 from upswitch.core.release import Opening, Release, pools_of, release
 from upswitch.core.rule import HISTORY_S, History, Judgement, Second, Seen, Thresholds
@@ -122,15 +122,20 @@ def replay(ports: Ports, asked: Asked) -> Replayed:
 
 
 class _Stream:
-    """One log being read. `front` is the newest time in it so far."""
+    """One log being read. `front` is a second that it has reached: one line from the future must not end the reading.
+
+    `back` is the first jump back in it, from and to: the newest second so far, and the last line's.
+    """
 
     def __init__(self, number: int, log: Log, window: Window) -> None:
         self.number = number
         self.log = log
-        self.front = -1
+        self.front = self._newest = -1
+        self.back: tuple[int, int] | None = None
         self.counter = EntryCounter(log.reader)
         self.source = log.source
-        self._blocks = self.source.blocks(AccessTimes(log.reader, Span(unix=window.since) if window.since else EVER))
+        self._times = AccessTimes(log.reader, Span(unix=window.since) if window.since else EVER)
+        self._blocks = self.source.blocks(self._times)
         self._window = window
 
     def step(self) -> bool:
@@ -139,9 +144,16 @@ class _Stream:
         if block is None:
             return False
         counted = self.counter.count(block)
-        self.front = max((self.front, *counted))
+        if counted:
+            self.front = max(self.front, min(counted))
+            self._newest = max((self._newest, *counted))
+            self._compare(int(seconds_of(self._times.last(block)) or 0))
         self._window.add(self.number, counted)
         return True
+
+    def _compare(self, last: int) -> None:
+        if self.back is None and self._newest - last > _MINUTE:
+            self.back = self._newest, last
 
 
 def _read(ports: Ports, streams: Sequence[_Stream], window: Window) -> None:
@@ -227,9 +239,9 @@ def _spans(window: Window) -> tuple[range, range]:
 def _looks(history: History, since: tuple[Second, ...], thresholds: Thresholds) -> tuple[Judgement, ...]:
     """One a second, up to the first spike: what came after it the watch would not have let come."""
     looks: list[Judgement] = []
-    for seconds in range(1, len(since) + 1):
-        looks.append(rule.judge(history, since[:seconds], thresholds))
-        if looks[-1].is_spike:
+    for look in rule.looks(history, since, thresholds):
+        looks.append(look)
+        if look.is_spike:
             break
     return tuple(looks)
 
@@ -259,6 +271,9 @@ def _notes(asked: Asked, streams: Sequence[_Stream], window: Window) -> Iterator
     for each in streams:
         if each.counter.unread:
             yield f"{each.log.name}: lines that are not of the format, or have no time: {each.counter.unread}"
+        if each.back:
+            newest, last = map(clock_time, each.back)
+            yield f"{each.log.name}: {newest} comes before {last} in it: a clock was set, or lines are not in their order"
         if each.source.cut:
             yield each.source.cut
     for reader in dict.fromkeys(each.log.reader for each in streams):

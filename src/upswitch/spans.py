@@ -3,6 +3,8 @@
 nginx writes its error log in the host's local time without a zone; an access log may have zone, or seconds since 1970. On a live
 host the host's own `date` knows both. Files may come from another machine and another time zone: `10m` are then the last ten
 minutes that stand in them, and a time without a zone is in the zone that the access log is written in, else in this machine's.
+
+A client can break a line of the error log and write what follows, with any time. It can't in an access log.
 """
 
 import re
@@ -23,6 +25,8 @@ _WORDS = "%Y/%m/%d %H:%M:%S"
 _ERROR_TIME = re.compile(rb"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?= \[)")
 _ZONE = re.compile(r"([+-])(\d\d):?(\d\d)$")
 _QUICK = 5.0  # seconds
+_NAMEABLE = range(1971, 9998)
+"""Years that every zone can name."""
 
 
 class Since(Value):
@@ -77,20 +81,31 @@ class Times(ABC):
 
 
 class ErrorTimes(Times):
-    """nginx's own words, which compare as text."""
+    """nginx's own words, which compare as text. What says that it was written after `until` was written by a client."""
 
     kind = "error"
 
-    def __init__(self, span: Span = EVER) -> None:
+    def __init__(self, span: Span = EVER, *, until: str = "") -> None:
         self._since = span.words
+        self._until = until
         self.is_bounded = self._since != ""
 
     def of(self, line: bytes) -> str:
         found = _ERROR_TIME.match(line)
-        return found[0].decode() if found else ""
+        time = found[0].decode() if found else ""
+        return "" if self._until and time > self._until else time
+
+    def last(self, block: bytes) -> str:
+        """The newest, wherever it stands."""
+        return max(map(self.of, block.split(b"\n")))
 
     def is_before(self, time: str) -> bool:
         return time < self._since
+
+
+def past_errors() -> ErrorTimes:
+    """Those until now, by this machine's clock and zone."""
+    return ErrorTimes(until=f"{datetime.now():{_WORDS}}")  # noqa: DTZ005  (the log has no zone either)
 
 
 class AccessTimes(Times):
@@ -117,7 +132,8 @@ def parse_since(text: str) -> Since:
     seconds = parse_duration(text)
     if seconds is not None:
         return Since(seconds=seconds)
-    datetime.fromisoformat(text)
+    if datetime.fromisoformat(text).year not in _NAMEABLE:
+        raise ValueError(f"the year of {text}")
     return Since(at=text)
 
 
@@ -134,15 +150,15 @@ def on_host(host: Host, since: Since) -> Span:
 
 
 def in_files(since: Since, *, newest_errors: Iterable[str], newest_requests: Iterable[str]) -> Span:
-    """By what stands in them: the newest times of each log, as written."""
+    """By what stands in them: the newest times of each log, as written; those of error logs only where no request has one."""
     requests = [each for each in newest_requests if each]
     zone = next((zone for each in requests if (zone := _zone(each))), None)
     if since.at:
         at = datetime.fromisoformat(since.at)
         begin = at if at.tzinfo else _placed(at, zone)
     else:
-        ends = [_placed(each, zone) for text in newest_errors if (each := _error_time(text))]
-        ends += [datetime.fromtimestamp(unix, UTC) for text in requests if (unix := seconds_of(text)) is not None]
+        ends = [each for text in requests if (each := _request_time(text))]
+        ends = ends or [_placed(each, zone) for text in newest_errors if (each := _error_time(text))]
         if not ends:
             return Span()
         begin = max(ends) - timedelta(seconds=since.seconds)
@@ -156,9 +172,19 @@ def _placed(at: datetime, zone: tzinfo | None) -> datetime:
 
 def _error_time(text: str) -> datetime | None:
     try:
-        return datetime.strptime(text, _WORDS)  # noqa: DTZ007  (it has none: _placed gives it one)
+        found = datetime.strptime(text, _WORDS)  # noqa: DTZ007  (it has none: _placed gives it one)
     except ValueError:
         return None
+    return found if found.year in _NAMEABLE else None
+
+
+def _request_time(text: str) -> datetime | None:
+    unix = seconds_of(text)
+    try:
+        found = datetime.fromtimestamp(unix, UTC) if unix is not None else None
+    except (ValueError, OverflowError):
+        return None
+    return found if found and found.year in _NAMEABLE else None
 
 
 def _zone(time: str) -> tzinfo | None:

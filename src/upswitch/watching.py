@@ -8,7 +8,7 @@ has no gap and what the watch can't see is known before.
 from upswitch.core import gate, sight
 from upswitch.core.attribution import Attribution
 from upswitch.core.conflogs import AccessLog
-from upswitch.core.diagnosis import diagnose, sentence
+from upswitch.core.diagnosis import about, diagnose, sentence
 from upswitch.core.finding import Finding
 from upswitch.core.gate import Probe, Tally, Target
 from upswitch.core.known import Known
@@ -74,7 +74,9 @@ class Watcher:
         self._sought = sought
         self._notes = Notes()
         self._access = AccessLogs(ports, sought.access_logs, sought.attribution, self._notes)
-        self._errors = ErrorLog(ports, sought.error_log, sought.master, self._notes)
+        ours = sought.attribution
+        addresses = dict.fromkeys(ours.upstreams, ours.addresses | ours.former_addresses) if ours.addresses else {}
+        self._errors = ErrorLog(ports, sought.error_log, sought.master, self._notes, addresses=addresses)
         self._history = self._access.history()
         for line in sight.told(sought.access_logs, sought.attribution, probe=site.watch.probe):
             ports.tell("watch", line)
@@ -172,6 +174,7 @@ class Watcher:
     def _report(self, result: Result, final: str, said: str, judged: _Judged) -> WatchReport:
         probation, whole = judged.probation, judged.probation.whole
         diagnosis = diagnose(self._errors.errors, self._access.failing, self._sought.known)
+        diagnosis = about(diagnosis, self._sought.attribution.servers)
         reasons = sentence(diagnosis)
         return WatchReport(
             result=result,

@@ -8,7 +8,7 @@ from upswitch.core.accesscount import Access, AccessCounter
 from upswitch.core.attribution import Attribution, Mode
 from upswitch.core.conflogs import AccessLog
 from upswitch.core.counting import BlockCounter, Tally
-from upswitch.core.errorcount import ErrorCounter, Errors
+from upswitch.core.errorcount import Addresses, ErrorCounter, Errors
 from upswitch.core.errors import HostError
 from upswitch.core.history import Timeline
 from upswitch.core.logformat import LineReader
@@ -19,6 +19,9 @@ from upswitch.ports import Follower, Host, Ports
 _SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
 _READ_FOR = 0.7  # seconds of each second that may go into reading the logs
 _CRASH_WINDOW = 10  # seconds
+
+
+_NOWHERE: Addresses = {}
 
 
 class Notes:
@@ -134,7 +137,8 @@ class AccessLogs:
 class ErrorLog:
     """nginx's error log and its workers, second by second."""
 
-    def __init__(self, ports: Ports, path: str, master: int, notes: Notes) -> None:
+    def __init__(self, ports: Ports, path: str, master: int, notes: Notes, *, addresses: Addresses = _NOWHERE) -> None:
+        """With the `addresses` of upstreams only an upstream's own failures explain its "no live upstreams"."""
         self._host = ports.host
         self._clock = ports.clock
         self._path = path
@@ -144,7 +148,7 @@ class ErrorLog:
         self._workers: frozenset[tuple[int, int]] = frozenset()
         self._crashes: deque[int] = deque(maxlen=_CRASH_WINDOW)
         self._respawns: deque[int] = deque(maxlen=_CRASH_WINDOW)
-        self._counter = ErrorCounter()
+        self._counter = ErrorCounter(addresses=addresses)
         self.has_new = False
 
     @property

@@ -52,6 +52,11 @@ class Attribution(Value):
     former_addresses: frozenset[str] = frozenset()
     upstreams: frozenset[str] = frozenset()
 
+    @property
+    def servers(self) -> frozenset[str]:
+        """Of the new pool and its upstreams, as the error log names them; none where the addresses can't all be known."""
+        return self.addresses | self.upstreams if self.addresses else frozenset()
+
     def mode(self, reader: LineReader) -> Mode:
         if self.generation and reader.has_generation:
             return Mode.GENERATION

@@ -61,6 +61,12 @@ def diagnose(errors: Errors | None = None, access: Access | None = None, known: 
     )
 
 
+def about(diagnosis: Diagnosis, servers: frozenset[str]) -> Diagnosis:
+    """Only what is of these servers (addresses, and names of upstreams), or of none; all of it where no server is known."""
+    ours = tuple(each for each in diagnosis.findings if not servers or not each.servers or not servers.isdisjoint(each.servers))
+    return replace(diagnosis, findings=ours)
+
+
 def sentence(diagnosis: Diagnosis) -> str:
     """One sentence of at most 300 characters: the worst findings; "" where there is none."""
     told = ""

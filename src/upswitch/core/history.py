@@ -8,8 +8,8 @@ from upswitch.core.attribution import Hit
 from upswitch.core.counting import Counted, Tally, tally_of
 from upswitch.core.rule import HISTORY_S, History
 
-ALWAYS = range(1 << 40)
-"""Seconds since 1970: all that a log can name."""
+ALWAYS = range(timegm((9999, 12, 31, 23, 59, 60)))
+"""Seconds since 1970 up to the last year of four digits: all that a log can name."""
 
 _MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _LOCAL = re.compile(r"(\d\d)/(\w{3})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-]\d\d)(\d\d)", re.ASCII)
@@ -43,14 +43,19 @@ class Timeline:
 
 
 def seconds_of(time: str) -> float | None:
-    """Unix time of a `$msec` (its fraction may be missing), `$time_iso8601` or `$time_local`; None where it is none of them."""
+    """Unix time of a `$msec` (its fraction may be missing), `$time_iso8601` or `$time_local`; None where it is none of them.
+
+    None too where it is not in ALWAYS: people, and Python, have no date for it.
+    """
     if match := _LOCAL.fullmatch(time):
         day, month, year, *clock = match.groups()
-        return _unix((int(year), _MONTHS.index(month), int(day)), clock) if month in _MONTHS else None
-    if match := _ISO.fullmatch(time):
+        found = _unix((int(year), _MONTHS.index(month), int(day)), clock) if month in _MONTHS else None
+    elif match := _ISO.fullmatch(time):
         year, month, day, *clock = match.groups()
-        return _unix((int(year), int(month), int(day)), clock)
-    return float(time) if re.fullmatch(r"\d{1,12}(\.\d{3})?", time, re.ASCII) else None
+        found = _unix((int(year), int(month), int(day)), clock)
+    else:
+        found = float(time) if re.fullmatch(r"\d{1,12}(\.\d{3})?", time, re.ASCII) else None
+    return found if found is not None and int(found) in ALWAYS else None
 
 
 def _unix(date: tuple[int, int, int], clock: list[str]) -> float | None:

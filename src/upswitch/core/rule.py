@@ -27,10 +27,10 @@ Where the rule is silent, this is what we do:
 - Of several spikes the one with the lowest odds is reported, then the shortest window.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from itertools import accumulate, zip_longest
-from operator import sub
+from operator import add, sub
 
 from upswitch.core.fisher import odds
 from upswitch.core.words import Value
@@ -142,9 +142,13 @@ class Judgement(Value):
 
 def judge(history: History, since: Sequence[Second], thresholds: Thresholds = DEFAULT) -> Judgement:
     """One look at the complete seconds since the switch, oldest first (of all hosts: see `added`). Cost: linear in both."""
-    kinds = [kind for kind in (Failure.GATEWAY, Failure.HUNG) if any(second.failed(kind) for second in since)]
-    looks = [look for kind in kinds or [Failure.GATEWAY] for look in _looks(kind, history, since, thresholds)]
-    return max(looks, key=lambda look: (look.is_spike, look.is_elevated, -look.odds))
+    return _loudest(_both(history, since), len(since), thresholds)
+
+
+def looks(history: History, since: Sequence[Second], thresholds: Thresholds = DEFAULT) -> Iterator[Judgement]:
+    """What `judge` says of the first second, of the first two, and so on to all of them. Cost: linear in all of them together."""
+    both = _both(history, since)
+    return (_loudest(both, end, thresholds) for end in range(1, len(since) + 1))
 
 
 def added(hosts: Iterable[Sequence[Second]]) -> tuple[Second, ...]:
@@ -157,72 +161,86 @@ def added_histories(histories: Iterable[History]) -> History:
     return History(seconds=added(history.seconds[::-1] for history in histories)[::-1])
 
 
-class _Counts(Value):
-    """Second by second: those that failed in one way, and those that passed or failed in that way."""
+class _Sums(Value):
+    """Running sums, each from a 0 on: requests that failed in one way, those that passed or failed in it, seconds with failures."""
 
     failed: list[int]
     total: list[int]
+    seconds: list[int]
 
-    def last(self, seconds: int) -> "_Counts":
-        return _Counts(failed=self.failed[-seconds:], total=self.total[-seconds:])
+    @property
+    def length(self) -> int:
+        return len(self.failed) - 1
 
-    def sums(self) -> tuple[int, int]:
-        return sum(self.failed), sum(self.total)
+    def over(self, begin: int, end: int) -> tuple[int, int, int]:
+        begin = max(0, begin)
+        return self.failed[end] - self.failed[begin], self.total[end] - self.total[begin], self.seconds[end] - self.seconds[begin]
 
 
-class _Stretch(Value):
-    """The last seconds of a watch, and the most that failed in as many seconds before it."""
+class _Sight(Value):
+    """Of one way to fail: before the switch and since."""
 
     kind: Failure
-    window: _Counts
-    worst: float
+    before: _Sums
+    since: _Sums
 
 
-def _counts(kind: Failure, seconds: Sequence[Second]) -> _Counts:
-    if kind is Failure.HUNG:
-        return _Counts(failed=[each.hung for each in seconds], total=[each.total - each.gateway for each in seconds])
-    return _Counts(failed=[each.gateway for each in seconds], total=[each.total - each.hung for each in seconds])
+def _both(history: History, since: Sequence[Second]) -> list[_Sight]:
+    kinds = (Failure.GATEWAY, Failure.HUNG)
+    return [_Sight(kind=kind, before=_sums(kind, history.seconds), since=_sums(kind, since)) for kind in kinds]
 
 
-def _looks(kind: Failure, history: History, since: Sequence[Second], thresholds: Thresholds) -> list[Judgement]:
-    reach = max(_SHORT_S, len(since))
-    before, after = _counts(kind, history.seconds), _counts(kind, since)
-    stretches = sorted({_SHORT_S, min(_LONG_S, reach), reach})
-    return [
-        _look(_Stretch(kind=kind, window=after.last(stretch), worst=_worst(before.failed, stretch)), before, thresholds)
-        for stretch in stretches
-    ]
+def _sums(kind: Failure, seconds: Sequence[Second]) -> _Sums:
+    failed = [each.failed(kind) for each in seconds]
+    passed = [each.failed(Failure.NONE) for each in seconds]
+    return _Sums(failed=_running(failed), total=_running(map(add, failed, passed)), seconds=_running(map(bool, failed)))
 
 
-def _worst(before: list[int], stretch: int) -> float:
+def _running(counts: Iterable[int]) -> list[int]:
+    return list(accumulate(counts, initial=0))
+
+
+def _loudest(both: Sequence[_Sight], end: int, thresholds: Thresholds) -> Judgement:
+    """The look at the first `end` seconds since the switch."""
+    sights = [sight for sight in both if sight.since.failed[end]] or both[:1]
+    found = [_look(sight, (end, stretch), thresholds) for sight in sights for stretch in _stretches(end)]
+    return max(found, key=lambda look: (look.is_spike, look.is_elevated, -look.odds))
+
+
+def _stretches(end: int) -> list[int]:
+    reach = max(_SHORT_S, end)
+    return sorted({_SHORT_S, min(_LONG_S, reach), reach})
+
+
+def _worst(before: _Sums, stretch: int) -> float:
     """Most failures in any `stretch` seconds of the history; scaled up where the history is shorter."""
-    if stretch >= len(before):
-        return sum(before) * stretch / len(before) if before else 0.0
-    sums = list(accumulate(before, initial=0))
-    return float(max(map(sub, sums[stretch:], sums)))
+    if stretch >= before.length:
+        return before.failed[-1] * stretch / before.length if before.length else 0.0
+    return float(max(map(sub, before.failed[stretch:], before.failed)))
 
 
-def _look(stretch: _Stretch, before: _Counts, thresholds: Thresholds) -> Judgement:
-    window, worst = stretch.window, stretch.worst
-    failed, total = window.sums()
-    failed_seconds = sum(count > 0 for count in window.failed)
-    minute_failed, minute_total = before.last(_LONG_S).sums()
-    before_failed, before_total = before.sums()
+def _look(sight: _Sight, span: tuple[int, int], thresholds: Thresholds) -> Judgement:
+    """`span`: so many seconds since the switch, and the stretch of the last ones among them."""
+    (end, stretch), before = span, sight.before
+    worst = _worst(before, stretch)
+    failed, total, failed_seconds = sight.since.over(end - stretch, end)
+    minute_failed, minute_total, _ = before.over(before.length - _LONG_S, before.length)
+    before_failed, before_total = before.failed[-1], before.total[-1]
     chance = odds(failed, total, *_filled(before_failed, before_total))
     return Judgement(
-        kind=stretch.kind,
-        window_s=len(window.failed),
+        kind=sight.kind,
+        window_s=min(stretch, end),
         failed=failed,
         total=total,
         failed_seconds=failed_seconds,
-        stretch_s=max(_SHORT_S, len(window.failed)),
+        stretch_s=stretch,
         worst=worst,
         minute_failed=minute_failed,
         minute_total=minute_total,
         odds=chance,
         before_failed=before_failed,
         before_total=before_total,
-        before_s=len(before.failed),
+        before_s=before.length,
         is_enough=failed >= thresholds.enough and failed_seconds >= thresholds.enough_seconds,
         is_big=total > 0 and total * thresholds.big <= failed * 100,
         is_new=failed > 0
