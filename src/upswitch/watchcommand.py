@@ -3,7 +3,7 @@
 import os
 import sys
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -41,7 +41,8 @@ class _Moment(click.ParamType[int]):
             return value
         try:
             found = datetime.fromisoformat(str(value))
-        except ValueError:
+            found.astimezone(UTC)  # the last of the year 9999 has no date there
+        except (ValueError, OverflowError):
             return self.fail(f"{clean(str(value))} is no time such as 2026-11-20T10:00:00Z", param, ctx)
         if found.tzinfo is None:
             here = f"{found.astimezone():%z}"
