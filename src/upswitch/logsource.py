@@ -30,7 +30,8 @@ _File = io.BufferedReader | gzip.GzipFile
 class FileSource:
     """A file by its name, `-` for stdin; compressed or not is seen by its content.
 
-    OSError where it can't be opened, or is a device. `name` is made safe to show. `cut` says why a compressed one ended too soon, "" where it did not.
+    OSError where it can't be opened, or is a device. `name` is made safe to show. `cut` says why a compressed one
+    ended too soon, "" where it did not.
     """
 
     def __init__(self, name: str) -> None:

@@ -178,5 +178,5 @@ def _why(prompt: Prompt) -> tuple[str, str]:
     """The rule's sentence and nginx's own reason for the rollback, as the journal keeps them; "" where there was none."""
     runs = msgspec.json.decode(prompt.run("upswitch history --json").output, type=_History).runs
     said = next((past.said for past in runs if past.outcome == Outcome.ROLLED_BACK), "")
-    rule, _, reason = said.partition(" | nginx's error log: ")
+    rule, _, reason = said.partition(" | why: ")
     return rule.partition(": watch: ")[2], reason

@@ -79,7 +79,7 @@ class Told(Value):
             f"The bad release passed every probe; then {bad.failed:,} requests failed within {self.suffered_s:.1f} s,",
             "until the former pool served again. Nobody typed anything:",
             *(f"  {part}" for part in self.rule.split(" | ")),
-            f"  nginx's error log: {self.reason}",
+            f"  why: {self.reason}",
             f"In the other chapters {others:,} requests failed.",
         )
 
