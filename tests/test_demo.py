@@ -70,7 +70,7 @@ def test_a_good_release_loses_nothing_and_a_bad_one_is_taken_back_by_itself(plac
     assert bad["failed"] == told["load"]["failed"] > 0
     assert 0 < told["suffered_s"] < 5
     assert "ROLLBACK" in told["rule"]
-    assert "prematurely closed" in told["reason"]
+    assert "upstream_premature_close" in told["reason"]
     assert told["history"].count(" -> ") == 4
     assert (told["pool"], told["load"]["lost"]) == ("B", 0)
     assert told["seconds"] < 60

@@ -424,8 +424,9 @@ def test_wrong_words_are_exit_2(words, tmp_path):
     assert "Traceback" not in answer.err + answer.out
 
 
-def test_an_empty_log_is_no_finding():
-    answer = diagnose("--error-log", "/dev/null", "--access-log", "/dev/null", "--json")
+def test_an_empty_log_is_no_finding(tmp_path):
+    (tmp_path / "empty").touch()
+    answer = diagnose("--error-log", "empty", "--access-log", "empty", "--json", folder=tmp_path)
     assert answer.exit == 0
     assert answer.json["findings"] == []
 

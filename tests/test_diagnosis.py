@@ -288,6 +288,39 @@ def test_a_format_says_what_it_can_not_tell():
     assert (finding.code, finding.count) == (UNEXPLAINED, 1)
 
 
+SECRETS = ("QUERY", "PASSWORD", "HEADER", "COOKIE", "NAME", "MAPPED")
+
+
+def test_no_line_of_the_error_log_is_shown_with_a_query_or_userinfo():
+    upstream = b'upstream: "http://me:PASSWORD@a:1/x?t=QUERY", host: "x", referrer: "https://NAME:PASSWORD@h/?t=QUERY"'
+    line = error_line(REFUSED, server=b"").replace(b"/x HTTP", b"/x?t=QUERY&u HTTP").replace(b'host: "x"', upstream)
+    (found,) = errors(line).counts
+    assert not [secret for secret in SECRETS if secret in found.evidence]
+    assert found.evidence.endswith(
+        'request: "GET /x?... HTTP/1.1", upstream: "http://...@a:1/x?...", host: "x", referrer: "https://...@h/?..."'
+    )
+
+
+@pytest.mark.parametrize("escape", ["default", "json", "none"])
+def test_of_a_line_of_the_access_log_only_what_holds_no_secret_is_shown(escape):
+    variables = '"$http_authorization" "$cookie_id" "$sent_http_set_cookie" "$args" "$mine" "$http_referer" "$request" $status'
+    reader = compile_format(f"$remote_user [$time_local] {variables}", escape)
+    values = (
+        b'"Bearer HEADER" "COOKIE" "id=COOKIE" "t=QUERY" "MAPPED" "https://u:PASSWORD@h/?q=a QUERY" "GET /x?a=b QUERY HTTP/1.1" 502'
+    )
+    (found,) = access(b"NAME [20/Nov/2026:17:00:00 +0000] " + values, reader=reader).counts
+    assert not [secret for secret in SECRETS if secret in found.evidence]
+    masked = '"..." "..." "..." "..." "..."'
+    if escape != "none":
+        assert found.evidence == (f'... [20/Nov/2026:17:00:00 +0000] {masked} "https://...@h/?..." "GET /x?... HTTP/1.1" 502')
+
+
+def test_a_quote_that_nginx_escaped_ends_no_query():
+    reader = compile_format('"$request_uri" $status', "json")
+    (found,) = access(b'"/x?t=\\"QUERY" 502', reader=reader).counts
+    assert found.evidence == '"/x?..." 502'
+
+
 # ---- both, together ----
 
 

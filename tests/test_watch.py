@@ -570,3 +570,9 @@ def test_seconds_of_ten_minutes_ago_become_history_and_the_sums_stay():
         begun = begun.after(Brought(new=Second(total=2))).aged()
     assert (len(begun.seconds), len(begun.probes), len(begun.history.seconds)) == (600, 600, 100)
     assert (begun.at_s, begun.whole, begun.latest) == (700, Second(total=1400), Second(total=2))
+
+
+@pytest.mark.parametrize("words", [("--new", "nan"), ("--luck", "nan"), ("--new", "inf"), ("--big", "nan")])
+def test_a_threshold_that_is_no_number_is_refused(tmp_path, words):
+    (tmp_path / "access.log").touch()
+    assert watch(tmp_path, "--replay", "access.log", "--log-format", FORMAT, *words).exit == 2

@@ -1,10 +1,11 @@
 """`upswitch watch` as it is typed. What it needs is imported when it runs: `status` and `--help` share this module."""
 
+import math
 import os
 import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -63,6 +64,14 @@ class _Percent(click.ParamType[float]):
         return found if 0 <= found <= 100 else self.fail(f"{clean(str(value))} is no share such as 1%", param, ctx)  # noqa: PLR2004
 
 
+class _Finite(click.FloatRange):
+    """Not a number, and infinity, are in every range for click."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = float(super().convert(value, param, ctx))
+        return found if math.isfinite(found) else self.fail(f"{clean(str(value))} is no finite number", param, ctx)
+
+
 class _Words(Value):
     """The command line."""
 
@@ -104,8 +113,8 @@ class _Words(Value):
 @click.option("--log-format", default="", metavar="TEXT", help="The log's log_format, where it is neither nginx's here nor usual.")
 @click.option("--enough", type=click.IntRange(1), help=f"At least so many failed...  [default: {DEFAULT.enough}]")
 @click.option("--big", type=_Percent(), help=f"...and at least this share of all...  [default: {DEFAULT.big:g}%]")
-@click.option("--new", type=click.FloatRange(0), help=f"...and so many times what was before...  [default: {DEFAULT.new:g}]")
-@click.option("--luck", type=click.FloatRange(0, 1), help=f"...at smaller odds than this.  [default: {DEFAULT.luck:g}]")
+@click.option("--new", type=_Finite(0), help=f"...and so many times what was before...  [default: {DEFAULT.new:g}]")
+@click.option("--luck", type=_Finite(0, 1), help=f"...at smaller odds than this.  [default: {DEFAULT.luck:g}]")
 @click.pass_obj
 def watch(app: App, /, **options: object) -> int:
     """What the rule says of live traffic, or of past traffic in access logs, second by second. Changes nothing.

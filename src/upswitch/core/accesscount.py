@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import msgspec
 from msgspec.structs import replace
 
-from upswitch.core.accessline import GOOD, TABLES, Found, clock_of, lines_of, reduced, wishes_of
-from upswitch.core.evidence import MOST_KEPT, OTHERS, shown
+from upswitch.core.accessline import GOOD, TABLES, Exhibit, Found, clock_of, lines_of, reduced, wishes_of
+from upswitch.core.evidence import MOST_KEPT, OTHERS
 from upswitch.core.history import ALWAYS, seconds_of
 from upswitch.core.logformat import MAX_LINE, LineReader, newlines
 from upswitch.core.logshape import exact_pattern
@@ -45,7 +45,7 @@ class AccessCount(Value):
     """Requests (OURS, ANSWERED, EITHER: attempts) with which the same went wrong at one server.
 
     `first` and `last` are times as the log writes them, in its order, "" where it has none. `server` may be OTHERS. `evidence` is
-    the first line seen, escaped and cut.
+    the first line seen, escaped and cut, without values that may be secrets.
     """
 
     wrong: Wrong
@@ -124,6 +124,7 @@ class AccessCounter:
     def __init__(self, reader: LineReader, *, span: range = ALWAYS) -> None:
         """Only lines of these seconds since 1970 count; with another span than ALWAYS a line without a time does not."""
         self._span = span
+        self._exhibit = Exhibit(reader)
         clock = clock_of(reader)
         self._good = reader.blocks(GOOD if span == ALWAYS else GOOD | clock)
         self._deciding = reader.blocks(wishes_of(reader) | clock)
@@ -241,7 +242,7 @@ class AccessCounter:
             trouble = replace(trouble, server=OTHERS)
         if trouble not in self._counts:
             lines, found = source
-            evidence = shown(lines_of(lines)[found.index(values)][:-1])
+            evidence = self._exhibit.shown(lines_of(lines)[found.index(values)][:-1])
             self._counts[trouble] = _Count(first=values[self._time] if self._time >= 0 else b"", evidence=evidence)
         return self._counts[trouble]
 

@@ -2,7 +2,9 @@
 
 import re
 
+from upswitch.core.evidence import shown, without_secrets
 from upswitch.core.logformat import LineReader
+from upswitch.core.logshape import exact_pattern
 from upswitch.core.trouble import DECIDING
 
 GOOD = {
@@ -26,6 +28,43 @@ _STATUS = rb"(?P<status>\d{3})"
 _SECONDS = rb"(?:0\.\d{3}|(?P<request_time>\d)\d{0,19}\.\d{3})"
 _METHOD = rb'(?P<request>[A-Z]*+)[^"\\\n]*+'
 
+_SHOWN = frozenset(DECIDING) | {
+    "body_bytes_sent",
+    "bytes_sent",
+    "connection",
+    "connection_requests",
+    "host",
+    "hostname",
+    "http_host",
+    "http_referer",
+    "http_user_agent",
+    "msec",
+    "pid",
+    "pipe",
+    "remote_addr",
+    "remote_port",
+    "request_id",
+    "request_length",
+    "request_uri",
+    "scheme",
+    "server_addr",
+    "server_name",
+    "server_port",
+    "server_protocol",
+    "ssl_cipher",
+    "ssl_protocol",
+    "time_iso8601",
+    "time_local",
+    "upstream_bytes_received",
+    "upstream_cache_status",
+    "upstream_response_length",
+    "upstream_response_time",
+    "upswitch_generation",
+    "upswitch_pool",
+    "uri",
+}
+"""Variables that hold no secret once queries and userinfo are cut. Any other may: headers, cookies, names from a `map`."""
+
 _SAME = bytes(256)
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _ONES = bytes.maketrans(b"23456789", b"11111111")
@@ -34,6 +73,21 @@ TABLES = {"time": _SAME, "upstream_header_time": _ZEROS, "upstream_connect_time"
 
 Found = tuple[bytes, ...]
 """What decides about a line, in the order of the format, and the line itself where it did not fit."""
+
+
+class Exhibit:
+    """Shows lines of one format: `...` in the place of each value that may be a secret, or that nothing delimits."""
+
+    def __init__(self, reader: LineReader) -> None:
+        self._parts = reader.parts
+        self._pattern = re.compile(exact_pattern(reader.parts, reader.escape, _SHOWN), re.DOTALL)
+
+    def shown(self, line: bytes) -> str:
+        """A line without its newline, escaped and cut."""
+        match = self._pattern.fullmatch(line)
+        found = {"": b""} | (match.groupdict(b"") if match else {})
+        values = (without_secrets(found.get(part.variable, b"...")) + part.literal for part in self._parts)
+        return shown(b"".join(values))
 
 
 def lines_of(block: bytes) -> list[bytes]:

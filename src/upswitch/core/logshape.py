@@ -82,10 +82,15 @@ class Part(Value):
 def parts_of(text: str) -> tuple[Part, ...]:
     """The parts of a `log_format`: its strings joined."""
     pieces = _VARIABLE.split(text)
-    parts = [Part(variable="", literal=pieces[0].encode())]
+    parts = [Part(variable="", literal=_bytes(pieces[0]))]
     for braced, bare, literal in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
-        parts.append(Part(variable=(braced or bare).lower(), literal=literal.encode()))
+        parts.append(Part(variable=(braced or bare).lower(), literal=_bytes(literal)))
     return tuple(parts)
+
+
+def _bytes(text: str) -> bytes:
+    """What stood in a configuration, or on a command line, in no encoding."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def exact_pattern(parts: tuple[Part, ...], escape: str, wanted: Iterable[str]) -> bytes:
