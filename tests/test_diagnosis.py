@@ -1,6 +1,7 @@
 """What the logs of real nginxes say together, and that counting at full speed says what reading line by line says."""
 
 import socket
+import time
 from collections import Counter
 
 import msgspec
@@ -13,13 +14,15 @@ from servers import asked_then, reset, serving
 from upswitch.core.accesscount import Access, AccessCounter
 from upswitch.core.causes.catalogue import cause_of
 from upswitch.core.causes.cause import Code
-from upswitch.core.diagnosis import Known, diagnose, sentence
+from upswitch.core.diagnosis import Diagnosis, Known, diagnose, sentence
 from upswitch.core.errorcount import ErrorCounter, Errors
 from upswitch.core.errorlog import failure_of, parse_error
 from upswitch.core.evidence import OTHERS, UNEXPLAINED, shown
 from upswitch.core.logformat import compile_format
 from upswitch.core.trouble import Wrong
 from upswitch.demo.net import free_port
+from upswitch.diagnoseviews import diagnosed
+from upswitch.diagnosing import Diagnosed
 
 FULL = (
     '$remote_addr [$time_local] "$request" $status $request_time "$upstream_addr" "$upstream_status" "$upstream_connect_time" '
@@ -315,6 +318,25 @@ def test_of_a_line_of_the_access_log_only_what_holds_no_secret_is_shown(escape):
         assert found.evidence == (f'... [20/Nov/2026:17:00:00 +0000] {masked} "https://...@h/?..." "GET /x?... HTTP/1.1" 502')
 
 
+def test_lines_of_another_format_cost_time_in_proportion():
+    reader = compile_format("$remote_addr|$time_iso8601|$status|$upstream_addr|$upstream_status|$request")
+    lines = [b'1.2.3.4 - - [21/Nov/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 150 "-" "curl"'] * 13000
+    began = time.process_time()
+    assert access(*lines, reader=reader).unread == len(lines)
+    assert time.process_time() - began < 2  # 14 s and more by a walk over the whole block
+
+
+@pytest.mark.parametrize("request_", ['"$request"', "$request_method $request_uri"])
+def test_methods_that_a_client_makes_up_are_one_kind(request_):
+    reader = compile_format(f"{request_} $status $upstream_addr $upstream_status $upstream_connect_time $upstream_bytes_sent")
+    methods = [bytes([65 + number // 26 % 26, 65 + number % 26]) * 3 for number in range(676)] + [b"POST", b"POSTE", b"-", b"LOCK"]
+    quote = b'"' * request_.count('"', 0, 1)
+    counter = AccessCounter(reader)
+    counter.count(b"".join(b"%b%b /x%b 502 a:1 502 0.000 9\n" % (quote, method, quote) for method in methods))
+    assert counter.found().requests == len(methods)
+    assert len(counter._known) <= 26 + 3
+
+
 def test_a_quote_that_nginx_escaped_ends_no_query():
     reader = compile_format('"$request_uri" $status', "json")
     (found,) = access(b'"/x?t=\\"QUERY" 502', reader=reader).counts
@@ -380,12 +402,58 @@ def test_without_header_times_what_has_no_error_line_is_the_apps_own():
     assert (only.code, only.count, "$upstream_header_time" in only.fix) == (UNEXPLAINED, 5, True)
 
 
+def test_without_header_times_lines_cut_before_the_server_are_nginxs_own():
+    reader = compile_format('$status "$upstream_addr" "$upstream_status"')
+    log = [b'502 "127.0.0.1:8001" "502"'] * 5 + [b'502 "-" "-"'] * 2
+    cut = [error_line(REFUSED, server=b"")] * 3 + [error_line(b"app could not be resolved (3: Host not found)", server=b"")] * 2
+    answered = {each.code: each.count for each in diagnose(errors(*cut), access(*log, reader=reader)).findings}
+    assert answered["upstream_answered"] == 2
+
+
+def test_without_header_times_an_empty_error_log_does_not_say_whose_a_502_is():
+    reader = compile_format('$status "$upstream_addr" "$upstream_status"')
+    (only,) = diagnose(Errors(), access(b'502 "127.0.0.1:8001" "502"', reader=reader)).findings
+    assert (only.code, only.count, "$upstream_header_time" in only.fix) == (UNEXPLAINED, 1, True)
+
+
 def test_lines_of_the_error_log_that_the_access_log_does_not_bear_out_are_said_to_be_doubtful():
     log = [access_line(b"502", us=b"502", **OWN)] * 3
     (finding,) = diagnose(errors(*[error_line(REFUSED)] * 40), access(*log)).findings
     assert (finding.count, finding.clients) == (40, 3)
     assert finding.note.startswith("the access log shows 3 of these 40: ")
     assert finding.note.endswith("a URI forged lines of the error log")
+
+
+OUT = b"1024 worker_connections are not enough"
+
+
+def test_errors_of_nginxs_own_that_the_access_log_does_not_bear_out_come_last():
+    log = [access_line(b"502", us=b"502", **OWN)] * 3 + [access_line(b"500", addr=b"-", us=b"-", uht=b"-")] * 2
+    said = errors(*[error_line(REFUSED)] * 3, *[error_line(OUT, server=b"", level=b"alert")] * 200)
+    refused, out = diagnose(said, access(*log)).findings
+    assert (refused.code, refused.clients) == ("connect_refused", 3)
+    assert (out.code, out.count, out.clients) == ("worker_connections", 200, 2)
+    assert out.note.startswith("the access log shows 2 of these 200: ")
+    (borne_out,) = diagnose(errors(*[error_line(OUT, server=b"", level=b"alert")] * 2), access(*log[3:])).findings
+    assert (borne_out.clients, borne_out.note) == (2, "")
+
+
+def test_servers_without_number_do_not_end_the_weighing():
+    forged = [error_line(REFUSED, server=b"10.1.%d.%d:80" % divmod(number, 256)) for number in range(900)]
+    log = [access_line(b"502", us=b"502", **OWN)] * 3
+    (found,) = diagnose(errors(*forged, *[error_line(REFUSED)] * 3), access(*log)).findings
+    assert (found.count, found.clients) == (903, 3)
+    assert found.note.startswith("the access log shows 3 of these 903: ")
+
+
+@pytest.mark.parametrize("known", [{"peers": ("127.0.0.1:8001",)}, {"addresses": {"pool": frozenset({"127.0.0.1:8001"})}}])
+def test_a_server_that_is_known_is_told_of_whatever_was_forged_before(known):
+    forged = [error_line(TIMEOUT, server=b"10.1.%d.%d:80" % divmod(number, 256)) for number in range(900)]
+    said = errors(*forged, *[error_line(REFUSED)] * 50, **known)
+    found = diagnose(said, access(*[access_line(b"502", us=b"502", **OWN)] * 50)).findings
+    assert [each.code for each in found] == ["connect_refused", "read_timeout"]
+    assert (found[0].clients, found[0].servers) == (50, ("127.0.0.1:8001",))
+    assert found[1].clients == 0
 
 
 def test_what_a_retry_hid_hurt_no_client_and_comes_last():
@@ -567,5 +635,16 @@ def test_what_nginx_writes_about_failures_that_really_happened_is_told_apart(ngi
     assert (found["nginx_return"].count, found["nginx_return"].status) == (1, 503)
     assert (found["dns_timeout"].count, found["dns_timeout"].consequence_of) == (1, "dns_server_down")
     assert found["proxy_pass_invalid_url"].count == found["bind_address_missing"].count == 1
+    assert not found["proxy_pass_invalid_url"].note + found["bind_address_missing"].note
     assert UNEXPLAINED not in found
     assert "client_closed" not in found
+
+
+# ---- shown ----
+
+
+def test_no_note_and_no_problem_reaches_a_terminal_as_somebody_else_wrote_it():
+    found = Diagnosed(diagnosis=Diagnosis(), access=Access(), read=(), notes=("a\x1b[31m.gz is cut",), problems=("b\x1b[31m",))
+    view = diagnosed(found)
+    assert (view.notes, view.problems) == (("a\\x1b[31m.gz is cut",), ("b\\x1b[31m",))
+    assert "\x1b" not in view.text

@@ -78,13 +78,13 @@ def diagnosed(found: Diagnosed) -> DiagnoseView:
         said=_said(found),
         since=found.since,
         findings=findings,
-        problems=found.problems,
+        problems=tuple(map(plain, found.problems)),
         servers=servers,
         whose=dict(found.whose),
         read=tuple(map(_log_line, found.read)),
         zone=found.zone,
         unread=found.diagnosis.unread,
-        notes=(*found.notes, *_unread(found.diagnosis.unread), *found.diagnosis.limits),
+        notes=(*map(plain, found.notes), *_unread(found.diagnosis.unread), *found.diagnosis.limits),
     )
 
 

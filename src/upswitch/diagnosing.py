@@ -200,20 +200,20 @@ def _access_logs(site: Site, live: HostSight) -> tuple[AccessLog, ...]:
 
 def _read(logs: _Logs, known: Known, addresses: Addresses, *, fail_timeout_s: int = FAIL_TIMEOUT_S) -> Diagnosed:
     span, reading = logs.span, _Reading()
-    errors = ErrorCounter(since=span.words, addresses=addresses, fail_timeout_s=fail_timeout_s)
-    for source in logs.errors:
-        reading.count(source, ErrorTimes(span), errors)
     access = Access()
     for source, reader in logs.access:
         requests = AccessCounter(reader, span=span.range)
         reading.count(source, AccessTimes(reader, span), requests)
         access += requests.found()
+    errors = ErrorCounter(since=span.words, addresses=addresses, peers=access.peers, fail_timeout_s=fail_timeout_s)
+    for source in logs.errors:
+        reading.count(source, ErrorTimes(span), errors)
     kinds = {each.kind for each in reading.read}
     found = diagnose(errors.found() if "error" in kinds else None, access if "access" in kinds else None, known)
     return Diagnosed(
         diagnosis=found,
         access=access,
-        read=tuple(reading.read),
+        read=tuple(sorted(reading.read, key=lambda each: each.kind, reverse=True)),  # the error logs first
         since=span.words,
         notes=(*logs.notes, *reading.notes),
         zone=span.zone,

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from upswitch.core.accesscount import Access, AccessCount
 from upswitch.core.causes.cause import Code
-from upswitch.core.errorcount import Errors
-from upswitch.core.errorfinding import is_of_server, is_without_server
+from upswitch.core.errorcount import FROM_SERVERS, Errors
+from upswitch.core.errorfinding import UNTOLD, is_of_server, is_without_server
 from upswitch.core.finding import Finding, Words, explained, requests_told, unexplained
 from upswitch.core.rule import BIG_PERCENT, ENOUGH_FAILED
 from upswitch.core.trouble import Wrong
@@ -73,9 +73,9 @@ def _answered(access: Access, errors: Errors | None) -> Finding | None:
     """The servers' own words: by header time, else what the error log has no line for."""
     said = _of(access, Wrong.ANSWERED)
     either = _of(access, Wrong.EITHER)
-    if either and errors is None:
+    if either and (errors is None or not errors.lines):
         return unexplained(requests_told(said + either), _UNTOLD, _clients(said + either))
-    rest = _beyond(either, errors) if errors else []
+    rest = _beyond(either, access, errors) if errors else []
     if not said and not rest:
         return None
     note = "as many as the error log has no line for" if rest else ""
@@ -87,8 +87,8 @@ def _gave_up(access: Access, errors: Errors | None) -> Finding | None:
     ours = _of(access, Wrong.OURS)
     if errors:
         known = {each.server for each in errors.counts}
-        has_cut_lines = any(is_of_server(each) and not each.server for each in errors.counts)
-        ours = [] if has_cut_lines else [each for each in ours if each.server not in known]
+        may_be_any = any(is_of_server(each) and each.server in UNTOLD for each in errors.counts)
+        ours = [] if may_be_any else [each for each in ours if each.server not in known]
     if not ours:
         return None
     words = _GAVE_UP if errors else replace(_GAVE_UP, why="nginx gave up on these servers: the error log says why")
@@ -147,17 +147,21 @@ def _of(access: Access, wrong: Wrong) -> list[AccessCount]:
     return [each for each in access.counts if each.wrong is wrong]
 
 
-def _beyond(counts: Sequence[AccessCount], errors: Errors) -> list[AccessCount]:
-    """Attempts beyond the lines that the error log has of the same server."""
+def _beyond(counts: Sequence[AccessCount], access: Access, errors: Errors) -> list[AccessCount]:
+    """Attempts beyond the lines that the error log has of the same server; a line cut before the server may be of any."""
     lines = Counter[str]()
     for each in errors.counts:
         lines[each.server] += each.count if is_of_server(each) else 0
+    unasked = sum(each.count for each in _of(access, Wrong.UNASKED) if each.status in FROM_SERVERS)
+    cut = max(0, lines.pop("", 0) - unasked)
     rest = []
     for attempt in counts:
         taken = min(attempt.count, lines[attempt.server])
         lines[attempt.server] -= taken
-        if attempt.count > taken:
-            rest.append(replace(attempt, count=attempt.count - taken))
+        any_ = min(attempt.count - taken, cut)
+        cut -= any_
+        if attempt.count > taken + any_:
+            rest.append(replace(attempt, count=attempt.count - taken - any_))
     return rest
 
 

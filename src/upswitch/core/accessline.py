@@ -5,7 +5,7 @@ import re
 from upswitch.core.evidence import shown, without_secrets
 from upswitch.core.logformat import LineReader
 from upswitch.core.logshape import exact_pattern
-from upswitch.core.trouble import DECIDING
+from upswitch.core.trouble import DECIDING, UNREPEATABLE
 
 GOOD = {
     "status": rb"(?!499)[1-4]\d\d",
@@ -26,7 +26,9 @@ _LIST = rb"(?P<%b>(?>(?:[-0], )*)(?:-|\d)(?=[\d.]*+(?!, | : ))|" + _ELEMENTS + r
 
 _STATUS = rb"(?P<status>\d{3})"
 _SECONDS = rb"(?:0\.\d{3}|(?P<request_time>\d)\d{0,19}\.\d{3})"
-_METHOD = rb'(?P<request>[A-Z]*+)[^"\\\n]*+'
+_METHOD = rb"(?P<%%b>(?:%b)(?![A-Z_-])|[A-Z]?+)" % b"|".join(sorted(UNREPEATABLE))
+"""One that is not sent twice, else its first letter: a client may make up any number of methods."""
+
 
 _SHOWN = frozenset(DECIDING) | {
     "body_bytes_sent",
@@ -104,7 +106,12 @@ def clock_of(reader: LineReader) -> dict[str, bytes]:
 def wishes_of(reader: LineReader) -> dict[str, bytes]:
     """What decides about a line; the method of a request only where that stands between quotes, which nginx escapes."""
     is_quoted = any(part.variable == "request" and part.literal.startswith(b'"') for part in reader.parts)
-    wishes = dict.fromkeys(DECIDING, b"") | {"status": _STATUS, "request_time": _SECONDS, "request": _METHOD}
+    wishes = dict.fromkeys(DECIDING, b"") | {
+        "status": _STATUS,
+        "request_time": _SECONDS,
+        "request": _METHOD % b"request" + rb'[^"\\\n]*+',
+    }
+    wishes["request_method"] = _METHOD % b"request_method" + rb"[A-Z_-]*+"
     wishes |= {name: _LIST % name.encode() for name in ("upstream_header_time", "upstream_bytes_sent")}
     if not is_quoted or reader.escape == "none":
         del wishes["request"]
@@ -115,12 +122,12 @@ def reduced(found: dict[str, bytes], names: tuple[str, ...]) -> Found:
     """What the quick walk takes of the same line."""
     time = next((found[name] for name in _TIMES if name in found), b"").partition(b".")[0]
     seconds = found.get("request_time", b"0.")
-    method = re.match(rb"[A-Z]*", found.get("request", b""))
+    methods = {name: re.match(_METHOD % b"method", found.get(name, b"")) for name in ("request", "request_method")}
     taken = found | {
         "time": time,
         "request_time": b"" if seconds.startswith(b"0.") else seconds[:1],
-        "request": method[0] if method else b"",
         "nothing": b"",
         "line": b"",
     }
+    taken |= {name: method[0] for name, method in methods.items() if method}
     return tuple(taken[name] for name in names)

@@ -68,7 +68,7 @@ class Walk:
         """Whole lines, each with its newline. What was captured of plain ones, and how often; the others, without it."""
         walked: Counter[tuple[bytes, ...]] = Counter()
         others: list[bytes] = []
-        for piece in _pieces(block):
+        for piece in pieces(block):
             found = self._plain.findall(piece) if len(piece) <= _PIECE else []
             if len(found) == newlines(piece):
                 walked.update(found)
@@ -83,7 +83,7 @@ class Walk:
         return plain, others
 
 
-def _pieces(block: bytes) -> Iterator[bytes]:
+def pieces(block: bytes) -> Iterator[bytes]:
     """Whole lines, at most _PIECE bytes of them; a line that is longer comes alone."""
     start = 0
     while start < len(block):

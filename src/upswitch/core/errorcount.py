@@ -5,7 +5,7 @@
 
 import re
 from calendar import timegm
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from upswitch.core.causes.catalogue import CAUSES
@@ -94,14 +94,22 @@ class ErrorCounter:
     """Counts blocks of one or several error logs, the oldest first. Memory is bounded; cost: bench/diagnose.py."""
 
     def __init__(
-        self, *, since: str = "", until: str = "", addresses: Addresses = _NOWHERE, fail_timeout_s: int = FAIL_TIMEOUT_S
+        self,
+        *,
+        since: str = "",
+        until: str = "",
+        addresses: Addresses = _NOWHERE,
+        peers: Collection[str] = (),
+        fail_timeout_s: int = FAIL_TIMEOUT_S,
     ) -> None:
         """Only lines from `since` to `until` count, both as nginx writes times, "" for no bound.
 
-        With `addresses` only an upstream's own failures explain its "no live upstreams".
+        With `addresses` only an upstream's own failures explain its "no live upstreams". Its servers and `peers`, which the access
+        log or the configuration knows, are always kept apart: lines that a client forges can't push them out.
         """
         self._since, self._until = since.encode(), until.encode() or _ALWAYS
         self._addresses, self._fail_timeout_s = addresses, fail_timeout_s
+        self._peers = frozenset(peers).union(addresses, *addresses.values())
         self._known: dict[tuple[bytes, bytes], tuple[Kind, _Count] | None] = {}
         self._counts: dict[Kind, _Count] = {}
         self._no_live: dict[tuple[str, str], _Count] = {}
@@ -153,7 +161,8 @@ class ErrorCounter:
         kind = kind_of(values)
         if kind is None:
             return None
-        if kind not in self._counts and len(self._counts) >= MOST_KEPT:
+        is_peer = kind.code is not None and kind.server in self._peers
+        if kind not in self._counts and len(self._counts) >= MOST_KEPT and not is_peer:
             kind = Kind(code=kind.code, words=kind.words and OTHERS, server=OTHERS)
         if kind not in self._counts:
             self._counts[kind] = _Count(first=time_of(values).decode(), evidence=shown(first(block, values)))

@@ -1,7 +1,8 @@
 """Findings that the error log gives, weighed by what the access log says of the same servers.
 
 Each attempt that nginx gave up has one line in the error log and one element in `$upstream_status`: what the error log has more
-than the access log was not written by such attempts. A URI with newlines can forge whole lines of it (errorlog.py).
+than the access log was not written by such attempts. So it is, by status, with errors that nginx answers of its own. A URI with
+newlines can forge whole lines of the error log (errorlog.py).
 """
 
 from collections import Counter
@@ -19,6 +20,7 @@ from upswitch.core.finding import Finding, Words, errors_told, explained, unexpl
 from upswitch.core.trouble import Wrong
 
 _ATTEMPTS = frozenset({Wrong.OURS, Wrong.EITHER})
+_OWN_ERRORS = frozenset({Wrong.OURS, Wrong.UNASKED})
 _MAY_RACE = frozenset({Code.UPSTREAM_RESET, Code.UPSTREAM_PREMATURE_CLOSE})
 _NO_REQUESTS = frozenset({Code.HEALTH_CHECK_DOWN, Code.DNS_SERVER_DOWN})
 _RACED = "likely: requests that nginx does not send twice failed at once, on connections that took no time to make"
@@ -27,37 +29,50 @@ _MAY_HAVE_RACED = (
     "a log format with $upstream_connect_time, $upstream_bytes_sent and $request would tell"
 )
 _FORGED = "it has none for subrequests (auth_request), the logs may be of different times, or a URI forged lines of the error log"
-_UNTOLD = frozenset({"", OTHERS})
-_Place = tuple[str, int]  # a server, and the status of an attempt there
+_FORGED_OWN = (
+    "it may show another status (limit_req_status, error_page), or have no line (no connection was accepted); or a URI forged them"
+)
+_OWN = 500  # nginx's own errors, where they are not of a server
+UNTOLD = frozenset({"", OTHERS})
+"""Lines of these may be of any server."""
+
+_Place = tuple[str, int]  # a server, and the status of an attempt there; of nginx's own errors "", and the client's status
 
 
 class Attempts:
     """What the access log shows of attempts that nginx gave up, dealt out to the causes that the error log has: each goes to one.
 
     Which line is of which attempt no log says. By server and status each cause gets its share, as many of them reached clients.
+    Lines of OTHERS share the attempts at servers of which the error log has no line.
     """
 
     def __init__(self, errors: Errors, access: Access | None) -> None:
         self._is_told = access is not None and access.tells_attempts and access.requests > 0
         self._seen, self._last, self._lines = Counter[_Place](), Counter[_Place](), Counter[_Place]()
+        named = {line.server for line in errors.counts}
         for seen in access.counts if access else ():
-            if seen.wrong in _ATTEMPTS:
-                self._seen[seen.server, seen.status] += seen.count
-                self._last[seen.server, seen.status] += seen.count if seen.is_last else 0
+            if seen.status in FROM_SERVERS:
+                place = (seen.server if seen.server in named else OTHERS, seen.status)
+                is_one = seen.wrong in _ATTEMPTS
+            else:
+                place, is_one = ("", seen.status), seen.wrong in _OWN_ERRORS
+            if is_one:
+                self._seen[place] += seen.count
+                self._last[place] += seen.count if seen.is_last else 0
         for line in errors.counts:
-            self._lines[self._place(line)] += line.count if is_of_server(line) else 0
+            self._lines[self._place(line)] += line.count if is_of_server(line) or is_own(line) else 0
 
     def weigh(self, counts: Sequence[ErrorCount]) -> tuple[int, str]:
         """How many of these reached clients, and what the access log has to say against the others."""
         shares = [self._share(each) for each in counts]
         lines, seen, clients = sum(each.count for each in counts), sum(each[0] for each in shares), sum(each[1] for each in shares)
         if lines > seen:
-            return clients, f"the access log shows {seen} of these {lines}: {_FORGED}"
+            return clients, f"the access log shows {seen} of these {lines}: {_FORGED_OWN if is_own(counts[0]) else _FORGED}"
         return clients, f"after {lines - clients} of these {lines} another server was asked" if clients < lines else ""
 
     def _share(self, count: ErrorCount) -> tuple[int, int]:
         """Of these lines those that the access log shows, and of those the ones after which no other server was asked."""
-        if not self._is_told or count.server in _UNTOLD:
+        if not self._is_told or not (count.server or is_own(count)):
             return count.count, count.count
         place = self._place(count)
         seen = min(count.count, round(self._seen[place] * count.count / max(self._lines[place], 1)))
@@ -70,6 +85,8 @@ class Attempts:
     def _place(self, count: ErrorCount) -> _Place:
         """By the status of the cause; where the access log has only the other one there, by that."""
         status = CAUSES[count.code].status if count.code else None
+        if is_own(count):
+            return "", status or 0
         both = sorted(FROM_SERVERS, key=lambda each: each != status)
         return next(((count.server, each) for each in both if (count.server, each) in self._seen), (count.server, both[0]))
 
@@ -85,6 +102,12 @@ def from_errors(errors: Errors, access: Access | None, attempts: Attempts, *, ke
 def is_of_server(count: ErrorCount) -> bool:
     """Whether such a line is of an attempt at a server."""
     return count.code is None or (count.code not in _NO_REQUESTS and CAUSES[count.code].status in FROM_SERVERS)
+
+
+def is_own(count: ErrorCount) -> bool:
+    """Whether such a line is of a request that nginx itself answered with an error, 500 or 503."""
+    status = CAUSES[count.code].status if count.code and count.code not in _NO_REQUESTS else None
+    return status is not None and status >= _OWN and status not in FROM_SERVERS
 
 
 def is_without_server(count: ErrorCount, status: int) -> bool:
@@ -125,7 +148,7 @@ def _finding(counts: list[ErrorCount], attempts: Attempts, *, tells_races: bool)
     """Of one kind."""
     counts.sort(key=lambda each: -each.count)
     told, code = errors_told(counts), counts[0].code
-    clients, note = attempts.weigh(counts) if is_of_server(counts[0]) else (told.count, "")
+    clients, note = attempts.weigh(counts) if is_of_server(counts[0]) or is_own(counts[0]) else (told.count, "")
     if code is None:
         return unexplained(told, _unknown(counts[0].words), clients, note=note)
     if code is Code.KEEPALIVE_RACE:
