@@ -23,6 +23,12 @@ def nginx(request) -> str:
     return request.param
 
 
+@pytest.fixture(params=[pytest.param(path, id=version) for version, path in find_nginx()[-1:]] or [NONE_HERE])
+def one_nginx(request) -> str:
+    """For what takes seconds and is not nginx's doing: one version is enough."""
+    return request.param
+
+
 @pytest.fixture(params=[pytest.param(path, id=name) for name, path in find_check_nginx()] or [NO_MODULE])
 def check_nginx(request) -> str:
     """The path of one nginx with a health check module."""

@@ -154,7 +154,6 @@ CASES = {
     "server_is_much_older": case(
         Code.TLS_PROTOCOL_MISMATCH, upstream=secured(only(ssl.TLSVersion.TLSv1_2)), location=versions("TLSv1.3")
     ),
-    "nginx_is_too_old": case(Code.TLS_PROTOCOL_MISMATCH, upstream=secured(), location=versions("TLSv1")),
     "other_ciphers": case(
         Code.TLS_CIPHER_MISMATCH,
         upstream=secured(one_cipher),

@@ -103,8 +103,8 @@ def test_a_pool_that_hangs_is_taken_back_though_there_is_no_502_at_all(watched):
     agree(watched, answer, "A")
 
 
-def test_a_bursty_but_healthy_service_is_kept(nginx):
-    with Lab(nginx, Layout(servers_per_pool=4, site={"watch": {"duration": "8s"}})) as lab:
+def test_a_bursty_but_healthy_service_is_kept(one_nginx):
+    with Lab(one_nginx, Layout(servers_per_pool=4, site={"watch": {"duration": "8s"}})) as lab:
         with lab.load("--connections", "8", "--rate", "200") as load:
             with bursts(lab, "A"):
                 until(lambda: sum(each.failed > 0 for each in load.progress) >= 4, deadline=30.0, what="bursts before the switch")

@@ -418,8 +418,8 @@ def test_a_crash_loop_of_nginxs_workers_would_have_been_a_rollback(lab):
     assert " ROLLBACK: " in answer.json["said"]
 
 
-def test_without_a_log_our_own_requests_are_what_is_counted_and_named(nginx):
-    with Lab(nginx, Layout(http=("access_log off;",))) as lab:
+def test_without_a_log_our_own_requests_are_what_is_counted_and_named(one_nginx):
+    with Lab(one_nginx, Layout(http=("access_log off;",))) as lab:
         good = upswitch(lab, "watch", "--duration", "2s")
         for number in (1, 2):
             lab.backend("A", number).kill()

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from command import Command, upswitch
-from conftest import NONE_HERE
 from frontend import frontend
 from here import ports
 from test_logformat import HOSTILE
@@ -23,7 +22,6 @@ from upswitch.core.dump import parse_dump
 from upswitch.core.rule import Second
 from upswitch.core.site import Nginx
 from upswitch.demo.conf import Layout
-from upswitch.demo.find import find_nginx
 from upswitch.demo.lab import Lab
 from upswitch.demo.net import free_port
 from upswitch.demo.process import until
@@ -92,12 +90,6 @@ def watched(nginx, folder, logs, server=""):
         found = Watched(front, logs_of(nginx, front))
         yield found
         found.access.close()
-
-
-@pytest.fixture(params=[pytest.param(path, id=version) for version, path in find_nginx()[-1:]] or [NONE_HERE])
-def one_nginx(request):
-    """For what takes seconds and is not nginx's doing: one version is enough."""
-    return request.param
 
 
 PLAIN = "access_log FOLDER/it.log it;"

@@ -62,7 +62,8 @@ CAUSES: tuple[Cause, ...] = (
         code=Code.TLS_SNI_REQUIRED,
         status=502,
         why="the server has no certificate for the name it was asked for; nginx sends none unless `proxy_ssl_server_name` is on",
-        check="`openssl s_client -connect ADDRESS -noservername`, then with `-servername NAME`: which one succeeds?",
+        check="`openssl s_client -connect ADDRESS -noservername`, then with `-servername NAME`: which one succeeds? "
+        "Neither: try `-tls1_2` (alert 80 is also what OpenSSL sends to a version it forbids)",
         fix="`proxy_ssl_server_name on`, and `proxy_ssl_name` with a name that the server knows",
     ),
     Cause(
