@@ -13,6 +13,7 @@ from upswitch.core.errors import Owner
 from upswitch.core.site import Nginx
 from upswitch.core.sitefile import parse_site
 from upswitch.ports import Ports
+from upswitch.rollout import Alone
 
 TEMPLATES = templates.load()
 OWNER = Owner(user="test", host="here", pid=1, since="now", reason="a test")
@@ -35,7 +36,9 @@ def ports(nginx: Nginx, host=None):
     prober = NetProber(host, clock)
     lock = FileLock(f"{nginx.state}/lock")
     interrupts = Interrupts()
-    return Ports(host=host, prober=prober, through=ThroughProbe, clock=clock, lock=lock, interrupts=interrupts, tell=Told())
+    return Ports(
+        host=host, prober=prober, through=ThroughProbe, clock=clock, lock=lock, interrupts=interrupts, tell=Told(), turn=Alone()
+    )
 
 
 def site_of(lab):

@@ -11,6 +11,7 @@ from upswitch.core.words import Outcome, Phase, Result, Step
 from upswitch.driver import drive
 from upswitch.journal import Journal
 from upswitch.ports import Ports
+from upswitch.rollout import Alone
 
 PLAN = Plan(run="r1", command="switch", pool="B", former_pool="A", former="000001-A", to="000002-B", back="000003-A")
 STARTED = Started(plan=PLAN, at="t0")
@@ -58,7 +59,16 @@ class Driven:
         self.journal = Journal(self.host, f"{folder}/journal")
         self.journal.write(STARTED)
         clock = SystemClock()
-        ports = Ports(host=self.host, prober=None, through=None, clock=clock, lock=None, interrupts=self.interrupts, tell=self.tell)
+        ports = Ports(
+            host=self.host,
+            prober=None,
+            through=None,
+            clock=clock,
+            lock=None,
+            interrupts=self.interrupts,
+            tell=self.tell,
+            turn=Alone(),
+        )
         self.run = drive(run.begin(STARTED), perform=self.perform, journal=self.journal, ports=ports)
 
     def tell(self, step, said, *, is_passing=False):

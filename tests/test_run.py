@@ -162,7 +162,7 @@ def test_before_the_swap_only_a_link_that_still_names_what_serves_counts_as_noth
     assert resolve(run, plan.former, is_proved=is_proved) is Result.INTERRUPTED
     assert resolve(run, plan.to, is_proved=is_proved) is Result.UNKNOWN
     assert resolve(run, "", is_proved=is_proved) is Result.UNKNOWN  # it could not be read
-    is_past_warm = phase in {Phase.WARMED, Phase.RECHECKED, Phase.DRAINED}
+    is_past_warm = phase in {Phase.WARMED, Phase.RECHECKED, Phase.ARMED, Phase.DRAINED}
     is_nothing = plan is WARMED and (is_past_warm or (phase is Phase.TESTED and is_proved))
     assert resolve(run, WARMED.warm, is_proved=is_proved) is (Result.INTERRUPTED if is_nothing else Result.UNKNOWN)
 
@@ -177,7 +177,7 @@ def test_a_run_from_before_there_was_a_warm_step_is_read_as_it_was_written():
     step = {"run": "r1", "result": Result.OK, "said": "", "at": "t"}
     way = [Ended(step=each, **step) for each in (Step.GATE, Step.STAGE, Step.TEST, Step.RECHECK)]
     (run,) = replay([old, *way])
-    assert run.phase is Phase.RECHECKED
+    assert run.phase is Phase.ARMED
 
 
 def test_a_repair_never_completes_a_switch():
@@ -188,3 +188,17 @@ def test_a_repair_never_completes_a_switch():
                 seen = itertools.product((PLAN.former, WARMED.warm, PLAN.to, ""), (True, False))
                 after = {machine.after(phase, resolve(run, live, is_proved=is_proved), skips) for live, is_proved in seen}
                 assert after <= {Phase.INTERRUPTED, Phase.REFUSED, Phase.BACKING_OUT}
+
+
+@pytest.mark.parametrize(
+    ("result", "phase", "is_left"),
+    [(Result.OK, Phase.ROLLED_BACK, False), (Result.FAILED, Phase.BACKING_OUT, True), (Result.UNKNOWN, Phase.BACKING_OUT, True)],
+)
+def test_a_host_that_took_itself_back_ends_the_run_where_it_was_proved(result, phase, is_left):
+    step = {"run": "r1", "result": Result.OK, "said": "", "at": "t"}
+    way = (Step.GATE, Step.STAGE, Step.TEST, Step.WARM, Step.RECHECK, Step.ARM, Step.DRAIN, Step.SWAP, Step.RELOAD, Step.CONFIRM)
+    records = [Started(plan=PLAN, at="t"), *(Ended(step=each, **step) for each in way), Intent(run="r1", step=Step.WATCH, at="t")]
+    fired = b'{"kind":"fired","run":"r1","result":"%s","live":"000003-A","said":"proved","at":"t"}\n' % result.encode()
+    (run,) = replay(decode(b"".join(map(encode, records)) + fired))
+    assert (run.phase, run.is_left, run.pending) == (phase, is_left, None)
+    assert "took itself back at t: proved" in run.fired.text

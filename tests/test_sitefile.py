@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upswitch.core.duration import parse_duration
+from upswitch.core.fleettable import in_waves
 from upswitch.core.gaterule import effective_check
 from upswitch.core.site import Check, Gate, Nginx, Watch
 from upswitch.core.sitefile import SiteInvalid, parse_site
@@ -12,7 +13,7 @@ from upswitch.core.words import CheckType, SpikePolicy
 
 POOLS = '[upstreams.app]\nA = ["127.0.0.1:8001"]\nB = ["127.0.0.1:8002"]\n'
 
-# docs/design.md, section 3, without [hosts] and [deadman], which this version refuses.
+# shared design, section 3.
 DESIGN = r"""
 [nginx]
 binary = "nginx"
@@ -56,6 +57,17 @@ duration = "60s"
 on_spike = "rollback"
 on_silence = "keep"
 probe = "http://127.0.0.1/healthz"
+
+[hosts]
+lb1 = "deploy@10.0.0.1"
+lb2 = { ssh = "deploy@10.0.0.2:2222", nginx = { conf = "/opt/nginx/nginx.conf" }, probe = "http://127.0.0.1:81/" }
+
+[rollout]
+waves = ["1", "25%", "100%"]
+unreachable = "refuse"
+
+[deadman]
+enabled = true
 """
 
 
@@ -154,10 +166,19 @@ def test_all_problems_come_at_once_each_with_key_and_value_and_what_is_allowed()
         (POOLS + '[nginx]\nreload = ["sh", "-c", "nginx; id"]\n', "nginx.reload"),
         (POOLS + '[nginx]\nuser = "-root"\n', "nginx.user"),
         (POOLS + '[nginx]\naccess_log = "off"\n', "nginx.access_log"),
-        (POOLS + '[hosts]\nlb1 = "deploy@10.0.0.1"\n', "hosts"),
-        (POOLS + '[rollout]\nwaves = ["1"]\n', "rollout"),
+        (POOLS + '[hosts]\nlb1 = "-oProxyCommand=id"\n', "hosts.lb1"),
+        (POOLS + '[hosts]\nlb1 = "deploy@10.0.0.1:70000"\n', "hosts.lb1"),
+        (POOLS + '[hosts]\nlb1 = "deploy@10.0.0.1;id"\n', "hosts.lb1"),
+        (POOLS + '[hosts]\n"a b" = "deploy@10.0.0.1"\n', 'hosts."a b"'),
+        (POOLS + "[hosts]\nlb1 = {}\n", "hosts.lb1.ssh"),
+        (POOLS + '[hosts]\nlb1 = {ssh = "h", sssh = "g"}\n', "hosts.lb1.sssh"),
+        (POOLS + '[hosts]\nlb1 = {ssh = "h", nginx = {dir = "/"}}\n', "hosts.lb1.nginx.dir"),
+        (POOLS + '[hosts]\nlb1 = "h"\nlb2 = "h"\n', "hosts.lb2"),
+        (POOLS + '[rollout]\nwaves = ["0"]\n', "rollout.waves"),
+        (POOLS + '[rollout]\nwaves = ["101%"]\n', "rollout.waves"),
+        (POOLS + '[rollout]\nunreachable = "ignore"\n', "rollout.unreachable"),
         (POOLS + '[gate]\nvantage = "there"\n', "gate.vantage"),
-        (POOLS + "[deadman]\nenabled = true\n", "deadman.enabled"),
+        (POOLS + "[deadman]\nenabled = 1\n", "deadman.enabled"),
         ("gate = 3\n" + POOLS, "gate"),
     ],
 )
@@ -260,3 +281,30 @@ def test_any_text_is_a_site_or_refused(text):
 def test_hostile_toml_is_refused(text):
     with pytest.raises(SiteInvalid):
         parse_site(text)
+
+
+def test_a_host_has_the_sites_words_but_for_its_own():
+    site = parse_site(DESIGN)
+    first, second = site.hosts
+    assert (first.name, first.ssh, first.nginx, first.probe) == ("lb1", "deploy@10.0.0.1", site.nginx, site.watch.probe)
+    assert (second.nginx.conf, second.nginx.dir, second.probe) == ("/opt/nginx/nginx.conf", site.nginx.dir, "http://127.0.0.1:81/")
+    assert site.on(second).nginx.conf == "/opt/nginx/nginx.conf"
+    assert site.on(second).watch.probe == "http://127.0.0.1:81/"
+
+
+@pytest.mark.parametrize(
+    ("count", "waves", "sizes"),
+    [
+        (1, ("1", "25%", "100%"), [1]),
+        (2, ("1", "25%", "100%"), [1, 1]),
+        (10, ("1", "25%", "100%"), [1, 2, 7]),
+        (500, ("1", "25%", "100%"), [1, 125, 374]),
+        (7, ("2",), [2, 2, 2, 1]),
+        (5, ("100%",), [5]),
+    ],
+)
+def test_waves_take_every_host_once_and_the_last_size_goes_on(count, waves, sizes):
+    names = [f"lb{number}" for number in range(count)]
+    found = in_waves(names, waves)
+    assert [len(wave) for wave in found] == sizes
+    assert [name for wave in found for name in wave] == names

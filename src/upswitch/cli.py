@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import socket
 import stat
 import subprocess
 import sys
@@ -10,16 +9,13 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from typing import IO, NoReturn, TypeVar
 
 import click
+import msgspec
 
 from upswitch import report
 from upswitch.adapters import signals
-from upswitch.adapters.clock import SystemClock
-from upswitch.adapters.local import LocalHost
-from upswitch.adapters.lock import FileLock
 from upswitch.adapters.signals import Interrupts
 from upswitch.commands import group, live
 from upswitch.core.errors import HostError, JournalCorruptError, LockedError, RefusedError, StuckError
@@ -27,19 +23,10 @@ from upswitch.core.outcome import EXIT, USAGE
 from upswitch.core.site import Gate, Nginx, Site, Watch
 from upswitch.core.sitefile import SiteInvalid, parse_site
 from upswitch.core.words import Outcome
-from upswitch.ports import Clock, Host, Ports
+from upswitch.opening import Fleet, Here, Opened, Shared, Wiring
 from upswitch.progress import Teller
 from upswitch.session import SITE_FILE, Common, Session, clean
 from upswitch.views import View
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wiring:
-    """How the adapters that touch the world are made. A test of crashes hands in a host that dies."""
-
-    clock: Callable[[], Clock] = SystemClock
-    host: Callable[[Clock, FileLock], Host] = LocalHost
-
 
 _WIRING = Wiring()
 _Read = TypeVar("_Read")
@@ -86,9 +73,11 @@ class Program:
         self._wiring = wiring
         self.has_reader = True
 
-    def serve(self, command: str, common: Common, act: Callable[[Session], View]) -> int:
+    def serve(self, command: str, common: Common, act: Callable[[Session], View], *, every: float | None = None) -> int:
         """Read the site, act, print. Every expected ending is a view; a bug is one too, after its traceback is kept."""
-        return self._with_site(command, common, read_site, lambda site: self.serve_site(command, common, site, act=act))
+        return self._with_site(
+            command, common, read_site, lambda site: self.serve_site(command, common, site, act=act, every=every)
+        )
 
     def serve_files(self, command: str, common: Common, act: Callable[[Session, Site | None], View]) -> int:
         """The same on files alone, as whoever runs it."""
@@ -109,16 +98,22 @@ class Program:
             return self.show(report.no_site(command, clean(common.config), exc.strerror or str(exc)), as_json=common.as_json)
         return serve(site)
 
-    def serve_site(self, command: str, common: Common, site: Site, *, act: Callable[[Session], View]) -> int:
+    def serve_site(
+        self, command: str, common: Common, site: Site, *, act: Callable[[Session], View], every: float | None = None
+    ) -> int:
         """The same for a site that is known already."""
-        if site.nginx.user:
+        site = _chosen(site, common.hosts)
+        if site.nginx.user and not site.hosts:
             become(site.nginx.user)
         interrupts = Interrupts()
         if command in _CHANGING or command in {"init", "status", "watch"}:
             interrupts.install()  # and left in place: a late Ctrl-C must not cost the result and the exit code
-        with self._ports(site, interrupts, common.events) as ports:
-            session = Session(site=site, ports=ports, user=_person(), machine=socket.gethostname(), pid=os.getpid())
-            view = _acted(command, session, act)
+        with self._opened(site, interrupts, common.events) as opened:
+            view = opened.serve(command, act)
+            while every and self.has_reader and not interrupts.count:
+                self.show(report.with_config(view, common.config), as_json=common.as_json)
+                interrupts.sleep(every)
+                view = opened.serve(command, act)
         return self.show(report.with_config(view, common.config), as_json=common.as_json)
 
     def show(self, view: View, *, as_json: bool) -> int:
@@ -136,28 +131,25 @@ class Program:
         return templates.load(site)
 
     @contextmanager
-    def _ports(self, site: Site, interrupts: Interrupts, events: str) -> Iterator[Ports]:
-        from upswitch.adapters.probe import NetProber
-        from upswitch.adapters.through import ThroughProbe
-
+    def _opened(self, site: Site, interrupts: Interrupts, events: str) -> Iterator[Opened]:
         with ExitStack() as closing:
-            stream = closing.enter_context(_events(events)) if events else None
             clock = self._wiring.clock()
-            lock = FileLock(f"{site.nginx.state}/lock")
-            host = self._wiring.host(clock, lock)
-            teller = Teller(now=clock.now, monotonic=clock.monotonic, events=stream)
+            stream = closing.enter_context(_events(events)) if events else None
+            hosts = tuple(host.name for host in site.hosts)
+            teller = Teller(now=clock.now, monotonic=clock.monotonic, events=stream, hosts=hosts)
             closing.callback(teller.close)
-            prober = NetProber(host, clock)
-            closing.callback(prober.close)
-            yield Ports(
-                host=host,
-                prober=prober,
-                through=ThroughProbe,
-                clock=clock,
-                lock=lock,
-                interrupts=interrupts,
-                tell=teller,
-            )
+            shared = Shared(clock=clock, interrupts=interrupts, tell=teller, closing=closing, user=_person(), guarded=_acted)
+            yield Fleet(site, shared) if site.hosts else Here(site, shared, self._wiring)
+
+
+def _chosen(site: Site, names: tuple[str, ...]) -> Site:
+    """The site with the hosts that --host names, or all."""
+    known = [host.name for host in site.hosts]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        have = f"the site has {', '.join(known)}" if known else "the site has no [hosts]: it is this machine"
+        raise click.BadParameter(f"{clean(unknown[0])}: {have}", param_hint="--host")
+    return msgspec.structs.replace(site, hosts=tuple(host for host in site.hosts if not names or host.name in names))
 
 
 def _events(path: str) -> IO[bytes]:

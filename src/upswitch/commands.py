@@ -4,7 +4,9 @@ A command imports what only it needs when it runs: `status` and `--help` must st
 """
 
 import dataclasses
+import functools
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -17,15 +19,28 @@ from upswitch.core.site import Gate, Nginx, Site, Watch
 from upswitch.core.words import SpikePolicy, Step
 from upswitch.diagnosecommand import diagnose
 from upswitch.journal import journal_of
-from upswitch.session import App, Common, Session, clean
+from upswitch.session import SITE_FILE, App, Common, Session, clean
 from upswitch.views import View
 from upswitch.watchcommand import watch
 
 if TYPE_CHECKING:
     from upswitch.usecases import Choices
 
-_config = click.option("-c", "--config", default="upswitch.toml", show_default=True, help="The site file.")
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout (docs/json.md).")
+_events = click.option("--events", default="", metavar="FILE", help="Append every line of progress to FILE as JSON.")
+
+
+def _on_site(command: Callable[..., int]) -> Callable[..., int]:
+    """The options of every command that reads a site file, as one argument `common`."""
+
+    @click.option("-c", "--config", default=SITE_FILE, show_default=True, help="The site file.")
+    @_json
+    @click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only this host of the site; may be given again.")
+    @functools.wraps(command)
+    def packed(*args: object, config: str, as_json: bool, hosts: tuple[str, ...], events: str = "", **words: object) -> int:
+        return command(*args, common=Common(config=config, as_json=as_json, hosts=hosts, events=events), **words)
+
+    return packed
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,8 +54,7 @@ def group() -> None:
 
 
 @group.command()
-@_config
-@_json
+@_on_site
 @click.option("--to", "pool", required=True, help="The pool that is to serve.")
 @click.option("--reason", default="", help="For the history and for whoever waits for the lock.")
 @click.option("--no-watch", is_flag=True, help="Stop after the proof; do not watch for 502s.")
@@ -49,13 +63,12 @@ def group() -> None:
 @click.option("--one-way", is_flag=True, help="Accept that the former pool is dead: no way back.")
 @click.option("--yes", is_flag=True, help="Both --adopt and --one-way.")
 @click.option("--dry-run", is_flag=True, help="The same as `upswitch plan`.")
-@click.option("--events", default="", metavar="FILE", help="Append every line of progress to FILE as JSON.")
+@_events
 @click.pass_obj
-def switch(app: App, /, *, config: str, as_json: bool, pool: str, **options: object) -> int:
+def switch(app: App, /, *, common: Common, pool: str, **options: object) -> int:
     """Switch to another pool: gate, stage, test, warm, swap, reload, prove, watch; back by itself when it fails."""
     from upswitch import usecases
 
-    common = Common(config=config, as_json=as_json, events=str(options["events"]))
     choices = usecases.Choices(adopt=bool(options["adopt"] or options["yes"]), one_way=bool(options["one_way"] or options["yes"]))
     if options["dry_run"]:
         is_unwatched = bool(options["no_watch"])
@@ -74,17 +87,16 @@ def switch(app: App, /, *, config: str, as_json: bool, pool: str, **options: obj
 
 
 @group.command()
-@_config
-@_json
+@_on_site
 @click.option("--to", "pool", required=True, help="The pool that would serve.")
 @click.option("--adopt", is_flag=True, help="As for switch.")
 @click.pass_obj
-def plan(app: App, /, *, config: str, as_json: bool, pool: str, adopt: bool) -> int:
+def plan(app: App, /, *, common: Common, pool: str, adopt: bool) -> int:
     """What `switch --to` would do: steps, files as a diff, one probe of each server. Changes nothing."""
     from upswitch import usecases
 
     choices = usecases.Choices(adopt=adopt)
-    return app.serve("plan", Common(config=config, as_json=as_json), lambda session: _plan(app, session, pool, choices=choices))
+    return app.serve("plan", common, lambda session: _plan(app, session, pool, choices=choices))
 
 
 def _plan(app: App, session: Session, pool: str, *, choices: "Choices", is_unwatched: bool = False) -> View:
@@ -98,13 +110,12 @@ def _plan(app: App, session: Session, pool: str, *, choices: "Choices", is_unwat
 
 
 @group.command()
-@_config
-@_json
+@_on_site
 @click.option("--to", "number", type=click.IntRange(1), help="A generation's number; else what was live before.")
 @click.option("--reason", default="", help="For the history.")
-@click.option("--events", default="", metavar="FILE", help="Append every line of progress to FILE as JSON.")
+@_events
 @click.pass_obj
-def rollback(app: App, /, *, config: str, as_json: bool, number: int | None, reason: str, events: str) -> int:
+def rollback(app: App, /, *, common: Common, number: int | None, reason: str) -> int:
     """Back to the pool that was live before. No gate, no template: the files that served then, tested and proved."""
     from upswitch import usecases
 
@@ -113,15 +124,14 @@ def rollback(app: App, /, *, config: str, as_json: bool, number: int | None, rea
         with usecases.locked(session.ports, session.site, session.owner(f"rollback {reason}")):
             return report.acted("rollback", usecases.rollback(session.ports, session.site, ask, number=number))
 
-    return app.serve("rollback", Common(config=config, as_json=as_json, events=events), act)
+    return app.serve("rollback", common, act)
 
 
 @group.command()
-@_config
-@_json
+@_on_site
 @click.option("--forget", is_flag=True, help="Move a journal that can't be read aside, and go by what is live.")
 @click.pass_obj
-def repair(app: App, /, *, config: str, as_json: bool, forget: bool) -> int:
+def repair(app: App, /, *, common: Common, forget: bool) -> int:
     """Finish or undo what a killed run left. Exit 0 when production is proved; 3 or 5 when a person must look."""
     from upswitch import usecases
 
@@ -132,26 +142,17 @@ def repair(app: App, /, *, config: str, as_json: bool, forget: bool) -> int:
                 aside = journal_of(session.ports.host, session.site.nginx).forget(session.ports.clock.now())
             return report.repaired(usecases.repair(session.ports, session.site), live(session), aside=aside)
 
-    return app.serve("repair", Common(config=config, as_json=as_json), act)
+    return app.serve("repair", common, act)
 
 
 @group.command()
-@_config
-@_json
+@_on_site
 @click.option("--watch", "is_watching", is_flag=True, help="Again every second, until Ctrl-C.")
 @click.pass_obj
-def status(app: App, /, *, config: str, as_json: bool, is_watching: bool) -> int:
+def status(app: App, /, *, common: Common, is_watching: bool) -> int:
     """Which pool is live, by nginx's own answer; edits by hand, unfinished runs, old workers. Exit 3 with findings."""
 
-    def act(session: Session) -> View:
-        view = _status(session)
-        while is_watching and app.has_reader and not session.ports.interrupts.count:
-            app.show(view, as_json=as_json)
-            session.ports.interrupts.sleep(1.0)
-            view = _status(session)
-        return view
-
-    return app.serve("status", Common(config=config, as_json=as_json), act)
+    return app.serve("status", common, _status, every=1.0 if is_watching else None)
 
 
 def _status(session: Session) -> View:
@@ -168,27 +169,25 @@ def _status(session: Session) -> View:
 
 
 @group.command()
-@_config
-@_json
+@_on_site
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many runs.")
 @click.pass_obj
-def history(app: App, /, *, config: str, as_json: bool, limit: int) -> int:
+def history(app: App, /, *, common: Common, limit: int) -> int:
     """Past runs, newest first: when, what, who, how it ended."""
 
     def act(session: Session) -> View:
         runs = journal_of(session.ports.host, session.site.nginx).read()
         return readings.history(runs, limit=limit)
 
-    return app.serve("history", Common(config=config, as_json=as_json), act)
+    return app.serve("history", common, act)
 
 
 @group.command()
-@_config
-@_json
+@_on_site
 @click.option("--wait", "is_waiting", is_flag=True, help="Until it is safe, at most --deadline.")
 @click.option("--deadline", type=click.FloatRange(0, 86400), default=300.0, show_default=True, help="Seconds for --wait.")
 @click.pass_obj
-def drain(app: App, /, *, config: str, as_json: bool, is_waiting: bool, deadline: float) -> int:
+def drain(app: App, /, *, common: Common, is_waiting: bool, deadline: float) -> int:
     """Whether the former pool may be stopped: old workers, and connections to its servers. Exit 3 while it may not."""
     from upswitch import draining
 
@@ -198,25 +197,24 @@ def drain(app: App, /, *, config: str, as_json: bool, is_waiting: bool, deadline
             return readings.drain(draining.wait(session.ports, nginx, deadline=deadline))
         return readings.drain(draining.drained(session.ports, nginx))
 
-    return app.serve("drain", Common(config=config, as_json=as_json), act)
+    return app.serve("drain", common, act)
 
 
 @group.command()
-@_config
-@_json
+@_on_site
 @click.option("--nginx-conf", "conf", default="", metavar="FILE", help="This nginx configuration alone: no site file, no nginx.")
 @click.pass_obj
-def lint(app: App, /, *, config: str, as_json: bool, conf: str) -> int:
+def lint(app: App, /, *, common: Common, conf: str) -> int:
     """What is wrong or dangerous in the site file, in what it renders to, and in nginx around it. Exit 3 with findings."""
     from upswitch import linting
 
     if conf:
-        return app.show(_lint_file(conf), as_json=as_json)
+        return app.show(_lint_file(conf), as_json=common.as_json)
 
     def act(session: Session) -> View:
         return readings.lint(linting.lint(session.ports, session.site, app.templates(session.site)))
 
-    return app.serve("lint", Common(config=config, as_json=as_json), act)
+    return app.serve("lint", common, act)
 
 
 def _lint_file(path: str) -> View:

@@ -136,7 +136,9 @@ def diff(host: Host, job: Job) -> str:
 def _skips(site: Site, facts: Facts, warmth: Warmth) -> tuple[Step, ...]:
     """The steps that have no effect here."""
     drain = () if can_drain(site, facts) else (Step.DRAIN,)
-    return drain if any(warmth.wanted.values()) else (*drain, Step.WARM)
+    warm = () if any(warmth.wanted.values()) else (Step.WARM,)
+    arm = () if site.deadman.enabled else (Step.ARM,)
+    return (*drain, *warm, *arm)
 
 
 def _names(facts: Facts, pool: str, runs: tuple[Run, ...], *, has_warm: bool = False) -> Names:

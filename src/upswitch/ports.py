@@ -3,15 +3,16 @@
 Every adapter maps its library's errors to `HostError`; nothing else leaves it.
 """
 
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from upswitch.core.errors import Owner
 from upswitch.core.gate import Probe, Target
+from upswitch.core.probation import Probation
 from upswitch.core.rule import Failure
-from upswitch.core.words import Value
+from upswitch.core.run import Took
+from upswitch.core.words import Step, Value
 
 
 class Ran(Value):
@@ -40,6 +41,28 @@ class Follower(Protocol):
     def close(self) -> None: ...
 
 
+class Connection(Protocol):
+    """A byte stream, as a socket is one: the same words for the same things. Raises OSError, and HostError where the host is lost."""
+
+    def settimeout(self, value: float | None, /) -> None: ...
+
+    def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001  (a socket's own signature)
+        """Not blocking: `recv` raises BlockingIOError where there is nothing yet."""
+        ...
+
+    def sendall(self, data: bytes, /) -> None: ...
+
+    def recv(self, size: int, /) -> bytes:
+        """The next bytes; b"" at the peer's end."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
 class Host(Protocol):
     """The machine that nginx runs on. Times are seconds. All but `run` raise HostError."""
 
@@ -64,7 +87,7 @@ class Host(Protocol):
         """Append and fsync; the file is created 0600."""
         ...
 
-    def connect(self, address: str, *, timeout: float) -> socket.socket:
+    def connect(self, address: str, *, timeout: float) -> Connection:
         """A stream from where the host stands to `IP:PORT`, `[IP6]:PORT`, `name:PORT` or `unix:/path`.
 
         Raises OSError as the kernel said it: a refused connection is an answer, not a failure of the host.
@@ -116,7 +139,9 @@ class Through(Protocol):
 
 
 class Lock(Protocol):
-    """The kernel's lock on one host; free as soon as its holder is gone."""
+    """The kernel's lock on one host; free as soon as its holder is gone. `epoch` counts its holders; ours, or 0 before `acquire`."""
+
+    epoch: int
 
     def acquire(self, owner: "Owner") -> "Owner | None":
         """None when it is ours now; else who holds it."""
@@ -124,6 +149,10 @@ class Lock(Protocol):
 
     def holder(self) -> "Owner | None":
         """Who holds it now; looking does not take it."""
+        ...
+
+    def beat(self) -> None:
+        """Say that the holder lives: without a beat for some seconds its claim ends. HostError: it can't be said."""
         ...
 
     def release(self) -> None: ...
@@ -134,6 +163,40 @@ class Tell(Protocol):
 
     def __call__(self, step: str, said: str, *, is_passing: bool = False) -> None:
         """A passing line is progress: the next one replaces it."""
+        ...
+
+
+class Turn(Protocol):
+    """One host's place among the others that are switched with it. Alone, nothing is ever waited for."""
+
+    def before_lock(self) -> None:
+        """Return when this host may take its lock. RefusedError where the fleet goes no further."""
+        ...
+
+    def locked(self) -> None: ...
+
+    def prepared(self) -> Took | None:
+        """This host is prepared; return when its wave may go (None), or why it never will."""
+        ...
+
+    def saw(self, step: Step, took: Took) -> None:
+        """How a step of this host ended."""
+        ...
+
+    def stopped(self) -> Took | None:
+        """Why the whole fleet goes no further, None while it does. A result of HOLD: all stay as they are."""
+        ...
+
+    def heard(self, probation: Probation) -> Took | None:
+        """One second of this host's watch; then as `stopped`: all hosts' seconds together may be a spike where none alone is."""
+        ...
+
+    def passed(self) -> bool:
+        """This host has been watched long enough; whether all have."""
+        ...
+
+    def judged(self) -> None:
+        """This host's verdict is on its disk; return when all others' are, or can't come any more."""
         ...
 
 
@@ -148,3 +211,4 @@ class Ports:
     lock: Lock
     interrupts: Interrupts
     tell: Tell
+    turn: Turn

@@ -12,40 +12,68 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
-from typing import IO
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from upswitch.core.foreign import printable
+from upswitch.ports import Tell
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _STDERR = 2
 _QUEUED = 1000
 _PASSING_EVERY = 5.0  # seconds between two passing lines of one step where there is no terminal
 _LAST_WORDS = 1.0  # seconds for the queue to empty at the end
 
-Line = tuple[str, str, bool]
+
+class _Line(NamedTuple):
+    """`host` is "" for what concerns this machine or all hosts."""
+
+    host: str
+    step: str
+    said: str
+    is_passing: bool
 
 
 class Teller:
-    """A ports.Tell. `events` gets every line as JSON, too."""
+    """A ports.Tell. `events` gets every line as JSON, too. With `hosts`, a terminal shows a row for each."""
 
-    def __init__(self, *, now: Callable[[], str], monotonic: Callable[[], float], events: IO[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        now: Callable[[], str],
+        monotonic: Callable[[], float],
+        events: IO[bytes] | None = None,
+        hosts: tuple[str, ...] = (),
+    ) -> None:
         self._now = now
         self._monotonic = monotonic
         self._events = events
         self._passed: dict[str, float] = {}
-        self._queue: queue.Queue[Line | None] = queue.Queue(_QUEUED)
+        self._queue: queue.Queue[_Line | None] = queue.Queue(_QUEUED)
         stream = _past_buffer()
-        self._out = _Terminal(stream) if stream is not None and stream.isatty() else _Pipe(now, stream)
+        self._out = _Terminal(stream, hosts) if stream is not None and stream.isatty() else _Pipe(now, stream, hosts)
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
 
     def __call__(self, step: str, said: str, *, is_passing: bool = False) -> None:
-        if is_passing and not self._is_due(step):
+        self._tell(_Line("", step, said, is_passing))
+
+    def of(self, host: str) -> Tell:
+        """The same for what concerns one host."""
+
+        def tell(step: str, said: str, *, is_passing: bool = False) -> None:
+            self._tell(_Line(host, step, said, is_passing))
+
+        return tell
+
+    def _tell(self, line: _Line) -> None:
+        if line.is_passing and not self._is_due(f"{line.host} {line.step}"):
             return
-        line = (step, printable(said.encode("utf-8", "backslashreplace")), is_passing)
         with contextlib.suppress(queue.Full):
-            self._queue.put_nowait(line)
+            self._queue.put_nowait(line._replace(said=printable(line.said.encode("utf-8", "backslashreplace"))))
 
     def close(self) -> None:
         """Write what is left, for at most a second."""
@@ -73,9 +101,9 @@ class Teller:
         with contextlib.suppress(OSError, ValueError):
             self._out.close()
 
-    def _event(self, line: Line) -> bytes:
-        step, said, is_passing = line
-        return msgspec.json.encode({"at": self._now(), "step": step, "said": said, "passing": is_passing}) + b"\n"
+    def _event(self, line: _Line) -> bytes:
+        event = {"at": self._now(), "step": line.step, "said": line.said, "passing": line.is_passing}
+        return msgspec.json.encode(event | ({"host": line.host} if line.host else {})) + b"\n"
 
 
 def _past_buffer() -> IO[str] | None:
@@ -92,30 +120,33 @@ class _Pipe:
 
     is_live = False
 
-    def __init__(self, now: Callable[[], str], stream: IO[str] | None) -> None:
+    def __init__(self, now: Callable[[], str], stream: IO[str] | None, hosts: tuple[str, ...]) -> None:
         self._now = now
         self._stream = stream
+        self._width = max(map(len, hosts), default=-1) + 1
 
-    def write(self, line: Line) -> None:
-        step, said, _ = line
+    def write(self, line: _Line) -> None:
         if self._stream is not None:
-            self._stream.write(f"{self._now()} {step:12} {said}\n")
+            self._stream.write(f"{self._now()} {line.host:{self._width}}{line.step:12} {line.said}\n")
 
     def close(self) -> None:
         return
 
 
 class _Terminal:
-    """Passing lines on a spinner that the next line replaces; the others stay."""
+    """Passing lines on a spinner that the next line replaces; the others stay. Of several hosts each has a row of its own."""
 
     is_live = True
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: IO[str], hosts: tuple[str, ...]) -> None:
         from rich.console import Console  # noqa: PLC0415  (only where it draws: 35 ms)
         from rich.live import Live  # noqa: PLC0415
         from rich.spinner import Spinner  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
+        self._table = Table
+        self._rows = dict.fromkeys(hosts, ("", ""))
         self._text = Text  # never markup: a log line may hold brackets
         self._console = Console(file=stream, highlight=False, markup=False)
         self._spinner = Spinner("dots", style="status.spinner")
@@ -130,14 +161,28 @@ class _Terminal:
             redirect_stderr=False,
         )
 
-    def write(self, line: Line) -> None:
-        step, said, is_passing = line
-        if is_passing:
-            self._spinner.update(text=self._text(f"{step:12} {said}"))
+    def write(self, line: _Line) -> None:
+        is_bad = line.said.startswith(("FAILED", "UNKNOWN", "UNREACHABLE"))
+        if line.host:
+            self._rows[line.host] = (line.step, line.said)
+            self._live.update(self._drawn())
             self._live.start()
+        if line.is_passing and not line.host:
+            self._spinner.update(text=self._text(f"{line.step:12} {line.said}"))
+            self._live.start()
+        if line.is_passing or (line.host and not is_bad):
             return
         self.close()
-        self._console.print(f"{step:12} {said}", style="red" if said.startswith(("FAILED", "UNKNOWN")) else None)
+        said = f"{line.host:{max(map(len, self._rows), default=-1) + 1}}{line.step:12} {line.said}"
+        self._console.print(said, style="red" if is_bad else None)
+
+    def _drawn(self) -> "Table":
+        table = self._table(box=None, padding=(0, 2, 0, 0))
+        for name in ("HOST", "STEP", ""):
+            table.add_column(name, no_wrap=True, overflow="ellipsis")
+        for host, (step, said) in self._rows.items():
+            table.add_row(host, step, self._text(said))
+        return table
 
     def close(self) -> None:
         self._live.stop()

@@ -23,27 +23,35 @@ class Common(Value):
     config: str
     as_json: bool
     events: str = ""
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """One command on one site. `user`, `machine` and `pid` are for whoever waits for the lock, and for the history."""
+    """One command on one host. `user`, `machine` and `pid` are for whoever waits for the lock, and for the history.
+
+    `run` names what is done, in the journal of every host that it is done to.
+    """
 
     site: Site
     ports: Ports
     user: str
     machine: str
     pid: int
+    run: str
 
     def owner(self, reason: str) -> Owner:
         since = self.ports.clock.now()
         return Owner(user=self.user, host=self.machine, pid=self.pid, since=since, reason=clean(reason).strip())
 
     def ask(self, command: str, pool: str, *, reason: str = "", skips: tuple[Step, ...] = ()) -> Ask:
-        """A new run's name and what it is for."""
-        stamp = self.ports.clock.now()[:19].replace(":", "").replace("-", "")
-        name = f"{stamp}-{secrets.token_hex(3)}"
-        return Ask(run=name, command=command, pool=pool, reason=clean(reason), user=self.user, skips=skips)
+        """What a new run is for."""
+        return Ask(run=self.run, command=command, pool=pool, reason=clean(reason), user=self.user, skips=skips)
+
+
+def new_run(now: str) -> str:
+    """A run's name: wall time, and what tells it from another one of that second."""
+    return f"{now[:19].replace(':', '').replace('-', '')}-{secrets.token_hex(3)}"
 
 
 _LONGEST = 500  # characters of a reason
@@ -57,8 +65,8 @@ def clean(text: str) -> str:
 class App(Protocol):
     """The program around the commands."""
 
-    def serve(self, command: str, common: Common, act: Callable[[Session], View]) -> int:
-        """Read the site, open the ports, act, print; the exit code."""
+    def serve(self, command: str, common: Common, act: Callable[[Session], View], *, every: float | None = None) -> int:
+        """Read the site, open the ports, act on each host, print; the exit code. With `every`: again after so many seconds."""
         ...
 
     def serve_site(self, command: str, common: Common, site: Site, *, act: Callable[[Session], View]) -> int:

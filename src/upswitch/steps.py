@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Mapping
 
-from upswitch import gating, staging, survey, trial, warming
-from upswitch.core import gate
+from upswitch import deadman, gating, staging, survey, trial, warming
+from upswitch.core import gate, scripts
 from upswitch.core.attribution import Attribution
 from upswitch.core.confirm import Finding, Proof
+from upswitch.core.deadman import DeadMan
 from upswitch.core.gate import Tally, Target
 from upswitch.core.generation import to_prune
 from upswitch.core.known import known_of
 from upswitch.core.run import Plan, Took
-from upswitch.core.scripts import prune
 from upswitch.core.site import Site
 from upswitch.core.words import Dialect, Result, Step, Value, Verdict
 from upswitch.marker import ask_marker
@@ -67,7 +67,11 @@ class Steps:
 
     def perform(self, step: Step) -> Took:
         """Do `step`. HostError where the host could not be asked; the driver takes that as UNKNOWN."""
-        return _DO[step](self)
+        turn = self._ports.turn
+        stopped = turn.stopped() if step in _BEGINNINGS else None
+        took = Took(result=Result.FAILED, said=stopped.said) if stopped else _DO[step](self)
+        turn.saw(step, took)
+        return took
 
     # ---- before the swap ----
 
@@ -133,7 +137,13 @@ class Steps:
         return None if proved.result is Result.OK else Took(result=Result.UNKNOWN, said=proved.said)
 
     def recheck(self) -> Took:
-        """The proof may have aged while nginx tested: never swap on one older than gating.FRESH. And look once more who is live."""
+        """The proof may have aged while nginx tested, or while other hosts went first: never swap on one older than gating.FRESH.
+
+        And look once more who is live.
+        """
+        never = self._ports.turn.prepared()
+        if never is not None:
+            return never
         if Step.WATCH not in self._job.plan.skips:
             # Made here, not in the swap: reading history takes time, and from the drain on clients pay for time.
             self._watcher = Watcher(self._ports, self._job.site, self._sought())
@@ -148,6 +158,27 @@ class Steps:
         if bad:
             return Took(result=Result.FAILED, said=f"went down after the gate: {'; '.join(bad)}")
         return Took(result=Result.OK, said=f"the gate's proof was {age:.0f} s old; every server answered again")
+
+    def arm(self) -> Took:
+        """From now on the host takes itself back when we vanish."""
+        plan, facts = self._job.plan, self._job.facts
+        master = facts.running.family.master if facts.running.family else None
+        return deadman.arm(
+            self._ports.host,
+            self._nginx,
+            DeadMan(
+                run=plan.run,
+                to=plan.to,
+                base=plan.base,
+                back=plan.back,
+                expect=(plan.to, plan.base),
+                pid_file=facts.pid_file,
+                pid=facts.running.pid,
+                start=master.start if master else 0,
+                reload=scripts.reload(self._nginx, facts.build),
+                marker=self._nginx.marker,
+            ),
+        )
 
     def drain(self) -> Took:
         is_way_back = self._job.plan.copy_of != ""
@@ -194,6 +225,11 @@ class Steps:
     def finish(self) -> Took:
         """The last look. What is said at the end is read here, not remembered."""
         plan = self._job.plan
+        self._ports.turn.judged()
+        if Step.ARM not in plan.skips:
+            alive = deadman.disarm(self._ports.host, self._nginx, plan.run)
+            if alive.result is not Result.OK:
+                return Took(result=alive.result, said=alive.said)
         disk, running = survey.glance(self._ports.host, self._nginx)
         answer = running.marker.generation if running.marker else "nothing"
         if disk.live != plan.to or answer != plan.to or running.problem:
@@ -207,7 +243,7 @@ class Steps:
         keep = [disk.live, self._job.plan.former, self._job.plan.base, *((manifest.replaces, manifest.copy_of) if manifest else ())]
         names = to_prune(disk.generations, keep)
         if names:
-            self._ports.host.run(prune(self._nginx.dir, names), deadline=20.0, holds_lock=True)
+            self._ports.host.run(scripts.prune(self._nginx.dir, names), deadline=20.0, holds_lock=True)
 
     # ---- the way back ----
 
@@ -263,12 +299,15 @@ class Steps:
             self._watcher.close()
 
 
+_BEGINNINGS = frozenset({Step.ARM, Step.DRAIN, Step.SWAP})  # what is not begun any more once another host has failed
+
 _DO: Mapping[Step, Callable[[Steps], Took]] = {
     Step.GATE: Steps.gate,
     Step.STAGE: Steps.stage,
     Step.TEST: Steps.test,
     Step.WARM: Steps.warm,
     Step.RECHECK: Steps.recheck,
+    Step.ARM: Steps.arm,
     Step.DRAIN: Steps.drain,
     Step.SWAP: Steps.swap,
     Step.RELOAD: Steps.reload,

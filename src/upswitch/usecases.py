@@ -5,22 +5,26 @@ from contextlib import contextmanager
 
 import msgspec
 
-from upswitch import gating, jobs, preflight, staging, survey, warming
+from upswitch import deadman, gating, jobs, preflight, staging, survey, warming
 from upswitch.core import machine, outcome, run, sight
-from upswitch.core.errors import HostError, LockedError, NginxBrokenError, Owner, Refusal, RefusedError
+from upswitch.core.errors import HostError, JournalCorruptError, LockedError, NginxBrokenError, Owner, Refusal, RefusedError
 from upswitch.core.outcome import Live
 from upswitch.core.planning import Ask
 from upswitch.core.run import AnyRecord, Closed, Ended, Plan, Retried, Run, Settled, Started
 from upswitch.core.scripts import prune
 from upswitch.core.site import Nginx, Site
-from upswitch.core.words import Outcome, Phase, Step, Value
+from upswitch.core.words import Outcome, Phase, Result, Step, Value
 from upswitch.driver import drive, write
 from upswitch.journal import Journal, journal_of
-from upswitch.ports import Host, Ports
+from upswitch.ports import Host, Lock, Ports
+from upswitch.pulse import Pulse
 from upswitch.steps import Job, Steps
 from upswitch.survey import Facts
 from upswitch.warming import Warmth
 from upswitch.watching import WatchReport
+
+BEAT_EVERY = 2.0
+"""Seconds between two signs of life: the lease of the lock is five times as long (adapters/lock.py)."""
 
 
 class Choices(Value):
@@ -56,15 +60,28 @@ class Planned(Value):
 
 @contextmanager
 def locked(ports: Ports, site: Site, owner: Owner) -> Iterator[None]:
-    """Hold the host's lock. LockedError where somebody else does."""
+    """Hold the host's lock, and keep saying that we live. LockedError where somebody else does."""
     staging.prepare(ports.host, site.nginx)
+    ports.turn.before_lock()
     holder = ports.lock.acquire(owner)
     if holder is not None:
         raise LockedError(holder)
+    ports.turn.locked()
+    beat = Pulse(lambda: _beaten(ports.lock), every=BEAT_EVERY, clock=ports.clock)
     try:
         yield
     finally:
+        beat.stop()
         ports.lock.release()
+
+
+def _beaten(lock: Lock) -> bool:
+    """A host that can't be reached now may be so again in time."""
+    try:
+        lock.beat()
+    except HostError:
+        return False
+    return True
 
 
 def switch(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, choices: Choices) -> Ending:
@@ -105,8 +122,11 @@ def repair(ports: Ports, site: Site) -> Ending | None:
     """Finish or undo what a killed or STUCK run left; None where nothing is left. Killed itself, it is simply run again."""
     journal = journal_of(ports.host, site.nginx)
     left = run.unfinished(journal.read())
+    if left is not None and Step.ARM not in left.plan.skips:
+        deadman.disarm(ports.host, site.nginx, left.plan.run)  # from here on nobody else acts; if it has, the journal says so
+        left = run.unfinished(journal.read())
     if left is None:
-        return None
+        return _taken_back(ports, site, journal)
     plan = left.plan
     ports.tell("repair", f"run {plan.run} ({plan.command} to {plan.pool}) was left at {left.phase}")
     _prepare(ports, journal)
@@ -119,6 +139,15 @@ def repair(ports: Ports, site: Site) -> Ending | None:
         return _close(ports, left, journal, site.nginx)
     job = Job(site=site, plan=plan, facts=_way_back_facts(ports.host, site), files={}, back_files={}, new=(), old=())
     return _drive(ports, left, job, journal)
+
+
+def _taken_back(ports: Ports, site: Site, journal: Journal) -> Ending | None:
+    """A run that the host itself took back, where nobody has been told of it yet."""
+    last = next(iter(journal.read()[::-1]), None)
+    if last is None or last.fired is None or last.closed is not None:
+        return None
+    ports.tell("repair", f"run {last.plan.run} ({last.plan.command} to {last.plan.pool}): {last.fired.text}")
+    return _close(ports, last, journal, site.nginx)
 
 
 def _taken_up(ports: Ports, site: Site, left: Run, journal: Journal) -> Run:
@@ -233,8 +262,24 @@ def _drive(ports: Ports, begun: Run, job: Job, journal: Journal) -> Ending:
         over = drive(begun, perform=steps.perform, journal=journal, ports=ports)
     finally:
         steps.close()
+    over = _disarmed(ports, over, journal, job.site.nginx)
     ending = _close(ports, over, journal, job.site.nginx)
     return msgspec.structs.replace(ending, gate=steps.gate_report, watch=steps.watch_report)
+
+
+def _disarmed(ports: Ports, over: Run, journal: Journal, nginx: Nginx) -> Run:
+    """No run of ours ends with the host ready to act; where it has acted already its word counts, not ours."""
+    if Step.ARM in over.plan.skips:
+        return over
+    try:
+        alive = deadman.disarm(ports.host, nginx, over.plan.run)
+        if alive.result is Result.OK:
+            return over
+        ports.tell("dead-man", alive.said)
+        return next((each for each in journal.read()[::-1] if each.plan.run == over.plan.run and each.fired), over)
+    except (HostError, JournalCorruptError) as exc:
+        ports.tell("dead-man", f"may still take this host back by itself: {exc}")
+        return over
 
 
 def _close(ports: Ports, over: Run, journal: Journal, nginx: Nginx) -> Ending:

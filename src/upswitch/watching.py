@@ -134,12 +134,19 @@ class Watcher:
             return self._failed(judged, why, old)
         if self._ports.interrupts.count:
             return self._report(Result.INTERRUPTED, "interrupted", f"{self._ports.interrupts.name} during the watch", judged)
+        stop = self._ports.turn.heard(probation)
+        if stop:
+            is_held = stop.result is Result.HOLD
+            return self._held(stop.said, "as the other hosts are", judged) if is_held else self._going_back(judged, stop.said, old)
         return self._ended(judged) if probation.at_s >= self._site.watch.duration else None
 
     def _failed(self, judged: _Judged, why: str, old: tuple[Target, ...]) -> WatchReport:
-        """Before going back: is there anything to go back to?"""
         if self._site.watch.on_spike is SpikePolicy.HOLD:
             return self._held(why, 'watch.on_spike = "hold"', judged)
+        return self._going_back(judged, why, old)
+
+    def _going_back(self, judged: _Judged, why: str, old: tuple[Target, ...]) -> WatchReport:
+        """Is there anything to go back to?"""
         answers = self._asked(old)
         if not gate.serves(answers):
             dead = "; ".join(each.text for each in answers)
@@ -159,7 +166,8 @@ class Watcher:
         """What would have been a rollback must not be called one."""
         return self._report(Result.HOLD, "rollback", f"{why.replace('ROLLBACK', 'SPIKE', 1)} | held: {because}", judged)
 
-    def _ended(self, judged: _Judged) -> WatchReport:
+    def _ended(self, judged: _Judged) -> WatchReport | None:
+        """None where this host would pass, and others are not so far yet."""
         final = Final.UNPROVEN if self._access.is_behind else judged.probation.final(judged.look)
         said = f"{final.replace('_', ' ')}: {judged.probation.progress(judged.look)}"
         match final:
@@ -169,6 +177,8 @@ class Watcher:
                 result = Result.FAILED
             case Final.UNPROVEN | Final.BLIND:
                 result = _ON_SILENCE[self._site.watch.on_silence]
+        if result is Result.OK and not self._ports.turn.passed():
+            return None
         return self._report(result, final, said, judged)
 
     def _report(self, result: Result, final: str, said: str, judged: _Judged) -> WatchReport:

@@ -10,8 +10,12 @@ from collections.abc import Sequence
 
 from upswitch.adapters.follow import LogFollower
 from upswitch.adapters.lock import FileLock
+from upswitch.core import scripts
 from upswitch.core.errors import HostError
 from upswitch.ports import Chunk, Clock, Follower, Ran
+
+
+_FENCED = "refused: somebody else has acted here since we took the lock"
 
 
 class LocalHost:
@@ -24,6 +28,8 @@ class LocalHost:
         self._lock = lock
 
     def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", holds_lock: bool = False) -> Ran:
+        if holds_lock and self._lock and not self._lock.is_ours:
+            return Ran(exit=scripts.FENCED, err=_FENCED.encode())
         try:
             process = subprocess.Popen(
                 argv,
@@ -73,6 +79,8 @@ class LocalHost:
             raise HostError(f"write {path}", exc.strerror or str(exc)) from exc
 
     def append(self, path: str, data: bytes) -> None:
+        if self._lock and not self._lock.is_ours:
+            raise HostError(f"append to {path}", _FENCED)
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:

@@ -4,7 +4,6 @@ Each type succeeds exactly where nginx_upstream_check_module would (nginx-facts,
 held down there. That is why http_send goes out byte for byte, and not as a request that a library would improve.
 """
 
-import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +17,7 @@ from upswitch.core.gaterule import GateRule
 from upswitch.core.probe.answer import MORE
 from upswitch.core.probe.question import Question, question
 from upswitch.core.words import Verdict
-from upswitch.ports import Clock, Host
+from upswitch.ports import Clock, Connection, Host
 
 MOST_AT_ONCE = 256
 _HEAD = 80  # bytes of a wrong answer that are shown
@@ -62,7 +61,7 @@ class NetProber:
             return self._failed(began, exc.strerror or str(exc))
         return Probe(ok=True, seconds=self._clock.monotonic() - began)
 
-    def _ask(self, stream: socket.socket, rule: GateRule, until: float) -> None:
+    def _ask(self, stream: Connection, rule: GateRule, until: float) -> None:
         armed = Stream(stream, self._clock, until)
         asked = question(rule, self._hellos.make)
         if asked is None:

@@ -1,17 +1,16 @@
 """A connection with one deadline over all its calls."""
 
 import contextlib
-import socket
 
-from upswitch.ports import Clock
+from upswitch.ports import Clock, Connection
 
 _AT_ONCE = 65536  # bytes
 
 
 class Stream:
-    """A socket whose calls together end at `until`: an answer that drips may not outlive the timeout. Raises OSError."""
+    """A stream whose calls together end at `until`: an answer that drips may not outlive the timeout. Raises OSError."""
 
-    def __init__(self, stream: socket.socket, clock: Clock, until: float) -> None:
+    def __init__(self, stream: Connection, clock: Clock, until: float) -> None:
         self._stream = stream
         self._clock = clock
         self._until = until
@@ -38,10 +37,10 @@ class Stream:
         return data
 
     def peek(self) -> bytes | None:
-        """One byte without taking it; b"" when the peer has closed, None when there is nothing yet."""
+        """The first byte; b"" when the peer has closed, None when there is nothing yet. It is taken: nobody reads on after it."""
         self._stream.setblocking(False)  # noqa: FBT003  (the library's own signature)
         try:
-            return self._stream.recv(1, socket.MSG_PEEK)
+            return self._stream.recv(1)
         except BlockingIOError:
             return None
 

@@ -12,12 +12,13 @@ LineReader refuses it. A client can't write one: the literals are nginx's.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from upswitch.core.accessline import clock_of
 from upswitch.core.attribution import CLIENT_LEFT, Attribution, Hit, Whose, second
+from upswitch.core.farcount import Alike
 from upswitch.core.logformat import MAX_LINE, Entry, LineReader, newlines
 from upswitch.core.rule import Second
 from upswitch.core.words import Value
@@ -122,10 +123,18 @@ class BlockCounter:
             counted[values.pop("time", b"").decode(), self._hit(values)] += times
         return counted
 
-    def tally(self, block: bytes) -> Tally:
-        """The lines of one second (their order does not matter)."""
+    def count_alike(self, alike: Iterable[Alike]) -> Counted:
+        """Lines that were counted on the host."""
+        counted: Counted = Counter()
+        for each in alike:
+            for kind in self.count(each.line):
+                counted[kind] += each.times
+        return counted
+
+    def tally(self, block: bytes, alike: Iterable[Alike] = ()) -> Tally:
+        """The lines of one second (their order does not matter), those that were sent and those that were counted on the host."""
         hits: Counter[Hit | None] = Counter()
-        for (_, hit), times in self.count(block).items():
+        for (_, hit), times in (self.count(block) + self.count_alike(alike)).items():
             hits[hit] += times
         return tally_of(hits)
 

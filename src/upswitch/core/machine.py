@@ -1,7 +1,8 @@
 """The machine of a switch: every move there is.
 
-Rule 1: every phase, step and ending stands in MOVES; nothing else in the program decides where a run goes next. (One thing
-stands beside it: `repair` takes a STUCK run up again at BACKING_OUT; see `Retried` in run.py.)
+Rule 1: every phase, step and ending stands in MOVES; nothing else in the program decides where a run goes next. (Two things
+stand beside it: `repair` takes a STUCK run up again at BACKING_OUT, and a host whose orchestrator vanished goes back by itself;
+see `Retried` and `Fired` in run.py.)
 
 Rule 2: the swap is the point of no return. Before it every way out ends where production was never touched, or serves the same
 pool with the new one beside it as a standby (REFUSED, INTERRUPTED). From it on there is no way out but forward, with proof, or
@@ -47,7 +48,9 @@ MOVES: Mapping[Phase, tuple[Step, Mapping[Result, Phase]]] = MappingProxyType(
         # can't be proved. A standby that does not come up is left there: nginx goes on proving it, and the next run need not wait.
         Phase.TESTED: (Step.WARM, {**_untouched(Phase.WARMED), UNKNOWN: Phase.BACKING_OUT}),
         Phase.WARMED: (Step.RECHECK, _untouched(Phase.RECHECKED)),
-        Phase.RECHECKED: (Step.DRAIN, _untouched(Phase.DRAINED)),
+        # From here on the host takes itself back when we vanish. What disarms it stands in usecases.py: every ending does.
+        Phase.RECHECKED: (Step.ARM, _untouched(Phase.ARMED)),
+        Phase.ARMED: (Step.DRAIN, _untouched(Phase.DRAINED)),
         Phase.DRAINED: (Step.SWAP, {**_untouched(Phase.SWAPPED), UNKNOWN: Phase.BACKING_OUT}),
         # ---- the point of no return ----
         Phase.SWAPPED: (Step.RELOAD, {**_back_out_unless(Phase.RELOADED), UNKNOWN: Phase.RELOADED}),
@@ -77,7 +80,7 @@ ENDINGS: Mapping[Phase, Outcome] = MappingProxyType(
 )
 
 UNTOUCHED = frozenset(
-    {Phase.PLANNED, Phase.GATED, Phase.STAGED, Phase.TESTED, Phase.WARMED, Phase.RECHECKED, Phase.DRAINED},
+    {Phase.PLANNED, Phase.GATED, Phase.STAGED, Phase.TESTED, Phase.WARMED, Phase.RECHECKED, Phase.ARMED, Phase.DRAINED},
 )
 WAY_BACK = frozenset({Phase.BACKING_OUT, Phase.RESTORED, Phase.RELOADED_BACK})
 
@@ -98,6 +101,11 @@ def settle(phase: Phase, skips: Collection[Step]) -> Phase:
 def after(phase: Phase, result: Result, skips: Collection[Step] = ()) -> Phase:
     """Where `result` of the step of `phase` leads. KeyError for a result that the step can't have."""
     return settle(MOVES[settle(phase, skips)][1][result], skips)
+
+
+def turns(step: Step, result: Result) -> bool:
+    """Whether this result of `step` turns a run from its way."""
+    return any(moves[result] is not moves[OK] for taken, moves in MOVES.values() if taken is step)
 
 
 def way(skips: Collection[Step]) -> tuple[Step, ...]:

@@ -40,6 +40,7 @@ def headline(run: Run, outcome: Outcome, live: Live) -> str:
     """What happened, with the step that decided it."""
     plan, cause = run.plan, run.cause
     because = f": {cause.step.replace('_', ' ')}: {cause.said}" if cause else ""
+    because = f": {run.fired.text}" if run.fired else because
     match outcome:
         case Outcome.SWITCHED:
             return _switched(plan)

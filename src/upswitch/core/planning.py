@@ -15,7 +15,7 @@ from upswitch.core.site import Nginx
 from upswitch.core.statements import StatementError, tokens
 from upswitch.core.words import Dialect, Step, Value
 
-ROLLBACK_SKIPS = (Step.GATE, Step.WARM, Step.RECHECK, Step.WATCH)
+ROLLBACK_SKIPS = (Step.GATE, Step.WARM, Step.RECHECK, Step.ARM, Step.WATCH)
 
 
 class Ask(Value):

@@ -99,14 +99,14 @@ class Probation(Value):
     @property
     def latest(self) -> Second:
         """The last second of that which is judged."""
-        return self._judged[-1] if self._judged else Second()
+        return self.judged[-1] if self.judged else Second()
 
     @property
     def down(self) -> tuple[str, ...]:
         return tuple(each.target.server for each in self.tallies if not each.is_up)
 
     def look(self) -> Judgement:
-        return rule.judge(self.history, self._judged)
+        return rule.judge(self.history, self.judged)
 
     def failure(self, look: Judgement) -> str:
         """Why the pool must not stay; "" while it may."""
@@ -141,7 +141,8 @@ class Probation(Value):
         return rule.finish(look, seen)
 
     @property
-    def _judged(self) -> tuple[Second, ...]:
+    def judged(self) -> tuple[Second, ...]:
+        """The seconds that the rule judges: the log's, or those of our own requests where it is blind."""
         return self.probes if self.is_log_blind else self.seconds
 
     @property

@@ -13,8 +13,8 @@ from upswitch.core.errors import JournalCorruptError
 from upswitch.core.generation import parse_name
 from upswitch.core.words import Outcome, Phase, Result, Step, Value
 
-VERSION = 2
-_WITHOUT_WARM = 1  # the last version whose machine had no such step
+VERSION = 3
+_LATER_STEPS = {1: (Step.WARM, Step.ARM), 2: (Step.ARM,)}  # those that a version's machine did not have
 
 
 class Plan(Value):
@@ -94,6 +94,23 @@ class Retried(Record):
     at: str
 
 
+class Fired(Record):
+    """Written by the host itself (core/deadman.py): whoever ran this had vanished, and the former generation was put back.
+
+    OK: `live` was proved to serve. FAILED and UNKNOWN: it was tried, and `repair` has to look.
+    """
+
+    run: str
+    result: Result
+    live: str
+    said: str
+    at: str
+
+    @property
+    def text(self) -> str:
+        return f"nobody answered for it any more, so the host took itself back at {self.at}: {self.said}"
+
+
 class Settled(Record):
     """A STUCK run after which production was found proved: a person has seen to it."""
 
@@ -101,7 +118,7 @@ class Settled(Record):
     at: str
 
 
-AnyRecord = Started | Intent | Ended | Closed | Retried | Settled
+AnyRecord = Started | Intent | Ended | Closed | Retried | Fired | Settled
 
 
 class Run(Value):
@@ -113,6 +130,7 @@ class Run(Value):
     pending: Step | None = None
     steps: tuple[Ended, ...] = ()
     closed: Closed | None = None
+    fired: Fired | None = None
     is_settled: bool = False
 
     @property
@@ -146,8 +164,8 @@ class Run(Value):
 
 def begin(record: Started) -> Run:
     plan = record.plan
-    if record.version <= _WITHOUT_WARM:
-        plan = msgspec.structs.replace(plan, skips=(*plan.skips, Step.WARM))
+    if record.version in _LATER_STEPS:
+        plan = msgspec.structs.replace(plan, skips=(*plan.skips, *_LATER_STEPS[record.version]))
     return Run(plan=plan, started=record.at, phase=machine.settle(Phase.PLANNED, plan.skips))
 
 
@@ -167,6 +185,9 @@ def fold(run: Run, record: AnyRecord) -> Run:
             return msgspec.structs.replace(run, closed=record)
         case Retried():
             return msgspec.structs.replace(run, phase=Phase.BACKING_OUT, closed=None)
+        case Fired():
+            phase = Phase.ROLLED_BACK if record.result is Result.OK else Phase.BACKING_OUT
+            return msgspec.structs.replace(run, phase=phase, pending=None, closed=None, fired=record)
         case Settled():
             return msgspec.structs.replace(run, is_settled=True)
 
@@ -227,7 +248,7 @@ def resolve(run: Run, live: str, *, is_proved: bool) -> Result:
     is not asked (`repair` in usecases.py). A warm generation counts as nothing happened once nginx answers with it
     (`is_proved`): it serves what the former one does.
     """
-    is_past = run.phase in {Phase.WARMED, Phase.RECHECKED, Phase.DRAINED}
+    is_past = run.phase in {Phase.WARMED, Phase.RECHECKED, Phase.ARMED, Phase.DRAINED}
     is_warm = run.plan.warm != "" and live == run.plan.warm and (is_past or (is_proved and run.phase is Phase.TESTED))
     if run.phase not in machine.UNTOUCHED or live == run.plan.former or is_warm:
         return Result.INTERRUPTED

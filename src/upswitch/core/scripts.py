@@ -8,6 +8,7 @@ from upswitch.core.build import Build
 from upswitch.core.site import Nginx
 
 NO_FOLDER = 90
+FENCED = 94  # the lock was somebody else's since: nothing was done
 NOT_DONE = 95
 CHANGED = 96  # what we found is not what we expected: nothing was done
 NOT_THERE = 97

@@ -1,6 +1,8 @@
 """The site: what one `upswitch.toml` describes, as frozen values. Times are seconds unless the name says `_ms`."""
 
-from upswitch.core.words import CheckType, SilencePolicy, SpikePolicy, Value
+from msgspec.structs import replace
+
+from upswitch.core.words import CheckType, SilencePolicy, SpikePolicy, Unreachable, Value, Vantage
 
 HTTP_CLASSES = ("http_2xx", "http_3xx", "http_4xx", "http_5xx")
 
@@ -78,6 +80,7 @@ class Gate(Value):
     http_send: str | None = None
     http_expect_alive: tuple[str, ...] | None = None
     expect_body: str = ""
+    vantage: Vantage = Vantage.HOST
 
 
 class Watch(Value):
@@ -115,11 +118,42 @@ class Nginx(Value):
         return f"{self.dir}/live/*.conf"
 
 
+class HostEntry(Value):
+    """One nginx host behind SSH. `ssh` is [USER@]HOST[:PORT] or a name of ssh_config; `nginx` and `probe` are as on this host."""
+
+    name: str
+    ssh: str
+    nginx: Nginx
+    probe: str = ""
+
+
+class Rollout(Value):
+    """`waves`: how many hosts go at once, wave by wave, as numbers or shares of all; the last one goes on to the end."""
+
+    waves: tuple[str, ...] = ("1", "25%", "100%")
+    unreachable: Unreachable = Unreachable.REFUSE
+
+
+class Deadman(Value):
+    """Whether a host takes itself back when we vanish."""
+
+    enabled: bool = True
+
+
 class Site(Value):
+    """`hosts` () is this machine."""
+
     nginx: Nginx
     upstreams: tuple[Upstream, ...]
     gate: Gate
     watch: Watch
+    hosts: tuple[HostEntry, ...] = ()
+    rollout: Rollout = Rollout()
+    deadman: Deadman = Deadman()
+
+    def on(self, host: HostEntry) -> "Site":
+        """The site as it is on one of its hosts."""
+        return replace(self, nginx=host.nginx, watch=replace(self.watch, probe=host.probe), hosts=())
 
     @property
     def pools(self) -> tuple[str, ...]:

@@ -4,12 +4,13 @@ import re
 import tomllib
 
 from upswitch.core import allowed
+from upswitch.core.fleettable import Entry, hosts, rollout
 from upswitch.core.gaterule import GateRule, effective_check
 from upswitch.core.reader import Reader
 from upswitch.core.serverline import parse_server
-from upswitch.core.site import Gate, Nginx, Problem, Site, Watch
+from upswitch.core.site import Deadman, Gate, HostEntry, Nginx, Problem, Site, Watch
 from upswitch.core.upstreamtable import http_class, http_send, upstreams
-from upswitch.core.words import CheckType, SilencePolicy, SpikePolicy
+from upswitch.core.words import CheckType, SilencePolicy, SpikePolicy, Vantage
 
 _BINARY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
 _MARKER = re.compile(r"(?:127\.[0-9.]+|\[::1\]):[0-9]+")
@@ -39,13 +40,16 @@ def parse_site(text: str) -> Site:
     problems: list[Problem] = []
     root = Reader(_toml(text), problems)
     gate = root.inner("gate")
+    nginx, watch = _nginx(root.inner("nginx"), Nginx()), _watch(root.inner("watch"))
     site = Site(
-        nginx=_nginx(root.inner("nginx")),
+        nginx=nginx,
         upstreams=upstreams(root.inner("upstreams")),
         gate=_gate(gate),
-        watch=_watch(root.inner("watch")),
+        watch=watch,
+        hosts=tuple(_host(reader, nginx, watch) for reader in hosts(root.inner("hosts"))),
+        rollout=rollout(root.inner("rollout")),
+        deadman=_deadman(root.inner("deadman")),
     )
-    _read_later_parts(root)
     root.close()
     _refuse_gate(gate, site)
     if problems:
@@ -64,8 +68,7 @@ def _toml(text: str) -> dict[str, object]:
         raise SiteInvalid((problem,)) from exc
 
 
-def _nginx(reader: Reader) -> Nginx:
-    default = Nginx()
+def _nginx(reader: Reader, default: Nginx) -> Nginx:
     nginx = Nginx(
         binary=reader.take("binary", default.binary, _binary),
         conf=reader.take("conf", default.conf, allowed.path),
@@ -100,8 +103,8 @@ def _gate(reader: Reader) -> Gate:
         http_send=reader.take("http_send", None, http_send, is_secret=True),
         http_expect_alive=reader.each("http_expect_alive", None, http_class),
         expect_body=reader.take("expect_body", default.expect_body, allowed.regex),
+        vantage=reader.take("vantage", default.vantage, allowed.word(Vantage)),
     )
-    reader.take("vantage", "host", allowed.matching("host|here", '"host" or "here": the same place, on this machine'))
     reader.close()
     return gate
 
@@ -118,15 +121,23 @@ def _watch(reader: Reader) -> Watch:
     return watch
 
 
-def _read_later_parts(root: Reader) -> None:
-    """Tables of the format that this version does not act on: what it cannot keep is refused, never ignored."""
-    for table in ("hosts", "rollout"):
-        if root.inner(table).rest:
-            root.refuse(table, "(given)", f"no [{table}]: this version switches this machine only")
-    deadman = root.inner("deadman")
-    if deadman.take("enabled", default=False, read=allowed.truth):
-        deadman.refuse("enabled", "true", "not in this version; allowed: false")
-    deadman.close()
+def _host(entry: Entry, nginx: Nginx, watch: Watch) -> HostEntry:
+    """A host may have its own paths; what it does not say is the site's."""
+    reader = entry.reader
+    own = HostEntry(
+        name=entry.name,
+        ssh=entry.ssh,
+        nginx=_nginx(reader.inner("nginx"), nginx),
+        probe=reader.take("probe", watch.probe, _probe, is_secret=True),
+    )
+    reader.close()
+    return own
+
+
+def _deadman(reader: Reader) -> Deadman:
+    deadman = Deadman(enabled=reader.take("enabled", Deadman().enabled, allowed.truth))
+    reader.close()
+    return deadman
 
 
 def _refuse_gate(reader: Reader, site: Site) -> None:

@@ -27,6 +27,7 @@ class Phase(StrEnum):
     TESTED = "tested"
     WARMED = "warmed"
     RECHECKED = "rechecked"
+    ARMED = "armed"
     DRAINED = "drained"
     SWAPPED = "swapped"
     RELOADED = "reloaded"
@@ -51,6 +52,7 @@ class Step(StrEnum):
     TEST = "test"
     WARM = "warm"
     RECHECK = "recheck"
+    ARM = "arm"
     DRAIN = "drain"
     SWAP = "swap"
     RELOAD = "reload"
@@ -124,3 +126,17 @@ class SilencePolicy(StrEnum):
     KEEP = "keep"
     ROLLBACK = "rollback"
     HOLD = "hold"
+
+
+class Vantage(StrEnum):
+    """`gate.vantage`: where our probes come from: where nginx stands, or this machine."""
+
+    HOST = "host"
+    HERE = "here"
+
+
+class Unreachable(StrEnum):
+    """`rollout.unreachable`: what a host that can't be reached leads to, before anything was done."""
+
+    REFUSE = "refuse"
+    SKIP = "skip"

@@ -37,10 +37,11 @@ DEFAULT_LAYOUT = Layout()
 class Lab:
     """A context: entering starts the servers, lays down generation 1 of the first pool and starts nginx.
 
-    `binary` is a path to nginx. The folder is world-traversable, because a root's nginx looks for the drain flag as nobody.
+    `binary` is a path to nginx; with `beside` the servers are another lab's, as behind a fleet. The folder is
+    world-traversable, because a root's nginx looks for the drain flag as nobody.
     """
 
-    def __init__(self, binary: str, layout: Layout = DEFAULT_LAYOUT) -> None:
+    def __init__(self, binary: str, layout: Layout = DEFAULT_LAYOUT, *, beside: "Lab | None" = None) -> None:
         build = read_build(binary)
         if build is None:
             raise LabError(f"{binary} does not run as an nginx")
@@ -53,7 +54,8 @@ class Lab:
             public=f"127.0.0.1:{free_port('127.0.0.1')}",
             marker=f"{MARKER_HOST}:{free_port(MARKER_HOST)}",
         )
-        self._servers: dict[str, Server] = {}
+        self.servers: dict[str, Server] = beside.servers if beside else {}
+        self._is_beside = beside is not None
         self._nginx: Process | None = None
         self._loads: list[Load] = []
 
@@ -61,7 +63,8 @@ class Lab:
         with ExitStack() as undo:
             undo.callback(self.stop)
             self._make_folders()
-            self._start_servers()
+            if not self._is_beside:
+                self._start_servers()
             self.site_file.write_text(site_toml(self.layout, self.place, self.addresses))
             snippets = {file.name: file.text.rstrip() for file in render_drain_snippets(self.site, templates.load())}
             (self.folder / "nginx.conf").write_text(nginx_conf(self.layout, self.place, snippets))
@@ -112,7 +115,7 @@ class Lab:
 
     def backend(self, pool: str, number: int) -> Server:
         """Counted from 1, as its name says: backend("A", 1) answers "A1"."""
-        return self._servers[f"{pool}{number}"]
+        return self.servers[f"{pool}{number}"]
 
     def start_nginx(self) -> None:
         """Returns when it answers; after a kill -9 of the master the workers it left are ended first."""
@@ -199,8 +202,8 @@ class Lab:
         while len(ports) < len(names):
             ports |= {free_port("127.0.0.1")} - {int(self.place.public.rpartition(":")[2])}
         for name, port in zip(names, ports, strict=True):
-            self._servers[name] = Server(name, port, self.folder / f"{name}.out")
-        for server in self._servers.values():
+            self.servers[name] = Server(name, port, self.folder / f"{name}.out")
+        for server in self.servers.values():
             server.await_listening()
 
     def stop(self) -> None:
@@ -208,6 +211,6 @@ class Lab:
         for load in self._loads:
             load.end()
         self.stop_nginx()
-        for server in self._servers.values():
+        for server in () if self._is_beside else self.servers.values():
             server.end()
         shutil.rmtree(self.folder, ignore_errors=True)

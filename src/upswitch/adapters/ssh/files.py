@@ -1,0 +1,77 @@
+"""Files on the host, one script each: one round trip. The words of a failure are the kernel's, as the programs print them."""
+
+from upswitch.adapters.ssh.shell import Shell
+from upswitch.core.errors import HostError
+from upswitch.core.foreign import printable, told
+from upswitch.core.scripts import NOT_THERE
+from upswitch.ports import Chunk, Ran
+
+DEADLINE = 20.0
+_NO_FILE = 90
+_WHY_NOT = {_NO_FILE: "it is no regular file"}
+
+# $1: path, $2: offset, $3: limit. Looked at before it is opened, as opening a FIFO waits for a writer; then all is of one file,
+# whatever the name means by then.
+_READ = r"""
+s=$(stat -L -c '%f' -- "$1" 2>&1) || { case $s in *': No such file or directory') exit 97 ;; esac; echo "$s" >&2; exit 1; }
+[ -f "$1" ] || exit 90
+{
+  s=$(stat -L -c '%i %s' /dev/fd/3) || exit
+  echo "$s"
+  [ "$2" -ge "${s#* }" ] || [ "$3" = 0 ] || dd bs=65536 iflag=fullblock,skip_bytes,count_bytes skip="$2" count="$3" status=none <&3
+} 3<"$1"
+"""
+
+# $1: path, $2: temp, $3: mode, $4: length; the bytes on stdin. excl: a planted link is not followed.
+_WRITE = r"""
+umask 077
+trap 'rm -f -- "$2"' EXIT
+rm -f -- "$2"
+dd of="$2" bs=65536 iflag=fullblock conv=excl status=none || exit
+[ "$(stat -c %s -- "$2")" = "$4" ] || { echo 'x: the stream was cut off' >&2; exit 1; }
+if [ -e "$1" ]; then chown --reference="$1" -- "$2" && chmod --reference="$1" -- "$2"; else chmod "$3" -- "$2"; fi || exit
+sync -- "$2" && mv -fT -- "$2" "$1" && sync -- "${1%/*}/."
+"""
+
+# $1: path, $2: length; the bytes on stdin. A half line, for whatever reason, is taken away again.
+_APPEND = r"""
+umask 077
+before=$(stat -c %s -- "$1" 2>/dev/null) || before=0
+dd of="$1" bs="$2" iflag=fullblock oflag=append,nofollow,nonblock conv=notrunc,fsync status=none && r=0 || r=1
+[ ! -L "$1" ] && [ -f "$1" ] || exit 1
+[ "$(stat -c %s -- "$1")" -lt $((before + $2)) ] || exit $r
+truncate -s "$before" -- "$1"
+[ $r = 1 ] || echo 'x: the stream was cut off' >&2
+exit 1
+"""
+
+
+def read(shell: Shell, path: str, *, offset: int, limit: int) -> Chunk | None:
+    """None where there is no such file."""
+    ran = shell.run(("sh", "-c", _READ, "read", path, str(offset), str(limit)), deadline=DEADLINE)
+    if ran.exit == NOT_THERE:
+        return None
+    _check(ran, f"read {path}")
+    head, _, data = ran.out.partition(b"\n")
+    inode, _, size = head.partition(b" ")
+    return Chunk(inode=int(inode), size=int(size), data=data)
+
+
+def write(shell: Shell, path: str, data: bytes, *, mode: int, token: str) -> None:
+    folder, _, name = path.rpartition("/")
+    argv = ("sh", "-c", _WRITE, "write", path, f"{folder}/.{name}.{token}.tmp", f"{mode:o}", str(len(data)))
+    _check(shell.run(argv, deadline=DEADLINE, stdin=data), f"write {path}")
+
+
+def append(shell: Shell, path: str, data: bytes) -> None:
+    argv = ("sh", "-c", _APPEND, "append", path, str(max(1, len(data))))
+    _check(shell.run(argv, deadline=DEADLINE, stdin=data), f"append to {path}")
+
+
+def _check(ran: Ran, what: str) -> None:
+    """HostError unless it has ended well."""
+    if ran.exit is None:
+        raise HostError(what, f"it may or may not have been done: {told(ran.err) or 'the command was killed'}")
+    if ran.exit:
+        lines = ran.err.strip().splitlines() or [b""]
+        raise HostError(what, _WHY_NOT.get(ran.exit) or printable(lines[-1].rpartition(b": ")[2]) or f"exit {ran.exit}")

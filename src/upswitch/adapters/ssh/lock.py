@@ -1,0 +1,151 @@
+"""The kernel's lock on the host, held by a shell there that has the descriptor; the same files as adapters/lock.py.
+
+lock    flock is on it; holds its owner's name, for people
+epoch   counts the holders. A command under the lock runs only while the epoch is still its holder's (FENCED else), so that one who
+        was stopped and wakes up later can't change what another has begun
+lease   seconds of /proc/uptime until which the holder is surely alive, its first line; renewed by each of its frames
+
+The shell ends, and the lock is free, when no frame has come for LEASE_S: a silent orchestrator does not hold it for ever. A
+command that runs under the lock has the descriptor too: until it has ended nobody else gets it.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from upswitch.adapters.lock import holder_in
+from upswitch.adapters.ssh.shell import Shell
+from upswitch.core.errors import HostError, Owner
+from upswitch.core.foreign import told
+from upswitch.core.scripts import FENCED
+from upswitch.ports import Ran
+
+LEASE_S = 15
+BEAT_S = 2.0
+_HELD = 93
+_DEADLINE = 10.0
+_PATIENCE_S = 8
+"""How long a command of our own, from before a cut, is waited for."""
+
+# In the shell itself, which keeps descriptor 9. $1: the folder, $2: the owner, $3: our epoch or "", $4: seconds of patience.
+_TAKE = r"""
+state=$1
+guard() { read -r now < "$state/epoch" && [ "$now" = "$epoch" ]; } 2>/dev/null
+beat() {
+  read -r up rest < /proc/uptime
+  printf '%s\n' "$((${up%%.*} + 10 + $1))" 1<>"$state/lease"
+} 2>/dev/null
+take() {
+  umask 077
+  [ ! -L "$state/lock" ] || { echo 'x: Too many levels of symbolic links' >&2; return 1; }
+  touch -- "$state/lock" && command exec 9>>"$state/lock" || return 1
+  if [ "$3" = 0 ]; then flock -n 9; else flock -w "$3" 9; fi || { cat "$state/lock"; exec 9>&-; return 93; }
+  old=0
+  [ ! -s "$state/epoch" ] || read -r old < "$state/epoch"
+  case $old in '' | *[!0-9]*) echo "x: $state/epoch holds no number" >&2; exec 9>&-; return 1 ;; esac
+  if [ -n "$2" ]; then
+    epoch=$2
+    [ "$2" = "$old" ] || { cat "$state/lock"; exec 9>&-; return 94; }
+  else
+    epoch=$((old + 1))
+    printf '%s\n' "$epoch" 1<>"$state/epoch" && sync "$state/epoch" || { exec 9>&-; return 1; }
+  fi
+  { printf '%s\n' "$1" > "$state/lock"; } 2>/dev/null
+  beat 0
+  echo "$epoch"
+}
+take "$2" "$3" "$4"
+"""
+
+# $1: the lock. Looking must not take it: by the kernel's own table, as FileLock does.
+_LOOK = r"""
+inode=$(stat -c %i -- "$1" 2>/dev/null) && grep -q "FLOCK.*:$inode " /proc/locks && cat -- "$1" && exit 0
+exit 90
+"""
+
+
+class SshLock:
+    """`open_shell` opens a shell with a lease of so many seconds; `run` runs a command in any shell."""
+
+    def __init__(self, folder: str, *, open_shell: Callable[[int], Shell], run: Callable[..., Ran], shown: str) -> None:
+        self._folder = folder
+        self._open_shell = open_shell
+        self._run = run
+        self._shown = shown
+        self._shell: Shell | None = None
+        self._owner = b""
+        self._released = threading.Event()
+        self.epoch = 0
+
+    def acquire(self, owner: Owner) -> Owner | None:
+        """None when it is ours now; else its holder. HostError where it could not be asked for: that is not "locked"."""
+        self._owner = msgspec.json.encode(owner)
+        ran = self._take(epoch="", patience=0)
+        return holder_in(ran.out) if ran.exit == _HELD else None
+
+    def regain(self) -> None:
+        """After a new connection: ours again if nobody has had it since. HostError, "fenced", where somebody had."""
+        ran = self._take(epoch=str(self.epoch), patience=_PATIENCE_S)
+        if ran.exit == FENCED:
+            raise HostError(f"hold the lock on {self._shown}", f"fenced: {holder_in(ran.out).text} took it")
+        if ran.exit == _HELD:
+            raise HostError(f"hold the lock on {self._shown}", f"a command under it has not ended in {_PATIENCE_S} s")
+
+    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"") -> Ran:
+        """A command under the lock: exit FENCED, and nothing is done, when somebody else has had it since."""
+        if self._shell is None or not self._shell.is_alive:
+            try:
+                self.regain()
+            except HostError as exc:
+                return Ran(exit=FENCED, err=str(exc).encode())
+        assert self._shell is not None
+        return self._shell.run(argv, deadline=deadline, stdin=stdin, kind="L")
+
+    def holder(self) -> Owner | None:
+        ran = self._run(("sh", "-c", _LOOK, "look", f"{self._folder}/lock"), deadline=_DEADLINE)
+        return holder_in(ran.out) if ran.exit == 0 else None
+
+    def beat(self) -> None:
+        """Renew the lease. A thread of the lock's own does it every two seconds."""
+        if self._shell is not None:
+            self._shell.beat()
+
+    def release(self) -> None:
+        """Free at the return, or as soon as the host sees that the connection is gone."""
+        self._released.set()
+        if self._shell is None:
+            return
+        try:
+            self._shell.evaluate("exec 9>&-", deadline=_DEADLINE)
+        except HostError:
+            pass
+        finally:
+            self._shell.close()
+            self._shell = None
+
+    def _take(self, *, epoch: str, patience: int) -> Ran:
+        shell = self._open_shell(LEASE_S)
+        args = (self._folder, self._owner.decode(), epoch, str(patience))
+        ran = shell.evaluate(_TAKE, *args, deadline=_DEADLINE + patience)
+        if ran.exit == 0:
+            self.epoch = int(ran.out)
+            self._hold(shell)
+            return ran
+        shell.close()
+        if ran.exit not in {_HELD, FENCED}:
+            raise HostError(f"open the lock {self._folder}/lock on {self._shown}", told(ran.err).rpartition(": ")[2] or "no answer")
+        return ran
+
+    def _hold(self, shell: Shell) -> None:
+        self._shell = shell
+        self._released = released = threading.Event()
+
+        def beat() -> None:
+            while not released.wait(BEAT_S) and shell.is_alive:
+                try:
+                    shell.beat()
+                except HostError:
+                    return
+
+        threading.Thread(target=beat, name="ssh-beat", daemon=True).start()

@@ -1,0 +1,140 @@
+"""A program on the host with its three streams: a raw exec channel, 300 MB/s. It begins when the host has begun it, not before."""
+
+import secrets
+import shlex
+import time
+from collections.abc import Callable, Sequence
+
+import paramiko  # type: ignore[import-untyped]
+
+from upswitch.core.errors import HostError
+from upswitch.core.foreign import told
+
+_PART = 1 << 17  # bytes
+_LOOK_S = 0.05
+_OPEN_S = 15.0
+_BEGIN = 'printf %s "$0"; exec "$@"'
+
+
+class NotBegunError(Exception):
+    """The host did not start the program; the text holds its own words."""
+
+
+class Pipe:
+    """The streams of one program. What paramiko raises here is a lost connection: HostError."""
+
+    def __init__(self, channel: paramiko.Channel, what: str, *, lost: Callable[[], str]) -> None:
+        self._channel = channel
+        self._what = what
+        self._lost = lost
+        self._held = b""
+
+    def send(self, data: bytes, *, timeout: float | None = None) -> None:
+        """All of it. TimeoutError. Not by sendall: a thread that reads has set its own short timeout on the channel."""
+        until = None if timeout is None else time.monotonic() + timeout
+        at = 0
+        while at < len(data):
+            try:
+                at += self._channel.send(data[at : at + _PART])
+            except TimeoutError:
+                if until is not None and time.monotonic() >= until:
+                    raise
+            except (OSError, EOFError) as exc:
+                raise self.failure() from exc
+
+    def receive(self, limit: int = _PART, *, timeout: float | None = None) -> bytes:
+        """The next bytes of its output; b"" at its end. TimeoutError."""
+        if self._held:
+            data, self._held = self._held[:limit], self._held[limit:]
+            return data
+        self._channel.settimeout(timeout)
+        return bytes(self._channel.recv(limit))
+
+    def receive_err(self, limit: int = _PART, *, timeout: float | None = 0.0) -> bytes:
+        """The next bytes of its error output: b"" where there are none within the time, or no more."""
+        self._channel.settimeout(timeout)
+        try:
+            return bytes(self._channel.recv_stderr(limit))
+        except TimeoutError:
+            return b""
+
+    @property
+    def has_err(self) -> bool:
+        return bool(self._channel.recv_stderr_ready())
+
+    @property
+    def is_lost(self) -> bool:
+        """The SSH connection is gone, not only this program."""
+        return bool(self._lost())
+
+    @property
+    def is_open(self) -> bool:
+        return not (self._channel.closed or self._channel.eof_received)
+
+    def shut(self) -> None:
+        """The end of its input."""
+        try:
+            self._channel.shutdown_write()
+        except (OSError, EOFError) as exc:
+            raise self.failure() from exc
+
+    def close(self) -> None:
+        try:
+            self._channel.close()
+        except (OSError, EOFError):
+            return
+
+    def exit(self, *, timeout: float = 10.0) -> int | None:
+        """Waits for its end. None where it was cut off or killed, or has not ended in time."""
+        if not self._channel.status_event.wait(timeout):
+            return None
+        code = int(self._channel.exit_status)
+        return code if code >= 0 else None
+
+    def failure(self) -> HostError:
+        """What to raise where the stream ended too early."""
+        return HostError(self._what, f"connection lost: {self._lost() or 'the program on the host has ended'}")
+
+    # ---- the beginning ----
+
+    def begin(self, argv: Sequence[str], *, sudo: str, password: Callable[[], str] | None = None) -> None:
+        """Start it, as the user `sudo` unless that is "". NotBegunError where the host, or its sudo, refuses.
+
+        The host prints a word of ours first, so that what a login shell's rc file prints is not taken for the program's, and
+        a password goes out only when sudo has asked with another word of ours: else it would be read as the program's input.
+        """
+        mark, prompt = secrets.token_hex(16), secrets.token_hex(16)
+        rights = ("sudo", "-k", "-S", "-p", prompt) if password else ("sudo", "-n")
+        prefix = (*rights, "-u", sudo, "--") if sudo else ()
+        command = shlex.join((*prefix, "sh", "-c", _BEGIN, mark, *argv))
+        try:
+            self._channel.exec_command(f"exec {command}")
+        except (paramiko.SSHException, OSError, EOFError) as exc:
+            raise self.failure() from exc
+        self._await(mark.encode(), prompt.encode(), password)
+
+    def _await(self, mark: bytes, prompt: bytes, password: Callable[[], str] | None) -> None:
+        until = time.monotonic() + _OPEN_S
+        out = err = b""
+        while mark not in out:
+            err += self.receive_err()
+            if prompt in err:
+                if password is None:
+                    raise NotBegunError("the password was refused")
+                self.send(f"{password()}\n".encode())
+                err, password = b"", None
+            try:
+                data = self.receive(timeout=_LOOK_S)
+            except TimeoutError:
+                if time.monotonic() > until:
+                    raise NotBegunError(f"nothing began within {_OPEN_S:g} s") from None
+                continue
+            if not data:
+                raise self._not_begun(out, err)
+            out += data
+        self._held = out.partition(mark)[2]
+
+    def _not_begun(self, out: bytes, err: bytes) -> Exception:
+        while more := self.receive_err(timeout=1.0):
+            err += more
+        return self.failure() if self._lost() else NotBegunError(told(err or out) or "it ended at once")

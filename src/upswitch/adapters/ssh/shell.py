@@ -1,0 +1,161 @@
+"""A shell on the host that waits for commands: one round trip each, instead of four for a session of its own.
+
+A frame is a header of 64 bytes (kind, nonce, deadline in seconds, length of the command, length of its input), then these two. The
+far side runs the command under `timeout -s KILL`, which ends its whole process group, drains what it did not read of its input, and
+ends both outputs with the nonce: what a command prints can't be taken for an end, as nobody else knows the nonce.
+
+A shell that holds something (a lock) has a lease: when no frame has come for so many seconds it ends by itself, so that an
+orchestrator that hangs, or a network that swallows everything, frees it.
+"""
+
+import contextlib
+import secrets
+import shlex
+import threading
+import time
+from collections.abc import Sequence
+
+from upswitch.adapters.ssh.pipe import Pipe
+from upswitch.core.errors import HostError
+from upswitch.ports import Ran
+
+_HEADER = 64
+_LOOK_S = 0.05
+_SLACK_S = 5.0
+_KILLED = 128
+_AT_ONCE = 1 << 16
+
+# $1: the lease in seconds, 0 for none. `next` reads a header into h; `guard` is put in by whoever holds something (lock.py).
+# 9 is the lock's descriptor: only a command of kind L has it, so that a lock never outlives its holder in somebody else's hands.
+_SCRIPT = r"""
+export LC_ALL=C
+PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+nl='
+'
+lease=$1
+next() { IFS= read -r h; }
+[ "$lease" = 0 ] || next() { h=$(timeout "$lease" head -c 64 9<&-); }
+guard() { :; }
+beat() { :; }
+feed() {
+  if [ "$size" = 0 ]; then "$@" </dev/null; return; fi
+  head -c "$size" 9<&- | { "$@"; r=$?; cat >/dev/null 9<&-; return $r; }
+}
+plain() { eval "timeout -s KILL $time $command" 9<&-; }
+locked() { eval "timeout -s KILL $time $command"; }
+while next && [ -n "$h" ]; do
+  set -- $h
+  kind=$1 nonce=$2 time=$3 size=$5
+  command=$(head -c "$4" 9<&-)
+  beat "${time%.*}"
+  code=0
+  case $kind in
+  R) feed plain; code=$? ;;
+  L) if guard; then feed locked; code=$?; else code=94; feed :; fi ;;
+  E) eval "$command"; code=$? ;;
+  B) continue ;;
+  esac
+  printf '%s\n' "$nonce" >&2
+  printf '%s %03d\n' "$nonce" "$code"
+done
+"""
+
+
+def open_argv() -> tuple[tuple[str, ...], bytes]:
+    """What to start on the host, and what to send it first: the script is no argument, as not every login shell takes one so long."""
+    return ("sh", "-c", f'eval "$(head -c {len(_SCRIPT)})"', "upswitch"), _SCRIPT.encode()
+
+
+def quoted(argv: Sequence[str]) -> str:
+    """The one place where a command becomes text."""
+    return shlex.join(argv)
+
+
+class Shell:
+    """One far-side shell; calls from several threads wait for each other."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+        self._is_broken = False
+
+    @property
+    def is_alive(self) -> bool:
+        return not self._is_broken and self._pipe.is_open
+
+    def close(self) -> None:
+        self._is_broken = True
+        self._pipe.close()
+
+    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", kind: str = "R") -> Ran:
+        """One command, to its end or the deadline. HostError where it could not be sent."""
+        return self._ask(kind, quoted(argv), deadline=deadline, stdin=stdin)
+
+    def evaluate(self, script: str, *args: str, deadline: float) -> Ran:
+        """Run a script in the shell itself, which keeps what it opens. It must not exit."""
+        return self._ask("E", f"set -- {quoted(args)}\n{script}", deadline=deadline)
+
+    def beat(self) -> None:
+        """Renew the lease. While a command runs there is no need to: the lease begins anew at its end."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._pipe.send(_frame("B", "-", 0.0))
+            finally:
+                self._lock.release()
+
+    def _ask(self, kind: str, command: str, *, deadline: float, stdin: bytes = b"") -> Ran:
+        nonce = secrets.token_hex(16)
+        text = command.encode("utf-8", "surrogateescape")
+        with self._lock:
+            if not self.is_alive:
+                raise self._pipe.failure()
+            sender = self._send(_frame(kind, nonce, deadline, len(text), len(stdin)) + text + stdin)
+            ran = self._receive(nonce.encode(), time.monotonic() + deadline + _SLACK_S)
+            if ran is None:
+                why = self._pipe.failure().why if not self._pipe.is_open else f"no end within {deadline:g} s"
+                self.close()
+                return Ran(exit=None, err=f"{why}".encode())
+            if sender is not None:
+                sender.join()
+            return ran
+
+    def _send(self, data: bytes) -> threading.Thread | None:
+        """What is long goes out in a thread: a command that prints before it has read everything would stop us both."""
+        if len(data) <= _AT_ONCE:
+            self._pipe.send(data)
+            return None
+
+        def send() -> None:
+            with contextlib.suppress(HostError):  # whoever reads the answer sees the same
+                self._pipe.send(data)
+
+        sender = threading.Thread(target=send, name="ssh-stdin", daemon=True)
+        sender.start()
+        return sender
+
+    def _receive(self, nonce: bytes, until: float) -> Ran | None:
+        """Both outputs up to their ends; None when they do not come."""
+        end, end_err = len(nonce) + 5, nonce + b"\n"
+        out, err = bytearray(), bytearray()
+        while not (out[-end:].startswith(nonce) and err.endswith(end_err)):
+            if time.monotonic() > until:
+                return None
+            if self._pipe.has_err or out[-end:].startswith(nonce):
+                err += self._pipe.receive_err(timeout=_LOOK_S)
+            elif not self._more(out):
+                return None
+        code = int(out[-4:-1])
+        return Ran(exit=None if code > _KILLED else code, out=bytes(out[:-end]), err=bytes(err[: -len(end_err)]))
+
+    def _more(self, out: bytearray) -> bool:
+        try:
+            data = self._pipe.receive(timeout=_LOOK_S)
+        except TimeoutError:
+            return True
+        out += data
+        return bool(data)
+
+
+def _frame(kind: str, nonce: str, deadline: float, *sizes: int) -> bytes:
+    words = (kind, nonce, f"{deadline:.3f}", *map(str, sizes or (0, 0)))
+    return f"{' '.join(words):<{_HEADER - 1}}\n".encode()

@@ -1,0 +1,65 @@
+"""Arming, disarming and seeing the dead-man of a host: one script each."""
+
+from upswitch.core import deadman as orders
+from upswitch.core import scripts
+from upswitch.core.deadman import DeadMan, Standing
+from upswitch.core.errors import HostError
+from upswitch.core.foreign import told
+from upswitch.core.run import Fired, Took
+from upswitch.core.site import Nginx
+from upswitch.core.words import Result, Value
+from upswitch.ports import Host
+
+_ARM = 20.0  # seconds: a few small files, systemd-run's 5, and 2 for the watcher to say that it is up
+_LOOK = 5.0
+_BEYOND = 10.0  # seconds for a script beyond what it may wait
+
+
+class Disarmed(Value):
+    """How disarming ended. OK: it will do nothing any more. FAILED: it had fired, and is done; `fired` is what it said.
+
+    UNKNOWN: it acts still, or the host could not be asked. A FAILED without `fired` was killed while it acted.
+    """
+
+    result: Result
+    said: str
+    fired: Fired | None = None
+
+
+def arm(host: Host, nginx: Nginx, deadman: DeadMan) -> Took:
+    """OK once its watcher itself has said that it is up. Needs the lock, with its lease."""
+    ran = host.run(orders.arm(nginx, deadman), deadline=_ARM)
+    match ran.exit:
+        case 0:
+            return Took(result=Result.OK, said=f"the host goes back to {deadman.back} by itself when it does not hear from us")
+        case None:
+            return Took(result=Result.UNKNOWN, said=f"the dead-man may or may not be armed: {told(ran.err)}")
+        case orders.NOT_UP:
+            return Took(result=Result.FAILED, said="the dead-man's watcher did not start within 2 s")
+        case scripts.NO_FOLDER:
+            return Took(result=Result.FAILED, said=f"{nginx.state}/deadman can't be used: {told(ran.err)}")
+        case _:
+            return Took(result=Result.FAILED, said=f"the dead-man could not be armed: {told(ran.err) or f'exit {ran.exit}'}")
+
+
+def disarm(host: Host, nginx: Nginx, run: str, *, wait: float = orders.WAIT) -> Disarmed:
+    """Idempotent, and good for a run that never had one. Waits up to `wait` seconds for one that has fired to be done."""
+    ran = host.run(orders.disarm(nginx.state, run, wait=wait), deadline=wait + _BEYOND)
+    match ran.exit:
+        case 0:
+            return Disarmed(result=Result.OK, said="the dead-man is disarmed")
+        case orders.FIRED:
+            fired = orders.parse_fired(ran.out)
+            return Disarmed(result=Result.FAILED, said=fired.said if fired else orders.killed(run), fired=fired)
+        case orders.ACTING:
+            return Disarmed(result=Result.UNKNOWN, said=f"the dead-man of run {run} is not done after {wait:g} s")
+        case _:
+            return Disarmed(result=Result.UNKNOWN, said=f"the dead-man could not be disarmed: {told(ran.err)}")
+
+
+def look(host: Host, nginx: Nginx) -> Standing | None:
+    """The dead-man that a person should know of. HostError where the host can't be asked."""
+    ran = host.run(orders.look(nginx.state), deadline=_LOOK)
+    if ran.exit != 0:
+        raise HostError(f"look at {nginx.state}/deadman", told(ran.err) or "cut off")
+    return orders.parse_look(ran.out)

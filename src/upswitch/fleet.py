@@ -1,0 +1,54 @@
+"""One command on every host at once, each in a thread of its own."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from upswitch import fleetviews
+from upswitch.core.errors import HostError
+from upswitch.core.words import Outcome, Unreachable
+from upswitch.fleetviews import FleetView
+from upswitch.rollout import Rollout
+from upswitch.session import Session
+from upswitch.views import Acted, View
+
+Act = Callable[[Session], View]
+_DONE = {Outcome.SWITCHED.value, Outcome.UNCHANGED.value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """Hosts that can't be reached, and what a switch does about it."""
+
+    errors: Mapping[str, HostError]
+    policy: Unreachable
+
+    def view(self, command: str, error: HostError) -> View:
+        """What such a host comes to: of a way back nobody knows whether it happened there."""
+        if command == "switch":
+            return fleetviews.unreachable(command, str(error), 0 if self.is_skipped else 3)
+        return fleetviews.unreachable(command, str(error), 5 if command in {"rollback", "repair"} else 3)
+
+    @property
+    def is_skipped(self) -> bool:
+        return self.policy is Unreachable.SKIP
+
+
+def serve(command: str, sessions: Mapping[str, Session], lost: Lost, *, act: Act, rollout: Rollout | None) -> FleetView:
+    """What `act` says of each host, and of those that are `lost`. `act` raises nothing. With a `rollout` they go together."""
+    if rollout is not None and not lost.is_skipped:
+        for name, error in lost.errors.items():
+            rollout.fails(name, f"can't be reached: {error}")
+
+    def on(name: str) -> View:
+        view = act(sessions[name])
+        if rollout is not None:
+            is_done = isinstance(view, Acted) and view.outcome in _DONE
+            rollout.ended(name, "" if is_done else getattr(view, "said", ""))
+        return view
+
+    views: dict[str, View] = {name: lost.view(command, error) for name, error in lost.errors.items()}
+    if sessions:
+        with ThreadPoolExecutor(len(sessions), thread_name_prefix="host") as pool:
+            views |= zip(sessions, pool.map(on, sessions), strict=True)
+    return fleetviews.together(command, views)

@@ -1,0 +1,136 @@
+"""The adapters of a command: those of this machine, or of every host of the site behind SSH."""
+
+import dataclasses
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from upswitch import fleet
+from upswitch.adapters.clock import SystemClock
+from upswitch.adapters.local import LocalHost
+from upswitch.adapters.lock import FileLock
+from upswitch.adapters.signals import Interrupts
+from upswitch.core.errors import HostError
+from upswitch.core.fleettable import in_waves
+from upswitch.core.site import HostEntry, Site
+from upswitch.ports import Clock, Host, Lock, Ports, Tell
+from upswitch.rollout import Alone, Rollout
+from upswitch.session import Session, new_run
+from upswitch.views import View
+
+Act = Callable[[Session], View]
+Guarded = Callable[[str, Session, Act], View]
+"""`act` on one host, with whatever goes wrong there turned into a view."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wiring:
+    """How the adapters that touch the world are made. A test of crashes hands in a host that dies."""
+
+    clock: Callable[[], Clock] = SystemClock
+    host: Callable[[Clock, FileLock], Host] = LocalHost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What all hosts of one command have in common."""
+
+    clock: Clock
+    interrupts: Interrupts
+    tell: Tell
+    closing: ExitStack
+    user: str
+    guarded: Guarded
+
+
+class Opened(Protocol):
+    """What a command acts on."""
+
+    def serve(self, command: str, act: Act) -> View: ...
+
+
+class Here:
+    """This machine."""
+
+    def __init__(self, site: Site, shared: Shared, wiring: Wiring) -> None:
+        self._shared = shared
+        self._site = site
+        lock = FileLock(f"{site.nginx.state}/lock")
+        self._ports = _ports(shared, wiring.host(shared.clock, lock), lock, shared.tell)
+
+    def serve(self, command: str, act: Act) -> View:
+        shared = self._shared
+        session = _session(shared, self._site, self._ports, new_run(shared.clock.now()))
+        return shared.guarded(command, session, act)
+
+
+class Fleet:
+    """Every host of a site, reached at once."""
+
+    def __init__(self, site: Site, shared: Shared) -> None:
+        self._site = site
+        self._shared = shared
+        self._lost: dict[str, HostError] = {}
+        self._ports: dict[str, Ports] = {}
+        with ThreadPoolExecutor(len(site.hosts), thread_name_prefix="reach") as pool:
+            found = list(pool.map(self._reached, site.hosts))
+        for entry, ports in zip(site.hosts, found, strict=True):
+            if isinstance(ports, HostError):
+                self._lost[entry.name] = ports
+                shared.tell(entry.name, f"UNREACHABLE: {ports}")
+            else:
+                self._ports[entry.name] = ports
+
+    def serve(self, command: str, act: Act) -> View:
+        shared = self._shared
+        rollout = self._rollout() if command == "switch" and self._ports else None
+        run = new_run(shared.clock.now())
+        sessions = {}
+        for entry in self._site.hosts:
+            if entry.name in self._ports:
+                ports = dataclasses.replace(self._ports[entry.name], turn=rollout.turn(entry.name) if rollout else Alone())
+                sessions[entry.name] = _session(shared, self._site.on(entry), ports, run)
+        return fleet.serve(
+            command,
+            sessions,
+            fleet.Lost(errors=self._lost, policy=self._site.rollout.unreachable),
+            act=lambda each: shared.guarded(command, each, act),
+            rollout=rollout,
+        )
+
+    def _rollout(self) -> Rollout:
+        shared, site = self._shared, self._site
+        waves = in_waves(sorted(self._ports), site.rollout.waves)
+        return Rollout(waves, site.watch.on_spike, clock=shared.clock, interrupts=shared.interrupts, tell=shared.tell)
+
+    def _reached(self, entry: HostEntry) -> Ports | HostError:
+        try:
+            return self._open(entry)
+        except HostError as exc:
+            return exc
+
+
+def _ports(shared: Shared, host: Host, lock: Lock, tell: Tell, *, probed_from: Host | None = None) -> Ports:
+    from upswitch.adapters.probe import NetProber  # noqa: PLC0415  (`--help` must start fast)
+    from upswitch.adapters.through import ThroughProbe  # noqa: PLC0415  (as above)
+
+    prober = NetProber(probed_from or host, shared.clock)
+    shared.closing.callback(prober.close)
+    return Ports(
+        host=host,
+        prober=prober,
+        through=ThroughProbe,
+        clock=shared.clock,
+        lock=lock,
+        interrupts=shared.interrupts,
+        tell=tell,
+        turn=Alone(),
+    )
+
+
+def _session(shared: Shared, site: Site, ports: Ports, run: str) -> Session:
+    return Session(site=site, ports=ports, user=shared.user, machine=socket.gethostname(), pid=os.getpid(), run=run)

@@ -1,0 +1,218 @@
+"""The examples of docs/pipelines do what they say: they parse, and their own shell steps switch, fail and are cancelled here."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from command import on_disk, running, served_by
+from conftest import NONE_HERE
+from upswitch.demo.conf import Layout
+from upswitch.demo.find import find_nginx
+from upswitch.demo.lab import Lab
+from upswitch.demo.process import LabError, until
+
+FOLDER = Path(__file__).parent.parent / "docs" / "pipelines"
+PAGE = FOLDER.parent / "pipelines.md"
+SITE = {"watch": {"duration": "1s"}, "gate": {"interval": "50ms", "deadline": "500ms"}}
+GRACE = 2.0  # seconds between SIGTERM and SIGKILL: less than any of the three systems gives
+
+
+def github() -> dict:
+    return yaml.safe_load((FOLDER / "github-actions.yml").read_text())
+
+
+def gitlab() -> dict:
+    return yaml.safe_load((FOLDER / "gitlab-ci.yml").read_text())["switch"]
+
+
+def jenkins() -> str:
+    return (FOLDER / "Jenkinsfile").read_text()
+
+
+def github_step(name: str) -> str:
+    return next(step["run"] for step in github()["jobs"]["switch"]["steps"] if step.get("name") == name)
+
+
+SWITCHES: dict[str, tuple[list[str], Callable[[], str]]] = {
+    "github": (["bash", "-e", "-c"], lambda: github_step("switch")),
+    "gitlab": (["bash", "-eo", "pipefail", "-c"], lambda: "\n".join(gitlab()["script"])),
+    "jenkins": (["sh", "-xe", "-c"], lambda: re.search(r"script: '''(.*?)'''", jenkins(), re.DOTALL)[1]),
+}
+AFTER: dict[str, tuple[list[str], Callable[[], str]]] = {
+    "github": (["bash", "-e", "-c"], lambda: github_step("what it came to")),
+    "gitlab": (["bash", "-eo", "pipefail", "-c"], lambda: "\n".join(gitlab()["after_script"])),
+    "jenkins": (["sh", "-xe", "-c"], lambda: re.search(r"aborted \{.*?sh '''(.*?)'''", jenkins(), re.DOTALL)[1]),
+}
+"""What each runs after a cancel, and with which shell."""
+
+NO_JQ = pytest.mark.skipif(not shutil.which("jq"), reason="the examples read JSON with jq, and it is not on the PATH")
+BY_ITSELF = pytest.param("dead-man", marks=pytest.mark.skip(reason="the dead-man is not armed by `switch` yet"))
+
+
+@pytest.fixture(scope="module", params=[pytest.param(path, id=version) for version, path in find_nginx()[-1:]] or [NONE_HERE])
+def lab(request) -> Iterator[Lab]:
+    """Its folder is the job's: upswitch.toml lies there, and .venv is what `install` would have made."""
+    with Lab(request.param, Layout(site=SITE)) as lab:
+        (lab.folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
+        bin_ = lab.folder / "bin"
+        bin_.mkdir()
+        for name in ("curl", "ssh-agent", "ssh-add"):  # the pager and the agent: no part of what is tested
+            (bin_ / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {lab.folder}/called\n')
+            (bin_ / name).chmod(0o755)
+        yield lab
+
+
+class Job:
+    """A step of an example, in a process group of its own as a runner starts it."""
+
+    def __init__(self, lab: Lab, step: tuple[list[str], Callable[[], str]], pool: str = "") -> None:
+        self._lab = lab
+        shell, script = step
+        words = {"POOL": pool, "REASON": "release 7", "BUILD_TAG": "jenkins-switch-7", "CI_PIPELINE_ID": "7"}
+        files = {"GITHUB_STEP_SUMMARY": f"{lab.folder}/summary", "GITHUB_OUTPUT": f"{lab.folder}/output"}
+        path = {"PATH": f"{lab.folder}/bin:{os.environ['PATH']}", "PAGER_URL": "http://127.0.0.1:9", "GITLAB_USER_LOGIN": "me"}
+        self._out = (lab.folder / "job.out").open("w+")
+        self.process = subprocess.Popen(
+            [*shell, script()],
+            cwd=lab.folder,
+            env={**os.environ, "SSH_KEY": "key", **words, **files, **path},
+            stdout=self._out,
+            stderr=self._out,
+            start_new_session=True,
+        )
+
+    def told(self) -> str:
+        return Path(self._out.name).read_text()
+
+    def end(self) -> int:
+        code = self.process.wait(timeout=60)
+        self._out.close()
+        return code
+
+    def cancel(self) -> None:
+        """SIGTERM to the whole group, SIGKILL to what is left of it after GRACE, as the shell executor of GitLab does."""
+        os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            until(lambda: self.process.poll() is not None and not self._has_group(), deadline=GRACE, what="the end")
+        except LabError:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.end()
+
+    def _has_group(self) -> bool:
+        try:
+            os.killpg(self.process.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+def other(lab: Lab) -> str:
+    return "B" if on_disk(lab)[-1] == "A" else "A"
+
+
+def assert_one_pool_serves(lab: Lab) -> None:
+    assert running(lab) == on_disk(lab)
+    assert {server[0] for server in served_by(lab)} == {on_disk(lab)[-1]}
+
+
+@pytest.mark.parametrize("system", SWITCHES)
+def test_the_step_that_switches_switches(lab, system):
+    pool = other(lab)
+    job = Job(lab, SWITCHES[system], pool)
+    assert job.end() == 0, job.told()
+    assert on_disk(lab)[-1] == pool
+    assert_one_pool_serves(lab)
+    assert (lab.folder / "events.jsonl").stat().st_size > 0
+
+
+@pytest.mark.parametrize("system", SWITCHES)
+def test_a_pool_that_is_down_makes_the_step_end_with_3_and_leaves_production(lab, system):
+    before = on_disk(lab)
+    lab.backend(other(lab), 1).kill()
+    try:
+        job = Job(lab, SWITCHES[system], other(lab))
+        assert job.end() == 3, job.told()
+    finally:
+        lab.backend(other(lab), 1).restart()
+    assert on_disk(lab) == before
+    assert_one_pool_serves(lab)
+
+
+MOMENTS: dict[str, Callable[[Lab, str], bool]] = {
+    "before the swap": lambda lab, _: "stage" in events(lab),
+    "right after the swap": lambda lab, before: on_disk(lab) != before,
+    "during the watch": lambda lab, _: "confirm" in events(lab),
+}
+
+
+def events(lab: Lab) -> str:
+    path = lab.folder / "events.jsonl"
+    return path.read_text() if path.exists() else ""
+
+
+@NO_JQ
+@pytest.mark.parametrize("settled_by", ["the job's own last step", BY_ITSELF])
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("system", SWITCHES)
+def test_a_cancelled_job_leaves_one_proved_pool_once_it_is_settled(lab, system, moment, settled_by):
+    for name in ("events.jsonl", "result.json", "output"):
+        (lab.folder / name).unlink(missing_ok=True)
+    before, pool = on_disk(lab), other(lab)
+    job = Job(lab, SWITCHES[system], pool)
+    until(lambda: MOMENTS[moment](lab, before), deadline=30, what=moment)
+    job.cancel()
+    if settled_by != "dead-man":
+        after = Job(lab, AFTER[system])
+        assert after.end() == 0, after.told()
+    assert_one_pool_serves(lab)
+    assert on_disk(lab)[-1] == before[-1]
+
+
+@NO_JQ
+def test_a_job_that_was_killed_at_once_is_repaired_by_its_last_step(lab):
+    """No grace at all: the agent's machine is gone, and comes back."""
+    before, pool = on_disk(lab), other(lab)
+    (lab.folder / "events.jsonl").unlink(missing_ok=True)
+    job = Job(lab, SWITCHES["github"], pool)
+    until(lambda: on_disk(lab) != before, deadline=30, what="the swap")
+    os.killpg(job.process.pid, signal.SIGKILL)
+    job.end()
+    after = Job(lab, AFTER["github"])
+    assert after.end() == 0, after.told()
+    assert "code=settled" in (lab.folder / "output").read_text()
+    assert on_disk(lab)[-1] == before[-1]
+    assert_one_pool_serves(lab)
+
+
+def test_two_never_run_at_once_and_a_waiting_one_cancels_nothing():
+    assert github()["concurrency"] == {"group": "switch-production", "cancel-in-progress": False}
+    assert (gitlab()["resource_group"], gitlab()["interruptible"]) == ("production", False)
+    assert "lock(resource: 'switch-production')" in jenkins()
+    assert "disableConcurrentBuilds()" in jenkins()
+    assert "abortPrevious: true" not in jenkins()
+
+
+@pytest.mark.parametrize("system", SWITCHES)
+def test_a_step_is_one_that_its_shell_can_read(system):
+    for shell, script in (SWITCHES[system], AFTER[system]):
+        checked = subprocess.run([shell[0], "-n", "-c", script()], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stderr
+
+
+def test_no_example_trusts_a_host_that_it_does_not_know():
+    for text in (path.read_text() for path in FOLDER.iterdir()):
+        assert "ssh-keyscan" not in text
+        assert "StrictHostKeyChecking" not in text
+        assert "upswitch==" in text
+
+
+def test_the_page_names_every_example():
+    assert {path.name for path in FOLDER.iterdir()} == set(re.findall(r"\(pipelines/([\w.-]+)\)", PAGE.read_text()))

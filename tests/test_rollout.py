@@ -1,0 +1,219 @@
+"""Several hosts as one switch: each in a thread of its own, here by hand instead of by the machine."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from upswitch.adapters.clock import SystemClock
+from upswitch.adapters.signals import Interrupts
+from upswitch.core.errors import RefusedError
+from upswitch.core.probation import Probation
+from upswitch.core.rule import History, Second
+from upswitch.core.run import Took
+from upswitch.core.words import Result, SpikePolicy, Step
+from upswitch.rollout import Place, Rollout
+
+OK = Took(result=Result.OK, said="")
+BAD = Took(result=Result.FAILED, said="it broke")
+GOOD_HISTORY = History(seconds=(Second(total=1000),) * 300)
+
+
+class Story:
+    """What happened on all hosts, in its order."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.lines: list[str] = []
+
+    def add(self, line: str) -> None:
+        with self._lock:
+            self.lines.append(line)
+
+
+def probation(*seconds: Second) -> Probation:
+    return Probation(
+        pool="B", history=GOOD_HISTORY, tallies=(), log_mode="generation", silent_after=0.0, seconds=seconds, at_s=len(seconds)
+    )
+
+
+def rollout(*waves: str, on_spike: SpikePolicy = SpikePolicy.ROLLBACK, story: Story | None = None) -> Rollout:
+    told = story or Story()
+    return Rollout(
+        [wave.split() for wave in waves],
+        on_spike,
+        clock=SystemClock(),
+        interrupts=Interrupts(),
+        tell=lambda step, said, **_: told.add(f"{step} {said}"),
+    )
+
+
+def play(found: Rollout, hosts: dict[str, Callable[[Place], object]]) -> dict[str, object]:
+    """Every host's part in a thread of its own; what each gave."""
+
+    def part(name: str) -> object:
+        try:
+            return hosts[name](found.turn(name))
+        except RefusedError as exc:  # it came to its lock when the fleet was stopped already
+            return Took(result=Result.FAILED, said=str(exc))
+        finally:
+            found.ended(name, "")
+
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        return dict(zip(hosts, pool.map(part, hosts), strict=True))
+
+
+def switching(story: Story, name: str) -> Callable[[Place], object]:
+    """A host on which all goes well."""
+
+    def part(turn: Place) -> object:
+        turn.before_lock()
+        turn.locked()
+        story.add(f"{name} prepared")
+        never = turn.prepared()
+        if never:
+            return never
+        story.add(f"{name} switched")
+        turn.saw(Step.SWAP, OK)
+        while not turn.passed():
+            if stop := turn.heard(probation(Second(total=10))):
+                story.add(f"{name} back")
+                return stop
+        story.add(f"{name} passed")
+        turn.judged()
+        return None
+
+    return part
+
+
+def test_nothing_is_switched_before_all_are_prepared_and_waves_follow_each_other():
+    story = Story()
+    names = ["a", "b", "c", "d"]
+    found = play(rollout("a", "b c", "d", story=story), {name: switching(story, name) for name in names})
+    assert set(found.values()) == {None}
+    order = story.lines.index
+    assert max(order(f"{name} prepared") for name in names) < order("a switched")
+    assert order("a switched") < min(order("b switched"), order("c switched")) < order("d switched")
+    assert max(order("b switched"), order("c switched")) < order("d switched")
+    assert order("d switched") < min(order(f"{name} passed") for name in names)
+    assert [line for line in story.lines if line.startswith("wave")] == ["wave 1 of 3: a", "wave 2 of 3: b, c", "wave 3 of 3: d"]
+
+
+def test_one_that_cannot_be_prepared_leaves_all_others_as_they_are():
+    story = Story()
+
+    def broken(turn: Place) -> object:
+        turn.before_lock()
+        turn.locked()
+        turn.saw(Step.GATE, BAD)
+        return None
+
+    found = play(rollout("a", "b", "c"), {"a": switching(story, "a"), "b": broken, "c": switching(story, "c")})
+    assert found["a"].result is found["c"].result is Result.FAILED
+    assert "b: gate: it broke" in found["a"].said
+    assert not any(line.endswith("switched") for line in story.lines)
+
+
+def test_a_failure_in_the_second_wave_turns_the_first_one_too_and_the_third_is_never_begun():
+    story = Story()
+
+    def failing(turn: Place) -> object:
+        turn.locked()
+        assert turn.prepared() is None
+        turn.saw(Step.CONFIRM, BAD)
+        return None
+
+    found = play(rollout("a", "b", "c"), {"a": switching(story, "a"), "b": failing, "c": switching(story, "c")})
+    assert found["a"].said == "b: confirm: it broke"
+    assert found["c"].said == "not switched, because of b: confirm: it broke"
+    assert "a back" in story.lines
+    assert "c switched" not in story.lines
+
+
+def test_a_hold_holds_all_where_they_are():
+    def held(turn: Place) -> object:
+        turn.locked()
+        turn.prepared()
+        turn.saw(Step.WATCH, Took(result=Result.HOLD, said="a spike"))
+        return None
+
+    found = play(rollout("a", "b"), {"a": switching(Story(), "a"), "b": held})
+    assert found["a"].result is Result.HOLD
+
+
+def test_a_reload_that_may_have_happened_stops_nobody():
+    found = rollout("a", "b")
+    found.turn("a").saw(Step.RELOAD, Took(result=Result.UNKNOWN, said="cut off"))
+    assert found.turn("b").stopped() is None
+    found.turn("a").saw(Step.SWAP, Took(result=Result.UNKNOWN, said="cut off"))
+    assert found.turn("b").stopped().result is Result.FAILED
+
+
+def test_failures_that_are_too_few_on_each_host_are_a_spike_together():
+    seconds = (Second(total=20, gateway=1),) * 3
+    quiet = History(seconds=(Second(total=20),) * 600)
+
+    class Later(SystemClock):
+        """A second passes at each look."""
+
+        at = 0.0
+
+        def monotonic(self) -> float:
+            self.at += 1.0
+            return self.at
+
+    names = ["a", "b", "c", "d"]
+    found = Rollout([names], SpikePolicy.ROLLBACK, clock=Later(), interrupts=Interrupts(), tell=lambda *_, **__: None)
+    alone = probation(*seconds)
+    assert not alone.look().is_spike
+    for name in names:
+        found.turn(name).heard(
+            Probation(pool="B", history=quiet, tallies=(), log_mode="generation", silent_after=0.0, seconds=seconds, at_s=3)
+        )
+    assert "switched hosts together: t+3s ROLLBACK" in found.turn("a").stopped().said
+
+
+def test_the_first_host_decides_who_locks_and_the_others_give_up_with_it():
+    found = rollout("a b c")
+
+    def refused(turn: Place) -> object:
+        turn.before_lock()
+        return None
+
+    def part(name: str) -> object:
+        try:
+            return refused(found.turn(name))
+        except RefusedError as exc:
+            return exc
+        finally:
+            found.ended(name, "locked by somebody" if name == "a" else "")
+
+    with ThreadPoolExecutor(3) as pool:
+        a, b, c = pool.map(part, "abc")
+    assert a is None
+    for other in (b, c):
+        assert "a: locked by somebody" in str(other)
+
+
+def test_a_signal_ends_the_wait_for_a_wave():
+    interrupts = Interrupts()
+    interrupts.count, interrupts.name = 1, "SIGTERM"
+    found = Rollout([["a"], ["b"]], SpikePolicy.ROLLBACK, clock=SystemClock(), interrupts=interrupts, tell=lambda *_, **__: None)
+    assert found.turn("b").prepared().result is Result.INTERRUPTED
+
+
+@pytest.mark.parametrize("policy", SpikePolicy)
+def test_a_pooled_spike_does_what_the_site_says(policy):
+    class Later(SystemClock):
+        at = 0.0
+
+        def monotonic(self) -> float:
+            self.at += 1.0
+            return self.at
+
+    found = Rollout([["a", "b"]], policy, clock=Later(), interrupts=Interrupts(), tell=lambda *_, **__: None)
+    bad = probation(*(Second(total=10, gateway=9),) * 5)
+    for name in "ab":
+        found.turn(name).heard(bad)
+    assert found.turn("a").stopped().result is (Result.HOLD if policy is SpikePolicy.HOLD else Result.FAILED)
