@@ -35,6 +35,8 @@ HTTP = (
     "server { listen 127.0.0.1:PORT; location / { proxy_pass http://app; } }"
 )
 
+KEYED = '{{"upswitch_call": [], "ansible_ssh_private_key_file": "{}"}}'
+
 pytestmark = [
     pytest.mark.skipif(not (TOOLS / "ansible-playbook").exists(), reason="no ansible here: run scripts/setup test"),
 ]
@@ -234,10 +236,83 @@ def test_what_the_role_knows_of_the_program_is_so():
 def test_a_fleet_is_put_under_upswitch_and_switched_by_a_user_who_may_do_nothing_else():
     with fleet() as hosts:
         first = hosts.play("bootstrap", user="root")
-        assert first.exit == 0, first
+        assert (first.exit, first.recap("failed")) == (0, [0, 0]), first
         assert {each.generation for each in hosts.hosts.values()} == {"000001-A"}
-        again = hosts.play("bootstrap", user="root")
-        assert (again.exit, again.recap("changed")) == (0, [0, 0]), again
-        there = hosts.play("switch", "-e", "upswitch_to=B")
-        assert (there.exit, there.recap("changed")) == (0, [1, 1]), there
-        assert {each.answer for each in hosts.hosts.values()} == {"B1"}
+        again = hosts.play("bootstrap", "--limit", "lb1", user="root")
+        assert (again.exit, again.recap("changed")) == (0, [0]), again
+        _refuses_everything_else(hosts)
+        _goes_there_and_back(hosts)
+        _takes_all_back_when_one_fails(hosts)
+        _goes_past_the_dead(hosts)
+
+
+def _refuses_everything_else(hosts: Fleet) -> None:
+    """A user with a folder, a site file and a python of his own in it (docs/reliability.md, S16)."""
+    lb1 = hosts.hosts["lb1"]
+    home = hosts.folder / "home"
+    trap = home / f" {lb1.folder}/etc"
+    trap.mkdir(parents=True)
+    (trap / "upswitch.toml").write_text(
+        "[nginx]\nbinary = '/bin/false'\n[upstreams.app]\nA = ['127.0.0.1:1']\nB = ['127.0.0.1:2']\n"
+    )
+    (home / "upswitch.toml").write_text((trap / "upswitch.toml").read_text())
+    (home / "upswitch.py").write_text("print('taken over')\n")
+    for path in (home, *home.rglob("*")):
+        shutil.chown(path, hosts.user)
+    words = (
+        ("switch", "C"),
+        ("switch", "A", "-c", "/tmp/evil.toml"),
+        ("switch A",),  # to sudo the same as two words
+        ("status", "-c", f"{home}/upswitch.toml"),
+        ("status", ""),
+        ("init",),
+        (),
+    )
+    for each in words:
+        assert hosts.sudo(lb1.command, *each, cwd=home).returncode in {1, 2}, each
+        assert hosts.ssh("lb1", *each).returncode in {1, 2}, each
+    assert hosts.sudo(f"PYTHONPATH={home}", lb1.command, "status").returncode == 1
+    assert hosts.sudo(sys.executable, "-m", "upswitch", "status").returncode == 1
+    for allowed in (hosts.sudo(lb1.command, "status", cwd=home), hosts.ssh("lb1", "status")):
+        assert json.loads(allowed.stdout)["production"]["running"] == "000001-A", allowed
+
+
+def _goes_there_and_back(hosts: Fleet) -> None:
+    seen = hosts.play("switch", "-e", "upswitch_to=B", "--check")
+    assert (seen.exit, seen.recap("changed"), seen.row("lb2")) == (0, [0, 0], ["READY", "A", "yes", "0"]), seen
+    there = hosts.play("switch", "-e", "upswitch_to=B")
+    assert (there.exit, there.recap("changed")) == (0, [1, 1]), there
+    assert {each.answer for each in hosts.hosts.values()} == {"B1"}
+    again = hosts.play("switch", "-e", "upswitch_to=B")
+    assert (again.exit, again.recap("changed"), again.row("lb1")) == (0, [0, 0], ["UNCHANGED", "B", "yes", "0"]), again
+    back = hosts.play("rollback", "-e", "upswitch_to=A")
+    assert (back.exit, back.recap("changed")) == (0, [1, 1]), back
+    assert {each.answer for each in hosts.hosts.values()} == {"A1"}
+    keyed = hosts.play("rollback", "-e", "upswitch_to=A", "-e", KEYED.format(hosts.pipeline.path))
+    assert (keyed.exit, keyed.recap("changed"), keyed.row("lb2")) == (0, [0, 0], ["BACK", "A", "yes", "0"]), keyed
+
+
+def _takes_all_back_when_one_fails(hosts: Fleet) -> None:
+    hosts.servers["B1"].kill()
+    dead = hosts.play("switch", "-e", "upswitch_to=B")
+    assert dead.exit == 2, dead
+    assert (dead.row("lb1")[:2], dead.row("lb2")[:2]) == (["REFUSED", "A"], ["NOT BEGUN", "A"]), dead
+    hosts.servers["B1"].restart()
+    with (hosts.hosts["lb2"].folder / "state" / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        failed = hosts.play("switch", "-e", "upswitch_to=B")
+    assert failed.exit == 2, failed
+    assert (failed.row("lb1"), failed.row("lb2")) == (["TAKEN BACK", "A", "yes", "0"], ["LOCKED", "A", "yes", "6"]), failed
+    assert {each.answer for each in hosts.hosts.values()} == {"A1"}
+
+
+def _goes_past_the_dead(hosts: Fleet) -> None:
+    assert hosts.play("switch", "-e", "upswitch_to=B").exit == 0
+    hosts.hosts["lb2"].sshd.end()
+    back = hosts.play("rollback", "-e", "upswitch_to=A")
+    assert back.exit == 2, back
+    assert (back.row("lb1")[:2], back.row("lb2")[:2]) == (["BACK", "A"], ["UNREACHABLE", "?"]), back
+    hosts.hosts["lb2"].sshd.start()
+    split = hosts.play("status")
+    assert (split.exit, split.recap("changed")) == (2, [0, 0]), split
+    assert "THE FLEET IS SPLIT: it serves A and B" in split.out

@@ -1,8 +1,10 @@
 """The adapters of a command: those of this machine, or of every host of the site behind SSH."""
 
 import dataclasses
+import getpass
 import os
 import socket
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,10 +19,14 @@ from upswitch.adapters.signals import Interrupts
 from upswitch.core.errors import HostError
 from upswitch.core.fleettable import in_waves
 from upswitch.core.site import HostEntry, Site
+from upswitch.core.words import Vantage
 from upswitch.ports import Clock, Host, Lock, Ports, Tell
+from upswitch.progress import Teller
 from upswitch.rollout import Alone, Rollout
 from upswitch.session import Session, new_run
 from upswitch.views import View
+
+_REACH = 20.0  # seconds for a host to answer the first time
 
 Act = Callable[[Session], View]
 Guarded = Callable[[str, Session, Act], View]
@@ -41,7 +47,7 @@ class Shared:
 
     clock: Clock
     interrupts: Interrupts
-    tell: Tell
+    tell: Teller
     closing: ExitStack
     user: str
     guarded: Guarded
@@ -74,6 +80,10 @@ class Fleet:
     def __init__(self, site: Site, shared: Shared) -> None:
         self._site = site
         self._shared = shared
+        from upswitch.adapters.ssh import config, keyring  # noqa: PLC0415  (as below)
+
+        self._config = config.load()
+        self._keyring = keyring.Keyring(ask=_ask)
         self._lost: dict[str, HostError] = {}
         self._ports: dict[str, Ports] = {}
         with ThreadPoolExecutor(len(site.hosts), thread_name_prefix="reach") as pool:
@@ -108,10 +118,24 @@ class Fleet:
         return Rollout(waves, site.watch.on_spike, clock=shared.clock, interrupts=shared.interrupts, tell=shared.tell)
 
     def _reached(self, entry: HostEntry) -> Ports | HostError:
+        from upswitch.adapters.ssh.host import SshHost  # noqa: PLC0415  (fabric takes 135 ms, and most sites are this machine)
+        from upswitch.adapters.ssh.login import login  # noqa: PLC0415  (as above)
+
+        shared = self._shared
         try:
-            return self._open(entry)
+            host = SshHost(entry.name, login(entry.ssh, self._config), keyring=self._keyring, user=entry.nginx.user)
+            shared.closing.callback(host.close)
+            lock = host.lock_in(entry.nginx.state)
+            host.run(("true",), deadline=_REACH)
         except HostError as exc:
             return exc
+        here = LocalHost(shared.clock) if self._site.gate.vantage is Vantage.HERE else None
+        return _ports(shared, host, lock, shared.tell.of(entry.name), probed_from=here)
+
+
+def _ask(prompt: str) -> str | None:
+    """A secret from whoever sits at the terminal; None where nobody does."""
+    return getpass.getpass(prompt) if sys.stdin and sys.stdin.isatty() else None
 
 
 def _ports(shared: Shared, host: Host, lock: Lock, tell: Tell, *, probed_from: Host | None = None) -> Ports:

@@ -43,7 +43,7 @@ shift 3
 # Whether this host's tools do what the watcher will ask of them; busybox's don't. $1: a file.
 can_do() {
   command -v setsid >/dev/null || { echo 'no setsid here' >&2; return 1; }
-  flock -w 1 "$1" timeout -k 1 1 true &&
+  flock -w 1 "$1" timeout -k 1 1 sleep 0 &&
     dd if=/dev/null of="$1" bs=64k iflag=fullblock oflag=append,nofollow conv=notrunc,fsync status=none &&
     truncate -c -s +0 "$1" && date +%3N | grep -qx '[0-9]*'
 }

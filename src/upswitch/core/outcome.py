@@ -1,7 +1,7 @@
 """What a command came to, its exit code, and what a tired person needs to read (docs/design.md)."""
 
 from upswitch.core.run import Plan, Run
-from upswitch.core.words import Outcome, Step, Value
+from upswitch.core.words import Outcome, Result, Step, Value
 
 EXIT: dict[Outcome, int] = {
     Outcome.SWITCHED: 0,
@@ -84,22 +84,31 @@ def hint(run: Run, outcome: Outcome, live: Live) -> str:
         case Outcome.UNCHANGED:
             return "nothing to do"
         case Outcome.INTERRUPTED:
-            return f"run it again when ready: {_again(plan)}"
+            return f"run it again when ready: {_again(plan)}; playbooks/incident/interrupted.md"
         case Outcome.ROLLED_BACK:
-            what = "what nginx names" if run.cause and run.cause.step is Step.WARM else plan.pool
-            return f"mend {what}, then {_again(plan)}; playbooks/incident/rolled-back.md"
+            page = "playbooks/incident/dead-man.md" if run.fired else "playbooks/incident/rolled-back.md"
+            return f"{_to_mend(run)}{_again(plan)}; {page}"
         case Outcome.HELD:
             return f"decide: `upswitch rollback` for {plan.former_pool}, or mend {plan.pool}; playbooks/incident/held.md"
         case Outcome.STUCK:
-            return "a person must look: `upswitch status`, then `upswitch repair`; playbooks/incident/stuck.md"
+            return "a person must look, by the last words above: playbooks/incident/stuck.md; then `upswitch repair`"
         case Outcome.REFUSED:
             return _refused_hint(run, live)
+
+
+def _to_mend(run: Run) -> str:
+    """A release that failed in the watch; else what a step named. Nothing where the run was only cut off, or stopped."""
+    cause = run.cause
+    is_cut = cause is not None and cause.result is Result.UNKNOWN and cause.step is not Step.CONFIRM
+    if cause is None or is_cut or cause.result is Result.INTERRUPTED or run.fired:
+        return "when ready: "
+    return f"mend {run.plan.pool}, then " if cause.step is Step.WATCH else "mend what is named, then "
 
 
 def _refused_hint(run: Run, live: Live) -> str:
     step = run.cause.step if run.cause else None
     if not live.agrees:
-        return "`upswitch status` shows what is live"
+        return "`upswitch status` shows what is live; playbooks/incident/refused.md"
     match step:
         case Step.GATE | Step.RECHECK:
             return f"look at the servers named above, then {_again(run.plan)}; playbooks/incident/refused.md"

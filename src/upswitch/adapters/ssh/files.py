@@ -3,12 +3,12 @@
 from upswitch.adapters.ssh.shell import Shell
 from upswitch.core.errors import HostError
 from upswitch.core.foreign import printable, told
-from upswitch.core.scripts import NOT_THERE
+from upswitch.core.scripts import FENCED, NOT_THERE
 from upswitch.ports import Chunk, Ran
 
 DEADLINE = 20.0
 _NO_FILE = 90
-_WHY_NOT = {_NO_FILE: "it is no regular file"}
+_WHY_NOT = {_NO_FILE: "it is no regular file", FENCED: "refused: somebody else has acted here since we took the lock"}
 
 # $1: path, $2: offset, $3: limit. Looked at before it is opened, as opening a FIFO waits for a writer; then all is of one file,
 # whatever the name means by then.
@@ -33,9 +33,11 @@ if [ -e "$1" ]; then chown --reference="$1" -- "$2" && chmod --reference="$1" --
 sync -- "$2" && mv -fT -- "$2" "$1" && sync -- "${1%/*}/."
 """
 
-# $1: path, $2: length; the bytes on stdin. A half line, for whatever reason, is taken away again.
+# $1: path, $2: length, $3: the epoch's file or "", $4: what it must say; the bytes on stdin. A half line, for whatever reason, is
+# taken away again.
 _APPEND = r"""
 umask 077
+[ -z "$3" ] || { read -r now < "$3" && [ "$now" = "$4" ]; } || exit 94
 before=$(stat -c %s -- "$1" 2>/dev/null) || before=0
 dd of="$1" bs="$2" iflag=fullblock oflag=append,nofollow,nonblock conv=notrunc,fsync status=none && r=0 || r=1
 [ ! -L "$1" ] && [ -f "$1" ] || exit 1
@@ -63,8 +65,9 @@ def write(shell: Shell, path: str, data: bytes, *, mode: int, token: str) -> Non
     _check(shell.run(argv, deadline=DEADLINE, stdin=data), f"write {path}")
 
 
-def append(shell: Shell, path: str, data: bytes) -> None:
-    argv = ("sh", "-c", _APPEND, "append", path, str(max(1, len(data))))
+def append(shell: Shell, path: str, data: bytes, *, fence: tuple[str, str]) -> None:
+    """`fence`: a file and its text, without which nothing is done; two "" for none."""
+    argv = ("sh", "-c", _APPEND, "append", path, str(max(1, len(data))), *fence)
     _check(shell.run(argv, deadline=DEADLINE, stdin=data), f"append to {path}")
 
 

@@ -41,7 +41,7 @@ class SshHost:
         """After a drop: a new connection, and the lock again if it was ours. HostError, also where somebody else had the lock."""
         self.close()
         self._connect_anew()
-        if self._lock is not None and self._lock.epoch:
+        if self._lock is not None and self._lock.is_claimed:
             self._lock.regain()
 
     def close(self) -> None:
@@ -59,7 +59,7 @@ class SshHost:
     def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", holds_lock: bool = False) -> Ran:
         """HostError where the connection was lost before the command could be sent; once it is sent, exit None."""
         self._count()
-        if holds_lock and self._lock is not None and self._lock.epoch:
+        if holds_lock and self._lock is not None and self._lock.is_claimed:
             return self._lock.run(argv, deadline=deadline, stdin=stdin)
         with self._shells.one() as shell:
             return shell.run(argv, deadline=deadline, stdin=stdin)
@@ -77,7 +77,7 @@ class SshHost:
     def append(self, path: str, data: bytes) -> None:
         self._count()
         with self._shells.one() as shell:
-            files.append(shell, path, data)
+            files.append(shell, path, data, fence=self._lock.fence if self._lock else ("", ""))
 
     def connect(self, address: str, *, timeout: float) -> FarStream:
         self._count()

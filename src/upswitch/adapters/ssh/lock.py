@@ -9,6 +9,7 @@ The shell ends, and the lock is free, when no frame has come for LEASE_S: a sile
 command that runs under the lock has the descriptor too: until it has ended nobody else gets it.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 
@@ -34,7 +35,7 @@ state=$1
 guard() { read -r now < "$state/epoch" && [ "$now" = "$epoch" ]; } 2>/dev/null
 beat() {
   read -r up rest < /proc/uptime
-  printf '%s\n' "$((${up%%.*} + 10 + $1))" 1<>"$state/lease"
+  printf '%-10s\n' "$((${up%%.*} + 10 + $1))" 1<>"$state/lease"
 } 2>/dev/null
 take() {
   umask 077
@@ -43,13 +44,13 @@ take() {
   if [ "$3" = 0 ]; then flock -n 9; else flock -w "$3" 9; fi || { cat "$state/lock"; exec 9>&-; return 93; }
   old=0
   [ ! -s "$state/epoch" ] || read -r old < "$state/epoch"
-  case $old in '' | *[!0-9]*) echo "x: $state/epoch holds no number" >&2; exec 9>&-; return 1 ;; esac
+  case $old in '' | *[!0-9]*) old=0 ;; esac
   if [ -n "$2" ]; then
     epoch=$2
     [ "$2" = "$old" ] || { cat "$state/lock"; exec 9>&-; return 94; }
   else
     epoch=$((old + 1))
-    printf '%s\n' "$epoch" 1<>"$state/epoch" && sync "$state/epoch" || { exec 9>&-; return 1; }
+    printf '%-10s\n' "$epoch" 1<>"$state/epoch" && sync "$state/epoch" || { exec 9>&-; return 1; }
   fi
   { printf '%s\n' "$1" > "$state/lock"; } 2>/dev/null
   beat 0
@@ -77,6 +78,16 @@ class SshLock:
         self._owner = b""
         self._released = threading.Event()
         self.epoch = 0
+
+    @property
+    def is_claimed(self) -> bool:
+        """It was acquired and not released; whether it is still ours is only known on the host."""
+        return self.epoch > 0 and not self._released.is_set()
+
+    @property
+    def fence(self) -> tuple[str, str]:
+        """The epoch's file and what it must say for a change to be ours to make; two "" while nothing is claimed."""
+        return (f"{self._folder}/epoch", str(self.epoch)) if self.is_claimed else ("", "")
 
     def acquire(self, owner: Owner) -> Owner | None:
         """None when it is ours now; else its holder. HostError where it could not be asked for: that is not "locked"."""
@@ -116,13 +127,10 @@ class SshLock:
         self._released.set()
         if self._shell is None:
             return
-        try:
+        with contextlib.suppress(HostError):
             self._shell.evaluate("exec 9>&-", deadline=_DEADLINE)
-        except HostError:
-            pass
-        finally:
-            self._shell.close()
-            self._shell = None
+        self._shell.close()
+        self._shell = None
 
     def _take(self, *, epoch: str, patience: int) -> Ran:
         shell = self._open_shell(LEASE_S)
@@ -142,10 +150,8 @@ class SshLock:
         self._released = released = threading.Event()
 
         def beat() -> None:
-            while not released.wait(BEAT_S) and shell.is_alive:
-                try:
+            with contextlib.suppress(HostError):  # whoever uses the lock next sees the same
+                while not released.wait(BEAT_S):
                     shell.beat()
-                except HostError:
-                    return
 
         threading.Thread(target=beat, name="ssh-beat", daemon=True).start()

@@ -97,6 +97,8 @@ class Shell:
 
     def beat(self) -> None:
         """Renew the lease. While a command runs there is no need to: the lease begins anew at its end."""
+        if not self.is_alive:
+            raise self._pipe.failure()
         if self._lock.acquire(blocking=False):
             try:
                 self._pipe.send(_frame("B", "-", 0.0))
