@@ -556,10 +556,12 @@ def test_a_frozen_holder_of_the_lock_stops_nothing_and_is_outdated(scene):
     assert said.said.endswith("; whoever armed this still holds the lock")
 
 
-@pytest.mark.parametrize(("shell", "number", "armed"), [(("bash",), 40, 0), ((), 7, 0), ((), 40, orders.NOT_UP)])
-def test_its_watcher_never_keeps_the_lock(bare, tmp_path, shell, number, armed):
+@pytest.mark.parametrize(("more", "number"), [(("bash",), 40), ((), 7), ((), 40)])
+def test_its_watcher_never_keeps_the_lock(bare, tmp_path, more, number):
     """A shell that can't close a high descriptor does not bring the watcher up: better none than one that blocks every repair."""
-    path = tools(tmp_path / "bin", *shell)
+    path = tools(tmp_path / "bin", *more)
+    is_bash = more or HOST.run(("sh", "-c", '[ -n "$BASH_VERSION" ]'), deadline=5).exit == 0
+    armed = 0 if is_bash or number < 10 else orders.NOT_UP
     held = f'exec {number}<>"$1" && flock {number} && export PATH="$2" && shift 2 && exec "$@"'
     ran = HOST.run(("bash", "-c", held, "bash", f"{bare.folder}/lock", path, *_bare_argv(bare)), deadline=20)
     assert ran.exit == armed, ran

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ HTTP = (
     "server { listen 127.0.0.1:PORT; location / { proxy_pass http://app; } }"
 )
 
-KEYED = '{{"upswitch_call": [], "ansible_ssh_private_key_file": "{}"}}'
+KEYED = '{{"upswitch_call": [], "ansible_ssh_args": "-o ControlPath=none", "ansible_ssh_private_key_file": "{}"}}'
 
 pytestmark = [
     pytest.mark.skipif(not (TOOLS / "ansible-playbook").exists(), reason="no ansible here: run scripts/setup test"),
@@ -230,6 +231,15 @@ def test_what_the_role_knows_of_the_program_is_so():
     assert advice.log_format_line() in (ROLE / "templates" / "upswitch-log.conf.j2").read_text().splitlines()
 
 
+def test_a_wheel_brings_the_playbooks_and_the_templates(tmp_path):
+    argv = (sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
+    ran = subprocess.run(argv, capture_output=True, check=False, text=True, cwd=ROOT, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
+    wanted = [path for folder in ("playbooks", "templates") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    assert not {f"upswitch/{path.relative_to(ROOT)}" for path in wanted} - names
+
+
 @needs_root
 @needs_sshd
 @needs_fleet
@@ -247,33 +257,22 @@ def test_a_fleet_is_put_under_upswitch_and_switched_by_a_user_who_may_do_nothing
 
 
 def _refuses_everything_else(hosts: Fleet) -> None:
-    """A user with a folder, a site file and a python of his own in it (docs/reliability.md, S16)."""
-    lb1 = hosts.hosts["lb1"]
-    home = hosts.folder / "home"
-    trap = home / f" {lb1.folder}/etc"
-    trap.mkdir(parents=True)
-    (trap / "upswitch.toml").write_text(
+    """A user with a site file and a python module of his own in the folder he stands in (docs/reliability.md, S16)."""
+    command, home = hosts.hosts["lb1"].command, hosts.folder / "home"
+    home.mkdir()
+    (home / "upswitch.toml").write_text(
         "[nginx]\nbinary = '/bin/false'\n[upstreams.app]\nA = ['127.0.0.1:1']\nB = ['127.0.0.1:2']\n"
     )
-    (home / "upswitch.toml").write_text((trap / "upswitch.toml").read_text())
     (home / "upswitch.py").write_text("print('taken over')\n")
-    for path in (home, *home.rglob("*")):
+    for path in (home, *home.iterdir()):
         shutil.chown(path, hosts.user)
-    words = (
-        ("switch", "C"),
-        ("switch", "A", "-c", "/tmp/evil.toml"),
-        ("switch A",),  # to sudo the same as two words
-        ("status", "-c", f"{home}/upswitch.toml"),
-        ("status", ""),
-        ("init",),
-        (),
-    )
-    for each in words:
-        assert hosts.sudo(lb1.command, *each, cwd=home).returncode in {1, 2}, each
-        assert hosts.ssh("lb1", *each).returncode in {1, 2}, each
-    assert hosts.sudo(f"PYTHONPATH={home}", lb1.command, "status").returncode == 1
+    for words in (("switch", "C"), ("switch", "A", "-c", "/tmp/evil.toml"), ("status", "-c", "upswitch.toml"), ("init",), ()):
+        assert hosts.sudo(command, *words, cwd=home).returncode == 1, words
+        assert hosts.ssh("lb1", *words).returncode == 1, words
+    assert hosts.sudo(command, "switch A", cwd=home).returncode == 2  # two words, to sudo
+    assert hosts.sudo(f"PYTHONPATH={home}", command, "status").returncode == 1
     assert hosts.sudo(sys.executable, "-m", "upswitch", "status").returncode == 1
-    for allowed in (hosts.sudo(lb1.command, "status", cwd=home), hosts.ssh("lb1", "status")):
+    for allowed in (hosts.sudo(command, "status", cwd=home), hosts.ssh("lb1", "status")):
         assert json.loads(allowed.stdout)["production"]["running"] == "000001-A", allowed
 
 

@@ -3,37 +3,28 @@
 import os
 import select
 import subprocess
-import sys
-import threading
-import time
 from collections import Counter
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from hostcontract import FollowContract
-from test_counting import ALL
 from upswitch.adapters.ssh.follower import FarFollower
 from upswitch.core.errors import HostError
-from upswitch.core.farcount import count_program
+from upswitch.core.farcount import LINES, count_program
+from upswitch.core.farfollow import argv
 from upswitch.core.logformat import compile_format
 from upswitch.demo.process import until
 
-WRITE = """
-import os, sys, time
-path, rate, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-log, began, slices = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), time.monotonic(), 50
-for number in range(seconds * slices):
-    time.sleep(max(0.0, began + number / slices - time.monotonic()))
-    lines = range(number * rate // slices, (number + 1) * rate // slices)
-    os.write(log, b"".join(b"200 %09d %s\\n" % (line, b"x" * 180) for line in lines))
-    if number % slices == slices // 2:
-        os.rename(path, f"{path}.{number}")
-        os.write(log, b"200 late %d\\n" % number)
-        old, log = log, os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.close(old)
-"""
+PIPES = []
+
+
+@pytest.fixture(autouse=True)
+def _no_stream_stays_open():
+    yield
+    while PIPES:
+        PIPES.pop().process.stdout.close()
 
 
 class ProcessPipe:
@@ -42,6 +33,7 @@ class ProcessPipe:
     def __init__(self, argv) -> None:
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         self.received = 0
+        PIPES.append(self)
 
     def receive(self, limit, *, timeout):
         if not select.select([self.process.stdout], [], [], timeout)[0]:
@@ -50,8 +42,14 @@ class ProcessPipe:
         self.received += len(data)
         return data
 
-    def close(self) -> None:
+    def close_input(self) -> None:
         self.process.stdin.close()
+
+    def close_output(self) -> None:
+        self.process.stdout.close()
+
+    def close(self) -> None:
+        self.close_input()
         self.process.wait(10)
 
 
@@ -286,21 +284,14 @@ def test_a_file_that_appeared_during_the_cut_is_read_from_its_start(tmp_path):
         until(has_it, what="the line")
 
 
-def test_no_process_is_left_when_its_input_ends_or_nobody_reads_it(tmp_path):
+@pytest.mark.parametrize("end", [ProcessPipe.close_input, ProcessPipe.close_output])
+def test_no_process_is_left_when_its_input_ends_or_nobody_reads_it(tmp_path, end):
     (tmp_path / "log").touch()
-    for stream in ("stdin", "stdout"):
-        far = Far()
-        follower = far.follow(tmp_path / "log")
-        process = far.pipes[0].process
-        follower._is_closed = True
-        getattr(process, stream).close() if stream == "stdin" else None
-        follower._thread.join(10) if stream == "stdin" else None
-        if stream == "stdout":
-            os.close(os.dup(process.stdout.fileno()))
-            follower._thread.join(10)
-            process.stdout.close()
-        until(lambda: not group_of(process.pid), deadline=10, what="the end of all of them")
-        process.wait(10)
+    pipe = ProcessPipe(argv(f"{tmp_path}/log", nonce="0" * 32, program=LINES, places=None))
+    assert pipe.receive(1000, timeout=10)
+    end(pipe)
+    until(lambda: not group_of(pipe.process.pid), deadline=10, what="the end of all of them")
+    pipe.close()
 
 
 def group_of(leader):
@@ -325,37 +316,66 @@ def test_when_we_are_slow_the_far_side_waits_and_nothing_is_dropped(log):
     assert log.take(40_000) == [line[:-1]] * 40_000
 
 
-def test_no_line_is_lost_at_fifty_thousand_a_second_over_renames(tmp_path):
-    path, rate, seconds = tmp_path / "access.log", 50_000, 2
-    path.touch()
-    with closing(Far().follow(path)) as follower:
-        writer = subprocess.Popen((sys.executable, "-c", WRITE, f"{path}", f"{rate}", f"{seconds}"))
-        found = []
-
-        def is_all():
-            found.extend(follower.read().split(b"\n")[:-1])
-            return len(found) >= rate * seconds + seconds
-
-        until(is_all, deadline=40, what="all lines")
-        writer.wait()
-    assert sorted(int(line.split()[1]) for line in found if b"late" not in line) == [*range(rate * seconds)]
-    assert sum(b"late" in line for line in found) == seconds
+LINES_EACH = 25_000
 
 
-def test_counted_over_renames_each_line_counts_once_and_hardly_a_byte_is_sent(tmp_path):
-    path, rate, seconds = tmp_path / "access.log", 50_000, 2
-    path.touch()
-    far, found = Far(), Counter()
+def write_and_rename(log, total):
+    """Four files of 25,000 lines, each renamed while its writer goes on for a line; `total` says how many lines have come."""
+    for number in range(4):
+        log.write(b"".join(b"200 %06d %s\n" % (line, b"x" * 180) for line in range(number * LINES_EACH, (number + 1) * LINES_EACH)))
+        log.path.rename(log.path.with_suffix(f".{number}"))
+        old = log.reopen()
+        log.write(b"200 new\n")
+        old.write(b"200 late\n")
+        old.close()
+        until(lambda number=number: total() >= (number + 1) * (LINES_EACH + 2), deadline=30, what="all lines")
+
+
+def test_no_line_is_lost_over_renames(log):
+    found = []
+
+    def total():
+        found.extend(log.follower.read().split(b"\n")[:-1])
+        return len(found)
+
+    write_and_rename(log, total)
+    assert Counter(line.split()[1] for line in found) == {
+        **{b"%06d" % line: 1 for line in range(4 * LINES_EACH)},
+        b"new": 4,
+        b"late": 4,
+    }
+
+
+def test_counted_over_renames_each_line_counts_once_and_hardly_a_byte_is_sent(log):
+    log.follower.count(count_program(compile_format("$status $request_uri")))
+    found = Counter()
+
+    def total():
+        found["sent"] += log.follower.read().count(b"\n")
+        for each in log.follower.counts():
+            found[each.line] += each.times
+        return found.total()
+
+    until(lambda: len(log.far.pipes) == 2, what="the counting")
+    write_and_rename(log, total)
+    assert found == Counter({b"200 \n": 4 * (LINES_EACH + 2)})
+    assert log.far.pipes[-1].received < 10_000
+
+
+def test_from_lines_to_counts_no_line_is_lost_or_comes_twice(log):
     program = count_program(compile_format("$status $request_uri"))
-    with closing(far.follow(path, count=program)) as follower:
-        writer = subprocess.Popen((sys.executable, "-c", WRITE, f"{path}", f"{rate}", f"{seconds}"))
+    log.write(b"200 sent\n" * 1000)
+    log.follower.count(program)
+    log.write(b"200 sent or counted\n" * 1000 + b"502 kept\n" + b"no line of the format\n")
+    found = Counter()
 
-        def is_all():
-            found["lines"] += follower.read().count(b"\n")
-            found.update({each.line: each.times for each in follower.counts()})
-            return found.total() >= rate * seconds + seconds
+    def total():
+        for line in log.follower.read().split(b"\n")[:-1]:
+            found[line] += 1
+        for each in log.follower.counts():
+            found["counted"] += each.times
+        return found.total()
 
-        until(is_all, deadline=40, what="all lines")
-        writer.wait()
-    assert found == Counter({"lines": 0, b"200 \n": rate * seconds + seconds})
-    assert far.pipes[0].received < 10_000
+    until(lambda: total() >= 2002, what="all lines")
+    assert (found[b"502 kept"], found[b"no line of the format"], found.total()) == (1, 1, 2002)
+    assert log.follower.read() == b""

@@ -1,7 +1,9 @@
 """Health probes and requests through nginx from the place of a host behind SSH: the answers are those of the local host."""
 
+import socket
 import ssl
 import time
+from contextlib import contextmanager
 
 import msgspec
 import pytest
@@ -10,6 +12,7 @@ from servers import (
     END,
     HTTP,
     STDOUT,
+    _certificate,
     ajp,
     close,
     greets,
@@ -146,7 +149,7 @@ def test_a_lost_host_is_not_a_dead_server(tmp_path):
 def test_a_socket_file_is_reached_with_the_rights_of_sudo_where_sshd_forwards_nothing(tmp_path):
     with ordinary_user() as user, Sshd(tmp_path / "sshd", "DisableForwarding yes", user=user) as sshd:
         host = host_of(sshd)
-        with serving(OK, family=__import__("socket").AF_UNIX, bound=f"{tmp_path}/s"):
+        with serving(OK, family=socket.AF_UNIX, bound=f"{tmp_path}/s"):
             assert probe(host, f"unix:{tmp_path}/s").ok
         assert probe(host, f"unix:{tmp_path}/none").error == "No such file or directory"
         host.close()
@@ -177,22 +180,9 @@ def test_a_request_that_nobody_answers_is_hung(far):
         through.close()
 
 
-def test_https_goes_through_too(far, tmp_path):
-    for host in (far, LocalHost(CLOCK)):
-        with tls_server(tmp_path) as address:
-            through = ThroughProbe(f"https://{address}/", host)
-            assert through.ask() is Failure.NONE
-            through.close()
-    with serving(b"no TLS at all") as server:
-        through = ThroughProbe(f"https://{server.address}/", far)
-        assert through.ask() is Failure.GATEWAY
-        through.close()
-
-
-def tls_server(folder):
-    """An HTTPS server that says OK."""
-    from servers import _certificate  # noqa: PLC0415
-
+@contextmanager
+def https(folder):
+    """An HTTPS server that says OK; its address."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(_certificate(folder))
 
@@ -202,15 +192,17 @@ def tls_server(folder):
             secure.sendall(OK)
             wait_for_close(secure)
 
-    return address_of(serving(answer))
+    with serving(answer) as server:
+        yield server.address
 
 
-class address_of:  # noqa: N801
-    def __init__(self, server):
-        self._server = server
-
-    def __enter__(self):
-        return self._server.__enter__().address
-
-    def __exit__(self, *exc):
-        return self._server.__exit__(*exc)
+def test_https_goes_through_too(far, tmp_path):
+    for host in (far, LocalHost(CLOCK)):
+        with https(tmp_path) as address:
+            through = ThroughProbe(f"https://{address}/", host)
+            assert through.ask() is Failure.NONE
+            through.close()
+    with serving(b"no TLS at all") as server:
+        through = ThroughProbe(f"https://{server.address}/", far)
+        assert through.ask() is Failure.GATEWAY
+        through.close()

@@ -9,18 +9,39 @@ import bisect
 from collections.abc import Callable, Iterator
 
 from upswitch.core.errors import HostError
+from upswitch.core.farcount import Alike, CountProgram, span_argv
+from upswitch.core.foreign import told
 from upswitch.core.history import seconds_of
 from upswitch.core.logformat import LineReader
 from upswitch.core.rule import HISTORY_S
+from upswitch.core.words import Value
 from upswitch.ports import Host
 from upswitch.spans import AccessTimes, Span, Times
 
 MOST = 2560 << 20
 """Bytes that are read of one log's history, 10 s of work; a busier log has a shorter history, and its length is told."""
 
+MOST_THERE = 512 << 20
+"""Bytes that are counted on a host far away: some 10 s of one of its processors."""
+
+MOST_SENT = 16 << 20
+"""Bytes of lines that such a host sends because they can't be counted there."""
+
+MOST_FAR = 64 << 20
+"""Bytes that are read from there where nothing can be counted."""
+
 BLOCK = 1 << 20
 PEEK = 1 << 16
 _FAR = 4 << 20
+_COUNT_S = 60.0
+
+
+class Counts(Value):
+    """Lines of a file: those that came whole, those that were counted, and how many are missing."""
+
+    lines: bytes
+    alike: tuple[Alike, ...]
+    left: int
 
 
 class HostSource:
@@ -77,18 +98,34 @@ def last_minutes(host: Host, path: str, reader: LineReader, *, most: int = MOST)
 
     Nothing where no line has a time. HostError where the log can't be read; a rotated one that can't be is left out.
     """
+    for name, span in _spans(host, path, reader, most=most):
+        yield from blocks(host, name, span)
+
+
+def counted_minutes(host: Host, path: str, reader: LineReader, program: CountProgram) -> Iterator[Counts]:
+    """The same, counted on the host (at most MOST_THERE bytes of it): a file each."""
+    for name, span in _spans(host, path, reader, most=MOST_THERE):
+        ran = host.run(span_argv(name, span, program, room=MOST_SENT), deadline=_COUNT_S)
+        used, _, left = ran.err.strip().partition(b" ")
+        if ran.exit != 0 or not used.isdigit():
+            raise HostError(f"count {name}", told(ran.err) or f"no answer within {_COUNT_S:g} s")
+        lines, alike = program.rows(ran.out)
+        yield Counts(lines=lines, alike=alike, left=int(left or 0))
+
+
+def _spans(host: Host, path: str, reader: LineReader, *, most: int) -> list[tuple[str, range]]:
+    """Oldest first; none where no line has a time."""
     every = AccessTimes(reader)
     newest = [at for log in with_rotated(host, path, every) if (at := seconds_of(log.newest(every))) is not None]
     if not newest:
-        return
+        return []
     times = AccessTimes(reader, Span(unix=int(max(newest)) - HISTORY_S))
     spans = list[tuple[str, range]]()
     for log in reversed(with_rotated(host, path, times)):  # newest first: a hole between the two would look like quiet seconds
         span = log.span(times, most=most)
         most -= len(span)
         spans.append((log.name, span))
-    for name, span in reversed(spans):
-        yield from blocks(host, name, span)
+    return spans[::-1]
 
 
 def entry(size: int, peek: Callable[[int], bytes], times: Times) -> int:

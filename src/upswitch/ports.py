@@ -5,9 +5,10 @@ Every adapter maps its library's errors to `HostError`; nothing else leaves it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from upswitch.core.errors import Owner
+from upswitch.core.farcount import Alike, CountProgram
 from upswitch.core.gate import Probe, Target
 from upswitch.core.probation import Probation
 from upswitch.core.rule import Failure
@@ -39,6 +40,19 @@ class Follower(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class CountingFollower(Follower, Protocol):
+    """A follower of a log on another machine: it can count lines over there instead of sending them."""
+
+    def count(self, program: CountProgram) -> None:
+        """From now on `read` gives only the lines that the program sends whole, and `counts` all the others."""
+        ...
+
+    def counts(self) -> tuple[Alike, ...]:
+        """What was counted since the last call; never blocks."""
+        ...
 
 
 class Connection(Protocol):
@@ -95,7 +109,10 @@ class Host(Protocol):
         ...
 
     def follow(self, path: str) -> Follower:
-        """Follow from the file's present end; a file that appears later is read from its start."""
+        """Follow from the file's present end; a file that appears later is read from its start.
+
+        Of another machine's it may be a CountingFollower.
+        """
         ...
 
 

@@ -1,20 +1,22 @@
 """The access logs of a watch: opened before the swap, then read once a second; and the errors that nginx wrote in those seconds."""
 
 from collections import deque
+from collections.abc import Iterator
 
 from upswitch import lookback, survey
 from upswitch.core import errorlog, processes, sight
 from upswitch.core.accesscount import Access, AccessCounter
 from upswitch.core.attribution import Attribution, Mode
 from upswitch.core.conflogs import AccessLog
-from upswitch.core.counting import BlockCounter, Tally
+from upswitch.core.counting import BlockCounter, Counted, Tally
 from upswitch.core.errorcount import Addresses, ErrorCounter, Errors
 from upswitch.core.errors import HostError
+from upswitch.core.farcount import count_program
 from upswitch.core.history import Timeline
 from upswitch.core.logformat import LineReader
 from upswitch.core.rule import History
 from upswitch.core.words import Value
-from upswitch.ports import Follower, Host, Ports
+from upswitch.ports import CountingFollower, Follower, Host, Ports
 
 _SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
 _READ_FOR = 0.7  # seconds of each second that may go into reading the logs
@@ -69,6 +71,8 @@ class AccessLogs:
         if follower is None:
             return None
         reader = sight.reader_of(log)
+        if isinstance(follower, CountingFollower):
+            self._count_there(log.path, reader, follower)
         return _Log(
             path=log.path,
             reader=reader,
@@ -77,6 +81,13 @@ class AccessLogs:
             failing=AccessCounter(reader),
             silent_after=sight.silent_after(log),
         )
+
+    def _count_there(self, path: str, reader: LineReader, follower: CountingFollower) -> None:
+        """Ten MB/s from each of fifty hosts are more than a link carries."""
+        if program := count_program(reader):
+            follower.count(program)
+        else:
+            self._notes.add(f"{path} can't be counted on its host, because of its format: each of its lines is fetched")
 
     @property
     def is_any(self) -> bool:
@@ -100,12 +111,25 @@ class AccessLogs:
     def _add_history(self, log: _Log, timeline: Timeline) -> None:
         counter = BlockCounter(log.reader, self._attribution.before(log.reader), is_timed=True)
         try:
-            for block in lookback.last_minutes(self._ports.host, log.path, log.reader):
-                timeline.add(counter.count(block))
+            for counted in self._counted_history(log, counter):
+                timeline.add(counted)
                 if self._ports.interrupts.count:
                     return
         except HostError as exc:
             self._notes.add(f"no history: {exc}")
+
+    def _counted_history(self, log: _Log, counter: BlockCounter) -> Iterator[Counted]:
+        """Counted where the log lies, if that is far away; else as much as may be fetched."""
+        host, is_far = self._ports.host, isinstance(log.follower, CountingFollower)
+        program = count_program(log.reader, is_timed=True) if is_far else None
+        if program is None:
+            most = lookback.MOST_FAR if is_far else lookback.MOST
+            yield from map(counter.count, lookback.last_minutes(host, log.path, log.reader, most=most))
+            return
+        for found in lookback.counted_minutes(host, log.path, log.reader, program):
+            if found.left:
+                self._notes.add(f"{found.left} lines of the history of {log.path} could not be counted on its host")
+            yield counter.count(found.lines) + counter.count_alike(found.alike)
 
     def read(self) -> Tally:
         """All lines that have come. A log that grows faster than it can be read is said to be, once."""
@@ -122,7 +146,19 @@ class AccessLogs:
                     self._notes.add(f"{log.path} grows faster than it can be read: what is told is late")
                     self.is_behind = True
                     break
+            found += self._read_counts(log, found)
         return found
+
+    def _read_counts(self, log: _Log, sent: Tally) -> Tally:
+        """What was counted on the host. The lines of failed requests were sent whole, unless there were too many."""
+        alike = log.follower.counts() if isinstance(log.follower, CountingFollower) else ()
+        counted = log.counter.tally(b"", alike)
+        if any(not each.is_good for each in alike):
+            self._notes.add(f"{log.path} has more failed requests than were fetched: all are counted, some were looked at")
+        if self.has_errors or (sent.new + counted.new).gateway or (sent.new + counted.new).hung:
+            for each in alike:
+                log.failing.count(each.line * each.times if each.is_good else b"")
+        return counted
 
     @property
     def failing(self) -> Access | None:

@@ -70,8 +70,14 @@ bytes > n { bytes -= size + 1; exit }
 torn { torn = 0; next }
 """
 _TAIL = r"""
+room && (whole += size) > room { left++; next }
 { print "\t" line }
-END { print ""; for (k in good) print good[k] "\t" k; for (k in bad) print "+" bad[k] "\t" k; print bytes + 0 > "/dev/stderr" }
+END {
+  print ""
+  for (k in good) print good[k] "\t" k
+  for (k in bad) print "+" bad[k] "\t" k
+  print bytes + 0 (left ? " " left : "") > "/dev/stderr"
+}
 """
 
 
@@ -88,8 +94,9 @@ class Alike(Value):
 
 class CountProgram(Value):
     """`awk` is the program. Its variables: `n`, how many bytes it gets; `torn`, 1 where these begin within a line that nobody
-    wants; `most`, how many lines of requests that did not go well it may send whole. It writes rows, and on stderr how many
-    of the bytes are whole lines.
+    wants; `most`, how many lines of requests that did not go well it may send whole; `room`, if given, how many bytes of lines
+    that it can't count. It writes rows, and on stderr how many of the bytes are whole lines and, if any, how many lines it left
+    out.
 
     `wanted` are the parts that it counts by, in the order of its rows.
     """
@@ -110,6 +117,17 @@ class CountProgram(Value):
         texts = (found.get(at) or _NOTHING.get(part.variable, b"") for at, part in enumerate(self.parts))
         line = b"".join(text + part.literal for text, part in zip(texts, self.parts, strict=True))
         return Alike(line=line + b"\n", times=int(times), is_good=not times.startswith(b"+"))
+
+
+_SPAN = r"""
+LC_ALL=C; export LC_ALL
+tail -c "+$(($2 + 1))" -- "$1" | head -c "$3" | awk -v n="$3" -v torn="$(($2 > 0))" -v most=0 -v room="$4" "$5"
+"""
+
+
+def span_argv(path: str, span: range, program: CountProgram, *, room: int) -> tuple[str, ...]:
+    """Count a span of a file."""
+    return ("sh", "-c", _SPAN, "upswitch-count", path, str(span.start), str(len(span)), str(room), program.awk)
 
 
 LINES = CountProgram(awk=_HEAD + "{ line = $0 }" + _TAIL)

@@ -119,7 +119,9 @@ class Streams:
             return
         said = plain(relay.last_words(pipe)).removesuffix("\n")
         if relay.is_missing(said):
-            why = f"sshd forbids forwarding, and there is no relay ({said}): allow it with AllowTcpForwarding local, or install bash"
+            why = (
+                f"sshd forbids forwarding, and there is no relay ({said}): allow it with AllowTcpForwarding local, or install bash"
+            )
             raise HostError(f"connect to {address} from {self._connection.login.shown}", why)
         raise _as_the_kernel(said.rpartition(": ")[2])
 

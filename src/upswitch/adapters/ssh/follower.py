@@ -39,14 +39,12 @@ class FarFollower:
     same folder.
     """
 
-    is_far = True
-
-    def __init__(self, path: str, *, open_pipe: Callable[[Sequence[str]], Pipe], count: CountProgram | None = None) -> None:
+    def __init__(self, path: str, *, open_pipe: Callable[[Sequence[str]], Pipe]) -> None:
         """HostError where the file can't be followed. `open_pipe` starts a program on the host; it is called again after a cut."""
         self._what = f"follow {path}"
         self._path = path
         self._open_pipe = open_pipe
-        self._program = count or LINES
+        self._program = self._wanted = LINES
         self._changed = threading.Condition()
         self._places: dict[int, int] = {}
         self._blocks = deque[bytes]()
@@ -71,6 +69,13 @@ class FarFollower:
             raise failure
         return b""
 
+    def count(self, program: CountProgram) -> None:
+        """From the next look on, lines that it can count are not sent: `counts` has them. No line is lost or comes twice."""
+        with self._changed:
+            self._wanted = program
+            self._changed.notify_all()
+        self._pipe.close()
+
     def counts(self) -> tuple[Alike, ...]:
         """What was counted over there since the last call: other lines than those that `read` gives."""
         with self._changed:
@@ -91,15 +96,17 @@ class FarFollower:
             try:
                 self._pump()
             except HostError as exc:
-                self._fail(exc)
+                if not self._is_turning:
+                    self._fail(exc)
             self._pipe.close()
-            self._pause()
+            if not self._is_turning:
+                self._pause()
             if not self._is_closed:
                 self._restart()
 
     def _pump(self) -> None:
         """Until the stream ends, which it says by HostError."""
-        while not self._is_closed:
+        while not (self._is_closed or self._is_turning):
             self._await_room()
             for frame in self._receive(self._frames, self._pipe, timeout=_SILENT_S):
                 self._keep(frame)
@@ -112,6 +119,11 @@ class FarFollower:
             return
         with self._changed:
             self._frames, self._pipe, self._is_cut = frames, pipe, False
+
+    @property
+    def _is_turning(self) -> bool:
+        """From lines to counts: no failure."""
+        return self._wanted is not self._program
 
     def _fail(self, failure: HostError) -> None:
         """Told once for each cut, not for each vain attempt to mend it."""
@@ -126,12 +138,13 @@ class FarFollower:
 
     def _await_room(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._held < MOST_HELD)
+            self._changed.wait_for(lambda: self._is_closed or self._is_turning or self._held < MOST_HELD)
 
     # ---- the stream ----
 
     def _start(self, places: Mapping[int, int] | None) -> tuple[Frames, Pipe]:
         """Begun, and said to have begun: from then on no line is missed."""
+        self._program = self._wanted
         nonce = secrets.token_hex(16)
         frames = Frames(nonce)
         pipe = self._open_pipe(argv(self._path, nonce=nonce, program=self._program, places=places))

@@ -12,7 +12,7 @@ from upswitch.adapters.ssh.keyring import Keyring
 from upswitch.adapters.ssh.lock import SshLock
 from upswitch.adapters.ssh.login import Login
 from upswitch.adapters.ssh.pool import Shells
-from upswitch.adapters.ssh.shell import Shell, open_argv
+from upswitch.adapters.ssh.shell import Shell, open_shell
 from upswitch.ports import Chunk, Follower, Ran
 
 
@@ -92,11 +92,8 @@ class SshHost:
         self._streams = Streams(self._connection, user=self._user)
 
     def _open_shell(self, lease: int) -> Shell:
-        argv, script = open_argv()
-        pipe = self._connection.open_pipe((*argv, str(lease)), sudo=self._user)
         self._count()
-        pipe.send(script)
-        return Shell(pipe)
+        return open_shell(lambda argv: self._connection.open_pipe(argv, sudo=self._user), lease=lease)
 
     def _count(self) -> None:
         with self._counting:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import paramiko  # type: ignore[import-untyped]
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -26,21 +26,22 @@ class Keyring:
 
     def keys(self, login: Login) -> Iterator[paramiko.PKey]:
         """As ssh offers them: the agent's, the files' that can be opened, and those that have a passphrase at the very end."""
-        files = [path for path in login.identities if os.path.exists(path)]
-        public = {_public(path) for path in files} - {b""}
-        held = [key for key in paramiko.Agent().get_keys() if key.asbytes() in public or not login.only_identities]
-        held.sort(key=lambda key: key.asbytes() not in public)
-        yield from held
-        left = [path for path in files if _public(path) not in {key.asbytes() for key in held}]
-        closed = []
-        for path in left:
-            key = self._opened(path)
-            if key is None:
-                closed.append(path)
-            else:
-                yield key
-        for path in closed:
-            yield self._unlocked(path)
+        agent = paramiko.Agent()
+        try:
+            yield from self._keys_of(login, agent.get_keys())
+        finally:
+            agent.close()
+
+    def _keys_of(self, login: Login, held: Sequence[paramiko.PKey]) -> Iterator[paramiko.PKey]:
+        public = {path: _public(path) for path in login.identities}
+        named = {*public.values()}
+        offered = [key for key in held if key.asbytes() in named or not login.only_identities]
+        yield from sorted(offered, key=lambda key: key.asbytes() not in named)
+        blobs = {key.asbytes() for key in offered}
+        files = [path for path in login.identities if public[path] not in blobs and os.path.exists(path)]
+        opened = {path: self._opened(path) for path in files}
+        yield from (key for key in opened.values() if key is not None)
+        yield from (self._unlocked(path) for path, key in opened.items() if key is None)
 
     def password(self, user: str) -> str:
         """For sudo. HostError where nobody can be asked."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from upswitch.adapters.lock import holder_in
-from upswitch.adapters.ssh.shell import Shell
+from upswitch.adapters.ssh.shell import LOCKED, Shell
 from upswitch.core.errors import HostError, Owner
 from upswitch.core.foreign import told
 from upswitch.core.scripts import FENCED
@@ -37,19 +37,23 @@ beat() {
   read -r up rest < /proc/uptime
   printf '%-10s\n' "$((${up%%.*} + 10 + $1))" 1<>"$state/lease"
 } 2>/dev/null
+number() {
+  n=0
+  [ ! -s "$state/epoch" ] || read -r n < "$state/epoch"
+  case $n in '' | *[!0-9]*) n=0 ;; esac
+  echo "$n"
+}
+is_fenced() { [ -n "$1" ] && [ "$1" != "$(number)" ] && cat "$state/lock"; }
 take() {
   umask 077
   [ ! -L "$state/lock" ] || { echo 'x: Too many levels of symbolic links' >&2; return 1; }
   touch -- "$state/lock" && command exec 9>>"$state/lock" || return 1
+  is_fenced "$2" && return 94
   if [ "$3" = 0 ]; then flock -n 9; else flock -w "$3" 9; fi || { cat "$state/lock"; exec 9>&-; return 93; }
-  old=0
-  [ ! -s "$state/epoch" ] || read -r old < "$state/epoch"
-  case $old in '' | *[!0-9]*) old=0 ;; esac
-  if [ -n "$2" ]; then
-    epoch=$2
-    [ "$2" = "$old" ] || { cat "$state/lock"; exec 9>&-; return 94; }
-  else
-    epoch=$((old + 1))
+  if is_fenced "$2"; then exec 9>&-; return 94; fi
+  epoch=$2
+  if [ -z "$2" ]; then
+    epoch=$(($(number) + 1))
     printf '%-10s\n' "$epoch" 1<>"$state/epoch" && sync "$state/epoch" || { exec 9>&-; return 1; }
   fi
   { printf '%s\n' "$1" > "$state/lock"; } 2>/dev/null
@@ -95,23 +99,27 @@ class SshLock:
         ran = self._take(epoch="", patience=0)
         return holder_in(ran.out) if ran.exit == _HELD else None
 
-    def regain(self) -> None:
+    def regain(self) -> Shell:
         """After a new connection: ours again if nobody has had it since. HostError, "fenced", where somebody had."""
         ran = self._take(epoch=str(self.epoch), patience=_PATIENCE_S)
         if ran.exit == FENCED:
             raise HostError(f"hold the lock on {self._shown}", f"fenced: {holder_in(ran.out).text} took it")
         if ran.exit == _HELD:
             raise HostError(f"hold the lock on {self._shown}", f"a command under it has not ended in {_PATIENCE_S} s")
+        assert self._shell is not None
+        return self._shell
 
     def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"") -> Ran:
         """A command under the lock: exit FENCED, and nothing is done, when somebody else has had it since."""
-        if self._shell is None or not self._shell.is_alive:
-            try:
-                self.regain()
-            except HostError as exc:
-                return Ran(exit=FENCED, err=str(exc).encode())
-        assert self._shell is not None
-        return self._shell.run(argv, deadline=deadline, stdin=stdin, kind="L")
+        if self._shell is not None and self._shell.is_alive:
+            ran = self._shell.run(argv, deadline=deadline, stdin=stdin, kind=LOCKED)
+            if not self._shell.is_over:
+                return ran
+        try:
+            shell = self.regain()
+        except HostError as exc:
+            return Ran(exit=FENCED, err=str(exc).encode())
+        return shell.run(argv, deadline=deadline, stdin=stdin, kind=LOCKED)
 
     def holder(self) -> Owner | None:
         ran = self._run(("sh", "-c", _LOOK, "look", f"{self._folder}/lock"), deadline=_DEADLINE)

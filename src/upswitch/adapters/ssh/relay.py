@@ -7,7 +7,7 @@ _LONGEST_S = 120
 _MISSING = ("failed to run command", "no relay here")
 
 # $0: host, $1: port. bash alone opens /dev/tcp. It has no half close: the relay ends when the server closes, or we do.
-_BASH = 'exec 4<&0; exec 3<>"/dev/tcp/$0/$1" || exit 1; printf +; cat <&4 >&3 2>/dev/null & exec cat <&3 4<&-'
+_BASH = 'exec 4<&0; exec 3<>"/dev/tcp/$0/$1" || exit 1; printf +; { cat <&4 >&3; kill $$; } 2>/dev/null & exec cat <&3 4<&-'
 
 _PERL = r"""
 use Socket;
@@ -45,7 +45,7 @@ while True:
 """
 
 _EITHER = (
-    "command -v perl >/dev/null && exec perl -e \"$1\" -- \"$0\"; command -v python3 >/dev/null && exec python3 -c \"$2\" \"$0\";"
+    'command -v perl >/dev/null && exec perl -e "$1" -- "$0"; command -v python3 >/dev/null && exec python3 -c "$2" "$0";'
     " echo no relay here: neither perl nor python3 >&2"
 )
 

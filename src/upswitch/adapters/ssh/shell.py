@@ -13,11 +13,14 @@ import secrets
 import shlex
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from upswitch.adapters.ssh.pipe import Pipe
 from upswitch.core.errors import HostError
 from upswitch.ports import Ran
+
+PLAIN, LOCKED, INSIDE, BEAT = "R", "L", "E", "B"
+"""The kinds of a frame: a command, one that has the lock's descriptor, a script for the shell itself, no command at all."""
 
 _HEADER = 64
 _LOOK_S = 0.05
@@ -25,14 +28,14 @@ _SLACK_S = 5.0
 _KILLED = 128
 _AT_ONCE = 1 << 16
 
-# $1: the lease in seconds, 0 for none. `next` reads a header into h; `guard` is put in by whoever holds something (lock.py).
+# $1: the lease in seconds, 0 for none; $2: the word with which it says that it runs nothing any more. `next` reads a header into h; `guard` is put in by whoever holds something (lock.py).
 # 9 is the lock's descriptor: only a command of kind L has it, so that a lock never outlives its holder in somebody else's hands.
 _SCRIPT = r"""
 export LC_ALL=C
 PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 nl='
 '
-lease=$1
+lease=$1 over=$2
 next() { IFS= read -r h; }
 [ "$lease" = 0 ] || next() { h=$(timeout "$lease" head -c 64 9<&-); }
 guard() { :; }
@@ -58,12 +61,17 @@ while next && [ -n "$h" ]; do
   printf '%s\n' "$nonce" >&2
   printf '%s %03d\n' "$nonce" "$code"
 done
+printf %s "$over"
 """
 
 
-def open_argv() -> tuple[tuple[str, ...], bytes]:
-    """What to start on the host, and what to send it first: the script is no argument, as not every login shell takes one so long."""
-    return ("sh", "-c", f'eval "$(head -c {len(_SCRIPT)})"', "upswitch"), _SCRIPT.encode()
+def open_shell(begin: Callable[[Sequence[str]], Pipe], *, lease: int = 0) -> "Shell":
+    """`begin` starts a program on the host. `lease` in seconds, 0 for none."""
+    over = secrets.token_hex(16)
+    # The script goes in as input and not as an argument: not every login shell takes one of several lines.
+    pipe = begin(("sh", "-c", f'eval "$(head -c {len(_SCRIPT)})"', "upswitch", str(lease), over))
+    pipe.send(_SCRIPT.encode())
+    return Shell(pipe, over.encode())
 
 
 def quoted(argv: Sequence[str]) -> str:
@@ -74,8 +82,11 @@ def quoted(argv: Sequence[str]) -> str:
 class Shell:
     """One far-side shell; calls from several threads wait for each other."""
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Pipe, over: bytes) -> None:
         self._pipe = pipe
+        self._over = over
+        self.is_over = False
+        """It ended by itself before it got the last command, which was not run."""
         self._lock = threading.Lock()
         self._is_broken = False
 
@@ -87,13 +98,13 @@ class Shell:
         self._is_broken = True
         self._pipe.close()
 
-    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", kind: str = "R") -> Ran:
+    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", kind: str = PLAIN) -> Ran:
         """One command, to its end or the deadline. HostError where it could not be sent."""
         return self._ask(kind, quoted(argv), deadline=deadline, stdin=stdin)
 
     def evaluate(self, script: str, *args: str, deadline: float) -> Ran:
         """Run a script in the shell itself, which keeps what it opens. It must not exit."""
-        return self._ask("E", f"set -- {quoted(args)}\n{script}", deadline=deadline)
+        return self._ask(INSIDE, f"set -- {quoted(args)}\n{script}", deadline=deadline)
 
     def beat(self) -> None:
         """Renew the lease. While a command runs there is no need to: the lease begins anew at its end."""
@@ -101,7 +112,7 @@ class Shell:
             raise self._pipe.failure()
         if self._lock.acquire(blocking=False):
             try:
-                self._pipe.send(_frame("B", "-", 0.0))
+                self._pipe.send(_frame(BEAT, "-", 0.0))
             finally:
                 self._lock.release()
 
@@ -145,6 +156,7 @@ class Shell:
             if self._pipe.has_err or out[-end:].startswith(nonce):
                 err += self._pipe.receive_err(timeout=_LOOK_S)
             elif not self._more(out):
+                self.is_over = out == self._over
                 return None
         code = int(out[-4:-1])
         return Ran(exit=None if code > _KILLED else code, out=bytes(out[:-end]), err=bytes(err[: -len(end_err)]))

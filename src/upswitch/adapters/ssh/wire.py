@@ -81,7 +81,6 @@ class Wire(paramiko.Transport):  # type: ignore[misc]
 
     def guard(self) -> None:
         """From here on, once authenticated, silence is found out."""
-        self.packetizer.set_keepalive(PING_S, self._ping)
         threading.Thread(target=self._judge, name="ssh-silence", daemon=True).start()
 
     def open_stream(self, kind: str, *fields: str | int, timeout: float) -> paramiko.Channel:
@@ -154,12 +153,13 @@ class Wire(paramiko.Transport):  # type: ignore[misc]
             opened.set()
 
     def _ping(self) -> None:
-        """A question that every sshd answers, with a refusal. Sent by the reading thread, which has nothing to read."""
+        """A question that every sshd answers, with a refusal. paramiko's own keep-alive asks nothing while we send (a lease's beats)."""
         message = paramiko.Message()
         message.add_byte(cMSG_GLOBAL_REQUEST)
         message.add_string("keepalive@openssh.com")
         message.add_boolean(b=True)
-        self._send_user_message(message)
+        with contextlib.suppress(EOFError, OSError):  # the end is seen elsewhere
+            self._send_user_message(message)
 
     def _judge(self) -> None:
         """Counts ticks, not seconds: when we were stopped ourselves, the peer was not silent."""
@@ -167,6 +167,8 @@ class Wire(paramiko.Transport):  # type: ignore[misc]
         while not self._over.wait(_TICK_S):
             ticks = ticks + 1 if self.meter.received == heard else 0
             heard = self.meter.received
+            if ticks and ticks * _TICK_S % PING_S == 0:
+                self._ping()
             if ticks * _TICK_S >= SILENT_S:
                 self.lost = f"the other side was silent for {SILENT_S:g} s"
                 self.close()
