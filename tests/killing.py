@@ -14,9 +14,9 @@ from upswitch.cli import Wiring, main
 left = int(sys.argv[1])
 
 class Mortal(LocalHost):
-    def append(self, path, data):
+    def append(self, path, data, **how):
         global left
-        super().append(path, data)
+        super().append(path, data, **how)
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -178,10 +178,10 @@ def bug(at: Incident) -> None:
         "from upswitch.adapters.local import LocalHost\n"
         "from upswitch.cli import Wiring, main\n"
         "class Buggy(LocalHost):\n"
-        "    def append(self, path, data):\n"
+        "    def append(self, path, data, **how):\n"
         '        if b\'"step":"confirm"\' in data and b"intent" in data:\n'
         '            raise ZeroDivisionError("a bug")\n'
-        "        super().append(path, data)\n"
+        "        super().append(path, data, **how)\n"
         "main(sys.argv[1:], Wiring(host=Buggy))\n"
     )
     words = [sys.executable, str(script), "switch", "--to", at.pool, "-c", str(at.lab.site_file)]

@@ -180,7 +180,7 @@ def jump(tmp_path, sshd):
         yield jump, write(tmp_path / "config", text)
 
 
-def test_a_host_behind_two_jumps_is_reached(sshd, jump):
+def test_a_host_behind_two_jumps_is_reached(jump):
     hop, config = jump
     host = host_by(config, "lb1")
     assert host.run(("echo", "there"), deadline=5).out == b"there\n"
@@ -270,10 +270,8 @@ def test_a_passphrase_that_nobody_gives_or_a_wrong_one_names_the_key_and_not_the
     key = Key(tmp_path / "key", passphrase="marker-secret")
     with Sshd(tmp_path / "a", key=key) as sshd:
         said = refusal(host_of(sshd, ask=lambda _: None))
-        assert (
-            said
-            == f"use the key {key.path}: it has a passphrase, and nobody can be asked here: load it into an agent with ssh-add {key.path}"
-        )
+        why = f"it has a passphrase, and nobody can be asked here: load it into an agent with ssh-add {key.path}"
+        assert said == f"use the key {key.path}: {why}"
         said = refusal(host_of(sshd, ask=lambda _: "wrong-marker"))
         assert said == f"use the key {key.path}: the passphrase does not open it"
 
@@ -360,6 +358,31 @@ def test_a_silent_host_is_found_out_within_eight_seconds(sshd):
     assert 4 < time.monotonic() - began < 9
     with pytest.raises(HostError, match="was silent for 6 s"):
         host.run(("true",), deadline=5)
+    host.close()
+
+
+def test_a_host_that_falls_silent_over_a_large_input_is_found_out_too(sshd):
+    host = host_of(sshd)
+    assert host.run(("true",), deadline=5).exit == 0
+    found = []
+    thread = threading.Thread(target=lambda: found.append(host.run(("cat",), deadline=60, stdin=bytes(1 << 26))))
+    thread.start()
+    sent = host.bytes_sent
+    until(lambda: host.bytes_sent > sent + (1 << 20), what="the input")
+    sshd.stop()
+    thread.join(12)
+    assert found[0].exit is None
+    host.close()
+
+
+def test_beats_alone_do_not_make_a_host_look_silent(sshd, tmp_path):
+    host = host_of(sshd)
+    lock = host.lock_in(f"{tmp_path}")
+    assert lock.acquire(ME) is None
+    began = time.monotonic()
+    until(lambda: host._connection.lost != "" or time.monotonic() > began + 9, what="nine seconds", deadline=20)
+    assert host.run(("echo", "on"), deadline=5, holds_lock=True).out == b"on\n"
+    lock.release()
     host.close()
 
 

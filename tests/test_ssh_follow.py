@@ -5,17 +5,28 @@ import select
 import subprocess
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from here import ports
 from hostcontract import FollowContract
+from sshd import Sshd, needs_sshd
+from test_ssh_host import host_of
+from upswitch.adapters.clock import SystemClock
+from upswitch.adapters.local import LocalHost
 from upswitch.adapters.ssh.follower import FarFollower
+from upswitch.core.attribution import Attribution
+from upswitch.core.conflogs import AccessLog, LogFormat
+from upswitch.core.counting import Tally
 from upswitch.core.errors import HostError
 from upswitch.core.farcount import LINES, count_program
 from upswitch.core.farfollow import argv
 from upswitch.core.logformat import compile_format
+from upswitch.core.site import Nginx
 from upswitch.demo.process import until
+from upswitch.watchlogs import AccessLogs, Notes
 
 PIPES = []
 
@@ -89,6 +100,82 @@ class TestFarFollower(FollowContract):
         return FarHost()
 
 
+class SshPipes:
+    """Over a real sshd."""
+
+    def __init__(self, sshd) -> None:
+        self._host = host_of(sshd, user="")
+
+    def follow(self, path):
+        return FarFollower(path, open_pipe=self._open)
+
+    def _open(self, argv):
+        return self._host._connection.open_pipe(argv)
+
+    def reconnect(self):
+        self._host.reconnect()
+
+    def close(self):
+        self._host.close()
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory):
+    with Sshd(tmp_path_factory.mktemp("sshd")) as sshd:
+        yield sshd
+
+
+@pytest.fixture
+def ssh(sshd):
+    with closing(SshPipes(sshd)) as ssh:
+        yield ssh
+
+
+@needs_sshd
+class TestFarFollowerOverSsh(FollowContract):
+    @pytest.fixture
+    def host(self, ssh):
+        return ssh
+
+
+@needs_sshd
+def test_over_ssh_a_killed_session_loses_no_line_and_a_closed_follower_leaves_no_process(tmp_path, sshd, ssh):
+    log = tmp_path / "access.log"
+    log.touch()
+    follower = ssh.follow(f"{log}")
+    sshd.kill_sessions()
+    is_told(follower, "connection was lost")
+    log.write_bytes(b"one\n")
+    ssh.reconnect()
+    until(lambda: follower.read() == b"one\n", what="the line")
+    assert followers_of(log)
+    follower.close()
+    until(lambda: not followers_of(log), what="the end of all of them")
+
+
+def followers_of(log):
+    """The living processes that name it."""
+    return [each for each in Path("/proc").glob("[0-9]*/cmdline") if f"upswitch-follow\0{log}\0".encode() in bytes_of(each)]
+
+
+def bytes_of(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def is_told(follower, what):
+    def is_raised():
+        try:
+            follower.read()
+        except HostError as exc:
+            return what in str(exc)
+        return False
+
+    until(is_raised, what=what)
+
+
 class Log:
     """A log file, its writer, and a follower of it."""
 
@@ -119,16 +206,6 @@ class Log:
     def reopen(self):
         old, self.file = self.file, self.path.open("ab", buffering=0)
         return old
-
-    def is_told(self, what) -> None:
-        def is_raised():
-            try:
-                self.follower.read()
-            except HostError as exc:
-                return what in str(exc)
-            return False
-
-        until(is_raised, what=what)
 
 
 @pytest.fixture
@@ -229,7 +306,7 @@ def test_after_a_cut_it_is_told_once_and_no_line_is_lost_or_given_twice(log):
     log.gives(b"one")
     log.far.is_down = True
     log.far.cut()
-    log.is_told("connection was lost")
+    is_told(log.follower, "connection was lost")
     log.write(b"two\nthr")
     until(lambda: log.far.refused >= 2, what="vain attempts")
     assert log.follower.read() == b""
@@ -244,7 +321,7 @@ def test_after_a_cut_the_file_that_was_renamed_meanwhile_is_read_to_its_end(log)
     log.gives(b"one")
     log.far.is_down = True
     log.far.cut()
-    log.is_told("connection was lost")
+    is_told(log.follower, "connection was lost")
     log.write(b"two\n")
     log.path.rename(log.path.with_name("access.log-20261121"))
     log.write(b"three\n")
@@ -257,13 +334,13 @@ def test_after_a_cut_the_file_that_was_renamed_meanwhile_is_read_to_its_end(log)
 def test_after_a_cut_a_file_that_is_gone_is_told(log):
     log.far.is_down = True
     log.far.cut()
-    log.is_told("connection was lost")
+    is_told(log.follower, "connection was lost")
     log.write(b"lost\n")
     log.path.unlink()
     log.reopen().close()
     log.write(b"kept\n")
     log.far.is_down = False
-    log.is_told("some lines are missing")
+    is_told(log.follower, "some lines are missing")
     log.gives(b"kept")
 
 
@@ -379,3 +456,82 @@ def test_from_lines_to_counts_no_line_is_lost_or_comes_twice(log):
     until(lambda: total() >= 2002, what="all lines")
     assert (found[b"502 kept"], found[b"no line of the format"], found.total()) == (1, 1, 2002)
     assert log.follower.read() == b""
+
+
+# ---- what the watch makes of it ----
+
+FORMAT = '$msec $request_time "$status" "$upstream_addr" "$upstream_status" "$upswitch_generation" "$request_uri"'
+OURS = Attribution(
+    generation="000042-B",
+    addresses=frozenset({"b:1"}),
+    former_generation="000041-A",
+    former_addresses=frozenset({"a:1"}),
+)
+
+
+class CountingHost(LocalHost):
+    """This machine as if it were far away."""
+
+    def __init__(self) -> None:
+        super().__init__(SystemClock())
+        self.far = Far()
+
+    def follow(self, path):
+        return self.far.follow(path)
+
+
+def logs_of(path, host, text=FORMAT, escape="default"):
+    log = AccessLog(path=f"{path}", format_name="it", format=LogFormat(name="it", text=text, escape=escape), level="http")
+    notes = Notes()
+    return AccessLogs(replace(ports(Nginx(state=f"{path.parent}")), host=host), (log,), OURS, notes), notes
+
+
+def some_lines(generation, addr, *, begin):
+    """1,000 a second, and some of each kind of failure."""
+    kinds = ("200 200",) * 70 + ("502 502", "499 -", "200 502, 200") * 10
+    found = []
+    for number in range(20_000):
+        status, _, answer = kinds[number % 100].partition(" ")
+        at = begin + number / 1000
+        found.append(f'{at:.3f} 1.2{number % 90:02} "{status}" "{addr}" "{answer}" "{generation}" "/{number} a"\n')
+    return "".join(found).encode()
+
+
+def seen_by(logs, count):
+    found = Tally()
+
+    def is_all():
+        nonlocal found
+        found += logs.read()
+        return found.lines >= count
+
+    until(is_all, what=f"{count} lines")
+    return found
+
+
+def test_the_watch_sees_the_same_of_a_far_log_as_of_a_near_one(tmp_path):
+    path = tmp_path / "access.log"
+    path.with_suffix(".log.1").write_bytes(some_lines("000041-A", "a:1", begin=1_795_262_400))
+    path.write_bytes(some_lines("000041-A", "a:1", begin=1_795_262_410))
+    (near, _), (far, notes) = logs_of(path, LocalHost(SystemClock())), logs_of(path, CountingHost())
+    with closing(near), closing(far):
+        assert far.history() == near.history()
+        assert len(far.history().seconds) == 30
+        until(lambda: len(far._logs[0].follower._open_pipe.pipes) == 2, what="the counting")
+        with path.open("ab") as log:
+            log.write(some_lines("000042-B", "b:1", begin=1_795_262_430) + b"no line of the format\n")
+        assert seen_by(far, 20_001) == seen_by(near, 20_001)
+        assert near.failing.requests == 20_000
+        assert sum(each.count for each in far.failing.counts) >= 300
+    assert any("all are counted" in note for note in notes.all)
+
+
+def test_a_far_log_in_a_format_that_cannot_be_counted_is_fetched_and_that_is_told(tmp_path):
+    path = tmp_path / "access.log"
+    path.touch()
+    logs, notes = logs_of(path, CountingHost(), escape="none")
+    with closing(logs), path.open("ab") as log:
+        log.write(some_lines("000042-B", "b:1", begin=1_795_262_430))
+        log.flush()
+        assert seen_by(logs, 20_000).new.gateway == 2000
+    assert any("can't be counted on its host" in note for note in notes.all)

@@ -198,10 +198,10 @@ def test_a_bug_is_told_with_its_traceback_and_production_is_brought_back(lab):
         "from upswitch.adapters.local import LocalHost\n"
         "from upswitch.cli import Wiring, main\n"
         "class Buggy(LocalHost):\n"
-        "    def append(self, path, data):\n"
+        "    def append(self, path, data, **how):\n"
         '        if b\'"step":"confirm"\' in data and b"intent" in data:\n'
         '            raise ZeroDivisionError("a bug")\n'
-        "        super().append(path, data)\n"
+        "        super().append(path, data, **how)\n"
         "main(sys.argv[1:], Wiring(host=Buggy))\n"
     )
     path = lab.folder / "buggy.py"
@@ -565,8 +565,8 @@ def test_rollback_after_a_switch_that_was_killed_at_its_very_end_goes_back_from_
         "from upswitch.adapters.local import LocalHost\n"
         "from upswitch.cli import Wiring, main\n"
         "class Mortal(LocalHost):\n"
-        "    def append(self, path, data):\n"
-        "        super().append(path, data)\n"
+        "    def append(self, path, data, **how):\n"
+        "        super().append(path, data, **how)\n"
         '        if b\'"step":"finish"\' in data and b"intent" in data:\n'
         "            os.kill(os.getpid(), signal.SIGKILL)\n"
         "main(sys.argv[1:], Wiring(host=Mortal))\n"

@@ -13,7 +13,6 @@ import click
 import msgspec
 
 from upswitch import __version__, checking, comparing, readings, report, survey
-from upswitch.core import run
 from upswitch.core.outcome import Live
 from upswitch.core.site import Gate, Nginx, Site, Watch
 from upswitch.core.words import SpikePolicy, Step
@@ -158,8 +157,8 @@ def status(app: App, /, *, common: Common, is_watching: bool) -> int:
 def _status(session: Session) -> View:
     host, nginx = session.ports.host, session.site.nginx
     disk, running = survey.glance(host, nginx)
-    left = run.unfinished(journal_of(host, nginx).read())
-    view = readings.status(disk, running, left=left, holder=session.ports.lock.holder())
+    last = next(iter(journal_of(host, nginx).read()[::-1]), None)
+    view = readings.status(disk, running, last=last, holder=session.ports.lock.holder())
     compared = comparing.compare(session.ports, session.site, disk.pool)
     if not compared:
         return view

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from upswitch import fleetviews
+from upswitch import fleetreport
 from upswitch.core.errors import HostError
 from upswitch.core.words import Outcome, Unreachable
 from upswitch.fleetviews import FleetView
@@ -26,8 +26,8 @@ class Lost:
     def view(self, command: str, error: HostError) -> View:
         """What such a host comes to: of a way back nobody knows whether it happened there."""
         if command == "switch":
-            return fleetviews.unreachable(command, str(error), 0 if self.is_skipped else 3)
-        return fleetviews.unreachable(command, str(error), 5 if command in {"rollback", "repair"} else 3)
+            return fleetreport.unreachable(command, str(error), 0 if self.is_skipped else 3)
+        return fleetreport.unreachable(command, str(error), 5 if command in {"rollback", "repair"} else 3)
 
     @property
     def is_skipped(self) -> bool:
@@ -51,4 +51,4 @@ def serve(command: str, sessions: Mapping[str, Session], lost: Lost, *, act: Act
     if sessions:
         with ThreadPoolExecutor(len(sessions), thread_name_prefix="host") as pool:
             views |= zip(sessions, pool.map(on, sessions), strict=True)
-    return fleetviews.together(command, views)
+    return fleetreport.together(command, views)

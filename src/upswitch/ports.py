@@ -56,7 +56,7 @@ class CountingFollower(Follower, Protocol):
 
 
 class Connection(Protocol):
-    """A byte stream, as a socket is one: the same words for the same things. Raises OSError, and HostError where the host is lost."""
+    """A byte stream, in a socket's own words. Raises OSError, and HostError where the host is lost."""
 
     def settimeout(self, value: float | None, /) -> None: ...
 
@@ -97,8 +97,12 @@ class Host(Protocol):
         """Replace a whole file: temp in the same folder, mode, fsync, rename, fsync of the folder."""
         ...
 
-    def append(self, path: str, data: bytes) -> None:
-        """Append and fsync; the file is created 0600."""
+    def append(self, path: str, data: bytes, *, is_ahead: bool = False) -> None:
+        """Append and fsync; the file is created 0600.
+
+        Ahead: it may travel with the next `run`, `read`, `write` or `append` of this thread, which does nothing and raises
+        NotAppendedError where it could not be made durable first. To append nothing is to send what waits.
+        """
         ...
 
     def connect(self, address: str, *, timeout: float) -> Connection:
@@ -156,7 +160,7 @@ class Through(Protocol):
 
 
 class Lock(Protocol):
-    """The kernel's lock on one host; free as soon as its holder is gone. `epoch` counts its holders; ours, or 0 before `acquire`."""
+    """The kernel's lock on one host; free as soon as its holder is gone. `epoch` is our number among its holders."""
 
     epoch: int
 

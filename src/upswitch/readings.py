@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from upswitch import survey
+from upswitch import report, survey
 from upswitch.core import outcome
 from upswitch.core.errors import Owner
 from upswitch.core.foreign import plain
@@ -30,6 +30,9 @@ if TYPE_CHECKING:  # what they stand for is imported by the command that needs i
     from upswitch.core.lint import Finding
     from upswitch.draining import DrainReport
     from upswitch.usecases import Planned
+
+
+_DEADMAN_PAGE = report.hint_of("playbooks/incident/dead-man.md")
 
 
 def planned(view: "Planned", live: Live) -> PlanView:
@@ -59,10 +62,12 @@ def _warm_line(view: "Planned") -> WarmLine | None:
     return WarmLine(generation=view.plan.warm, why=warmth.why, longest_s=round(warmth.longest, 1), down=warmth.down)
 
 
-def status(disk: Disk, running: Running, *, left: Run | None, holder: Owner | None) -> StatusView:
+def status(disk: Disk, running: Running, *, last: Run | None, holder: Owner | None) -> StatusView:
+    """`last`: the journal's last run."""
     family = running.family
     live = survey.live(disk, running)
-    findings = _findings(disk, live, left if holder is None else None)  # a run under way is not one that was left
+    left = last if last is not None and last.is_left else None
+    findings = _findings(disk, live, last if holder is None else None)  # a run under way is not one that was left
     return StatusView(
         command="status",
         exit=outcome.FINDINGS if findings else 0,
@@ -103,12 +108,13 @@ def with_checks(view: StatusView, compared: Iterable["Compared"], *, rejection: 
     return msgspec.structs.replace(view, servers=servers, findings=findings, exit=outcome.FINDINGS if findings else 0)
 
 
-def _findings(disk: Disk, live: Live, left: Run | None) -> tuple[str, ...]:
+def _findings(disk: Disk, live: Live, last: Run | None) -> tuple[str, ...]:
     found = []
-    if left is not None:
-        found.append(
-            f"run {left.plan.run} ({left.plan.command} to {left.plan.pool}) is unfinished, at {left.phase}: `upswitch repair`"
-        )
+    name = f"run {last.plan.run} ({last.plan.command} to {last.plan.pool})" if last else ""
+    if last is not None and last.fired and not last.closed:
+        found.append(f"{name}: {last.fired.text}; `upswitch repair` takes note of it; {_DEADMAN_PAGE}")
+    elif last is not None and last.is_left:
+        found.append(f"{name} is unfinished, at {last.phase}: `upswitch repair`")
     if disk.drift:
         found.append(f"edited since it was staged: {', '.join(disk.drift)} of {disk.live}")
     if live.disk != live.running:

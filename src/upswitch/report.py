@@ -14,6 +14,7 @@ from upswitch.core.outcome import Live
 from upswitch.core.site import Problem
 from upswitch.core.sitetext import without_secrets
 from upswitch.core.words import Outcome
+from upswitch.fleetviews import FleetView
 from upswitch.views import (
     Acted,
     CauseLine,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:  # what they stand for is imported by the command that needs i
     from upswitch.usecases import Ending
 
 
-def _hint(text: str) -> str:
+def hint_of(text: str) -> str:
     """A hint with its page where it lies on this machine: in a wheel beside this package, in a checkout at its top."""
     package = Path(__file__).resolve().parent
     shipped = package / "playbooks"
@@ -46,7 +47,7 @@ def _hint(text: str) -> str:
 
 def with_config(view: View, config: str) -> View:
     """The commands in a hint as they must be typed here: with -c, unless the site file is the one that is found by itself."""
-    if not isinstance(view, Acted) or config == "upswitch.toml":
+    if not isinstance(view, Acted | FleetView) or config == "upswitch.toml":
         return view
     hint = re.sub(r"`((?:upswitch|switch) [^`]*)(?<! --help)`", lambda found: f"`{found[1]} -c {shlex.quote(config)}`", view.hint)
     return msgspec.structs.replace(view, hint=hint)
@@ -68,7 +69,7 @@ def acted(command: str, ending: "Ending") -> Acted:
         exit=outcome.EXIT[ending.outcome],
         said=ending.headline,
         production=production(ending.live),
-        hint=_hint(ending.hint),
+        hint=hint_of(ending.hint),
         run=over.plan.run if over.steps else "",
         pool=over.plan.pool,
         former_pool=over.plan.former_pool,
@@ -88,7 +89,7 @@ def refused(command: str, error: RefusedError, live: Live | None) -> Acted:
         said=f"REFUSED: {first.what}",
         problems=tuple(refusal.what for refusal in others),
         production=production(live) if live else None,
-        hint=first.hint,
+        hint=hint_of(f"{first.hint}; playbooks/incident/refused.md"),
     )
 
 
@@ -101,7 +102,7 @@ def usage(command: str, config: str, problems: Iterable[Problem]) -> Acted:
         said=f"{config}: {len(texts)} {'problem' if len(texts) == 1 else 'problems'}",
         problems=texts,
         production=None,
-        hint="mend the site file; nothing was read from any host, and nothing was changed",
+        hint=hint_of("mend the site file; nothing was read from any host, and nothing was changed; playbooks/incident/usage.md"),
     )
 
 
@@ -112,7 +113,7 @@ def wrong_words(command: str, said: str) -> Acted:
         exit=outcome.USAGE,
         said=said,
         production=None,
-        hint=f"`upswitch {command} --help`; nothing was changed",
+        hint=hint_of(f"`upswitch {command} --help`; nothing was changed; playbooks/incident/usage.md"),
     )
 
 
@@ -123,7 +124,9 @@ def no_site(command: str, config: str, why: str) -> Acted:
         exit=outcome.USAGE,
         said=f"{config}: {why}",
         production=None,
-        hint="name the site file with -c, or make one with `upswitch init`; nothing was changed",
+        hint=hint_of(
+            "name the site file with -c, or make one with `upswitch init`; nothing was changed; playbooks/incident/usage.md"
+        ),
     )
 
 
@@ -134,7 +137,7 @@ def locked(command: str, error: LockedError, live: Live) -> Acted:
         exit=outcome.LOCKED,
         said=str(error),
         production=production(live),
-        hint=_hint("wait for it to end: the kernel frees the lock the moment its holder is gone; playbooks/incident/locked.md"),
+        hint=hint_of("wait for it to end: the kernel frees the lock the moment its holder is gone; playbooks/incident/locked.md"),
     )
 
 
@@ -145,7 +148,7 @@ def host_failed(command: str, error: HostError, live: Live) -> Acted:
         exit=outcome.EXIT[Outcome.REFUSED],
         said=f"REFUSED: {error}",
         production=production(live),
-        hint="mend that, then try again; `upswitch status` shows what is live",
+        hint=hint_of("mend that, then try again; `upswitch status` shows what is live; playbooks/incident/refused.md"),
     )
 
 
@@ -156,7 +159,10 @@ def corrupt(command: str, path: str, error: JournalCorruptError, live: Live) -> 
         exit=outcome.EXIT[Outcome.REFUSED],
         said=f"REFUSED: the journal {path} can't be read: {error}",
         production=production(live),
-        hint="`upswitch repair --forget` moves it aside; look first whether what is live is what you want",
+        hint=hint_of(
+            "`upswitch repair --forget` moves it aside; look first whether what is live is what you want; "
+            "playbooks/incident/refused.md"
+        ),
     )
 
 
@@ -167,7 +173,7 @@ def bug(command: str, said: str, kept: str, live: Live) -> Acted:
         exit=outcome.BUG,
         said=f"a bug of upswitch: {said} (traceback in {kept})",
         production=production(live),
-        hint=_hint("`upswitch status`, then `upswitch repair`; please report the traceback; playbooks/incident/bug.md"),
+        hint=hint_of("`upswitch status`, then `upswitch repair`; please report the traceback; playbooks/incident/bug.md"),
     )
 
 
@@ -288,7 +294,7 @@ def stuck(command: str, error: StuckError, live: Live) -> Acted:
         exit=outcome.EXIT[Outcome.STUCK],
         said=f"STUCK: {error}",
         production=production(live),
-        hint=_hint("a person must look: `nginx -t`, then reload it; playbooks/incident/stuck.md"),
+        hint=hint_of("a person must look: `nginx -t`, then reload it; playbooks/incident/stuck.md"),
     )
 
 

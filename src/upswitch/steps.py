@@ -171,7 +171,7 @@ class Steps:
                 to=plan.to,
                 base=plan.base,
                 back=plan.back,
-                expect=(plan.to, plan.base),
+                expect=(plan.to, plan.base, plan.former),
                 pid_file=facts.pid_file,
                 pid=facts.running.pid,
                 start=master.start if master else 0,

@@ -14,6 +14,7 @@ from upswitch.core.run import AnyRecord, Closed, Ended, Plan, Retried, Run, Sett
 from upswitch.core.scripts import prune
 from upswitch.core.site import Nginx, Site
 from upswitch.core.words import Outcome, Phase, Result, Step, Value
+from upswitch.deadman import Disarmed
 from upswitch.driver import drive, write
 from upswitch.journal import Journal, journal_of
 from upswitch.ports import Host, Lock, Ports
@@ -123,7 +124,7 @@ def repair(ports: Ports, site: Site) -> Ending | None:
     journal = journal_of(ports.host, site.nginx)
     left = run.unfinished(journal.read())
     if left is not None and Step.ARM not in left.plan.skips:
-        deadman.disarm(ports.host, site.nginx, left.plan.run)  # from here on nobody else acts; if it has, the journal says so
+        _settle_deadman(ports, left, journal, site.nginx)
         left = run.unfinished(journal.read())
     if left is None:
         return _taken_back(ports, site, journal)
@@ -139,6 +140,16 @@ def repair(ports: Ports, site: Site) -> Ending | None:
         return _close(ports, left, journal, site.nginx)
     job = Job(site=site, plan=plan, facts=_way_back_facts(ports.host, site), files={}, back_files={}, new=(), old=())
     return _drive(ports, left, job, journal)
+
+
+def _settle_deadman(ports: Ports, left: Run, journal: Journal, nginx: Nginx) -> Disarmed:
+    """From here on nobody else acts; if the host itself has, the journal says so. HostError while it acts still."""
+    stood = deadman.disarm(ports.host, nginx, left.plan.run)
+    if stood.result is Result.UNKNOWN:
+        raise HostError("take up a run that was left", stood.said)
+    if stood.fired is not None and not any(each.fired for each in journal.read() if each.plan.run == left.plan.run):
+        write(journal, stood.fired, ports)  # its disk was full when it fired
+    return stood
 
 
 def _taken_back(ports: Ports, site: Site, journal: Journal) -> Ending | None:
@@ -272,10 +283,10 @@ def _disarmed(ports: Ports, over: Run, journal: Journal, nginx: Nginx) -> Run:
     if Step.ARM in over.plan.skips:
         return over
     try:
-        alive = deadman.disarm(ports.host, nginx, over.plan.run)
-        if alive.result is Result.OK:
+        stood = _settle_deadman(ports, over, journal, nginx)
+        if stood.result is Result.OK:
             return over
-        ports.tell("dead-man", alive.said)
+        ports.tell("dead-man", stood.said)
         return next((each for each in journal.read()[::-1] if each.plan.run == over.plan.run and each.fired), over)
     except (HostError, JournalCorruptError) as exc:
         ports.tell("dead-man", f"may still take this host back by itself: {exc}")

@@ -9,6 +9,7 @@ from upswitch.core import gate, sight
 from upswitch.core.attribution import Attribution
 from upswitch.core.conflogs import AccessLog
 from upswitch.core.diagnosis import about, diagnose, sentence
+from upswitch.core.errors import HostError
 from upswitch.core.finding import Finding
 from upswitch.core.gate import Probe, Tally, Target
 from upswitch.core.known import Known
@@ -24,6 +25,7 @@ THROUGH_EVERY = 0.5
 """Seconds between requests of our own through nginx."""
 
 _ASK_FORMER = 3
+_LOST_S = 5  # seconds without the host; its own dead-man waits 15
 
 
 class Sought(Value):
@@ -73,6 +75,7 @@ class Watcher:
         self._site = site
         self._sought = sought
         self._notes = Notes()
+        self._lost: list[str] = []
         self._access = AccessLogs(ports, sought.access_logs, sought.attribution, self._notes)
         ours = sought.attribution
         addresses = dict.fromkeys(ours.upstreams, ours.addresses | ours.former_addresses) if ours.addresses else {}
@@ -128,6 +131,9 @@ class Watcher:
         """None while it goes on."""
         look = probation.look()
         why = probation.failure(look)
+        lost = self._out_of_reach(probation.at_s)
+        if lost:
+            return self._report(Result.FAILED, "rollback", lost, _Judged(probation=probation, look=look))
         self._ports.tell("watch", why or probation.progress(look), is_passing=True)
         judged = _Judged(probation=probation, look=look)
         if why:
@@ -139,6 +145,16 @@ class Watcher:
             is_held = stop.result is Result.HOLD
             return self._held(stop.said, "as the other hosts are", judged) if is_held else self._going_back(judged, stop.said, old)
         return self._ended(judged) if probation.at_s >= self._site.watch.duration else None
+
+    def _out_of_reach(self, at_s: int) -> str:
+        """Why this host is not ours to watch any more: cut off for some seconds, or somebody acted in our place."""
+        try:
+            self._ports.lock.beat()
+        except HostError as exc:
+            self._lost.append(str(exc))
+        else:
+            self._lost.clear()
+        return f"t+{at_s}s ROLLBACK: no sign of the host for {_LOST_S} s: {self._lost[-1]}" if len(self._lost) > _LOST_S else ""
 
     def _failed(self, judged: _Judged, why: str, old: tuple[Target, ...]) -> WatchReport:
         if self._site.watch.on_spike is SpikePolicy.HOLD:

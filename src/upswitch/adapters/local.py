@@ -14,7 +14,6 @@ from upswitch.core import scripts
 from upswitch.core.errors import HostError
 from upswitch.ports import Chunk, Clock, Follower, Ran
 
-
 _FENCED = "refused: somebody else has acted here since we took the lock"
 
 
@@ -78,7 +77,10 @@ class LocalHost:
         except OSError as exc:
             raise HostError(f"write {path}", exc.strerror or str(exc)) from exc
 
-    def append(self, path: str, data: bytes) -> None:
+    def append(self, path: str, data: bytes, *, is_ahead: bool = False) -> None:
+        del is_ahead  # there is no way to save here
+        if not data:
+            return
         if self._lock and not self._lock.is_ours:
             raise HostError(f"append to {path}", _FENCED)
         try:

@@ -14,7 +14,6 @@ import msgspec
 
 from upswitch.core.errors import HostError, Owner
 
-
 LEASE_S = 10
 """For how long one beat is good."""
 
@@ -57,6 +56,8 @@ class FileLock:
 
     def beat(self) -> None:
         """Renew the lease. HostError where it can't be written; the file has its blocks already, so a full disk is no reason."""
+        if not self.is_ours:
+            raise HostError(f"renew the lease {self._lease}", "somebody else has acted here since we took the lock")
         with open("/proc/uptime", encoding="ascii") as uptime:
             until = int(float(uptime.read().split()[0])) + LEASE_S
         try:

@@ -16,8 +16,9 @@ _GATEWAY = {502, 503, 504}
 
 
 class ThroughProbe:
-    """One URL, asked anew each time, from where the host stands. No redirects, no proxy of the environment, no certificate names: it
-    asks our own nginx.
+    """One URL, asked anew each time, from where the host stands: without one, from here.
+
+    No redirects, no proxy of the environment, no certificate names: it asks our own nginx.
     """
 
     def __init__(self, url: str, host: Host | None = None) -> None:

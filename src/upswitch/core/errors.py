@@ -6,6 +6,7 @@ UpswitchError
 ├── LockedError          another upswitch holds the host's lock: exit 6
 ├── StuckError           neither the new state nor the former one could be confirmed: exit 5
 ├── HostError            a host could not be asked, or could not do it; inside a step: UNKNOWN
+│   └── NotAppendedError  what was to be on disk before a command could not be: the command was not begun
 ├── NginxBrokenError     nginx's own configuration does not pass as it is
 └── JournalCorruptError  a line of the journal is not ours
 """
@@ -70,6 +71,10 @@ class HostError(UpswitchError):
         super().__init__(f"{what}: {why}")
         self.what = what
         self.why = why
+
+
+class NotAppendedError(HostError):
+    """What was to be durable before this call could not be made so (`ports.Host.append`, ahead): the call did nothing."""
 
 
 class NginxBrokenError(UpswitchError):

@@ -20,7 +20,7 @@ _MOST_RELAYS = 4  # sshd's MaxSessions is 10; forwarded streams do not count the
 
 
 class FarStream:
-    """A `ports.Connection`. Its end is the peer's; when the SSH connection is lost that is a HostError, and says nothing of the peer."""
+    """A `ports.Connection`. Its end is the peer's; a lost SSH connection is a HostError, and says nothing of the peer."""
 
     def __init__(self, pipe: Pipe, *, on_close: Callable[[], None] | None = None) -> None:
         self._pipe = pipe

@@ -96,18 +96,17 @@ class SshLock:
     def acquire(self, owner: Owner) -> Owner | None:
         """None when it is ours now; else its holder. HostError where it could not be asked for: that is not "locked"."""
         self._owner = msgspec.json.encode(owner)
-        ran = self._take(epoch="", patience=0)
+        ran, _ = self._take(epoch="", patience=0)
         return holder_in(ran.out) if ran.exit == _HELD else None
 
     def regain(self) -> Shell:
         """After a new connection: ours again if nobody has had it since. HostError, "fenced", where somebody had."""
-        ran = self._take(epoch=str(self.epoch), patience=_PATIENCE_S)
+        ran, shell = self._take(epoch=str(self.epoch), patience=_PATIENCE_S)
         if ran.exit == FENCED:
             raise HostError(f"hold the lock on {self._shown}", f"fenced: {holder_in(ran.out).text} took it")
         if ran.exit == _HELD:
             raise HostError(f"hold the lock on {self._shown}", f"a command under it has not ended in {_PATIENCE_S} s")
-        assert self._shell is not None
-        return self._shell
+        return shell
 
     def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"") -> Ran:
         """A command under the lock: exit FENCED, and nothing is done, when somebody else has had it since."""
@@ -140,18 +139,18 @@ class SshLock:
         self._shell.close()
         self._shell = None
 
-    def _take(self, *, epoch: str, patience: int) -> Ran:
+    def _take(self, *, epoch: str, patience: int) -> tuple[Ran, Shell]:
         shell = self._open_shell(LEASE_S)
         args = (self._folder, self._owner.decode(), epoch, str(patience))
         ran = shell.evaluate(_TAKE, *args, deadline=_DEADLINE + patience)
         if ran.exit == 0:
             self.epoch = int(ran.out)
             self._hold(shell)
-            return ran
+            return ran, shell
         shell.close()
         if ran.exit not in {_HELD, FENCED}:
             raise HostError(f"open the lock {self._folder}/lock on {self._shown}", told(ran.err).rpartition(": ")[2] or "no answer")
-        return ran
+        return ran, shell
 
     def _hold(self, shell: Shell) -> None:
         self._shell = shell

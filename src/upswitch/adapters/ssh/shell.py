@@ -28,7 +28,8 @@ _SLACK_S = 5.0
 _KILLED = 128
 _AT_ONCE = 1 << 16
 
-# $1: the lease in seconds, 0 for none; $2: the word with which it says that it runs nothing any more. `next` reads a header into h; `guard` is put in by whoever holds something (lock.py).
+# $1: the lease in seconds, 0 for none; $2: the word with which it says that it runs nothing any more. `next` reads a header into h;
+# `guard` and `beat` are put in by whoever holds something (lock.py).
 # 9 is the lock's descriptor: only a command of kind L has it, so that a lock never outlives its holder in somebody else's hands.
 _SCRIPT = r"""
 export LC_ALL=C

@@ -121,8 +121,8 @@ class Wire(paramiko.Transport):  # type: ignore[misc]
             self._channels.put(number, channel)
             self.channel_events[number] = opened = threading.Event()
             self.channels_seen[number] = True
-        channel._set_transport(self)
-        channel._set_window(self.default_window_size, self.default_max_packet_size)
+        channel._set_transport(self)  # noqa: SLF001
+        channel._set_window(self.default_window_size, self.default_max_packet_size)  # noqa: SLF001
         if not self.active:
             opened.set()
         return channel, opened
@@ -153,7 +153,7 @@ class Wire(paramiko.Transport):  # type: ignore[misc]
             opened.set()
 
     def _ping(self) -> None:
-        """A question that every sshd answers, with a refusal. paramiko's own keep-alive asks nothing while we send (a lease's beats)."""
+        """A question that every sshd answers, with a refusal. paramiko's own keep-alive asks none while we send (a lease's beats)."""
         message = paramiko.Message()
         message.add_byte(cMSG_GLOBAL_REQUEST)
         message.add_string("keepalive@openssh.com")
@@ -162,13 +162,16 @@ class Wire(paramiko.Transport):  # type: ignore[misc]
             self._send_user_message(message)
 
     def _judge(self) -> None:
-        """Counts ticks, not seconds: when we were stopped ourselves, the peer was not silent."""
+        """Counts ticks, not seconds: when we were stopped ourselves, the peer was not silent.
+
+        It never sends itself: behind a large input that a stopped host does not take it would wait for ever.
+        """
         ticks, heard = 0, -1
         while not self._over.wait(_TICK_S):
             ticks = ticks + 1 if self.meter.received == heard else 0
             heard = self.meter.received
             if ticks and ticks * _TICK_S % PING_S == 0:
-                self._ping()
+                threading.Thread(target=self._ping, name="ssh-ping", daemon=True).start()
             if ticks * _TICK_S >= SILENT_S:
                 self.lost = f"the other side was silent for {SILENT_S:g} s"
                 self.close()
