@@ -5,10 +5,10 @@ import pytest
 from upswitch.adapters.clock import SystemClock
 from upswitch.adapters.local import LocalHost
 from upswitch.core import machine, run
-from upswitch.core.errors import HostError, JournalCorruptError
+from upswitch.core.errors import HostError, JournalCorruptError, NotAppendedError
 from upswitch.core.run import Ended, Intent, Plan, Started, Took
 from upswitch.core.words import Outcome, Phase, Result, Step
-from upswitch.driver import drive
+from upswitch.driver import drive, write
 from upswitch.journal import Journal
 from upswitch.ports import Ports
 from upswitch.rollout import Alone
@@ -22,13 +22,39 @@ class FullDisk(LocalHost):
 
     def __init__(self, room: int) -> None:
         super().__init__(SystemClock())
-        self._room = room
+        self.room = room
 
-    def append(self, path: str, data: bytes) -> None:
-        if self._room <= 0:
+    def append(self, path: str, data: bytes, *, is_ahead: bool = False) -> None:
+        records = data.count(b"\n")
+        if self.room < records:
             raise HostError(f"append to {path}", "No space left on device")
-        self._room -= 1
-        super().append(path, data)
+        self.room -= records
+        super().append(path, data, is_ahead=is_ahead)
+
+
+class FarDisk(FullDisk):
+    """The same behind a wire: what goes ahead is written when the next command comes, which is not begun where that fails."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__(room)
+        self._ahead: list[tuple[str, bytes]] = []
+
+    def append(self, path: str, data: bytes, *, is_ahead: bool = False) -> None:
+        self._ahead.append((path, data))
+        if not is_ahead:
+            self._arrive()
+
+    def run(self, argv, *, deadline, stdin=b"", holds_lock=False):
+        try:
+            self._arrive()
+        except HostError as exc:
+            raise NotAppendedError(exc.what, exc.why) from exc
+        return super().run(argv, deadline=deadline, stdin=stdin, holds_lock=holds_lock)
+
+    def _arrive(self) -> None:
+        ahead, self._ahead = self._ahead, []
+        for path, data in ahead:
+            super().append(path, data)
 
 
 class Signals:
@@ -50,8 +76,8 @@ class Signals:
 class Driven:
     """One run driven to its end. `answers` are the results that are not OK; an exception is raised."""
 
-    def __init__(self, folder, answers=None, *, room=1000, signal=None):
-        self.host = FullDisk(room)
+    def __init__(self, folder, answers=None, *, room=1000, signal=None, host=FullDisk):
+        self.host = host(room)
         self.interrupts = Signals(signal)
         self.told: list[str] = []
         self.done: list[Step] = []
@@ -70,12 +96,15 @@ class Driven:
             turn=Alone(),
         )
         self.run = drive(run.begin(STARTED), perform=self.perform, journal=self.journal, ports=ports)
+        write(self.journal, None, ports)
 
     def tell(self, step, said, *, is_passing=False):
         assert not is_passing
         self.told.append(f"{step}: {said}")
 
     def perform(self, step):
+        if isinstance(self.host, FarDisk):
+            self.host.run(("true",), deadline=5)
         self.done.append(step)
         self.interrupts.came_with(step)
         answer = self.answers.get(step, Result.OK)
@@ -127,9 +156,13 @@ def test_a_bug_leaves_the_loop_with_the_intent_on_disk(tmp_path):
     assert (left.pending, left.phase, run.unfinished([left])) == (Step.RELOAD, Phase.SWAPPED, left)
 
 
+each_host = pytest.mark.parametrize("host", [FullDisk, FarDisk], ids=["here", "far"])
+
+
+@each_host
 @pytest.mark.parametrize("room", range(1, 1 + 2 * len(WAY)))
-def test_a_disk_that_fills_up_refuses_before_the_swap_and_goes_back_after_it(tmp_path, room):
-    driven = Driven(tmp_path, room=room)
+def test_a_disk_that_fills_up_refuses_before_the_swap_and_goes_back_after_it(tmp_path, room, host):
+    driven = Driven(tmp_path, room=room, host=host)
     swapped = Step.SWAP in driven.done
     if WAY[-1] in driven.done:
         assert driven.run.outcome is Outcome.SWITCHED  # the last result alone was lost
@@ -142,10 +175,21 @@ def test_a_disk_that_fills_up_refuses_before_the_swap_and_goes_back_after_it(tmp
     assert any(line.startswith("journal: ") for line in driven.told)
 
 
+@each_host
 @pytest.mark.parametrize("room", range(2 * WAY.index(Step.SWAP) + 2, 2 * len(WAY)))
-def test_a_way_back_under_way_is_not_stopped_by_a_full_disk(tmp_path, room):
-    driven = Driven(tmp_path, {Step.CONFIRM: Result.FAILED}, room=room)
+def test_a_way_back_under_way_is_not_stopped_by_a_full_disk(tmp_path, room, host):
+    driven = Driven(tmp_path, {Step.CONFIRM: Result.FAILED}, room=room, host=host)
     assert (driven.run.outcome, driven.done[-3:]) == (Outcome.ROLLED_BACK, WAY_BACK)
+
+
+@each_host
+def test_what_could_not_be_written_is_written_with_the_next_record_when_there_is_room_again(tmp_path, host):
+    """A journal with a gap in it could not be read."""
+    driven = Driven(tmp_path, room=2 * WAY.index(Step.SWAP) + 2, host=host)
+    assert driven.run.outcome is Outcome.ROLLED_BACK
+    driven.host.room = 1000
+    driven.journal.write()
+    assert driven.journal.read() == (driven.run,)
 
 
 @pytest.mark.parametrize("step", WAY[: WAY.index(Step.SWAP)])

@@ -1,34 +1,40 @@
-"""Five hosts behind real sshd, each with a real nginx, under load: what must be seen of a fleet."""
+"""Hosts behind real sshd, each with a real nginx, under load: what must be seen of a fleet."""
 
+import os
 import signal
 from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from command import DEADLINE
-from fleetlab import FleetLab
+from command import DEADLINE, Answer
+from fleetlab import FleetCommand, FleetLab
 from sshd import needs_sshd
 from upswitch.demo.conf import Layout
 from upswitch.demo.process import until
 
 pytestmark = needs_sshd
 
-COUNT = 5
-ALL_A = dict.fromkeys([f"lb{number + 1}" for number in range(COUNT)], "A")
-ALL_B = dict.fromkeys(ALL_A, "B")
 SHORT = Layout(site={"watch": {"duration": "1s"}})
-LONG = Layout(site={"watch": {"duration": "30s"}})
+SOME = Layout(site={"watch": {"duration": "4s"}})
+LONG = Layout(site={"watch": {"duration": "60s"}})
+BY_ITSELF = 40.0  # seconds: the lease of 10, the dead-man's grace of 5, its proof, and a busy machine
 
 
 @pytest.fixture
 def fleet(one_nginx):
-    with FleetLab(one_nginx, COUNT, SHORT) as fleet:
+    with FleetLab(one_nginx, 5, SHORT) as fleet:
         yield fleet
 
 
 @pytest.fixture
 def watched(one_nginx):
-    with FleetLab(one_nginx, COUNT, LONG) as fleet:
+    with FleetLab(one_nginx, 5, LONG) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def three(one_nginx):
+    with FleetLab(one_nginx, 3, LONG) as fleet:
         yield fleet
 
 
@@ -36,107 +42,147 @@ def watched(one_nginx):
 def loads(fleet: FleetLab):
     """A load on every host; a list that has their summaries afterwards."""
     with ExitStack() as stack:
-        found = [stack.enter_context(lab.load("--connections", "4")) for lab in fleet.labs.values()]
-        yield found
+        yield [stack.enter_context(lab.load("--connections", "4", "--rate", "100")) for lab in fleet.labs.values()]
 
 
-def outcomes(answer) -> dict[str, str]:
+def every(fleet: FleetLab, word: str) -> dict[str, str]:
+    return dict.fromkeys(fleet.names, word)
+
+
+def outcomes(answer: Answer) -> dict[str, str]:
     return {line["host"]: line["outcome"] for line in answer.json["table"]}
+
+
+def reloads(fleet: FleetLab) -> dict[str, int]:
+    return {name: lab.error_log.read_bytes().count(b"signal 1 ") for name, lab in fleet.labs.items()}
+
+
+def in_its_watch(fleet: FleetLab) -> FleetCommand:
+    """A switch whose first host has been watched for a second."""
+    command = fleet.command("switch", "--to", "B")
+    command.wait_for("lb1 watch        t+1s")
+    return command
 
 
 def test_a_switch_in_waves_loses_no_request_and_a_rollback_takes_every_host_back(fleet):
     with loads(fleet) as found:
         answer = fleet.run("switch", "--to", "B")
-        assert answer.exit == 0, answer
-        assert fleet.served == fleet.markers == ALL_B
-    assert set(outcomes(answer).values()) == {"SWITCHED"}
-    assert answer.err.index("1 of 2: lb1") < answer.err.index("lb1 swap") < answer.err.index("2 of 2: lb2") < answer.err.index("lb2 swap")
-    for load in found:
-        assert load.summary.failed == 0
-        assert load.summary.requests > 50
+        assert answer.exit == 0, answer.err
+        assert fleet.served == fleet.markers == every(fleet, "B")
+    assert outcomes(answer) == every(fleet, "SWITCHED")
+    told = answer.err.index
+    assert told("1 of 2: lb1") < told("lb1 swap") < told("2 of 2: lb2") < told("lb2 swap")
+    assert [load.summary.failed for load in found] == [0] * 5
+    assert min(load.summary.requests for load in found) > 50
     assert fleet.run("status").exit == 0
     back = fleet.run("rollback")
-    assert back.exit == 0, back
-    assert fleet.served == fleet.markers == ALL_A
+    assert back.exit == 0, back.err
+    assert fleet.served == fleet.markers == every(fleet, "A")
 
 
 def test_a_bad_release_is_stopped_in_the_first_wave_and_the_others_are_untouched(watched):
-    before = {name: lab.error_log.read_bytes().count(b"signal 1 ") for name, lab in watched.labs.items()}
+    before = reloads(watched)
     with loads(watched):
-        command = watched.command("switch", "--to", "B")
-        command.wait_for("lb1 confirm")
+        command = in_its_watch(watched)
         for server in watched.labs["lb1"].pool("B"):
-            server.say("fail 1")
+            server.mode("error", lying=True)
         answer = command.end()
-    assert answer.exit == 4, answer
-    assert watched.served == watched.markers == ALL_A
-    assert outcomes(answer) == {"lb1": "ROLLED_BACK"} | dict.fromkeys(["lb2", "lb3", "lb4", "lb5"], "REFUSED")
-    for name in ["lb2", "lb3", "lb4", "lb5"]:
-        assert watched.labs[name].error_log.read_bytes().count(b"signal 1 ") == before[name]
+    assert answer.exit == 4, answer.err
+    assert watched.served == watched.markers == every(watched, "A")
+    assert outcomes(answer) == every(watched, "REFUSED") | {"lb1": "ROLLED_BACK"}
+    assert {name: count - before[name] for name, count in reloads(watched).items()} == dict.fromkeys(watched.names, 0) | {"lb1": 2}
+    assert "lb1: watch: t+" in answer.json["hosts"]["lb2"]["said"]
 
 
-def test_a_host_that_fails_in_the_second_wave_takes_the_first_one_back_too(watched):
-    (watched.labs["lb3"].folder / "nginx.conf").write_text("broken {")  # after the tests of the preparation: see below
-    answer = watched.run("switch", "--to", "B")
-    assert answer.exit == 3, answer
-    assert watched.markers == ALL_A
+def test_a_host_that_cannot_be_prepared_keeps_all_others_as_they_are(three):
+    (three.labs["lb3"].folder / "nginx.conf").write_text("broken {")
+    before = reloads(three)
+    answer = three.run("switch", "--to", "B")
+    assert answer.exit == 3, answer.err
+    assert three.markers == every(three, "A")
+    assert reloads(three) == before
+
+
+def test_a_host_that_fails_in_the_second_wave_takes_the_first_one_back_too(one_nginx):
+    with FleetLab(one_nginx, 3, SOME) as fleet:
+        command = in_its_watch(fleet)
+        os.kill(fleet.labs["lb3"].nginx_pid, signal.SIGSTOP)
+        try:
+            answer = command.end()
+        finally:
+            os.kill(fleet.labs["lb3"].nginx_pid, signal.SIGCONT)
+        assert answer.exit in {4, 5}, answer.err
+        assert outcomes(answer)["lb1"] == outcomes(answer)["lb2"] == "ROLLED_BACK"
+        assert {name: fleet.markers[name] for name in ("lb1", "lb2")} == {"lb1": "A", "lb2": "A"}
 
 
 def test_an_orchestrator_that_is_killed_leaves_hosts_that_take_themselves_back(watched):
-    command = watched.command("switch", "--to", "B")
-    command.wait_for("lb1 watch        t+1s")
-    command.signal(signal.SIGKILL)
-    command.process.wait(DEADLINE)
-    until(lambda: watched.markers == ALL_A, deadline=40.0, what="every host back by itself")
-    status = watched.run("status")
-    assert "took itself back" in status.out
-    again = watched.run("repair")
-    assert again.exit == 0, again
-    assert watched.served == ALL_A
+    with loads(watched):
+        command = in_its_watch(watched)
+        command.signal(signal.SIGKILL)
+        command.process.communicate(timeout=DEADLINE)
+        until(lambda: watched.markers == every(watched, "A"), deadline=BY_ITSELF, what="every host back by itself")
+    assert "took itself back" in watched.run("status").out
+    repaired = watched.run("repair")
+    assert repaired.exit == 0, repaired.err
+    assert watched.served == every(watched, "A")
+    assert watched.run("status").exit == 0
 
 
-def test_a_frozen_orchestrator_is_refused_when_it_goes_on(watched):
-    command = watched.command("switch", "--to", "B")
-    command.wait_for("lb1 watch        t+1s")
+def test_a_frozen_orchestrator_is_refused_when_it_goes_on(three):
+    command = in_its_watch(three)
     command.signal(signal.SIGSTOP)
-    until(lambda: watched.markers == ALL_A, deadline=40.0, what="every host back by itself")
+    until(lambda: three.markers == every(three, "A"), deadline=BY_ITSELF, what="every host back by itself")
     command.signal(signal.SIGCONT)
     answer = command.end()
-    assert answer.exit == 4, answer
+    assert answer.exit == 4, answer.err
     assert outcomes(answer)["lb1"] == "ROLLED_BACK"
-    assert watched.served == watched.markers == ALL_A
+    assert "took itself back" in answer.json["hosts"]["lb1"]["said"]
+    assert three.served == three.markers == every(three, "A")
 
 
 def test_of_two_orchestrators_at_once_one_goes_and_the_other_touches_nothing(fleet):
     first, second = fleet.command("switch", "--to", "B", "--reason", "one"), fleet.command("switch", "--to", "B", "--reason", "two")
     answers = sorted((first.end(), second.end()), key=lambda answer: answer.exit)
-    assert [answer.exit for answer in answers] == [0, 6], answers
-    assert fleet.served == fleet.markers == ALL_B
+    assert [answer.exit for answer in answers] == [0, 6], [answer.err for answer in answers]
+    assert fleet.served == fleet.markers == every(fleet, "B")
 
 
-def test_a_changed_host_key_is_a_refusal_before_anything_is_written(fleet):
-    fleet.sshds["lb4"].change_host_key()
-    answer = fleet.run("switch", "--to", "B")
-    assert answer.exit == 3, answer
-    assert "lb4" in answer.json["said"] or outcomes(answer)["lb4"] == "UNREACHABLE"
-    assert fleet.served == ALL_A
-    assert not any((lab.folder / "state/journal.jsonl").exists() for lab in fleet.labs.values())
+def test_a_changed_host_key_is_a_refusal_before_anything_is_written(three):
+    three.sshds["lb2"].change_host_key()
+    answer = three.run("switch", "--to", "B")
+    assert answer.exit == 3, answer.err
+    assert outcomes(answer)["lb2"] == "UNREACHABLE"
+    assert "host key" in answer.json["hosts"]["lb2"]["said"]
+    assert three.served == every(three, "A")
+    assert not any((lab.folder / "state/journal.jsonl").exists() for lab in three.labs.values())
 
 
-@pytest.mark.parametrize("line", ["lb2 stage", "lb2 swap", "lb2 confirm", "lb2 watch        t+1s"])
-def test_a_host_whose_sessions_are_cut_in_any_phase_ends_with_the_others(watched, line):
-    command = watched.command("switch", "--to", "B")
-    if line.endswith("stage"):
-        command.wait_for(line)
-    else:
-        skip_first_watch(watched, command)
-        command.wait_for(line)
-    watched.sshds["lb2"].kill_sessions()
-    command.signal(signal.SIGTERM) if "watch" in line else None
+@pytest.mark.parametrize("phase", ["stage", "arm", "swap", "confirm", "watch        t+1s"])
+def test_a_host_whose_sessions_are_cut_is_reached_again_and_ends_with_the_others(three, phase):
+    """kill -9 of its sshd sessions: new ones are taken, and the lock is still ours to take again."""
+    command = three.command("switch", "--to", "B")
+    command.wait_for(f"lb1 {phase}")
+    three.sshds["lb1"].kill_sessions()
+    if "watch" in phase:
+        command.wait_for("lb1 watch        t+5s")
+        command.signal(signal.SIGTERM)
     answer = command.end()
-    assert answer.exit in {3, 4, 5}, answer
-    until(lambda: watched.markers == ALL_A, deadline=40.0, what="all hosts on the former pool")
+    assert answer.exit in {3, 4}, answer.err
+    assert len(set(outcomes(answer).values()) - {"REFUSED", "ROLLED_BACK"}) == 0
+    assert three.served == three.markers == every(three, "A")
+    assert three.run("repair").exit == 0
 
 
-def skip_first_watch(fleet, command) -> None:
-    command.wait_for("lb1 watch        t+1s")
+@pytest.mark.parametrize("phase", ["stage", "swap", "watch        t+1s"])
+def test_a_host_that_falls_silent_takes_itself_back_and_the_others_are_taken_back(three, phase):
+    """SIGSTOP of its sshd and sessions: nothing answers, nothing ends."""
+    command = three.command("switch", "--to", "B")
+    command.wait_for(f"lb1 {phase}")
+    three.sshds["lb1"].stop()
+    answer = command.end()
+    assert answer.exit in {3, 5}, answer.err
+    until(lambda: three.markers == every(three, "A"), deadline=BY_ITSELF, what="every host on the former pool")
+    three.sshds["lb1"].cont()
+    assert three.run("repair").exit == 0
+    assert three.served == every(three, "A")

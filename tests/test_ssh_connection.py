@@ -445,6 +445,8 @@ def test_a_lock_is_free_at_once_when_its_session_is_killed_and_is_regained_if_no
     sshd.kill_sessions()
     until(lambda: FileLock(f"{tmp_path}/lock").holder() is None, what="the lock", deadline=3)
     until(lambda: host._connection.lost, what="the end")
+    with pytest.raises(HostError, match="connection lost"):
+        host.run(("true",), deadline=5, holds_lock=True)
     host.reconnect()
     assert FileLock(f"{tmp_path}/lock").holder() == ME
     assert host.run(("echo", "on"), deadline=5, holds_lock=True).out == b"on\n"

@@ -1,7 +1,6 @@
 """nginx's own health check on a host: whose module it is, what it says, and whether its master has rejected a reload."""
 
 from upswitch.core import dialect, errorlog, nginxconf, scripts
-from upswitch.core.build import Build
 from upswitch.core.checkstatus import CheckStatus, parse_check_status
 from upswitch.core.dump import NginxConf
 from upswitch.core.errors import HostError, NginxBrokenError
@@ -10,18 +9,21 @@ from upswitch.core.processes import Family
 from upswitch.core.site import Nginx
 from upswitch.core.words import Dialect
 from upswitch.marker import ask
-from upswitch.ports import Host
+from upswitch.ports import Host, Ran
 
-_TEST = 15.0  # seconds
+_TEST = 20.0  # seconds
 _QUICK = 5.0
 _LOG_TAIL = 1 << 22  # bytes of the error log that are searched for a rejected reload
 
 
-def read_dialect(host: Host, nginx: Nginx, build: Build, conf: NginxConf) -> Dialect:
-    """Found by testing a configuration of our own: a module may be linked in or loaded, and `nginx -V` need not say its name."""
-    stdin = scripts.check_probe(build, modules=nginxconf.load_modules(conf))
-    ran = host.run(scripts.test_alone(nginx, build), deadline=_TEST, stdin=stdin)
-    found = dialect.judge(ran.exit, ran.err)
+def read_dialect(host: Host, nginx: Nginx, conf: NginxConf, *, seen: Ran | None = None) -> Dialect:
+    """Found by testing a configuration of our own: a module may be linked in or loaded, and `nginx -V` need not say its name.
+
+    `seen`: what came of such a test with no module loaded.
+    """
+    modules = nginxconf.load_modules(conf)
+    ran = seen if seen and not modules else host.run(scripts.probe_check(nginx, modules=modules), deadline=_TEST)
+    found = dialect.judge(ran.err)
     if found is None:
         raise NginxBrokenError(f"whether this nginx has a check module can't be found out: {told(ran.err) or 'no end'}")
     return found

@@ -124,7 +124,7 @@ def _conf(host: Host, nginx: Nginx) -> tuple[Build | None, NginxConf, str]:
 
 def _dialect(host: Host, nginx: Nginx, build: Build | None, conf: NginxConf) -> Dialect:
     try:
-        return checking.read_dialect(host, nginx, build, conf) if build else Dialect.NONE
+        return checking.read_dialect(host, nginx, conf) if build else Dialect.NONE
     except NginxBrokenError:
         return Dialect.NONE
 

@@ -95,7 +95,7 @@ def _on_host(host: Host, site: Site, templates: Mapping[str, str]) -> Iterator[F
     try:
         build = survey.read_build(host, site.nginx)
         conf = survey.read_conf(host, site.nginx, build)
-        dialect = checking.read_dialect(host, site.nginx, build, conf)
+        dialect = checking.read_dialect(host, site.nginx, conf)
     except (NginxBrokenError, BuildError, DumpError) as exc:
         what = f"nginx's configuration can't be read: {exc}"
         yield rules.error("nginx_broken", what, "mend it until `nginx -t` passes; the rules about it were left out")

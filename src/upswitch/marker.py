@@ -33,5 +33,10 @@ def ask(host: Host, nginx: Nginx, *, path: str, timeout: float = 1.0) -> bytes |
                 stream.settimeout(max(0.001, until - time.monotonic()))
     except OSError:
         return None
+    return body_of(answer)
+
+
+def body_of(answer: bytes) -> bytes | None:
+    """None where the answer is not 200."""
     head, _, body = answer.partition(b"\r\n\r\n")
     return body if head.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200")) else None

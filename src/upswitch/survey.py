@@ -1,12 +1,14 @@
 """Reading a host once: what is on disk, what runs, what nginx is and how it is configured. Nothing is assumed."""
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 
-from upswitch import checking
-from upswitch.core import conflogs, dump, generation, nginxconf, processes, scripts
+from upswitch import checking, several
+from upswitch.core import conflogs, dump, generation, nginxconf, processes, scripts, tree
 from upswitch.core.build import Build, BuildError, parse_build
 from upswitch.core.checkstatus import CheckStatus
-from upswitch.core.confirm import Marker
+from upswitch.core.confirm import Marker, parse_marker
 from upswitch.core.errors import HostError, NginxBrokenError
 from upswitch.core.foreign import told
 from upswitch.core.generation import Generation, Manifest
@@ -14,11 +16,10 @@ from upswitch.core.outcome import Live
 from upswitch.core.processes import Family
 from upswitch.core.site import Nginx
 from upswitch.core.words import Dialect, Value
-from upswitch.marker import ask_marker
-from upswitch.ports import Host
+from upswitch.marker import ask_marker, body_of
+from upswitch.ports import Host, Ran
 
 _QUICK = 5.0  # seconds for a script that only looks
-_PID_DIGITS = 10
 _NGINX = 15.0  # seconds for `nginx -V` and `-T`; a name that does not resolve takes 10 s
 
 
@@ -38,6 +39,7 @@ class Disk(Value):
 class Running(Value):
     """What runs. `problem` says why the master can't be trusted with a signal, "" where it can. `marker` is nginx's own answer."""
 
+    pid_file: str = ""
     pid: int = 0
     family: Family | None = None
     problem: str = ""
@@ -47,7 +49,8 @@ class Running(Value):
 class Facts(Value):
     """All of it. `access_logs` are those that requests to our upstreams end in; `error_log` is the master's ("": no file).
 
-    `checked` is nginx's own view of its servers, None where it gives none.
+    `checked` is nginx's own view of its servers, None where it gives none. `live_files` are those of the live generation by name;
+    empty where they were not read.
     """
 
     disk: Disk
@@ -60,6 +63,7 @@ class Facts(Value):
     can_mount: bool = False
     dialect: Dialect = Dialect.NONE
     checked: CheckStatus | None = None
+    live_files: Mapping[str, bytes] = {}
 
     @property
     def is_conf_read(self) -> bool:
@@ -68,9 +72,12 @@ class Facts(Value):
 
 def read_disk(host: Host, nginx: Nginx) -> Disk:
     """One script. HostError where the host can't be asked."""
-    ran = host.run(scripts.look(nginx.dir), deadline=_QUICK)
+    return _disk(nginx, host.run(scripts.look(nginx.dir), deadline=_QUICK))
+
+
+def _disk(nginx: Nginx, ran: Ran) -> Disk:
     if ran.exit != 0:
-        raise HostError(f"look at {nginx.dir}", told(ran.err))
+        raise HostError(f"look at {nginx.dir}", told(ran.err) or "cut off")
     found: dict[str, list[str]] = {"live": [], "generation": [], "sum": [], "manifest": []}
     for line in ran.out.decode("utf-8", "backslashreplace").splitlines():
         kind, _, rest = line.partition(" ")
@@ -105,16 +112,25 @@ def read_manifests(host: Host, nginx: Nginx) -> dict[str, Manifest]:
 
 def read_running(host: Host, nginx: Nginx, pid_file: str) -> Running:
     """The master, verified in /proc, its children, and what the marker says."""
-    marker = ask_marker(host, nginx)
-    chunk = host.read(pid_file) if pid_file else None
-    text = chunk.data.decode("ascii", "replace").strip() if chunk else ""
-    if not (text.isascii() and text.isdigit() and len(text) < _PID_DIGITS):
-        fault = "holds no pid" if chunk else "does not exist"
-        problem = f"{pid_file or 'the pid file'} {fault}: nginx is not running, or runs elsewhere"
-        return Running(problem=problem, marker=marker)
-    family = read_family(host, int(text))
-    problem = processes.master_problem(int(text), family) or _upgrade_problem(host, pid_file)
-    return Running(pid=int(text), family=family, problem=problem, marker=marker)
+    if not pid_file:
+        return Running(problem=_NO_PID_FILE, marker=ask_marker(host, nginx))
+    return _running(host, nginx, host.run(processes.look(nginx.dir, nginx.marker, pid_file=pid_file), deadline=_QUICK))
+
+
+_NO_PID_FILE = "the pid file does not exist: nginx is not running, or runs elsewhere"
+
+
+def _running(host: Host, nginx: Nginx, ran: Ran) -> Running:
+    if ran.exit != 0:
+        raise HostError("look at nginx's processes", told(ran.err) or "cut off")
+    seen = processes.parse_look(ran.out)
+    body = body_of(seen.reply)
+    marker = parse_marker(body) if body is not None else ask_marker(host, nginx)
+    if seen.family is None:
+        problem = f"{seen.pid_file} {seen.fault}: nginx is not running, or runs elsewhere" if seen.pid_file else _NO_PID_FILE
+        return Running(pid_file=seen.pid_file, problem=problem, marker=marker)
+    problem = processes.problem(seen) or ""
+    return Running(pid_file=seen.pid_file, pid=seen.pid, family=seen.family, problem=problem, marker=marker)
 
 
 def read_family(host: Host, pid: int) -> Family:
@@ -125,23 +141,24 @@ def read_family(host: Host, pid: int) -> Family:
     return processes.parse_family(ran.out, master=pid)
 
 
-def _upgrade_problem(host: Host, pid_file: str) -> str:
-    """While a new binary takes over (USR2), a HUP to the old master does not read the configuration (ngx_process_cycle.c)."""
-    old = host.read(f"{pid_file}.oldbin")
-    pid = old.data.decode("ascii", "replace").strip() if old else ""
-    if pid.isdigit() and len(pid) < _PID_DIGITS and read_family(host, int(pid)).master is not None:
-        return f"a binary upgrade is under way ({pid_file}.oldbin names the live process {pid})"
-    return ""
-
-
 def glance(host: Host, nginx: Nginx) -> tuple[Disk, Running]:
-    """Disk and processes without asking nginx for its configuration: what `status` and every last line need."""
-    disk = read_disk(host, nginx)
-    running = read_running(host, nginx, disk.manifest.pid_file if disk.manifest else "")
+    """Disk and processes without asking nginx for its configuration: what `status` and every last line need. One script."""
+    looks = (scripts.look(nginx.dir), processes.look(nginx.dir, nginx.marker))
+    return glanced(host, nginx, several.run(host, looks, deadline=_QUICK))
+
+
+def glanced(host: Host, nginx: Nginx, looks: Sequence[Ran]) -> tuple[Disk, Running]:
+    """What the two commands of a glance found. The pid file is the one that the live manifest names."""
+    disk, running = _disk(nginx, looks[0]), _running(host, nginx, looks[1])
     if disk.manifest is None:
         problem = f"{disk.live}/manifest.json can't be read" if disk.live else "no generation of ours is live (`upswitch init`)"
-        running = msgspec.structs.replace(running, problem=problem)
-    return disk, running
+        return disk, msgspec.structs.replace(running, problem=problem)
+    return disk, _of(host, nginx, running, disk.manifest.pid_file)
+
+
+def _of(host: Host, nginx: Nginx, running: Running, pid_file: str) -> Running:
+    """`running` where it is that of `pid_file`; else read anew."""
+    return running if running.pid_file == pid_file else read_running(host, nginx, pid_file)
 
 
 def live_now(host: Host, nginx: Nginx) -> Live:
@@ -160,7 +177,10 @@ def live(disk: Disk, running: Running) -> Live:
 
 
 def read_build(host: Host, nginx: Nginx) -> Build:
-    ran = host.run(scripts.nginx_version(nginx), deadline=_NGINX)
+    return _build(nginx, host.run(scripts.nginx_version(nginx), deadline=_NGINX))
+
+
+def _build(nginx: Nginx, ran: Ran) -> Build:
     if ran.exit != 0:
         raise NginxBrokenError(told(ran.err) or f"{nginx.binary} -V did not end")
     try:
@@ -171,7 +191,10 @@ def read_build(host: Host, nginx: Nginx) -> Build:
 
 def read_conf(host: Host, nginx: Nginx, build: Build) -> dump.NginxConf:
     """The whole configuration as nginx itself reads it. NginxBrokenError where it does not pass."""
-    ran = host.run(scripts.nginx_argv(nginx, build, "-T"), deadline=_NGINX)
+    return _conf(host.run(scripts.nginx_argv(nginx, build, "-T"), deadline=_NGINX))
+
+
+def _conf(ran: Ran) -> dump.NginxConf:
     if ran.exit is None:
         raise NginxBrokenError(f"nginx -T did not end within {_NGINX:g} s (a name that does not resolve?)")
     if ran.exit != 0:
@@ -183,42 +206,59 @@ def read_conf(host: Host, nginx: Nginx, build: Build) -> dump.NginxConf:
 
 
 def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
-    """Everything a switch needs to know, read now."""
-    build = read_build(host, nginx)
-    conf = read_conf(host, nginx, build)
+    """Everything a switch needs to know, read now: one script, and a second one where what it took for granted is not so."""
+    looks = (
+        scripts.nginx_version(nginx),
+        scripts.dump(nginx, seconds=_NGINX),
+        scripts.probe_check(nginx, modules=()),
+        scripts.look(nginx.dir),
+        processes.look(nginx.dir, nginx.marker),
+        scripts.can_mount(),
+        scripts.fetch_live(nginx.dir),
+    )
+    version, dumped, checked, disk, running, mounted, live = several.run(host, looks, deadline=3 * _NGINX)
+    build, conf = _build(nginx, version), _conf(dumped)
     pid_file = nginxconf.pid_file(conf, build)
-    running = read_running(host, nginx, pid_file)
-    error_log = _error_log(nginx, build, conf)
-    dialect = checking.read_dialect(host, nginx, build, conf)
+    dialect = checking.read_dialect(host, nginx, conf, seen=checked)
     return Facts(
-        disk=read_disk(host, nginx),
-        running=running,
+        disk=_disk(nginx, disk),
+        live_files=_files(live),
+        running=_of(host, nginx, _running(host, nginx, running), pid_file),
         build=build,
         conf=conf,
         access_logs=_access_logs(nginx, build, conf, upstreams),
-        error_log=error_log,
+        error_log=_error_log(nginx, build, conf),
         pid_file=pid_file,
-        can_mount=host.run(scripts.can_mount(), deadline=_QUICK).exit == 0,
+        can_mount=mounted.exit == 0,
         dialect=dialect,
         checked=checking.ask_status(host, nginx) if dialect is not Dialect.NONE else None,
     )
 
 
+def _files(ran: Ran) -> dict[str, bytes]:
+    """None of them where they can't be read: whoever needs them says so."""
+    try:
+        return tree.unpack(ran.out) if ran.exit == 0 else {}
+    except ValueError:
+        return {}
+
+
 def survey_without_conf(host: Host, nginx: Nginx) -> Facts:
     """For a way back from a configuration that no longer passes: what /proc, the disk and the live manifest say."""
-    disk = read_disk(host, nginx)
-    pid_file = disk.manifest.pid_file if disk.manifest else ""
+    looks = (scripts.look(nginx.dir), processes.look(nginx.dir, nginx.marker), scripts.nginx_version(nginx), scripts.can_mount())
+    *glance_, version, mounted = several.run(host, looks, deadline=_NGINX)
+    disk, running = glanced(host, nginx, glance_)
     checked = checking.ask_status(host, nginx)
     return Facts(
         disk=disk,
-        running=read_running(host, nginx, pid_file),
-        build=read_build(host, nginx),
+        running=running,
+        build=_build(nginx, version),
         conf=dump.NginxConf(files=(), tree=()),
         error_log=disk.manifest.error_log if disk.manifest else "",
         dialect=checked.dialect if checked else Dialect.NONE,
         checked=checked,
-        pid_file=pid_file,
-        can_mount=host.run(scripts.can_mount(), deadline=_QUICK).exit == 0,
+        pid_file=running.pid_file,
+        can_mount=mounted.exit == 0,
     )
 
 

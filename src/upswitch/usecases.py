@@ -88,11 +88,11 @@ def _beaten(lock: Lock) -> bool:
 def switch(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, choices: Choices) -> Ending:
     """Finish what a killed run left; survey, plan, drive; say what is live by looking."""
     journal = journal_of(ports.host, site.nginx)
-    left = repair(ports, site)
+    left = _repaired(ports, site, journal)
     if left is not None and left.outcome is Outcome.STUCK:
         return left
     facts = surveyed(ports.host, site, adopt=choices.adopt)
-    job = jobs.for_switch(ports, site, ask, jobs.Found(facts=facts, runs=journal.read(), templates=templates))
+    job = jobs.for_switch(ports, site, ask, jobs.Found(facts=facts, runs=journal.opened, templates=templates))
     if jobs.is_unchanged(ports.host, job):
         return _ending(ports, run.begin(Started(plan=job.plan, at=ports.clock.now())), Outcome.UNCHANGED, site.nginx)
     return _start(ports, msgspec.structs.replace(job, accept_one_way=choices.one_way), journal)
@@ -104,12 +104,12 @@ def rollback(ports: Ports, site: Site, ask: Ask, *, number: int | None) -> Endin
     Where a killed switch is repaired by going back, that was the rollback: a second one would go too far.
     """
     journal = journal_of(ports.host, site.nginx)
-    left = repair(ports, site)
+    left = _repaired(ports, site, journal)
     if left is not None and (left.outcome is Outcome.STUCK or (number is None and _is_back(left))):
         return left
     facts = _way_back_facts(ports.host, site)
     _refuse_if(preflight.blockers(site.nginx, facts))
-    job = jobs.for_rollback(ports, site, ask, jobs.Found(facts=facts, runs=journal.read()), number=number)
+    job = jobs.for_rollback(ports, site, ask, jobs.Found(facts=facts, runs=journal.opened), number=number)
     return _start(ports, job, journal)
 
 
@@ -121,11 +121,14 @@ def _is_back(left: Ending) -> bool:
 
 def repair(ports: Ports, site: Site) -> Ending | None:
     """Finish or undo what a killed or STUCK run left; None where nothing is left. Killed itself, it is simply run again."""
-    journal = journal_of(ports.host, site.nginx)
-    left = run.unfinished(journal.read())
+    return _repaired(ports, site, journal_of(ports.host, site.nginx))
+
+
+def _repaired(ports: Ports, site: Site, journal: Journal) -> Ending | None:
+    left = run.unfinished(journal.open())
     if left is not None and Step.ARM not in left.plan.skips:
         _settle_deadman(ports, left, journal, site.nginx)
-        left = run.unfinished(journal.read())
+        left = run.unfinished(journal.open())
     if left is None:
         return _taken_back(ports, site, journal)
     plan = left.plan
@@ -154,7 +157,7 @@ def _settle_deadman(ports: Ports, left: Run, journal: Journal, nginx: Nginx) -> 
 
 def _taken_back(ports: Ports, site: Site, journal: Journal) -> Ending | None:
     """A run that the host itself took back, where nobody has been told of it yet."""
-    last = next(iter(journal.read()[::-1]), None)
+    last = next(iter(journal.opened[::-1]), None)
     if last is None or last.fired is None or last.closed is not None:
         return None
     ports.tell("repair", f"run {last.plan.run} ({last.plan.command} to {last.plan.pool}): {last.fired.text}")
@@ -260,10 +263,10 @@ def _start(ports: Ports, job: Job, journal: Journal) -> Ending:
     started = Started(plan=job.plan, at=ports.clock.now())
     try:
         journal.prepare()
-        journal.write(started)
     except HostError as exc:
         hint = "nothing was done: a run that can't be recorded could not be undone"
         raise RefusedError(Refusal(what=str(exc), hint=hint)) from exc
+    journal.note(started)
     return _drive(ports, run.begin(started), job, journal)
 
 
@@ -280,8 +283,10 @@ def _drive(ports: Ports, begun: Run, job: Job, journal: Journal) -> Ending:
 
 def _disarmed(ports: Ports, over: Run, journal: Journal, nginx: Nginx) -> Run:
     """No run of ours ends with the host ready to act; where it has acted already its word counts, not ours."""
-    if Step.ARM in over.plan.skips:
+    is_finished = bool(over.steps) and over.steps[-1].step is Step.FINISH and over.steps[-1].result is Result.OK
+    if Step.ARM in over.plan.skips or is_finished:  # the finish has seen to it
         return over
+    write(journal, None, ports)
     try:
         stood = _settle_deadman(ports, over, journal, nginx)
         if stood.result is Result.OK:

@@ -14,6 +14,7 @@ It runs in any POSIX awk with LC_ALL=C. No intervals (`{3}`): mawk 1.3.4 of 2020
 """
 
 import re
+from collections.abc import Collection, Mapping
 
 from upswitch.core.logformat import MAX_LINE, LineReader
 from upswitch.core.logshape import Part
@@ -145,8 +146,8 @@ def count_program(reader: LineReader, *, is_timed: bool = False) -> CountProgram
     first = {part.variable: at for at, part in reversed([*enumerate(reader.parts)]) if part.variable}
     clock = next(filter(first.__contains__, _CLOCKS), "") if is_timed else ""
     names = [name for name in (*_WANTED, clock) if name in first]
-    taken = "\n".join(_taken(reader.parts, first[name]) for name in names)
-    awk = f"{_HEAD}{_line(reader)}\nsize <= {MAX_LINE} && /{_pattern(reader.parts)}/ {{\n{taken}\n{_counting(names)}}}{_TAIL}"
+    taken = {name: _taken(reader.parts, first[name]) for name in names}
+    awk = f"{_HEAD}{_line(reader)}\nsize <= {MAX_LINE} && /{_pattern(reader.parts)}/ {{\n{_counting(taken)}}}{_TAIL}"
     return CountProgram(awk=awk, parts=reader.parts, wanted=tuple(first[name] for name in names))
 
 
@@ -249,39 +250,40 @@ def _quoted(char: bytes) -> str:
 # ---- the counting ----
 
 
-def _counting(names: list[str]) -> str:
-    """What is known to be good is counted at once, all else is looked at."""
-    key = r' "\t" '.join(names)
-    return f"""{_shortened(names)}
+def _counting(taken: Mapping[str, str]) -> str:
+    """What is known to be good is counted at once, all else is looked at. `taken`: how each value is taken, by name."""
+    key = r' "\t" '.join(taken)
+    return f"""{_taking(taken)}
 key = {key}
 if (key in good) {{ good[key]++; next }}
-if ({_is_sound(names)}) {{
-if ({_is_good(names)}) {{ good[key]++; next }}
+if ({_is_sound(taken)}) {{
+if ({_is_good(taken)}) {{ good[key]++; next }}
 if (sent++ >= most) {{ bad[key]++; next }}
 }}
 """
 
 
-def _shortened(names: list[str]) -> str:
+def _taking(taken: Mapping[str, str]) -> str:
     """Of a client that left it decides whether it had a second's patience, and whether the last server had begun to answer."""
     shorter = {
         "request_time": r'request_time = request_time ~ /^0*\./ ? "0.000" : "1.000"',
         "upstream_header_time": 'gsub(/[1-9]/, "0", upstream_header_time)',
+        "msec": r'msec = substr(msec, 1, index(msec, ".")) "000"',
     }
-    held = [name for name in shorter if name in names]
-    short = "; ".join(shorter[name] for name in held) if "status" in names else ""
-    nothing = "; ".join(f'{name} = ""' for name in held)
-    second = r'msec = substr(msec, 1, index(msec, ".")) "000"' if "msec" in names else ""
-    return f'if (status == "499") {{ {short} }} else {{ {nothing} }}\n{second}'
+    of_the_hung = [name for name in ("request_time", "upstream_header_time") if name in taken]
+    always = [f"{how}; {shorter.get(name, '')}" for name, how in taken.items() if name not in of_the_hung]
+    short = "; ".join(f"{taken[name]}; {shorter[name]}" for name in of_the_hung) if "status" in taken else ""
+    nothing = "; ".join(f'{name} = ""' for name in of_the_hung)
+    return "\n".join(always) + f'\nif (status == "499") {{ {short} }} else {{ {nothing} }}'
 
 
-def _is_sound(names: list[str]) -> str:
+def _is_sound(names: Collection[str]) -> str:
     """Lists that were taken as free text."""
     lists = {name: f"({_LISTS[name]}((, | : ){_LISTS[name]})*( : )?)?" for name in names if name in _LISTS}
     return " && ".join(f"{name} ~ /^{shape}$/" for name, shape in lists.items()) or "1"
 
 
-def _is_good(names: list[str]) -> str:
+def _is_good(names: Collection[str]) -> str:
     """As accessline.GOOD has it."""
     rules = {
         "status": '(status ~ /^[1-4]/ && status != "499")',

@@ -24,6 +24,39 @@ grep -aH "" "$@" 2>/dev/null | tr '\0' ' '
 exit 0
 """
 
+# $1: the pid file, or "" for the one that the live generation's manifest names, $2: our folder, $3 and $4: the marker's IP and
+# port. Which file that was, what it says, the family, a binary upgrade under way, and nginx's whole answer: empty, too, where there
+# is no bash to ask with. Every line has a word or a path of /proc of ours in front.
+LOOK = (
+    r"""
+say_number() {
+  number=
+  [ -e "$2" ] || { echo "$1 none"; return 1; }
+  { [ -f "$2" ] && read -r number < "$2" || [ -n "$number" ]; } 2>/dev/null || { echo "$1 odd"; return 1; }
+  case $number in '' | *[!0-9]* | ??????????*) echo "$1 odd"; return 1 ;; esac
+  echo "$1 $number"
+}
+family() (
+"""
+    + SCRIPT
+    + r"""
+)
+file=$1
+[ -n "$file" ] || file=$(sed -n '/"pid_file": *"/{s/.*"pid_file": *"\([^"\\]*\)".*/\1/p;q}' "$2/live/manifest.json" 2>/dev/null)
+printf 'file %s\n' "$file"
+if [ -n "$file" ] && say_number pid "$file"; then
+  family "$number"
+  say_number old "$file.oldbin" && [ -e "/proc/$number/stat" ] && echo 'upgrade'
+fi
+echo marker
+command -v bash >/dev/null || exit 0
+timeout -k 1 1 bash -c '
+  exec 3<>"/dev/tcp/$1/$2" && printf "GET / HTTP/1.0\r\nHost: upswitch\r\n\r\n" >&3 && exec head -c 4096 <&3
+' ask "$3" "$4" </dev/null 2>/dev/null
+exit 0
+"""
+)
+
 
 class Process(Value):
     """One process. `start` (clock ticks since boot) tells a reused pid from the old one; `state` is /proc's letter."""
@@ -65,6 +98,50 @@ class Family(Value):
     @property
     def draining(self) -> tuple[Process, ...]:
         return tuple(child for child in self.children if child.is_shutting_down)
+
+
+class Sighting(Value):
+    """What LOOK saw. `pid` is 0, and `fault` says why, where the pid file names none; `upgrade` is the old master's pid, or 0.
+
+    `reply` is the marker's whole answer.
+    """
+
+    pid_file: str = ""
+    pid: int = 0
+    fault: str = ""
+    family: Family | None = None
+    upgrade: int = 0
+    reply: bytes = b""
+
+
+_FAULTS = {"none": "does not exist", "odd": "holds no pid"}
+
+
+def look(folder: str, marker: str, *, pid_file: str = "") -> tuple[str, ...]:
+    """`pid_file`: "" for the one that the live manifest in `folder` names. `marker`: IP:PORT."""
+    ip, _, port = marker.rpartition(":")
+    return ("sh", "-c", LOOK, "glance", pid_file, folder, ip.strip("[]"), port)
+
+
+def parse_look(output: bytes) -> Sighting:
+    head, _, reply = output.partition(b"\nmarker\n")
+    said: dict[str, str] = {}
+    for line in head.decode("utf-8", "backslashreplace").split("\n"):
+        word, _, rest = line.partition(" ")
+        said.setdefault(word, rest)
+    pid = _number(said.get("pid", ""))
+    return Sighting(
+        pid_file=said.get("file", ""),
+        pid=pid,
+        fault=_FAULTS.get(said.get("pid", "none"), ""),
+        family=parse_family(head, master=pid) if pid else None,
+        upgrade=_number(said.get("old", "")) if "upgrade" in said else 0,
+        reply=reply,
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def parse_family(output: bytes, *, master: int) -> Family:
@@ -113,6 +190,15 @@ def master_problem(pid: int, family: Family) -> str | None:
     if process.state in "Tt":
         return f"the nginx master {pid} is stopped (state {process.state}; kill -CONT {pid})"
     return None
+
+
+def problem(seen: Sighting) -> str | None:
+    """The same of what the pid file names. While a new binary takes over (USR2), a HUP to the old master does not read the
+    configuration (ngx_process_cycle.c).
+    """
+    found = master_problem(seen.pid, seen.family) if seen.family else None
+    upgrade = f"a binary upgrade is under way ({seen.pid_file}.oldbin names the live process {seen.upgrade})"
+    return found or (upgrade if seen.upgrade else None)
 
 
 def keys(processes: Iterable[Process]) -> frozenset[tuple[int, int]]:

@@ -4,6 +4,7 @@ One POSIX sh script does a whole step, so that a host behind SSH costs one round
 never part of a script's text. Exit codes above 89 are ours: each says how far the script came.
 """
 
+from upswitch.core import dialect
 from upswitch.core.build import Build
 from upswitch.core.site import Nginx
 
@@ -33,6 +34,16 @@ done
 done | sed 's/^/sum /')
 [ -r live/manifest.json ] && { printf 'manifest '; cat live/manifest.json | tr -d '\n'; printf '\n'; }
 exit 0
+"""
+
+# $1: the journal, $2: bytes. All of it; made where there is none, and blocks set aside after its end. KEEP_SIZE leaves its length
+# alone; a file system without it says so, and then nothing is reserved. A FIFO in its place must not hold us up.
+_OPEN_JOURNAL = r"""
+umask 077
+[ -e "$1" ] || [ -L "$1" ] || : >> "$1" || exit 0
+[ ! -L "$1" ] && [ -f "$1" ] || { echo 'it is no regular file' >&2; exit 90; }
+fallocate -n -o "$(stat -c %s -- "$1")" -l "$2" -- "$1" 2>/dev/null
+exec cat -- "$1"
 """
 
 # $1: the upswitch folder. Each manifest on a line of its own.
@@ -127,6 +138,17 @@ cat > "$temp/nginx.conf"
 "$@" -p "$temp/" -c "$temp/nginx.conf"
 """
 
+# An argv of nginx with `-e stderr` in it. One that is older than that option (1.19.5) says so and has done nothing: again without.
+_WITH_ERRORS = r"""
+{ err=$("$@" 2>&1 >&3 3>&-); code=$?; } 3>&1
+case $err in *'invalid option: "e"'*) ;; *) printf '%s\n' "$err" >&2; exit "$code" ;; esac
+for word; do
+  shift
+  case $word in -e | stderr) ;; *) set -- "$@" "$word" ;; esac
+done
+exec "$@"
+"""
+
 # $1: flag, $2: a token, $3: tenths of a second after which it is lowered without us. Raised with the folder readable by the
 # worker's user; the watcher ends as soon as the flag is gone and never lowers a later run's.
 _RAISE = r"""
@@ -138,6 +160,20 @@ setsid sh -c '
   while [ -e "$1" ] && [ $n -lt "$3" ]; do sleep 0.1; n=$((n+1)); done
   [ "$(cat "$1" 2>/dev/null)" != "$2" ] || rm -f "$1"' sh "$1" "$2" "$3" </dev/null >/dev/null 2>&1 &
 """
+
+# $1: a configuration; the rest is nginx's argv up to -c. Nothing of a configuration that does not pass is opened or made.
+_PROBE_CHECK = (
+    r"""
+temp=$(mktemp -d) || exit 90
+trap 'rm -rf "$temp"' EXIT
+printf '%s' "$1" > "$temp/nginx.conf"
+shift
+set -- timeout -s KILL 15 "$@" -p "$temp/" -c "$temp/nginx.conf"
+("""
+    + _WITH_ERRORS
+    + r""")
+"""
+)
 
 _PRUNE = r"""
 cd "$1/generations" || exit 90
@@ -170,6 +206,11 @@ def look(folder: str) -> tuple[str, ...]:
     return (*_SH, _LOOK, "look", folder)
 
 
+def open_journal(path: str, reserve: int) -> tuple[str, ...]:
+    """`reserve`: bytes."""
+    return (*_SH, _OPEN_JOURNAL, "journal", path, str(reserve))
+
+
 def manifests(folder: str) -> tuple[str, ...]:
     return (*_SH, _MANIFESTS, "manifests", folder)
 
@@ -186,6 +227,11 @@ def stage(folder: str, name: str) -> tuple[str, ...]:
 def fetch(folder: str, name: str) -> tuple[str, ...]:
     """A generation's files as a tar on stdout."""
     return ("tar", "-cf", "-", "-C", f"{folder}/generations/{name}", ".")
+
+
+def fetch_live(folder: str) -> tuple[str, ...]:
+    """The same of the live generation."""
+    return ("tar", "-cf", "-", "-C", f"{folder}/live/", ".")
 
 
 def swap(folder: str, *, expect: str, to: str) -> tuple[str, ...]:
@@ -218,8 +264,16 @@ def nginx_version(nginx: Nginx) -> tuple[str, ...]:
 
 def nginx_argv(nginx: Nginx, build: Build, *options: str) -> tuple[str, ...]:
     """nginx with its own configuration; a failing test must not write into the live error log, so `-e stderr`."""
+    return _nginx(nginx, ("-e", "stderr") if build.takes_error_log_flag else (), *options)
+
+
+def dump(nginx: Nginx, *, seconds: float) -> tuple[str, ...]:
+    """`nginx -T`, by an nginx whose version is not known yet; killed after so many seconds."""
+    return (*_SH, _WITH_ERRORS, "dump", "timeout", "-s", "KILL", f"{seconds:g}", *_nginx(nginx, ("-e", "stderr"), "-T"))
+
+
+def _nginx(nginx: Nginx, errors: tuple[str, ...], *options: str) -> tuple[str, ...]:
     prefix = ("-p", nginx.prefix) if nginx.prefix else ()
-    errors = ("-e", "stderr") if build.takes_error_log_flag else ()
     return (nginx.binary, *prefix, *errors, "-c", nginx.conf, *options)
 
 
@@ -238,6 +292,11 @@ def test_swapped(nginx: Nginx, build: Build, *, live: str, candidate: str) -> tu
     return (*_SH, _TEST_SWAPPED, "test", nginx.dir, live, candidate, *nginx_argv(nginx, build, "-t"))
 
 
+def probe_check(nginx: Nginx, *, modules: tuple[str, ...]) -> tuple[str, ...]:
+    """A test of a `check` that only Tengine's takes: what nginx says of it tells the dialect (dialect.py). It never passes."""
+    return (*_SH, _PROBE_CHECK, "probe", check_probe(modules=modules).decode(), nginx.binary, "-t", "-e", "stderr")
+
+
 def test_alone(nginx: Nginx, build: Build) -> tuple[str, ...]:
     """The candidate alone in a wrapper configuration (see `wrapper`), with no rights needed and nothing touched."""
     errors = ("-e", "stderr") if build.takes_error_log_flag else ()
@@ -254,9 +313,9 @@ def wrapper(folder: str, build: Build, *, modules: tuple[str, ...], http: tuple[
     return _wrapped(build, modules, (*http, f"include {folder}/*.conf;"))
 
 
-def check_probe(build: Build, *, modules: tuple[str, ...]) -> bytes:
-    """A configuration with a `check` that only Tengine's takes: what nginx says of it tells the dialect (dialect.py)."""
-    return _wrapped(build, modules, ("upstream upswitch { server 127.0.0.1:9; check interval=1000 unique=false; }",))
+def check_probe(*, modules: tuple[str, ...]) -> bytes:
+    upstream = "upstream upswitch { server 127.0.0.1:9; check interval=1000 unique=false; }"
+    return "\n".join((*modules, "events {}", "http {", upstream, f"{dialect.END};", "}", "")).encode()
 
 
 def _wrapped(build: Build, modules: tuple[str, ...], http: tuple[str, ...]) -> bytes:

@@ -161,7 +161,7 @@ class Lab:
     @property
     def dialect(self) -> Dialect:
         """Whose `check` this nginx takes."""
-        return checking.read_dialect(LocalHost(SystemClock()), self.site.nginx, self.place.build, NginxConf(files=(), tree=()))
+        return checking.read_dialect(LocalHost(SystemClock()), self.site.nginx, NginxConf(files=(), tree=()))
 
     def first_generation(self, pool: str) -> None:
         """Lay down generation 1 and the link to it, before nginx has ever run; `upswitch init` does it on one that runs."""

@@ -43,14 +43,11 @@ class FarStream:
 
     def recv(self, size: int, /) -> bytes:
         try:
-            data = self._pipe.receive(size, timeout=self._timeout)
+            return self._pipe.receive(size, timeout=self._timeout)
         except TimeoutError:
             if self._timeout == 0:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
             raise
-        if not data and self._pipe.is_lost:
-            raise self._pipe.failure()
-        return data
 
     def close(self) -> None:
         self._pipe.close()

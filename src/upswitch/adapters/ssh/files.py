@@ -1,13 +1,17 @@
 """Files on the host, one script each: one round trip. The words of a failure are the kernel's, as the programs print them."""
 
+import threading
+from collections.abc import Sequence
+
 from upswitch.adapters.ssh.shell import Shell
-from upswitch.core.errors import HostError
+from upswitch.core.errors import HostError, NotAppendedError
 from upswitch.core.foreign import printable, told
 from upswitch.core.scripts import FENCED, NOT_THERE
 from upswitch.ports import Chunk, Ran
 
 DEADLINE = 20.0
 _NO_FILE = 90
+_NOT_APPENDED = 110
 _WHY_NOT = {_NO_FILE: "it is no regular file", FENCED: "refused: somebody else has acted here since we took the lock"}
 
 # $1: path, $2: offset, $3: limit. Looked at before it is opened, as opening a FIFO waits for a writer; then all is of one file,
@@ -47,6 +51,51 @@ truncate -s "$before" -- "$1"
 exit 1
 """
 
+# $1 to $4: as of _APPEND, $5: the bytes; the rest is a command, which is begun when they are on disk. It has its own input.
+_AHEAD = rf"""
+data=$5
+printf '%s' "$data" | ({_APPEND})
+r=$?
+[ $r != {FENCED} ] || echo 'x: {_WHY_NOT[FENCED]}' >&2
+[ $r = 0 ] || exit {_NOT_APPENDED}
+shift 5
+exec "$@"
+"""
+_MOST_AHEAD = 1 << 16  # bytes; an argument may have twice as many (MAX_ARG_STRLEN)
+
+
+class Waiting(threading.local):
+    """What one thread has appended and not sent yet: it travels with that thread's next command."""
+
+    path: str = ""
+    data: bytes = b""
+
+    @property
+    def is_too_long(self) -> bool:
+        return len(self.data) > _MOST_AHEAD
+
+    def add(self, path: str, data: bytes) -> None:
+        self.path, self.data = path, self.data + data
+
+    def take(self) -> tuple[str, bytes]:
+        data, self.data = self.data, b""
+        return self.path, data
+
+
+def ahead(path: str, data: bytes, argv: Sequence[str], *, fence: tuple[str, str]) -> Sequence[str]:
+    """`argv` as a command that appends first. `check_ahead` tells its two ends apart."""
+    if not data:
+        return argv
+    text = data.decode("utf-8", "surrogateescape")
+    return ("sh", "-c", _AHEAD, "ahead", path, str(len(data)), *fence, text, *argv)
+
+
+def check_ahead(ran: Ran, path: str) -> Ran:
+    """NotAppendedError where the command was not begun."""
+    if ran.exit == _NOT_APPENDED:
+        raise NotAppendedError(f"append to {path}", _last_words(ran))
+    return ran
+
 
 def read(shell: Shell, path: str, *, offset: int, limit: int) -> Chunk | None:
     """None where there is no such file."""
@@ -76,5 +125,9 @@ def _check(ran: Ran, what: str) -> None:
     if ran.exit is None:
         raise HostError(what, f"it may or may not have been done: {told(ran.err) or 'the command was killed'}")
     if ran.exit:
-        lines = ran.err.strip().splitlines() or [b""]
-        raise HostError(what, _WHY_NOT.get(ran.exit) or printable(lines[-1].rpartition(b": ")[2]) or f"exit {ran.exit}")
+        raise HostError(what, _WHY_NOT.get(ran.exit) or _last_words(ran))
+
+
+def _last_words(ran: Ran) -> str:
+    lines = ran.err.strip().splitlines() or [b""]
+    return printable(lines[-1].rpartition(b": ")[2]) or f"exit {ran.exit}"

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from upswitch.adapters.ssh import files
 from upswitch.adapters.ssh.channel import FarStream, Streams
 from upswitch.adapters.ssh.connection import SshConnection
-from upswitch.adapters.ssh.follow import PollingFollower
+from upswitch.adapters.ssh.follower import FarFollower
 from upswitch.adapters.ssh.keyring import Keyring
 from upswitch.adapters.ssh.lock import SshLock
 from upswitch.adapters.ssh.login import Login
+from upswitch.adapters.ssh.pipe import Pipe
 from upswitch.adapters.ssh.pool import Shells
 from upswitch.adapters.ssh.shell import Shell, open_shell
+from upswitch.core.errors import HostError, NotAppendedError
 from upswitch.ports import Chunk, Follower, Ran
 
 
@@ -30,6 +32,7 @@ class SshHost:
         self._user = user or login.user
         self._counting = threading.Lock()
         self._lock: SshLock | None = None
+        self._waiting = files.Waiting()
         self._connect_anew()
 
     def lock_in(self, folder: str) -> SshLock:
@@ -59,32 +62,62 @@ class SshHost:
     def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", holds_lock: bool = False) -> Ran:
         """HostError where the connection was lost before the command could be sent; once it is sent, exit None."""
         self._count()
-        if holds_lock and self._lock is not None and self._lock.is_claimed:
-            return self._lock.run(argv, deadline=deadline, stdin=stdin)
-        with self._shells.one() as shell:
-            return shell.run(argv, deadline=deadline, stdin=stdin)
+        path, data = self._waiting.take()
+        argv = files.ahead(path, data, argv, fence=self._fence)
+        try:
+            if holds_lock and self._lock is not None and self._lock.is_claimed:
+                ran = self._lock.run(argv, deadline=deadline, stdin=stdin)
+            else:
+                with self._shells.one() as shell:
+                    ran = shell.run(argv, deadline=deadline, stdin=stdin)
+        except HostError:
+            self._waiting.add(path, data)
+            raise
+        return files.check_ahead(ran, path) if data else ran
 
     def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
+        self._send_waiting()
         self._count()
         with self._shells.one() as shell:
             return files.read(shell, path, offset=offset, limit=limit)
 
     def write(self, path: str, data: bytes, *, mode: int) -> None:
+        self._send_waiting()
         self._count()
         with self._shells.one() as shell:
             files.write(shell, path, data, mode=mode, token=secrets.token_hex(4))
 
-    def append(self, path: str, data: bytes) -> None:
-        self._count()
-        with self._shells.one() as shell:
-            files.append(shell, path, data, fence=self._lock.fence if self._lock else ("", ""))
+    def append(self, path: str, data: bytes, *, is_ahead: bool = False) -> None:
+        if path != self._waiting.path:
+            self._send_waiting()
+        self._waiting.add(path, data)
+        if not is_ahead or self._waiting.is_too_long:
+            self._append(*self._waiting.take())
+
+    def _append(self, path: str, data: bytes) -> None:
+        if data:
+            self._count()
+            with self._shells.one() as shell:
+                files.append(shell, path, data, fence=self._fence)
+
+    def _send_waiting(self) -> None:
+        path, data = self._waiting.take()
+        try:
+            self._append(path, data)
+        except HostError as exc:
+            raise NotAppendedError(exc.what, exc.why) from exc
+
+    @property
+    def _fence(self) -> tuple[str, str]:
+        return self._lock.fence if self._lock else ("", "")
 
     def connect(self, address: str, *, timeout: float) -> FarStream:
         self._count()
         return self._streams.open(address, timeout=timeout)
 
     def follow(self, path: str) -> Follower:
-        return PollingFollower(self, path)
+        self._count()
+        return FarFollower(path, open_pipe=self._open_pipe)
 
     def _connect_anew(self) -> None:
         self._connection = SshConnection(self._login, self._keyring)
@@ -93,7 +126,10 @@ class SshHost:
 
     def _open_shell(self, lease: int) -> Shell:
         self._count()
-        return open_shell(lambda argv: self._connection.open_pipe(argv, sudo=self._user), lease=lease)
+        return open_shell(self._open_pipe, lease=lease)
+
+    def _open_pipe(self, argv: Sequence[str]) -> Pipe:
+        return self._connection.open_pipe(argv, sudo=self._user)
 
     def _count(self) -> None:
         with self._counting:

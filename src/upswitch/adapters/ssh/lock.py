@@ -70,6 +70,10 @@ exit 90
 """
 
 
+class FencedError(HostError):
+    """Somebody else has had the lock since it was ours."""
+
+
 class SshLock:
     """`open_shell` opens a shell with a lease of so many seconds; `run` runs a command in any shell."""
 
@@ -103,7 +107,7 @@ class SshLock:
         """After a new connection: ours again if nobody has had it since. HostError, "fenced", where somebody had."""
         ran, shell = self._take(epoch=str(self.epoch), patience=_PATIENCE_S)
         if ran.exit == FENCED:
-            raise HostError(f"hold the lock on {self._shown}", f"fenced: {holder_in(ran.out).text} took it")
+            raise FencedError(f"hold the lock on {self._shown}", f"fenced: {holder_in(ran.out).text} took it")
         if ran.exit == _HELD:
             raise HostError(f"hold the lock on {self._shown}", f"a command under it has not ended in {_PATIENCE_S} s")
         return shell
@@ -116,7 +120,7 @@ class SshLock:
                 return ran
         try:
             shell = self.regain()
-        except HostError as exc:
+        except FencedError as exc:
             return Ran(exit=FENCED, err=str(exc).encode())
         return shell.run(argv, deadline=deadline, stdin=stdin, kind=LOCKED)
 

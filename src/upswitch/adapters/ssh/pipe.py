@@ -13,7 +13,8 @@ from upswitch.core.foreign import told
 _PART = 1 << 17  # bytes
 _LOOK_S = 0.05
 _OPEN_S = 15.0
-_BEGIN = 'printf %s "$0"; exec "$@"'
+# Debian's bash reads ~/.bashrc where it believes that sshd has started it: up to 200 ms, and whatever that prints.
+_BEGIN = 'unset SSH_CLIENT SSH2_CLIENT; printf %s "$0"; exec "$@"'
 
 
 class NotBegunError(Exception):
@@ -28,6 +29,7 @@ class Pipe:
         self._what = what
         self._lost = lost
         self._held = b""
+        self._is_closed = False
 
     def send(self, data: bytes, *, timeout: float | None = None) -> None:
         """All of it. TimeoutError. Not by sendall: a thread that reads has set its own short timeout on the channel."""
@@ -43,12 +45,18 @@ class Pipe:
                 raise self.failure() from exc
 
     def receive(self, limit: int = _PART, *, timeout: float | None = None) -> bytes:
-        """The next bytes of its output; b"" at its end. TimeoutError."""
+        """The next bytes of its output; b"" at its end, or after our `close`. TimeoutError; HostError where it was cut off.
+
+        An end that the far side has not announced is a cut, even before paramiko says that the connection is gone.
+        """
         if self._held:
             data, self._held = self._held[:limit], self._held[limit:]
             return data
         self._channel.settimeout(timeout)
-        return bytes(self._channel.recv(limit))
+        data = bytes(self._channel.recv(limit))
+        if not data and limit and not (self._channel.eof_received or self._is_closed):
+            raise self.failure()
+        return data
 
     def receive_err(self, limit: int = _PART, *, timeout: float | None = 0.0) -> bytes:
         """The next bytes of its error output: b"" where there are none within the time, or no more."""
@@ -79,6 +87,7 @@ class Pipe:
             raise self.failure() from exc
 
     def close(self) -> None:
+        self._is_closed = True
         try:
             self._channel.close()
         except (OSError, EOFError):
@@ -93,7 +102,7 @@ class Pipe:
 
     def failure(self) -> HostError:
         """What to raise where the stream ended too early."""
-        return HostError(self._what, f"connection lost: {self._lost() or 'the program on the host has ended'}")
+        return HostError(self._what, f"connection lost: {self._lost() or 'it, or the program on the host, has ended'}")
 
     # ---- the beginning ----
 

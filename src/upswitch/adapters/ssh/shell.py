@@ -34,8 +34,6 @@ _AT_ONCE = 1 << 16
 _SCRIPT = r"""
 export LC_ALL=C
 PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-nl='
-'
 lease=$1 over=$2
 next() { IFS= read -r h; }
 [ "$lease" = 0 ] || next() { h=$(timeout "$lease" head -c 64 9<&-); }
@@ -167,10 +165,13 @@ class Shell:
             data = self._pipe.receive(timeout=_LOOK_S)
         except TimeoutError:
             return True
+        except HostError:
+            return False
         out += data
         return bool(data)
 
 
 def _frame(kind: str, nonce: str, deadline: float, *sizes: int) -> bytes:
-    words = (kind, nonce, f"{deadline:.3f}", *map(str, sizes or (0, 0)))
+    """A header. To `timeout` a duration of 0 would be none at all."""
+    words = (kind, nonce, f"{max(deadline, 0.001):.3f}", *map(str, sizes or (0, 0)))
     return f"{' '.join(words):<{_HEADER - 1}}\n".encode()

@@ -153,7 +153,7 @@ class Wire(paramiko.Transport):  # type: ignore[misc]
             opened.set()
 
     def _ping(self) -> None:
-        """A question that every sshd answers, with a refusal. paramiko's own keep-alive asks none while we send (a lease's beats)."""
+        """A question that every sshd answers, with a refusal. paramiko's own keep-alive asks none while we send."""
         message = paramiko.Message()
         message.add_byte(cMSG_GLOBAL_REQUEST)
         message.add_string("keepalive@openssh.com")

@@ -1,0 +1,17 @@
+"""Several commands on a host in one go."""
+
+import secrets
+from collections.abc import Sequence
+
+from upswitch.core import together
+from upswitch.ports import Host, Ran
+
+Command = Sequence[str]
+
+
+def run(host: Host, commands: Sequence[Command], *, deadline: float) -> list[Ran]:
+    """How each of them ended, in their order; one that did not come to its end in time, or was not begun, has no exit."""
+    end = secrets.token_hex(16)
+    ran = host.run(together.script(commands, end), deadline=deadline)
+    found = [Ran(exit=code, out=out, err=err) for code, out, err in together.apart(ran.out, ran.err, end)]
+    return [*found, *(Ran(exit=None, err=ran.err) for _ in commands[len(found) :])]
