@@ -193,6 +193,7 @@ class Sshd:
             "PermitRootLogin yes",
             "PrintMotd no",
             "PrintLastLog no",
+            f"SetEnv HOME={self.folder}",  # bash reads our own .bashrc even for a command: pyenv's takes a lock of a minute
             "LogLevel VERBOSE",
             "MaxStartups 200:100:200",
             "Subsystem sftp internal-sftp",

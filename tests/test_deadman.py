@@ -110,7 +110,7 @@ class Scene(State):
         self.to, self.back = f"{number + 1:06d}-{other}", f"{number + 2:06d}-{pool}"
         self._stage(self.to, [(pool, other)])
         self._stage(self.back, [])
-        assert staging.prepare_back(HOST, self.nginx, self.back) is None
+        Path(self.nginx.dir, ".live.back").symlink_to(f"generations/{self.back}")
         self.lease(600)
         (self.folder / "epoch").write_text("9\n")
         (self.folder / "lock").touch(mode=0o600)
@@ -701,7 +701,7 @@ def killed_at(turn, folder):
     for name in ("000001-A", "000002-B", "000003-A"):
         assert staging.put(HOST, nginx, name, {"marker.conf": b"", "manifest.json": b"{}"}).result is Result.OK
     Path(nginx.live).symlink_to("generations/000002-B")
-    assert staging.prepare_back(HOST, nginx, "000003-A") is None
+    Path(nginx.dir, ".live.back").symlink_to("generations/000003-A")
     state = State(nginx)
     state.lease(600)
     (state.folder / "epoch").write_text("9\n")

@@ -3,6 +3,7 @@
 import os
 import signal
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -53,8 +54,10 @@ def outcomes(answer: Answer) -> dict[str, str]:
     return {line["host"]: line["outcome"] for line in answer.json["table"]}
 
 
-def reloads(fleet: FleetLab) -> dict[str, int]:
-    return {name: lab.error_log.read_bytes().count(b"signal 1 ") for name, lab in fleet.labs.items()}
+def workers(fleet: FleetLab) -> dict[str, str]:
+    """nginx's workers on each host: a reload makes new ones."""
+    pids = {name: lab.nginx_pid for name, lab in fleet.labs.items()}
+    return {name: Path(f"/proc/{pid}/task/{pid}/children").read_text() for name, pid in pids.items()}
 
 
 def in_its_watch(fleet: FleetLab) -> FleetCommand:
@@ -81,7 +84,7 @@ def test_a_switch_in_waves_loses_no_request_and_a_rollback_takes_every_host_back
 
 
 def test_a_bad_release_is_stopped_in_the_first_wave_and_the_others_are_untouched(watched):
-    before = reloads(watched)
+    before = workers(watched)
     with loads(watched):
         command = in_its_watch(watched)
         for server in watched.labs["lb1"].pool("B"):
@@ -90,17 +93,17 @@ def test_a_bad_release_is_stopped_in_the_first_wave_and_the_others_are_untouched
     assert answer.exit == 4, answer.err
     assert watched.served == watched.markers == every(watched, "A")
     assert outcomes(answer) == every(watched, "REFUSED") | {"lb1": "ROLLED_BACK"}
-    assert {name: count - before[name] for name, count in reloads(watched).items()} == dict.fromkeys(watched.names, 0) | {"lb1": 2}
+    assert {name for name, found in workers(watched).items() if found != before[name]} == {"lb1"}
     assert "lb1: watch: t+" in answer.json["hosts"]["lb2"]["said"]
 
 
 def test_a_host_that_cannot_be_prepared_keeps_all_others_as_they_are(three):
     (three.labs["lb3"].folder / "nginx.conf").write_text("broken {")
-    before = reloads(three)
+    before = workers(three)
     answer = three.run("switch", "--to", "B")
     assert answer.exit == 3, answer.err
     assert three.markers == every(three, "A")
-    assert reloads(three) == before
+    assert workers(three) == before
 
 
 def test_a_host_that_fails_in_the_second_wave_takes_the_first_one_back_too(one_nginx):
@@ -112,7 +115,8 @@ def test_a_host_that_fails_in_the_second_wave_takes_the_first_one_back_too(one_n
         finally:
             os.kill(fleet.labs["lb3"].nginx_pid, signal.SIGCONT)
         assert answer.exit in {4, 5}, answer.err
-        assert outcomes(answer)["lb1"] == outcomes(answer)["lb2"] == "ROLLED_BACK"
+        assert outcomes(answer)["lb1"] == "ROLLED_BACK"
+        assert outcomes(answer)["lb2"] in {"REFUSED", "ROLLED_BACK"}  # it goes in the same wave as lb3
         assert {name: fleet.markers[name] for name in ("lb1", "lb2")} == {"lb1": "A", "lb2": "A"}
 
 
@@ -164,12 +168,14 @@ def test_a_host_whose_sessions_are_cut_is_reached_again_and_ends_with_the_others
     command = three.command("switch", "--to", "B")
     command.wait_for(f"lb1 {phase}")
     three.sshds["lb1"].kill_sessions()
-    if "watch" in phase:
-        command.wait_for("lb1 watch        t+5s")
-        command.signal(signal.SIGTERM)
+    until(
+        lambda: "connected again" in command.told() or command.process.poll() is not None, deadline=DEADLINE, what="a new session"
+    )
+    until(lambda: "t+1s" in command.told() or command.process.poll() is not None, deadline=DEADLINE, what="the watch, or the end")
+    command.signal(signal.SIGTERM)
     answer = command.end()
-    assert answer.exit in {3, 4}, answer.err
-    assert len(set(outcomes(answer).values()) - {"REFUSED", "ROLLED_BACK"}) == 0
+    assert answer.exit in {3, 4, 130}, answer.err
+    assert set(outcomes(answer).values()) <= {"REFUSED", "INTERRUPTED", "ROLLED_BACK"}
     assert three.served == three.markers == every(three, "A")
     assert three.run("repair").exit == 0
 

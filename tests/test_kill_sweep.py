@@ -34,10 +34,10 @@ def test_killed_after_any_journal_write_repair_ends_where_nginx_really_is(binary
             code = killed_after(lab, writes, "switch", "--to", "B" if live == "A" else "A")
             sweep.append((code, live, settle(lab, 1 + writes % 8)))
         assert sweep[-1][0] == end, sweep
-        assert len(sweep) >= 20, sweep
+        assert len(sweep) >= 12, sweep
         is_back = [before == after for _, before, after in sweep]
         # Killed before the watch has passed its verdict: an unconfirmed switch always goes back. After it: it stays.
-        kept = {0: 5, 4: 0}[end]
+        kept = {0: 3, 4: 0}[end]
         assert is_back == [True] * (len(sweep) - kept) + [False] * kept, sweep
 
 
@@ -47,12 +47,10 @@ def test_killed_while_nginx_t_runs_on_the_swapped_tree_repair_puts_the_link_back
 import os, signal, sys
 from upswitch.adapters.local import LocalHost
 from upswitch.cli import Wiring, main
-from upswitch.ports import Ran
 
 class Bare(LocalHost):
     def run(self, argv, *, deadline, stdin=b"", holds_lock=False):
-        if argv[0] == "unshare":
-            return Ran(exit=1)
+        argv = tuple("false" if word == "unshare" else word for word in argv)
         is_test = argv[-1] == "-t" and len(argv) > 6 and "point" in argv[2]
         if sys.argv[1] == "kill" and is_test:
             os.symlink("generations/" + argv[6], argv[4] + "/.half"); os.rename(argv[4] + "/.half", argv[4] + "/live")

@@ -32,6 +32,10 @@ def files(name, *, size=20):
     return with_manifest(conf, Manifest(name=name, pool=name[7:], sha256={}))
 
 
+def packed(*names, size=20):
+    return tree.pack({f"{name}/{file}": data for name in names for file, data in files(name, size=size).items()})
+
+
 @pytest.fixture
 def nginx(tmp_path):
     """Generation 1 is live, 2 is staged."""
@@ -72,9 +76,9 @@ def test_a_generation_that_is_there_is_never_overwritten(nginx):
 
 
 def test_a_stage_that_is_killed_leaves_no_generation_and_the_next_one_succeeds(nginx):
-    name, temp = "000003-A", Path(nginx.dir, "generations/.000003-A.tmp")
-    data = tree.pack(files(name, size=300_000))
-    with subprocess.Popen(scripts.stage(nginx.dir, name), stdin=subprocess.PIPE, start_new_session=True) as script:
+    name, temp = "000003-A", Path(nginx.dir, "generations/.000003-A.tmp/000003-A")
+    data = packed(name, size=300_000)
+    with subprocess.Popen(scripts.stage(nginx.dir, (name,)), stdin=subprocess.PIPE, start_new_session=True) as script:
         script.stdin.write(data[:200_000])
         script.stdin.flush()
         until((temp / "app.conf").exists, what="the first file")
@@ -85,10 +89,26 @@ def test_a_stage_that_is_killed_leaves_no_generation_and_the_next_one_succeeds(n
     assert generations(nginx) == ["000001-A", "000002-B", "000003-A"]
 
 
-@pytest.mark.parametrize("cut", [0, 100, 512, 1024, 1500, 1536, 2000, 2048])
+@pytest.mark.parametrize("cut", [0, 100, 512, 1024, 1500, 1536, 2000, 2048, 3072, 4096, 5000, 5632])
 def test_a_torn_tar_is_no_generation(nginx, cut):
-    ran = HOST.run(scripts.stage(nginx.dir, "000003-A"), deadline=20, stdin=tree.pack(files("000003-A"))[:cut])
+    names = ("000003-A", "000004-B")
+    ran = HOST.run(scripts.stage(nginx.dir, names, back="000004-B"), deadline=20, stdin=packed(*names)[:cut])
     assert ran.exit != 0
+    assert generations(nginx) == ["000001-A", "000002-B"]
+    assert not os.path.lexists(f"{nginx.dir}/.live.back")
+
+
+def test_several_generations_and_the_link_of_the_way_back_are_made_in_one_go(nginx):
+    names = ("000003-A", "000004-B")
+    took = staging.stage(HOST, nginx, {name: files(name) for name in names}, back="000004-B")
+    assert took.result is Result.OK
+    assert [staging.get(HOST, nginx, name) for name in names] == [files(name) for name in names]
+    assert os.readlink(f"{nginx.dir}/.live.back") == "generations/000004-B"
+
+
+def test_where_one_of_several_is_there_already_none_is_written(nginx):
+    took = staging.stage(HOST, nginx, {name: files(name) for name in ("000003-A", "000002-B")}, back="000003-A")
+    assert (took.result, took.said) == (Result.FAILED, f"{nginx.dir}/generations/000002-B: it is there already")
     assert generations(nginx) == ["000001-A", "000002-B"]
 
 

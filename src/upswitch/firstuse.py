@@ -140,8 +140,8 @@ class _Taking:
     def _test_alone(self) -> None:
         folder = f"{self._nginx.dir}/generations/{self._proposal.generation}"
         modules, http = nginxconf.load_modules(self._facts.conf), nginxconf.resolvers(self._facts.conf)
-        stdin = scripts.wrapper(folder, self._facts.build, modules=modules, http=http)
-        ran = self._host.run(scripts.test_alone(self._nginx, self._facts.build), deadline=_TEST, stdin=stdin)
+        conf = scripts.wrapper(folder, self._facts.build, modules=modules, http=http)
+        ran = self._host.run(scripts.test_alone(self._nginx, self._facts.build, conf), deadline=_TEST)
         _passed(ran, "the generation alone")
 
     def _make_backup(self) -> str:

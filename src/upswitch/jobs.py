@@ -51,7 +51,7 @@ def for_switch(ports: Ports, site: Site, ask: Ask, found: Found) -> Job:
         pid_file=facts.pid_file,
         error_log=facts.error_log,
     )
-    base, live = facts.disk.manifest or _bare(names), staging.get(ports.host, site.nginx, names.former)
+    base, live = facts.disk.manifest or _bare(names), _live_files(ports.host, site, facts)
     if names.warm:
         base = msgspec.structs.replace(base, name=names.warm, made_by=ask.run, made_at=ports.clock.now(), marker=site.nginx.marker)
         live = making.warm(names, live)
@@ -83,7 +83,7 @@ def for_rollback(ports: Ports, site: Site, ask: Ask, found: Found, *, number: in
     manifest = _copy_manifest(ports, ask, of=manifests[origin], name=names.to, replaces=names.former)
     back = _copy_manifest(ports, ask, of=facts.disk.manifest or _bare(names), name=names.back, replaces=names.to)
     ask = msgspec.structs.replace(ask, pool=manifest.pool, skips=ROLLBACK_SKIPS)
-    live = staging.get(ports.host, site.nginx, names.former)
+    live = _live_files(ports.host, site, facts)
     return Job(
         site=site,
         plan=planning.plan(ask, names, copy_of=origin, skips=_skips(site, facts, Warmth())),
@@ -94,6 +94,11 @@ def for_rollback(ports: Ports, site: Site, ask: Ask, found: Found, *, number: in
         old=(),
         addresses=manifest.addresses,
     )
+
+
+def _live_files(host: Host, site: Site, facts: Facts) -> Mapping[str, bytes]:
+    """As the survey read them."""
+    return facts.live_files or staging.get(host, site.nginx, facts.disk.live)
 
 
 def _copy_manifest(ports: Ports, ask: Ask, *, of: Manifest, name: str, replaces: str) -> Manifest:
@@ -115,7 +120,7 @@ def is_unchanged(host: Host, job: Job) -> bool:
     plan, facts = job.plan, job.facts
     if plan.pool != plan.former_pool or facts.disk.drift:
         return False
-    live = staging.get(host, job.site.nginx, plan.former)
+    live = _live_files(host, job.site, facts)
     new = {name: data for name, data in job.files.items() if name.endswith(".conf")}
     return planning.is_same(new, live, names=(plan.to, plan.former))
 
@@ -123,7 +128,7 @@ def is_unchanged(host: Host, job: Job) -> bool:
 def diff(host: Host, job: Job) -> str:
     """What would change in the files that nginx reads, as a unified diff. What a check sends may hold a secret and is not shown."""
     plan = job.plan
-    live = staging.get(host, job.site.nginx, plan.former)
+    live = _live_files(host, job.site, job.facts)
     names = sorted(name for name in live.keys() | job.files.keys() if name.endswith(".conf"))
     lines: list[str] = []
     for name in names:

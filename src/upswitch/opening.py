@@ -1,6 +1,7 @@
 """The adapters of a command: those of this machine, or of every host of the site behind SSH."""
 
 import dataclasses
+import functools
 import getpass
 import os
 import socket
@@ -121,16 +122,16 @@ class Fleet:
         from upswitch.adapters.ssh.host import SshHost  # noqa: PLC0415  (fabric takes 135 ms, and most sites are this machine)
         from upswitch.adapters.ssh.login import login  # noqa: PLC0415  (as above)
 
-        shared = self._shared
+        shared, tell = self._shared, self._shared.tell.of(entry.name)
         try:
-            host = SshHost(entry.name, login(entry.ssh, self._config), keyring=self._keyring, user=entry.nginx.user)
+            host = SshHost(entry.name, login(entry.ssh, self._config), keyring=self._keyring, user=entry.nginx.user, tell=tell)
             shared.closing.callback(host.close)
             lock = host.lock_in(entry.nginx.state)
             host.run(("true",), deadline=_REACH)
         except HostError as exc:
             return exc
         here = LocalHost(shared.clock) if self._site.gate.vantage is Vantage.HERE else None
-        return _ports(shared, host, lock, shared.tell.of(entry.name), probed_from=here)
+        return _ports(shared, host, lock, tell, probed_from=here)
 
 
 def _ask(prompt: str) -> str | None:
@@ -147,7 +148,7 @@ def _ports(shared: Shared, host: Host, lock: Lock, tell: Tell, *, probed_from: H
     return Ports(
         host=host,
         prober=prober,
-        through=ThroughProbe,
+        through=functools.partial(ThroughProbe, host=host),
         clock=shared.clock,
         lock=lock,
         interrupts=shared.interrupts,

@@ -1,10 +1,12 @@
 """Something done again and again beside the main loop, so that a server that hangs can't stop the watch from looking."""
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from upswitch.core.errors import HostError
 from upswitch.ports import Clock
 
 T = TypeVar("T")
@@ -36,5 +38,8 @@ class Pulse(Generic[T]):
     def _beat(self) -> None:
         while not self._over.is_set():
             began = self._clock.monotonic()
-            self._seen.append(self._act())
+            with contextlib.suppress(
+                HostError
+            ):  # the host is out of reach: that says nothing of what is asked, and is seen elsewhere
+                self._seen.append(self._act())
             self._over.wait(max(0.0, began + self._every - self._clock.monotonic()))

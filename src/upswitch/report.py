@@ -42,7 +42,7 @@ def hint_of(text: str) -> str:
     package = Path(__file__).resolve().parent
     shipped = package / "playbooks"
     pages = shipped if shipped.is_dir() else package.parent.parent / "playbooks"
-    return text.replace("playbooks/", f"{pages}/")
+    return re.sub(r"(?<![/\w])playbooks/", f"{pages}/", text)
 
 
 def with_config(view: View, config: str) -> View:

@@ -9,8 +9,13 @@ from upswitch.ports import Host, Ran
 Command = Sequence[str]
 
 
-def run(host: Host, commands: Sequence[Command], *, deadline: float) -> list[Ran]:
-    """How each of them ended, in their order; one that did not come to its end in time, or was not begun, has no exit."""
+def run(host: Host, commands: Sequence[Command], *, deadline: float, each: float = 0.0) -> list[Ran]:
+    """How each of them ended, in their order; one that did not come to its end in time, or was not begun, has no exit.
+
+    `each`: seconds after which one is killed and the next begun; 0 for never.
+    """
+    if each:
+        commands = [("timeout", "-s", "KILL", f"{each:g}", *command) for command in commands]
     end = secrets.token_hex(16)
     ran = host.run(together.script(commands, end), deadline=deadline)
     found = [Ran(exit=code, out=out, err=err) for code, out, err in together.apart(ran.out, ran.err, end)]

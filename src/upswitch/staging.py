@@ -25,13 +25,24 @@ def prepare(host: Host, nginx: Nginx) -> None:
 
 def put(host: Host, nginx: Nginx, name: str, files: Mapping[str, bytes]) -> Took:
     """Write one complete generation. One that is there already is never overwritten."""
-    ran = host.run(scripts.stage(nginx.dir, name), deadline=_DEADLINE, stdin=tree.pack(files), holds_lock=True)
-    if ran.exit == 0:
-        return Took(result=Result.OK, said=name)
-    if ran.exit is None:
-        return Took(result=Result.UNKNOWN, said=told(ran.err))
-    why = "it is there already" if ran.exit == scripts.CHANGED else told(ran.err)
-    return Took(result=Result.FAILED, said=f"{nginx.dir}/generations/{name}: {why}")
+    return stage(host, nginx, {name: files})
+
+
+def stage(host: Host, nginx: Nginx, generations: Mapping[str, Mapping[str, bytes]], *, back: str = "") -> Took:
+    """Write them all, and make the link ready that leads to `back`."""
+    files = {f"{name}/{file}": data for name, each in generations.items() for file, data in each.items()}
+    argv = scripts.stage(nginx.dir, tuple(generations), back=back)
+    ran = host.run(argv, deadline=_DEADLINE, stdin=tree.pack(files), holds_lock=True)
+    names = ", ".join(generations)
+    match ran.exit:
+        case 0:
+            return Took(result=Result.OK, said=names)
+        case None:
+            return Took(result=Result.UNKNOWN, said=told(ran.err))
+        case scripts.CHANGED:
+            return Took(result=Result.FAILED, said=f"{nginx.dir}/{told(ran.err)}")
+        case _:
+            return Took(result=Result.FAILED, said=f"{nginx.dir}/generations/{names}: {told(ran.err)}")
 
 
 def get(host: Host, nginx: Nginx, name: str) -> dict[str, bytes]:
@@ -43,12 +54,6 @@ def get(host: Host, nginx: Nginx, name: str) -> dict[str, bytes]:
         return tree.unpack(ran.out)
     except ValueError as exc:
         raise HostError(f"read {nginx.dir}/generations/{name}", str(exc)) from exc
-
-
-def prepare_back(host: Host, nginx: Nginx, name: str) -> Took | None:
-    """Make the way back's link ready; None where that went well."""
-    ran = host.run(scripts.prepare_back(nginx.dir, name), deadline=_DEADLINE, holds_lock=True)
-    return None if ran.exit == 0 else Took(result=Result.FAILED, said=f"{nginx.dir}/.live.back: {told(ran.err)}")
 
 
 def is_whole(host: Host, nginx: Nginx, name: str) -> bool:

@@ -7,6 +7,7 @@ from upswitch.core import gate, scripts
 from upswitch.core.attribution import Attribution
 from upswitch.core.confirm import Finding, Proof
 from upswitch.core.deadman import DeadMan
+from upswitch.core.errors import HostError, NotAppendedError
 from upswitch.core.gate import Tally, Target
 from upswitch.core.generation import to_prune
 from upswitch.core.known import known_of
@@ -17,9 +18,11 @@ from upswitch.marker import ask_marker
 from upswitch.ports import Ports
 from upswitch.reloading import Reloader
 from upswitch.survey import Facts
+from upswitch.waiting import Pace
 from upswitch.warming import Warmth
 from upswitch.watching import Sought, Watcher, WatchReport
 
+_REACHED_AGAIN = 20.0  # seconds for a host to answer again; by then its dead-man has acted
 _WAY_BACK_DRAIN = 0.3  # seconds; clients are seeing failures, or a person is waiting
 
 
@@ -92,23 +95,14 @@ class Steps:
         """The new generation, and the way back beside it: going back must need no new bytes."""
         plan, job = self._job.plan, self._job
         generations = {plan.to: job.files, plan.back: job.back_files, **({plan.warm: job.warm_files} if plan.warm else {})}
-        for name, files in generations.items():
-            took = staging.put(self._ports.host, self._nginx, name, files)
-            if took.result is not Result.OK:
-                return took
-        return staging.prepare_back(self._ports.host, self._nginx, plan.back) or Took(
-            result=Result.OK,
-            said=f"{self._nginx.dir}/generations/{plan.to} (way back: {plan.back})",
-        )
+        took = staging.stage(self._ports.host, self._nginx, generations, back=plan.back)
+        said = f"{self._nginx.dir}/generations/{plan.to} (way back: {plan.back})"
+        return took if took.result is not Result.OK else Took(result=Result.OK, said=said)
 
     def test(self) -> Took:
         """What is to go live, in its order; the last word is the new generation's."""
         plan = self._job.plan
-        for name in filter(None, (plan.warm, plan.to)):
-            took = trial.test(self._ports.host, self._nginx, self._job.facts, name)
-            if took.result is not Result.OK:
-                break
-        return took
+        return trial.test(self._ports.host, self._nginx, self._job.facts, [*filter(None, (plan.warm, plan.to))])
 
     def warm(self) -> Took:
         """Until nginx's own check calls the new pool up: it must not be the clients who wait for that."""
@@ -250,7 +244,7 @@ class Steps:
     def restore(self) -> Took:
         """Point at the prepared way back, from wherever the link points within this run. Idempotent."""
         plan = self._job.plan
-        live = survey.read_disk(self._ports.host, self._nginx).live
+        live = self._read_again().live
         if live not in {plan.former, plan.base, plan.to, plan.back}:
             return Took(result=Result.FAILED, said=f"live is {live or 'nothing'}, none of this run's generations: left alone")
         is_outage = self._finding is not None and self._finding.proof is Proof.OUTAGE  # nobody is served: there is nobody to drain
@@ -258,6 +252,25 @@ class Steps:
             self._reloader.drain(min(self._nginx.drain, _WAY_BACK_DRAIN), plan.run)
         is_whole = staging.is_whole(self._ports.host, self._nginx, plan.back)
         return staging.point(self._ports.host, self._nginx, expect=live, to=plan.back if is_whole else plan.base)
+
+    def _read_again(self) -> survey.Disk:
+        """What is on disk, waited for: whoever goes back is often here because the host could not be reached."""
+        clock = self._ports.clock
+        until = clock.monotonic() + _REACHED_AGAIN
+
+        def look() -> survey.Disk | HostError:
+            try:
+                return survey.read_disk(self._ports.host, self._nginx)
+            except NotAppendedError:  # the host answers: this is about its disk
+                raise
+            except HostError as exc:
+                return exc
+
+        pace = Pace(1.0, monotonic=clock.monotonic, sleep=clock.sleep)
+        found = pace.until(lambda seen: isinstance(seen, survey.Disk) or clock.monotonic() >= until, look)
+        if isinstance(found, HostError):
+            raise found
+        return found
 
     def reload_back(self) -> Took:
         return self._reloader.reload()

@@ -1,5 +1,8 @@
 """Testing a candidate before it is live. `nginx -t` on a file that is already live would be too late."""
 
+from collections.abc import Sequence
+
+from upswitch import several
 from upswitch.core import nginxconf, scripts
 from upswitch.core.foreign import printable
 from upswitch.core.run import Took
@@ -11,29 +14,47 @@ from upswitch.survey import Facts
 DEADLINE = 15.0  # seconds; a name that does not resolve takes nginx 10 s
 
 
-def test(host: Host, nginx: Nginx, facts: Facts, candidate: str) -> Took:
-    """The candidate alone, then inside the real configuration. The live tree is swapped only where no mount is allowed."""
-    alone = _alone(host, nginx, facts, candidate)
+def test(host: Host, nginx: Nginx, facts: Facts, candidates: Sequence[str]) -> Took:
+    """Each candidate alone, then inside the real configuration; the last word is the last one's.
+
+    The live tree is swapped only where no mount is allowed.
+    """
+    argvs = [argv for candidate in candidates for argv in _tests(nginx, facts, candidate)]
+    ran = several.run(host, argvs, deadline=DEADLINE * len(argvs), each=DEADLINE)
+    kinds = len(argvs) // len(candidates)
+    for at, candidate in enumerate(candidates):
+        took = _judged(ran[at * kinds : (at + 1) * kinds]) or _swapped(host, nginx, facts, candidate)
+        if took.result is not Result.OK:
+            break
+    return took
+
+
+def _tests(nginx: Nginx, facts: Facts, candidate: str) -> list[tuple[str, ...]]:
+    folder = f"{nginx.dir}/generations/{candidate}"
+    modules, http = nginxconf.load_modules(facts.conf), nginxconf.resolvers(facts.conf)
+    conf = scripts.wrapper(folder, facts.build, modules=modules, http=http)
+    alone = scripts.test_alone(nginx, facts.build, conf)
+    mounted = scripts.test_mounted(nginx, facts.build, candidate=candidate, master=facts.running.pid)
+    return [alone, mounted] if facts.can_mount else [alone]
+
+
+def _judged(seen: Sequence[Ran]) -> Took | None:
+    """None where no mount was made, and nginx could not be asked that way."""
+    alone, *mounted = seen
     if alone.exit != 0:
         return Took(result=Result.FAILED, said=f"nginx -t on the candidate alone: {_words(alone)}")
-    if facts.can_mount:
-        argv = scripts.test_mounted(nginx, facts.build, candidate=candidate, master=facts.running.pid)
-        ran = host.run(argv, deadline=DEADLINE)
-        if ran.exit != scripts.NO_MOUNT:
-            result = Result.OK if ran.exit == 0 else Result.FAILED
-            return Took(result=result, said=_said(ran, "in a private mount namespace, live files untouched"))
+    if mounted and mounted[0].exit != scripts.NO_MOUNT:
+        result = Result.OK if mounted[0].exit == 0 else Result.FAILED
+        return Took(result=result, said=_said(mounted[0], "in a private mount namespace, live files untouched"))
+    return None
+
+
+def _swapped(host: Host, nginx: Nginx, facts: Facts, candidate: str) -> Took:
     argv = scripts.test_swapped(nginx, facts.build, live=facts.disk.live, candidate=candidate)
     ran = host.run(argv, deadline=DEADLINE, holds_lock=True)
     is_left_in = ran.exit in {None, scripts.DONE_UNSYNCED}  # the candidate may be live still
     result = Result.UNKNOWN if is_left_in else Result.OK if ran.exit == 0 else Result.FAILED
     return Took(result=result, said=_said(ran, "swapped in for the test and out again: no mount namespace is allowed here"))
-
-
-def _alone(host: Host, nginx: Nginx, facts: Facts, candidate: str) -> Ran:
-    folder = f"{nginx.dir}/generations/{candidate}"
-    modules, http = nginxconf.load_modules(facts.conf), nginxconf.resolvers(facts.conf)
-    stdin = scripts.wrapper(folder, facts.build, modules=modules, http=http)
-    return host.run(scripts.test_alone(nginx, facts.build), deadline=DEADLINE, stdin=stdin)
 
 
 def _said(ran: Ran, way: str) -> str:

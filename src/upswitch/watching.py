@@ -25,7 +25,7 @@ THROUGH_EVERY = 0.5
 """Seconds between requests of our own through nginx."""
 
 _ASK_FORMER = 3
-_LOST_S = 5  # seconds without the host; its own dead-man waits 15
+_LOST_S = 5.0  # without the host; its own dead-man waits 15
 
 
 class Sought(Value):
@@ -75,7 +75,7 @@ class Watcher:
         self._site = site
         self._sought = sought
         self._notes = Notes()
-        self._lost: list[str] = []
+        self._lost_since: float | None = None
         self._access = AccessLogs(ports, sought.access_logs, sought.attribution, self._notes)
         ours = sought.attribution
         addresses = dict.fromkeys(ours.upstreams, ours.addresses | ours.former_addresses) if ours.addresses else {}
@@ -148,13 +148,15 @@ class Watcher:
 
     def _out_of_reach(self, at_s: int) -> str:
         """Why this host is not ours to watch any more: cut off for some seconds, or somebody acted in our place."""
+        now = self._ports.clock.monotonic()
         try:
             self._ports.lock.beat()
         except HostError as exc:
-            self._lost.append(str(exc))
-        else:
-            self._lost.clear()
-        return f"t+{at_s}s ROLLBACK: no sign of the host for {_LOST_S} s: {self._lost[-1]}" if len(self._lost) > _LOST_S else ""
+            self._lost_since = self._lost_since or now
+            lost_s = now - self._lost_since
+            return f"t+{at_s}s ROLLBACK: the host is out of reach for {lost_s:.0f} s: {exc}" if lost_s >= _LOST_S else ""
+        self._lost_since = None
+        return ""
 
     def _failed(self, judged: _Judged, why: str, old: tuple[Target, ...]) -> WatchReport:
         if self._site.watch.on_spike is SpikePolicy.HOLD:

@@ -220,12 +220,18 @@ def _is_ours(plan: Plan) -> bool:
 
 
 def replay(records: Iterable[AnyRecord]) -> tuple[Run, ...]:
-    """Every run of a journal, oldest first."""
+    """Every run of a journal, oldest first. A record that comes twice was sent again after a cut, and counts once."""
     runs: list[Run] = []
+    seen: set[AnyRecord] = set()
     for number, record in enumerate(records, 1):
         if isinstance(record, Started):
-            runs.append(begin(record))
+            if record not in seen:
+                runs.append(begin(record))
+                seen = {record}
             continue
+        if record in seen:
+            continue
+        seen.add(record)
         if not runs or runs[-1].plan.run != record.run:
             raise JournalCorruptError(number, f"{type(record).__name__} of run {record.run} without its start")
         try:

@@ -53,23 +53,28 @@ for m in */manifest.json; do [ -r "$m" ] && { tr -d '\n' < "$m"; echo; }; done
 exit 0
 """
 
-# $1: folder, $2: name; a tar on stdin. The folder appears under its name only when it is complete and on disk: tar takes
-# a stream that was cut between two files for a whole one, so the manifest, which comes last, must be there.
+# $1: folder, $2: the generation that the way back's link is to name, or ""; the rest are names; a tar on stdin, with a folder for
+# each. A generation appears under its name only when all of them are complete and on disk: tar takes a stream that was cut between
+# two files for a whole one, so the manifests, which come last, must be there. The link is made beforehand: going back must not need
+# an inode of a full disk.
 _STAGE = r"""
 set -e
 umask 022
 cd "$1"
+back=$2
+shift 2
 mkdir -p generations
-[ ! -e "generations/$2" ] || exit 96
-temp="generations/.$2.tmp"
+for name; do [ ! -e "generations/$name" ] || { echo "generations/$name: it is there already" >&2; exit 96; }; done
+temp="generations/.$1.tmp"
 rm -rf "$temp"
 trap 'rm -rf "$temp"' EXIT
 mkdir "$temp"
 tar -xf - --no-same-owner -C "$temp"
-[ -s "$temp/manifest.json" ] || { echo 'the stream was cut off' >&2; exit 95; }
-sync "$temp"/* "$temp"
-mv -T "$temp" "generations/$2"
+for name; do [ -s "$temp/$name/manifest.json" ] || { echo 'the stream was cut off' >&2; exit 95; }; done
+sync "$temp"/*/* "$temp"/*
+for name; do mv -T "$temp/$name" "generations/$name"; done
 sync generations
+[ -z "$back" ] || { rm -f .live.back && ln -s "generations/$back" .live.back && sync .; }
 """
 
 # $1: folder, $2: the generation that must be live, $3: the one that is to be.
@@ -85,12 +90,6 @@ fi
 [ -r "generations/$3/marker.conf" ] || { rm -f $temp; exit 97; }
 mv -fT $temp live || { rm -f $temp; exit 95; }
 sync . || exit 98
-"""
-
-# $1: folder, $2: the way back's generation. Its link is made beforehand: going back must not need an inode of a full disk.
-_PREPARE_BACK = r"""
-cd "$1" || exit 90
-rm -f .live.back && ln -s "generations/$2" .live.back && sync .
 """
 
 # $1: candidate, $2: what to cover, $3: the master's pid or 0; the rest is nginx's argv. The live tree is not touched: the
@@ -130,11 +129,12 @@ printf '%s - ' "$(date -d "@$((boot + $1 / hz - 1))" '+%Y/%m/%d %H:%M:%S')"
 date '+%Y/%m/%d %H:%M:%S'
 """
 
-# $1: seconds; the rest is the argv of nginx up to -c. The wrapper configuration comes on stdin.
+# $1: the wrapper configuration; the rest is the argv of nginx up to -c.
 _TEST_ALONE = r"""
 temp=$(mktemp -d) || exit 90
 trap 'rm -rf "$temp"' EXIT
-cat > "$temp/nginx.conf"
+printf '%s' "$1" > "$temp/nginx.conf"
+shift
 "$@" -p "$temp/" -c "$temp/nginx.conf"
 """
 
@@ -220,8 +220,9 @@ def folders(folder: str, state: str) -> tuple[str, ...]:
     return (*_SH, _FOLDERS, "folders", folder, state)
 
 
-def stage(folder: str, name: str) -> tuple[str, ...]:
-    return (*_SH, _STAGE, "stage", folder, name)
+def stage(folder: str, names: tuple[str, ...], *, back: str = "") -> tuple[str, ...]:
+    """`back`: the generation of the way back."""
+    return (*_SH, _STAGE, "stage", folder, back, *names)
 
 
 def fetch(folder: str, name: str) -> tuple[str, ...]:
@@ -236,10 +237,6 @@ def fetch_live(folder: str) -> tuple[str, ...]:
 
 def swap(folder: str, *, expect: str, to: str) -> tuple[str, ...]:
     return (*_SH, _SWAP, "swap", folder, expect, to)
-
-
-def prepare_back(folder: str, name: str) -> tuple[str, ...]:
-    return (*_SH, _PREPARE_BACK, "prepare", folder, name)
 
 
 def prune(folder: str, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -294,13 +291,13 @@ def test_swapped(nginx: Nginx, build: Build, *, live: str, candidate: str) -> tu
 
 def probe_check(nginx: Nginx, *, modules: tuple[str, ...]) -> tuple[str, ...]:
     """A test of a `check` that only Tengine's takes: what nginx says of it tells the dialect (dialect.py). It never passes."""
-    return (*_SH, _PROBE_CHECK, "probe", check_probe(modules=modules).decode(), nginx.binary, "-t", "-e", "stderr")
+    return (*_SH, _PROBE_CHECK, "probe", _check_probe(modules), nginx.binary, "-t", "-e", "stderr")
 
 
-def test_alone(nginx: Nginx, build: Build) -> tuple[str, ...]:
-    """The candidate alone in a wrapper configuration (see `wrapper`), with no rights needed and nothing touched."""
+def test_alone(nginx: Nginx, build: Build, conf: str) -> tuple[str, ...]:
+    """A candidate alone in a wrapper configuration (see `wrapper`), with no rights needed and nothing touched."""
     errors = ("-e", "stderr") if build.takes_error_log_flag else ()
-    return (*_SH, _TEST_ALONE, "test", nginx.binary, "-t", *errors)
+    return (*_SH, _TEST_ALONE, "test", conf, nginx.binary, "-t", *errors)
 
 
 def started(ticks: int) -> tuple[str, ...]:
@@ -308,19 +305,15 @@ def started(ticks: int) -> tuple[str, ...]:
     return (*_SH, _STARTED, "started", str(ticks))
 
 
-def wrapper(folder: str, build: Build, *, modules: tuple[str, ...], http: tuple[str, ...]) -> bytes:
+def wrapper(folder: str, build: Build, *, modules: tuple[str, ...], http: tuple[str, ...]) -> str:
     """A configuration around the generation in `folder`: the same modules and resolvers, all else in a place of its own."""
-    return _wrapped(build, modules, (*http, f"include {folder}/*.conf;"))
-
-
-def check_probe(*, modules: tuple[str, ...]) -> bytes:
-    upstream = "upstream upswitch { server 127.0.0.1:9; check interval=1000 unique=false; }"
-    return "\n".join((*modules, "events {}", "http {", upstream, f"{dialect.END};", "}", "")).encode()
-
-
-def _wrapped(build: Build, modules: tuple[str, ...], http: tuple[str, ...]) -> bytes:
     optional = [kind for kind in ("fastcgi", "uwsgi", "scgi") if f"--without-http_{kind}_module" not in build.arguments]
     lines = [*modules, "pid pid;", "error_log stderr;", "events {}", "http {", "access_log off;"]
     lines += [f"{kind}_temp_path {kind};" for kind in ("client_body", "proxy", *optional)]
-    lines += [*http, "}"]
-    return "\n".join(lines).encode() + b"\n"
+    lines += [*http, f"include {folder}/*.conf;", "}"]
+    return "\n".join(lines) + "\n"
+
+
+def _check_probe(modules: tuple[str, ...]) -> str:
+    upstream = "upstream upswitch { server 127.0.0.1:9; check interval=1000 unique=false; }"
+    return "\n".join((*modules, "events {}", "http {", upstream, f"{dialect.END};", "}", ""))

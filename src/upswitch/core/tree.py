@@ -6,15 +6,20 @@ from collections.abc import Mapping
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
-    """A tar of `files` by name, the manifest last (where it is there all are), mode 0640: they hold internal addresses."""
+    """A tar of `files` by path, each folder's manifest last (where it is, all are), mode 0640: they hold internal addresses."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in sorted(files.items(), key=lambda file: (file[0] == "manifest.json", file[0])):
+        for name, data in sorted(files.items(), key=_place):
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             entry.mode = 0o640
             tar.addfile(entry, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def _place(file: tuple[str, bytes]) -> tuple[str, bool, str]:
+    folder, _, name = file[0].rpartition("/")
+    return folder, name == "manifest.json", name
 
 
 def unpack(data: bytes) -> dict[str, bytes]:

@@ -29,8 +29,9 @@ TIMEOUT = 10.0
 class SshConnection:
     """`login` says where to, `keyring` has the keys and the passwords."""
 
-    def __init__(self, login: Login, keyring: Keyring) -> None:
+    def __init__(self, login: Login, keyring: Keyring, *, timeout: float = TIMEOUT) -> None:
         self.login = login
+        self._timeout = timeout
         self._keyring = keyring
         self._lock = threading.Lock()
         self._hops: list[fabric.Connection] = []
@@ -108,7 +109,7 @@ class SshConnection:
         logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)  # what it has to say comes as an error of ours
         for login in (*self.login.jumps, self.login):
             gateway = self._hops[-1] if self._hops else None
-            self._hops.append(_connection(login, self._keyring, gateway))
+            self._hops.append(_connection(login, self._keyring, gateway, timeout=self._timeout))
             try:
                 with _mapped(login):
                     self._hops[-1].open()
@@ -147,7 +148,7 @@ class _Offer(paramiko.AuthStrategy):  # type: ignore[misc]
             yield paramiko.InMemoryPrivateKey(self._login.user, key)
 
 
-def _connection(login: Login, keyring: Keyring, gateway: fabric.Connection | None) -> fabric.Connection:
+def _connection(login: Login, keyring: Keyring, gateway: fabric.Connection | None, *, timeout: float) -> fabric.Connection:
     known = hostkeys.records(login)
 
     def transport(sock: Any, **options: Any) -> Wire:
@@ -159,12 +160,12 @@ def _connection(login: Login, keyring: Keyring, gateway: fabric.Connection | Non
         port=login.port,
         config=fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True),  # lazy: no fabric.yaml, no fabric.py of anybody's
         gateway=gateway if gateway is not None else False,
-        connect_timeout=int(TIMEOUT),
+        connect_timeout=int(timeout),
         connect_kwargs={
             "transport_factory": transport,
             "auth_strategy": _Offer(login, keyring),
-            "banner_timeout": TIMEOUT,
-            "auth_timeout": TIMEOUT,
+            "banner_timeout": timeout,
+            "auth_timeout": timeout,
             "channel_timeout": TIMEOUT,
         },
     )

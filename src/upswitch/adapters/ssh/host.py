@@ -1,32 +1,47 @@
-"""A machine behind SSH, as a Host. Nothing of ours has to be installed there: sh, coreutils, util-linux and procps are enough."""
+"""A machine behind SSH, as a Host. Nothing of ours has to be installed there: sh, coreutils, util-linux and procps are enough.
 
+After a drop the call that was under way fails: what it came to is unknown. The next one connects anew, and says so; a lock that was
+held is taken again first, and only where nobody has had it since. While that fails it is tried more and more seldom, so that
+a silent host costs whoever asks it again and again little.
+"""
+
+import contextlib
 import secrets
 import threading
+import time
 from collections.abc import Sequence
 
 from upswitch.adapters.ssh import files
 from upswitch.adapters.ssh.channel import FarStream, Streams
-from upswitch.adapters.ssh.connection import SshConnection
+from upswitch.adapters.ssh.connection import TIMEOUT, SshConnection
 from upswitch.adapters.ssh.follower import FarFollower
 from upswitch.adapters.ssh.keyring import Keyring
-from upswitch.adapters.ssh.lock import SshLock
+from upswitch.adapters.ssh.lock import FencedError, SshLock
 from upswitch.adapters.ssh.login import Login
 from upswitch.adapters.ssh.pipe import Pipe
 from upswitch.adapters.ssh.pool import Shells
 from upswitch.adapters.ssh.shell import Shell, open_shell
 from upswitch.core.errors import HostError, NotAppendedError
-from upswitch.ports import Chunk, Follower, Ran
+from upswitch.ports import Chunk, Follower, Ran, Tell
+
+_AGAIN_S = 5.0
+"""For each part of connecting anew."""
+_MOST_SELDOM_S = 10.0
 
 
 class SshHost:
-    """Commands run as `user`, by sudo where the login user is another. Connected at its first use; never again by itself.
+    """Commands run as `user`, by sudo where the login user is another. Connected at its first use.
 
-    `round_trips` counts the requests that were waited for.
+    `round_trips` counts the requests that were waited for. `tell` hears of drops.
     """
 
-    def __init__(self, name: str, login: Login, *, keyring: Keyring, user: str = "") -> None:
+    def __init__(self, name: str, login: Login, *, keyring: Keyring, user: str = "", tell: Tell | None = None) -> None:
         self.name = name
         self.round_trips = 0
+        self._tell = tell
+        self._mending = threading.Lock()
+        self._failed = 0
+        self._next_try = 0.0
         self._login = login
         self._keyring = keyring
         self._user = user or login.user
@@ -41,11 +56,35 @@ class SshHost:
         return self._lock
 
     def reconnect(self) -> None:
-        """After a drop: a new connection, and the lock again if it was ours. HostError, also where somebody else had the lock."""
+        """After a drop: a new connection, and the lock again if it is still ours; where it is not, every change is refused."""
         self.close()
-        self._connect_anew()
+        self._connect_anew(timeout=_AGAIN_S)
         if self._lock is not None and self._lock.is_claimed:
-            self._lock.regain()
+            with contextlib.suppress(FencedError):
+                self._lock.regain()
+        else:
+            self._connection.wire  # noqa: B018  (opened by looking at it)
+
+    def _standing(self) -> None:
+        """HostError where the connection was lost and can't be had again now."""
+        with self._mending:
+            lost = self._connection.lost
+            if not lost:
+                return
+            now = time.monotonic()
+            if now < self._next_try:
+                raise HostError(f"reach {self._login.shown}", f"connection lost: {lost}")
+            if not self._failed and self._tell:
+                self._tell("ssh", f"connection lost: {lost}; connecting anew")
+            try:
+                self.reconnect()
+            except HostError:
+                self._failed += 1
+                self._next_try = time.monotonic() + min(2.0**self._failed / 2, _MOST_SELDOM_S)
+                raise
+            self._failed = 0
+            if self._tell:
+                self._tell("ssh", "connected again")
 
     def close(self) -> None:
         self._shells.close()
@@ -61,6 +100,7 @@ class SshHost:
 
     def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", holds_lock: bool = False) -> Ran:
         """HostError where the connection was lost before the command could be sent; once it is sent, exit None."""
+        self._standing()
         self._count()
         path, data = self._waiting.take()
         argv = files.ahead(path, data, argv, fence=self._fence)
@@ -73,15 +113,19 @@ class SshHost:
         except HostError:
             self._waiting.add(path, data)
             raise
+        if data and ran.exit is None and self._connection.lost:
+            self._waiting.add(path, data)  # it may be there already: then it is there twice, which run.replay knows
         return files.check_ahead(ran, path) if data else ran
 
     def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
+        self._standing()
         self._send_waiting()
         self._count()
         with self._shells.one() as shell:
             return files.read(shell, path, offset=offset, limit=limit)
 
     def write(self, path: str, data: bytes, *, mode: int) -> None:
+        self._standing()
         self._send_waiting()
         self._count()
         with self._shells.one() as shell:
@@ -96,6 +140,7 @@ class SshHost:
 
     def _append(self, path: str, data: bytes) -> None:
         if data:
+            self._standing()
             self._count()
             with self._shells.one() as shell:
                 files.append(shell, path, data, fence=self._fence)
@@ -112,15 +157,17 @@ class SshHost:
         return self._lock.fence if self._lock else ("", "")
 
     def connect(self, address: str, *, timeout: float) -> FarStream:
+        self._standing()
         self._count()
         return self._streams.open(address, timeout=timeout)
 
     def follow(self, path: str) -> Follower:
+        self._standing()
         self._count()
         return FarFollower(path, open_pipe=self._open_pipe)
 
-    def _connect_anew(self) -> None:
-        self._connection = SshConnection(self._login, self._keyring)
+    def _connect_anew(self, *, timeout: float = TIMEOUT) -> None:
+        self._connection = SshConnection(self._login, self._keyring, timeout=timeout)
         self._shells = Shells(lambda: self._open_shell(0))
         self._streams = Streams(self._connection, user=self._user)
 
