@@ -20,7 +20,6 @@ from upswitch.demo.children import Load, Server
 from upswitch.demo.net import ask, free_port, is_listening
 from upswitch.demo.process import Process, until
 from upswitch.firstuse import InitRequest, apply, propose
-from upswitch.ports import Ran
 
 CHECK = "check interval=30000 rise=3 fall=3 timeout=30000 type=tcp;"
 

@@ -7,13 +7,20 @@ import msgspec
 import pytest
 
 from command import upswitch
-from upswitch import views
+from upswitch import fleetviews, views
 from upswitch.demo.load import Summary
 from upswitch.demo.told import Chapter, Told
 
 PAGE = (Path(__file__).parent.parent / "docs" / "json.md").read_text()
 STRUCTS = [value for value in vars(views).values() if isinstance(value, type) and issubclass(value, msgspec.Struct)]
-VIEWS = [*(value for value in STRUCTS if value is not views.Value), Told, Chapter, Summary]
+VIEWS = [
+    *(value for value in STRUCTS if value is not views.Value),
+    fleetviews.FleetView,
+    fleetviews.HostLine,
+    Told,
+    Chapter,
+    Summary,
+]
 
 
 def documented(name: str) -> set[str]:

@@ -6,11 +6,11 @@ import getpass
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from upswitch import fleet
 from upswitch.adapters.clock import SystemClock
@@ -27,6 +27,12 @@ from upswitch.rollout import Alone, Rollout
 from upswitch.session import Session, new_run
 from upswitch.views import View
 
+if TYPE_CHECKING:
+    from paramiko import SSHConfig  # type: ignore[import-untyped]
+
+    from upswitch.adapters.ssh.keyring import Keyring
+
+_LOOK_EVERY = 0.2
 _REACH = 20.0  # seconds for a host to answer the first time
 
 Act = Callable[[Session], View]
@@ -81,20 +87,14 @@ class Fleet:
     def __init__(self, site: Site, shared: Shared) -> None:
         self._site = site
         self._shared = shared
-        from upswitch.adapters.ssh import config, keyring  # noqa: PLC0415  (as below)
-
-        self._config = config.load()
-        self._keyring = keyring.Keyring(ask=_ask)
         self._lost: dict[str, HostError] = {}
         self._ports: dict[str, Ports] = {}
-        with ThreadPoolExecutor(len(site.hosts), thread_name_prefix="reach") as pool:
-            found = list(pool.map(self._reached, site.hosts))
-        for entry, ports in zip(site.hosts, found, strict=True):
+        for name, ports in self._reached_all().items():
             if isinstance(ports, HostError):
-                self._lost[entry.name] = ports
-                shared.tell(entry.name, f"UNREACHABLE: {ports}")
+                self._lost[name] = ports
+                shared.tell.of(name)("ssh", f"UNREACHABLE: {ports}")
             else:
-                self._ports[entry.name] = ports
+                self._ports[name] = ports
 
     def serve(self, command: str, act: Act) -> View:
         shared = self._shared
@@ -118,13 +118,37 @@ class Fleet:
         waves = in_waves(sorted(self._ports), site.rollout.waves)
         return Rollout(waves, site.watch.on_spike, clock=shared.clock, interrupts=shared.interrupts, tell=shared.tell)
 
-    def _reached(self, entry: HostEntry) -> Ports | HostError:
-        from upswitch.adapters.ssh.host import SshHost  # noqa: PLC0415  (fabric takes 135 ms, and most sites are this machine)
+    def _reached_all(self) -> dict[str, Ports | HostError]:
+        """Every host by its name. A signal is not made to wait for hosts that don't answer."""
+        from upswitch.adapters.ssh import config, keyring  # noqa: PLC0415  (fabric takes 135 ms, and most sites are this machine)
+
+        hosts, interrupts = self._site.hosts, self._shared.interrupts
+        try:
+            settings = config.load()
+        except HostError as exc:
+            return {entry.name: exc for entry in hosts}
+        keys = keyring.Keyring(ask=_ask)
+        found: dict[str, Ports | HostError] = {}
+
+        def reach(entry: HostEntry) -> None:
+            found[entry.name] = self._reached(entry, settings, keys)
+
+        threads = [threading.Thread(target=reach, args=(entry,), daemon=True) for entry in hosts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive() and not interrupts.count:
+                thread.join(_LOOK_EVERY)
+        cut = HostError("reach it", f"{interrupts.name} came before it answered")
+        return {entry.name: found.get(entry.name, cut) for entry in hosts}
+
+    def _reached(self, entry: HostEntry, settings: "SSHConfig", keys: "Keyring") -> Ports | HostError:
+        from upswitch.adapters.ssh.host import SshHost  # noqa: PLC0415  (as above)
         from upswitch.adapters.ssh.login import login  # noqa: PLC0415  (as above)
 
         shared, tell = self._shared, self._shared.tell.of(entry.name)
         try:
-            host = SshHost(entry.name, login(entry.ssh, self._config), keyring=self._keyring, user=entry.nginx.user, tell=tell)
+            host = SshHost(entry.name, login(entry.ssh, settings), keyring=keys, user=entry.nginx.user, tell=tell)
             shared.closing.callback(host.close)
             lock = host.lock_in(entry.nginx.state)
             host.run(("true",), deadline=_REACH)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from upswitch.adapters.ssh.shell import Shell
 from upswitch.core.errors import HostError
 
-MOST = 4
+MOST = 3
 """sshd's MaxSessions is 10: the lock, the followed logs and the relays need some too."""
 
 
