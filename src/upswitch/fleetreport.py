@@ -23,7 +23,7 @@ def unreachable(command: str, why: str, exit_: int) -> Acted:
         exit=exit_,
         said=f"{UNREACHABLE if exit_ else SKIPPED}: {why}",
         production=None,
-        hint="",
+        hint=hint_of(f"see why ssh can't reach it; {_PAGE[UNREACHABLE]}"),
     )
 
 
@@ -109,8 +109,12 @@ def _names(hosts: Sequence[str]) -> str:
 
 
 def _hint(command: str, kind: str, table: Sequence[HostLine], views: Mapping[str, View]) -> str:
-    if kind in _PAGE:
-        return f"`upswitch status` shows each host; `upswitch rollback` or `upswitch repair` for those that differ; {_PAGE[kind]}"
+    if kind == SPLIT:
+        return f"`upswitch status` shows each host; `upswitch rollback --host NAME` takes one back; {_PAGE[SPLIT]}"
+    if kind == UNREACHABLE:
+        lost = " ".join(f"--host {line.host}" for line in table if line.outcome == UNREACHABLE)
+        again = "the same again" if command == "switch" else f"`upswitch {command} {lost}`"
+        return f"see why ssh can't reach it, then {again}; {_PAGE[UNREACHABLE]}"
     worst = min(table, key=lambda line: _WORST.index(line.exit))
     said = getattr(views[worst.host], "hint", "")
     return said or ("nothing to do" if not worst.exit else f"`upswitch {command} --host {worst.host}` looks at one host alone")

@@ -31,14 +31,23 @@ class FleetView(Value):
 
     @property
     def text(self) -> str:
-        return "\n".join([self.said, *_drawn(self.table), *self._details, f"Next: {self.hint}"])
+        return "\n".join([self.said, *self._drawn, *self._details, f"Next: {self.hint}"])
+
+    @property
+    def _drawn(self) -> list[str]:
+        """The table, where the command has looked at what serves."""
+        is_known = self.outcome or any(line.generation for line in self.table)
+        return _drawn(self.table) if is_known else []
 
     @property
     def _details(self) -> list[str]:
-        """Of acting commands the hosts that did not do as asked, once where they all say the same; of reading ones every host."""
+        """Of acting commands the hosts that did not do as asked; of reading ones every host, those together that say the same."""
         if self.outcome:
             return [f"{line.host}: {line.said}" for line in self.table if line.exit]
-        return [f"== {name}\n{view.text}" for name, view in self.hosts.items()]
+        texts: dict[str, list[str]] = {}
+        for name, view in self.hosts.items():
+            texts.setdefault(view.text, []).append(name)
+        return [f"== {', '.join(names)}\n{text}" for text, names in texts.items()]
 
 
 def _drawn(table: Sequence[HostLine]) -> list[str]:
