@@ -33,10 +33,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import roundtrips
-from fleetlab import FleetLab
-from sides import ENV
-from sshd import program, with_libraries
 
+from fleetlab import FleetLab
+from sshd import program, with_libraries
 from upswitch.demo.conf import Layout
 from upswitch.demo.find import find_nginx
 from upswitch.demo.lab import Lab
@@ -129,7 +128,12 @@ def switch(fleet: FleetLab, pool: str, hosts: Sequence[str] = ()) -> Cost:
     def is_done() -> bool:
         return serves(fleet, names, pool)
 
-    return cost(fleet, argv, ENV | fleet.env, lambda: is_done() or sys.exit("upswitch said it was done, and it was not"))
+    return cost(
+        fleet,
+        argv,
+        roundtrips.env(fleet.folder / "home"),
+        lambda: is_done() or sys.exit("upswitch said it was done, and it was not"),
+    )
 
 
 class Peer:
@@ -144,6 +148,7 @@ class Peer:
         ssh = self._folder / "ssh"
         ssh.write_text(f'#!/bin/sh\nexec {" ".join(with_libraries(program("ssh")))} "$@"\n')
         ssh.chmod(0o755)
+        (self._folder / "ansible.cfg").touch()  # nobody else's
         (self._folder / "switch.yml").write_text(PLAYBOOK)
         (self._folder / "app.conf.j2").write_text(TEMPLATE)
         hosts = {name: {"folder": f"{lab.folder}", "dir": lab.place.dir, "nginx": plain(lab)} for name, lab in fleet.labs.items()}
@@ -170,7 +175,7 @@ class Peer:
     def _env(self) -> dict[str, str]:
         ssh = f"-F {self.fleet.folder}/home/.ssh/config -o ControlMaster=auto -o ControlPersist=600s"
         ours = {
-            "ANSIBLE_CONFIG": "/dev/null",
+            "ANSIBLE_CONFIG": f"{self._folder}/ansible.cfg",
             "ANSIBLE_FORKS": f"{self._forks}",
             "ANSIBLE_HOME": f"{self._folder}/home",
             "ANSIBLE_PIPELINING": "True",
@@ -181,7 +186,7 @@ class Peer:
             "ANSIBLE_SSH_TRANSFER_METHOD": "piped",
             "LC_ALL": "C.UTF-8",
         }
-        return ENV | self.fleet.env | ours
+        return roundtrips.env(self.fleet.folder / "home") | ours
 
 
 def plain(lab: Lab) -> str:

@@ -19,8 +19,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
 
-from fleetlab import FleetLab
 from sides import ENV
+
+from fleetlab import FleetLab
 from sshd import ADDRESS
 
 DELAY = 0.025
@@ -141,6 +142,11 @@ def tell(fleet: FleetLab, runs: int) -> None:
     print(f"switch without the connect {trips(switches) - trips(connects):.1f} round trips; goal: under 15")
 
 
+def env(home: Path) -> dict[str, str]:
+    """What ssh knows is in `home`."""
+    return {**ENV, "HOME": f"{home}", "SSH_AUTH_SOCK": ""}
+
+
 def trips(seconds: dict[str, list[float]]) -> float:
     near, far = (statistics.median(each) for each in seconds.values())
     return (far - near) / (2 * DELAY)
@@ -152,7 +158,7 @@ def counted(fleet: FleetLab) -> list[list[int]]:
     path.unlink(missing_ok=True)
     for pool in "BA":
         words = ("switch", "--to", pool, "--no-watch", "-c", f"{fleet.site_file}")
-        ran([sys.executable, "-c", COUNTED, f"{path}", *words], ENV | fleet.env)
+        ran([sys.executable, "-c", COUNTED, f"{path}", *words], env(fleet.folder / "home"))
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -168,13 +174,13 @@ def home_beyond(fleet: FleetLab, name: str, port: int) -> Path:
 
 def connect_times(fleet: FleetLab, home: Path, times: int) -> list[float]:
     argv = [sys.executable, "-c", CONNECTED, fleet.names[0], f"{times}"]
-    return [float(line) for line in ran(argv, ENV | fleet.env | {"HOME": f"{home}"}).split()]
+    return [float(line) for line in ran(argv, env(home)).split()]
 
 
 def switch_time(fleet: FleetLab, home: Path, pool: str) -> float:
     words = ("switch", "--to", pool, "--no-watch", "--host", fleet.names[0], "-c", f"{fleet.site_file}")
     began = time.perf_counter()
-    ran([sys.executable, "-m", "upswitch", *words], ENV | fleet.env | {"HOME": f"{home}"})
+    ran([sys.executable, "-m", "upswitch", *words], env(home))
     return time.perf_counter() - began
 
 

@@ -8,7 +8,7 @@ from upswitch.core.foreign import told
 from upswitch.core.run import Fired, Took
 from upswitch.core.site import Nginx
 from upswitch.core.words import Result, Value
-from upswitch.ports import Host
+from upswitch.ports import Host, Ran
 
 _ARM = 20.0  # seconds: a few small files, systemd-run's 5, and 2 for the watcher to say that it is up
 _LOOK = 5.0
@@ -44,7 +44,11 @@ def arm(host: Host, nginx: Nginx, deadman: DeadMan) -> Took:
 
 def disarm(host: Host, nginx: Nginx, run: str, *, wait: float = orders.WAIT) -> Disarmed:
     """Idempotent, and good for a run that never had one. Waits up to `wait` seconds for one that has fired to be done."""
-    ran = host.run(orders.disarm(nginx.state, run, wait=wait), deadline=wait + _BEYOND)
+    return disarmed(run, host.run(orders.disarm(nginx.state, run, wait=wait), deadline=wait + _BEYOND), wait=wait)
+
+
+def disarmed(run: str, ran: Ran, *, wait: float = orders.WAIT) -> Disarmed:
+    """What came of core's `disarm`."""
     match ran.exit:
         case 0:
             return Disarmed(result=Result.OK, said="the dead-man is disarmed")

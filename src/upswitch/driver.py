@@ -35,6 +35,7 @@ def drive(run: Run, *, perform: Perform, journal: Journal, ports: Ports) -> Run:
         journal.note(record)
         ports.tell(step.replace("_", " "), f"{_WORDS[took.result]}{took.said}")
         run = fold(run, record)
+    _send(journal, ports)
     return run
 
 
@@ -71,6 +72,15 @@ def _performed(perform: Perform, step: Step) -> Took:
         raise
     except HostError as exc:
         return Took(result=Result.UNKNOWN, said=str(exc))
+
+
+def _send(journal: Journal, ports: Ports) -> None:
+    """What went ahead of a step that asked the host nothing."""
+    try:
+        journal.send()
+    except HostError as exc:
+        journal.was_refused()
+        ports.tell("journal", str(exc))
 
 
 def write(journal: Journal, record: AnyRecord | None, ports: Ports, *, is_ahead: bool = False) -> str:

@@ -33,10 +33,7 @@ class Journal:
 
     def open(self) -> tuple[runs.Run, ...]:
         """The same under the lock, as whoever means to write reads it: room for the records to come is set aside with it."""
-        ran = self._host.run(scripts.open_journal(self._path, RESERVE), deadline=_OPEN)
-        if ran.exit != 0:
-            raise HostError(f"read {self._path}", told(ran.err) or "cut off")
-        self._data = ran.out
+        self._open(is_made=False)
         return self.opened
 
     @property
@@ -60,22 +57,32 @@ class Journal:
         self._ahead = self._waiting if is_ahead else b""
         self._waiting = b""
 
+    def send(self) -> None:
+        """What went ahead, where no command has come since. HostError where it could not be made durable."""
+        self._host.append(self._path, b"")
+
     def was_refused(self) -> None:
         """What went ahead was not written: it waits again."""
         self._waiting, self._ahead = self._ahead + self._waiting, b""
 
     def prepare(self) -> None:
         """Before a run: cut off a torn last line and the oldest runs, and have blocks set aside for the records to come."""
-        if self._data is None:
-            self.open()
-        data = self._data or b""
+        data = self._data
+        if not data:
+            data = self._open(is_made=True)
         whole = data[: data.rfind(b"\n") + 1]
         if len(whole) > TOO_LONG:
             whole = _latest(whole)
         if whole != data:
             self._host.write(self._path, whole, mode=0o600)
-            self._data = None
-            self.open()
+            self._open(is_made=True)
+
+    def _open(self, *, is_made: bool) -> bytes:
+        ran = self._host.run(scripts.open_journal(self._path, reserve=RESERVE, is_made=is_made), deadline=_OPEN)
+        if ran.exit not in {0, scripts.NOT_THERE} or (is_made and ran.exit):
+            raise HostError(f"read {self._path}", told(ran.err) or "cut off")
+        self._data = ran.out
+        return ran.out
 
     def forget(self, name: str) -> str:
         """Move a journal that can't be read aside; the path it went to."""

@@ -3,35 +3,28 @@
 from itertools import takewhile
 
 from upswitch import survey
-from upswitch.core import confirm, errorlog, nginxconf, scripts
+from upswitch.core import confirm, errorlog, nginxconf, sampling, scripts
 from upswitch.core.confirm import Finding, Proof, Sample
-from upswitch.core.errors import HostError
+from upswitch.core.errors import HostError, NotAppendedError
 from upswitch.core.foreign import told
-from upswitch.core.processes import Family
 from upswitch.core.run import Took
+from upswitch.core.sampling import Mark
 from upswitch.core.site import Nginx
-from upswitch.core.words import Result, Value
+from upswitch.core.words import Result
 from upswitch.marker import ask, ask_marker
-from upswitch.ports import Chunk, Host, Ports
+from upswitch.ports import Chunk, Host, Ports, Ran
 from upswitch.survey import Facts
 from upswitch.waiting import Pace
 
 _RELOAD = 30.0  # seconds for the reload command; it parses the whole configuration first
 _LOOK_EVERY = 0.02
+_SCRIPT = 5.0  # seconds for what is around it
+_ROUND = 10.0  # seconds for several looks in one go: 0.3, and what a stranger in the marker's place may draw out
 _MARKS_AT_ONCE = 5
 _FLAG_SEEN = 2.0  # seconds for nginx to see the flag; it looks at every request
 _FLAG_LEFT = 45.0  # seconds beyond the drain after which a flag that nobody lowered lowers itself: a reload and its proof
 _QUIET_LOOKS = 3
 _DIGITS = 10  # a stranger may answer in nginx's place
-
-
-class _Mark(Value):
-    """The state just before a reload: who the children were, where the error log ended, when it was."""
-
-    family: Family
-    inode: int
-    size: int
-    at: float
 
 
 class Reloader:
@@ -42,8 +35,10 @@ class Reloader:
         self._host: Host = ports.host
         self._nginx = nginx
         self._facts = facts
-        self._pid = facts.running.pid
-        self._before: _Mark | None = None
+        self._master = facts.running.family.master if facts.running.family and not facts.running.problem else None
+        self._before: Mark | None = None
+        self._asked_at = 0.0
+        self._can_sample = True
         self._raised = 0  # a token of its own for each raise: an older watcher must not lower a younger flag
 
     # ---- drain: nginx before 1.27.4 ----
@@ -100,65 +95,96 @@ class Reloader:
 
     def reload(self) -> Took:
         """Reload a master that was verified just now. An exit code of 0 only says that the command ran."""
-        running = survey.read_running(self._host, self._nginx, self._facts.pid_file)  # nginx may have been restarted since
-        if running.problem or running.family is None:
-            return Took(result=Result.FAILED, said=f"no signal was sent: {running.problem}")
-        family, self._pid = running.family, running.pid
-        log = self._log(limit=0)
-        self._before = _Mark(
-            family=family,
-            inode=log.inode if log else 0,
-            size=log.size if log else 0,
-            at=self._ports.clock.monotonic(),
-        )
         argv = scripts.reload(self._nginx, self._facts.build)
-        ran = self._host.run(argv, deadline=_RELOAD)
-        if ran.exit is None:
+        ran = self._reloaded(argv) if self._master else None
+        if ran is None:  # never verified, or nginx has been restarted since
+            running = survey.read_running(self._host, self._nginx, self._facts.pid_file)
+            if running.problem or running.family is None:
+                return Took(result=Result.FAILED, said=f"no signal was sent: {running.problem}")
+            self._master = running.family.master
+            ran = self._reloaded(argv)
+        if ran is None:
+            return Took(result=Result.FAILED, said="no signal was sent: the nginx master is another one every time")
+        if ran.exit in {None, sampling.KILLED}:
             return Took(result=Result.UNKNOWN, said=f"{argv[0]} did not end within {_RELOAD:g} s")
         if ran.exit != 0:
             return Took(result=Result.FAILED, said=f"{' '.join(argv)}: exit {ran.exit}: {told(ran.err)}")
         return Took(result=Result.OK, said=f"asked the master {self._pid}")
 
+    def _reloaded(self, argv: tuple[str, ...]) -> Ran | None:
+        """None where the master is not the one that was verified: nothing was done."""
+        master = self._master
+        if master is None:
+            return None
+        self._asked_at = self._ports.clock.monotonic()
+        command = sampling.reload(argv, master, pid_file=self._facts.pid_file, log=self._facts.error_log, seconds=_RELOAD)
+        ran = self._host.run(command, deadline=_RELOAD + _SCRIPT)
+        mark = sampling.parse_reload(ran.out, master)
+        if mark is None and ran.exit == scripts.CHANGED:
+            return None
+        self._before = mark
+        return ran
+
+    @property
+    def _pid(self) -> int:
+        return self._master.pid if self._master else 0
+
     def confirm(self, want: str) -> Finding:
         """What the reload came to for generation `want`. A run that lost its `before` in a crash reloads once more."""
         if self._before is None:
             again = self.reload()
-            if again.result is Result.FAILED:
+            if again.result is Result.FAILED or self._before is None:
                 return Finding(proof=Proof.UNKNOWN, said=again.said)
         before = self._before
-        if before is None:
-            raise RuntimeError("a reload that did not fail left no mark")
         samples: list[Sample] = []
         is_slow = not self._facts.is_conf_read or nginxconf.named_servers(self._facts.conf)
         deadline = confirm.DEADLINE_NAMES if is_slow else confirm.DEADLINE
-
         clock = self._ports.clock
 
         def look() -> Finding:
+            found = Finding(proof=Proof.WAITING, said="nothing was seen")
             try:
-                samples.append(self._sample(before))
+                for sample in self._samples(before):
+                    samples.append(sample)
+                    found = confirm.judge(before.family, samples, want=want, deadline=deadline)
+                    if found.proof is not Proof.WAITING:
+                        break
+            except NotAppendedError:
+                raise
             except HostError as exc:  # a look that was cut off shows nothing, neither a dead master nor a live one
-                is_late = clock.monotonic() - before.at >= deadline
+                is_late = clock.monotonic() - self._asked_at >= deadline
                 return Finding(proof=Proof.UNKNOWN if is_late else Proof.WAITING, said=str(exc))
-            return confirm.judge(before.family, samples, want=want, deadline=deadline)
+            return found
 
         pace = Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=clock.sleep)
         return pace.until(lambda seen: seen.proof is not Proof.WAITING, look)
 
-    def _sample(self, before: _Mark) -> Sample:
+    def _samples(self, before: Mark) -> tuple[Sample, ...]:
+        """What came next: several moments at once where the host has bash, else one."""
+        if self._can_sample:
+            ran = self._host.run(sampling.sample(before, self._nginx.marker, self._facts.error_log), deadline=_ROUND)
+            if ran.exit is None:
+                raise HostError("watch nginx reload", told(ran.err) or "cut off")
+            found = sampling.parse_samples(ran.out, before) if ran.exit == 0 else ()
+            if found:
+                return found
+            self._can_sample = False
+        return (self._sample(before),)
+
+    def _sample(self, before: Mark) -> Sample:
         family = survey.read_family(self._host, self._pid)
         asked = (ask_marker(self._host, self._nginx) for _ in range(_MARKS_AT_ONCE))
         marks = takewhile(lambda mark: mark is not None, asked)  # a stranger who never answers is asked once
         emerg, fatal = self._complaints(before)
         return Sample(
-            at=self._ports.clock.monotonic() - before.at,
+            at=self._ports.clock.monotonic() - self._asked_at,
             family=family,
             marks=tuple(mark for mark in marks if mark is not None),
             emerg=emerg,
             fatal=fatal,
         )
 
-    def _complaints(self, before: _Mark) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _complaints(self, before: Mark) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The master's own [emerg] lines since the mark, and those about workers that can't be started."""
         chunk = self._log(offset=before.size)
         if chunk is not None and (chunk.inode != before.inode or chunk.size < before.size):

@@ -16,7 +16,7 @@ def run(host: Host, commands: Sequence[Command], *, deadline: float, each: float
     """
     if each:
         commands = [("timeout", "-s", "KILL", f"{each:g}", *command) for command in commands]
-    end = secrets.token_hex(16)
-    ran = host.run(together.script(commands, end), deadline=deadline)
-    found = [Ran(exit=code, out=out, err=err) for code, out, err in together.apart(ran.out, ran.err, end)]
+    end = secrets.token_hex(16).encode()
+    ran = host.run(together.script(commands), deadline=deadline, stdin=end + b"\n")
+    found = [Ran(exit=code, out=out, err=err) for code, out, err in together.apart(ran.out, ran.err, end=end)]
     return [*found, *(Ran(exit=None, err=ran.err) for _ in commands[len(found) :])]

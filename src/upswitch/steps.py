@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
-from upswitch import deadman, gating, staging, survey, trial, warming
+from upswitch import deadman, gating, several, staging, survey, trial, warming
 from upswitch.core import gate, scripts
 from upswitch.core.attribution import Attribution
 from upswitch.core.confirm import Finding, Proof
-from upswitch.core.deadman import DeadMan
+from upswitch.core.deadman import DeadMan, disarm
 from upswitch.core.errors import HostError, NotAppendedError
 from upswitch.core.gate import Tally, Target
 from upswitch.core.generation import to_prune
@@ -23,6 +23,7 @@ from upswitch.warming import Warmth
 from upswitch.watching import Sought, Watcher, WatchReport
 
 _REACHED_AGAIN = 20.0  # seconds for a host to answer again; by then its dead-man has acted
+_FINISH = 80.0  # seconds: 60 for a dead-man that acts
 _WAY_BACK_DRAIN = 0.3  # seconds; clients are seeing failures, or a person is waiting
 
 
@@ -66,6 +67,7 @@ class Steps:
         self._gated_at = 0.0
         self.gate_report: gating.GateReport | None = None
         self.watch_report: WatchReport | None = None
+        self.found: tuple[survey.Disk, survey.Running] | None = None
         self._finding: Finding | None = None
 
     def perform(self, step: Step) -> Took:
@@ -217,27 +219,32 @@ class Steps:
         return Took(result=self.watch_report.result, said=self.watch_report.said)
 
     def finish(self) -> Took:
-        """The last look. What is said at the end is read here, not remembered."""
-        plan = self._job.plan
+        """The last look, and no dead-man from here on: one script. What is said at the end was read here, not remembered."""
+        plan, host = self._job.plan, self._ports.host
         self._ports.turn.judged()
+        looks = (*survey.looks(self._nginx), *(() if Step.ARM in plan.skips else (disarm(self._nginx.state, plan.run),)))
+        ran = several.run(host, looks[::-1], deadline=_FINISH)[::-1]
         if Step.ARM not in plan.skips:
-            alive = deadman.disarm(self._ports.host, self._nginx, plan.run)
+            alive = deadman.disarmed(plan.run, ran[-1])
             if alive.result is not Result.OK:
                 return Took(result=alive.result, said=alive.said)
-        disk, running = survey.glance(self._ports.host, self._nginx)
+        disk, running = survey.glanced(host, self._nginx, ran)
         answer = running.marker.generation if running.marker else "nothing"
         if disk.live != plan.to or answer != plan.to or running.problem:
             said = f"disk says {disk.live or 'nothing'}, nginx answers {answer}; wanted {plan.to}. {running.problem}".strip()
             return Took(result=Result.FAILED, said=said)
-        self._prune(disk)
+        self.found = (disk, running)
         return Took(result=Result.OK, said=f"nginx answers {plan.to}, and so does the disk")
 
-    def _prune(self, disk: survey.Disk) -> None:
+    @property
+    def outdated(self) -> tuple[str, ...]:
+        """Generations that nobody needs any more, after a finish that found all as it should be."""
+        if self.found is None:
+            return ()
+        disk, _ = self.found
         manifest = disk.manifest
         keep = [disk.live, self._job.plan.former, self._job.plan.base, *((manifest.replaces, manifest.copy_of) if manifest else ())]
-        names = to_prune(disk.generations, keep)
-        if names:
-            self._ports.host.run(scripts.prune(self._nginx.dir, names), deadline=20.0, holds_lock=True)
+        return to_prune(disk.generations, keep)
 
     # ---- the way back ----
 

@@ -143,13 +143,17 @@ def read_family(host: Host, pid: int) -> Family:
 
 def glance(host: Host, nginx: Nginx) -> tuple[Disk, Running]:
     """Disk and processes without asking nginx for its configuration: what `status` and every last line need. One script."""
-    looks = (scripts.look(nginx.dir), processes.look(nginx.dir, nginx.marker))
-    return glanced(host, nginx, several.run(host, looks, deadline=_QUICK))
+    return glanced(host, nginx, several.run(host, looks(nginx), deadline=_QUICK))
 
 
-def glanced(host: Host, nginx: Nginx, looks: Sequence[Ran]) -> tuple[Disk, Running]:
-    """What the two commands of a glance found. The pid file is the one that the live manifest names."""
-    disk, running = _disk(nginx, looks[0]), _running(host, nginx, looks[1])
+def looks(nginx: Nginx) -> tuple[tuple[str, ...], ...]:
+    """The two commands of a glance."""
+    return scripts.look(nginx.dir), processes.look(nginx.dir, nginx.marker)
+
+
+def glanced(host: Host, nginx: Nginx, seen: Sequence[Ran]) -> tuple[Disk, Running]:
+    """What they found. The pid file is the one that the live manifest names."""
+    disk, running = _disk(nginx, seen[0]), _running(host, nginx, seen[1])
     if disk.manifest is None:
         problem = f"{disk.live}/manifest.json can't be read" if disk.live else "no generation of ours is live (`upswitch init`)"
         return disk, msgspec.structs.replace(running, problem=problem)
@@ -207,16 +211,15 @@ def _conf(ran: Ran) -> dump.NginxConf:
 
 def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
     """Everything a switch needs to know, read now: one script, and a second one where what it took for granted is not so."""
-    looks = (
+    commands = (
         scripts.nginx_version(nginx),
         scripts.dump(nginx, seconds=_NGINX),
         scripts.probe_check(nginx, modules=()),
-        scripts.look(nginx.dir),
-        processes.look(nginx.dir, nginx.marker),
+        *looks(nginx),
         scripts.can_mount(),
         scripts.fetch_live(nginx.dir),
     )
-    version, dumped, checked, disk, running, mounted, live = several.run(host, looks, deadline=3 * _NGINX)
+    version, dumped, checked, disk, running, mounted, live = several.run(host, commands, deadline=3 * _NGINX)
     build, conf = _build(nginx, version), _conf(dumped)
     pid_file = nginxconf.pid_file(conf, build)
     dialect = checking.read_dialect(host, nginx, conf, seen=checked)
@@ -245,9 +248,9 @@ def _files(ran: Ran) -> dict[str, bytes]:
 
 def survey_without_conf(host: Host, nginx: Nginx) -> Facts:
     """For a way back from a configuration that no longer passes: what /proc, the disk and the live manifest say."""
-    looks = (scripts.look(nginx.dir), processes.look(nginx.dir, nginx.marker), scripts.nginx_version(nginx), scripts.can_mount())
-    *glance_, version, mounted = several.run(host, looks, deadline=_NGINX)
-    disk, running = glanced(host, nginx, glance_)
+    commands = (*looks(nginx), scripts.nginx_version(nginx), scripts.can_mount())
+    *seen, version, mounted = several.run(host, commands, deadline=_NGINX)
+    disk, running = glanced(host, nginx, seen)
     checked = checking.ask_status(host, nginx)
     return Facts(
         disk=disk,

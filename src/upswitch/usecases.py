@@ -7,7 +7,16 @@ import msgspec
 
 from upswitch import deadman, gating, jobs, preflight, staging, survey, warming
 from upswitch.core import machine, outcome, run, sight
-from upswitch.core.errors import HostError, JournalCorruptError, LockedError, NginxBrokenError, Owner, Refusal, RefusedError
+from upswitch.core.errors import (
+    HostError,
+    JournalCorruptError,
+    LockedError,
+    NginxBrokenError,
+    NotAppendedError,
+    Owner,
+    Refusal,
+    RefusedError,
+)
 from upswitch.core.outcome import Live
 from upswitch.core.planning import Ask
 from upswitch.core.run import AnyRecord, Closed, Ended, Plan, Retried, Run, Settled, Started
@@ -94,7 +103,8 @@ def switch(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, 
     facts = surveyed(ports.host, site, adopt=choices.adopt)
     job = jobs.for_switch(ports, site, ask, jobs.Found(facts=facts, runs=journal.opened, templates=templates))
     if jobs.is_unchanged(ports.host, job):
-        return _ending(ports, run.begin(Started(plan=job.plan, at=ports.clock.now())), Outcome.UNCHANGED, site.nginx)
+        begun = run.begin(Started(plan=job.plan, at=ports.clock.now()))
+        return _ending(begun, Outcome.UNCHANGED, live=survey.live_now(ports.host, site.nginx))
     return _start(ports, msgspec.structs.replace(job, accept_one_way=choices.one_way), journal)
 
 
@@ -277,7 +287,8 @@ def _drive(ports: Ports, begun: Run, job: Job, journal: Journal) -> Ending:
     finally:
         steps.close()
     over = _disarmed(ports, over, journal, job.site.nginx)
-    ending = _close(ports, over, journal, job.site.nginx)
+    seen = survey.live(*steps.found) if steps.found else None
+    ending = _close(ports, over, journal, job.site.nginx, seen=seen, outdated=steps.outdated)
     return msgspec.structs.replace(ending, gate=steps.gate_report, watch=steps.watch_report)
 
 
@@ -298,20 +309,34 @@ def _disarmed(ports: Ports, over: Run, journal: Journal, nginx: Nginx) -> Run:
         return over
 
 
-def _close(ports: Ports, over: Run, journal: Journal, nginx: Nginx) -> Ending:
-    """The end of a run: what was staged for nothing goes, and the outcome is written down."""
+def _close(
+    ports: Ports, over: Run, journal: Journal, nginx: Nginx, *, seen: Live | None = None, outdated: tuple[str, ...] = ()
+) -> Ending:
+    """The end of a run: the outcome is written down, and what is not needed goes, what was staged for nothing too.
+
+    `seen`: what the last step saw, where nothing was changed since.
+    """
+    plan = over.plan
     if over.phase in {Phase.REFUSED, Phase.INTERRUPTED}:
-        ports.host.run(
-            prune(nginx.dir, tuple(filter(None, (over.plan.to, over.plan.back, over.plan.warm)))), deadline=20.0, holds_lock=True
-        )
-    ending = _ending(ports, over, machine.ENDINGS[over.phase], nginx)
-    closed = Closed(run=over.plan.run, outcome=ending.outcome, said=ending.headline, at=ports.clock.now())
-    write(journal, closed, ports)
+        outdated = tuple(filter(None, (plan.to, plan.back, plan.warm)))
+    ending = _ending(over, machine.ENDINGS[over.phase], live=seen or survey.live_now(ports.host, nginx))
+    closed = Closed(run=plan.run, outcome=ending.outcome, said=ending.headline, at=ports.clock.now())
+    write(journal, closed, ports, is_ahead=bool(outdated))
+    if outdated:
+        _prune(ports, nginx, outdated)
     return ending
 
 
-def _ending(ports: Ports, over: Run, ended: Outcome, nginx: Nginx) -> Ending:
-    live = survey.live_now(ports.host, nginx)
+def _prune(ports: Ports, nginx: Nginx, names: tuple[str, ...]) -> None:
+    argv = prune(nginx.dir, names)
+    try:
+        ports.host.run(argv, deadline=20.0, holds_lock=True)
+    except NotAppendedError as exc:
+        ports.tell("journal", str(exc))
+        ports.host.run(argv, deadline=20.0, holds_lock=True)
+
+
+def _ending(over: Run, ended: Outcome, *, live: Live) -> Ending:
     return Ending(
         run=over,
         outcome=ended,

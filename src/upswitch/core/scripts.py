@@ -36,11 +36,11 @@ done | sed 's/^/sum /')
 exit 0
 """
 
-# $1: the journal, $2: bytes. All of it; made where there is none, and blocks set aside after its end. KEEP_SIZE leaves its length
-# alone; a file system without it says so, and then nothing is reserved. A FIFO in its place must not hold us up.
+# $1: the journal, $2: bytes, $3: what to do where there is none. All of it, and blocks set aside after its end. KEEP_SIZE leaves
+# its length alone; a file system without it says so, and then nothing is reserved. A FIFO in its place must not hold us up.
 _OPEN_JOURNAL = r"""
 umask 077
-[ -e "$1" ] || [ -L "$1" ] || : >> "$1" || exit 0
+[ -e "$1" ] || [ -L "$1" ] || { [ "$3" = make ] && : >> "$1"; } || exit 97
 [ ! -L "$1" ] && [ -f "$1" ] || { echo 'it is no regular file' >&2; exit 90; }
 fallocate -n -o "$(stat -c %s -- "$1")" -l "$2" -- "$1" 2>/dev/null
 exec cat -- "$1"
@@ -206,9 +206,9 @@ def look(folder: str) -> tuple[str, ...]:
     return (*_SH, _LOOK, "look", folder)
 
 
-def open_journal(path: str, reserve: int) -> tuple[str, ...]:
-    """`reserve`: bytes."""
-    return (*_SH, _OPEN_JOURNAL, "journal", path, str(reserve))
+def open_journal(path: str, *, reserve: int, is_made: bool) -> tuple[str, ...]:
+    """`reserve`: bytes. NOT_THERE where there is none, and none is made."""
+    return (*_SH, _OPEN_JOURNAL, "journal", path, str(reserve), "make" if is_made else "")
 
 
 def manifests(folder: str) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Several commands as one script, so that a host behind SSH costs one round trip for all of them.
 
 Each runs whatever became of the one before, and both its outputs end with a word that nobody else knows: what a command prints
-can't be taken for an end. Nothing is put by: a look at a host must not need a free byte there.
+can't be taken for an end. (It comes on the script's input: arguments are there for everybody to read, in /proc.) Nothing is put
+by: a look at a host must not need a free byte there.
 """
 
 from collections.abc import Sequence
@@ -14,26 +15,25 @@ end() {
   printf '%s %03d\n' "$end" "$1"
   printf '%s\n' "$end" >&2
 }
-end=$1
+IFS= read -r end
 """
 
 
-def script(commands: Sequence[Sequence[str]], end: str) -> tuple[str, ...]:
-    """`end`: a fresh word that no output can hold."""
-    lines, place = [_END], 2
+def script(commands: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """It reads a line first: a fresh word that no output can hold."""
+    lines, place = [_END], 1
     for command in commands:
         words = " ".join(f'"${{{place + at}}}"' for at in range(len(command)))
         lines.append(f"{words} </dev/null\nend $?\n")
         place += len(command)
-    return ("sh", "-c", "".join(lines), "together", end, *chain.from_iterable(commands))
+    return ("sh", "-c", "".join(lines), "together", *chain.from_iterable(commands))
 
 
-def apart(out: bytes, err: bytes, end: str) -> list[tuple[int | None, bytes, bytes]]:
+def apart(out: bytes, err: bytes, *, end: bytes) -> list[tuple[int | None, bytes, bytes]]:
     """Exit, output and error output of each command that came to its end; the exit is None where it was killed."""
     found = []
-    mark = end.encode()
-    errs = err.split(mark + b"\n")
-    outs = out.split(mark + b" ")
+    errs = err.split(end + b"\n")
+    outs = out.split(end + b" ")
     for at, text in enumerate(outs[:-1]):
         code = int(outs[at + 1][:3])
         found.append((None if code > _KILLED else code, text if at == 0 else text[4:], errs[at]))

@@ -136,16 +136,17 @@ class SshHost:
             self._send_waiting()
         self._waiting.add(path, data)
         if not is_ahead or self._waiting.is_too_long:
+            self._standing()
             self._append(*self._waiting.take())
 
     def _append(self, path: str, data: bytes) -> None:
         if data:
-            self._standing()
             self._count()
             with self._shells.one() as shell:
                 files.append(shell, path, data, fence=self._fence)
 
     def _send_waiting(self) -> None:
+        self._standing()
         path, data = self._waiting.take()
         try:
             self._append(path, data)
