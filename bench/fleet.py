@@ -275,11 +275,10 @@ def ticks(pid: int) -> float:
 
 
 def tell_sides(costs: dict[str, list[Cost]]) -> None:
-    print(f"\n{'s':32} {'min':>8} {'median':>8} {'max':>8} {'near':>8} {'far':>8} {'ratio':>8}")
+    print(f"\n{'s':32} {'min':>8} {'median':>8} {'max':>8} {'near':>8} {'far':>8} {'ratio':>8} {'processor':>10}")
     for side, each in costs.items():
-        ratio = middle(costs[OURS]).wall / middle(each).wall
-        print(f"{row(side, each)} {'' if side == OURS else f'{ratio:7.2f}x'}", flush=True)
-    print("ratio: ours to this peer; goal 0.20")
+        print(f"{row(side, each)}{'' if side == OURS else ratios(middle(costs[OURS]), middle(each))}", flush=True)
+    print("ratio: ours to this peer, of the clock (goal 0.20x) and of processor time")
 
 
 def tell_growth(costs: dict[int, list[Cost]]) -> None:
@@ -287,8 +286,14 @@ def tell_growth(costs: dict[int, list[Cost]]) -> None:
     for size, each in costs.items():
         print(row(f"upswitch, {size} hosts", each), flush=True)
     if len(costs) > 1:
-        line = statistics.linear_regression([*costs], [middle(each).wall for each in costs.values()])
-        print(f"each further host {line.slope * 1000:.0f} ms, none {line.intercept:.2f} s; goal: under 100 ms")
+        lines = [statistics.linear_regression([*costs], each) for each in zip(*map(middle, costs.values()), strict=True)]
+        wall, near, far = (line.slope * 1000 for line in lines)
+        print(f"each further host {wall:.0f} ms, none {lines[0].intercept:.2f} s; goal: under 100 ms")
+        print(f"each further host in processor time: near {near:.0f} ms, far {far:.0f} ms")
+
+
+def ratios(ours: Cost, peer: Cost) -> str:
+    return f" {ours.wall / peer.wall:7.2f}x {(ours.near + ours.far) / (peer.near + peer.far):9.2f}x"
 
 
 def row(name: str, costs: Sequence[Cost]) -> str:

@@ -211,6 +211,33 @@ class AppendContract:
         assert (tmp_path / "journal").read_bytes() == b"one\ntwo\n"
         assert stat.S_IMODE((tmp_path / "journal").stat().st_mode) == 0o600
 
+    def test_what_is_appended_ahead_is_there_before_the_next_command_begins(self, host: Host, tmp_path):
+        journal = f"{tmp_path}/journal"
+        host.append(journal, b"one 'quoted' %s\n", is_ahead=True)
+        host.append(journal, b"two\n", is_ahead=True)
+        ran = host.run(("sh", "-c", 'cat "$1" -; exit 7', "sh", journal), deadline=10, stdin=b"input")
+        assert (ran.exit, ran.out) == (7, b"one 'quoted' %s\ntwo\ninput")
+        host.append(journal, b"three\n", is_ahead=True)
+        assert host.read(journal).data.endswith(b"two\nthree\n")
+        host.append(journal, b"four\n", is_ahead=True)
+        host.append(journal, b"")
+        assert (tmp_path / "journal").read_bytes().endswith(b"three\nfour\n")
+
+    def test_a_command_is_not_begun_where_what_goes_ahead_of_it_finds_no_room(self, host: Host, tmp_path):
+        with tiny_disk(tmp_path / "disk") as disk:
+            host.append(f"{disk}/journal", b"first\n")
+            fill(disk)
+            with pytest.raises(HostError, match=f"append to {disk}/journal: "):
+                self._touch(host, f"{disk}/journal", f"{tmp_path}/done")
+            assert not (tmp_path / "done").exists()
+            assert host.run(("touch", f"{tmp_path}/done"), deadline=10).exit == 0  # what was refused is not tried again
+            (disk / "ballast").unlink()
+            assert (disk / "journal").read_bytes() == b"first\n"
+
+    def _touch(self, host: Host, journal: str, done: str) -> None:
+        host.append(journal, b"x" * 16384 + b"\n", is_ahead=True)
+        host.run(("touch", done), deadline=10)
+
     def test_a_planted_link_is_refused(self, host: Host, tmp_path):
         (tmp_path / "victim").write_bytes(b"precious")
         (tmp_path / "journal").symlink_to(tmp_path / "victim")

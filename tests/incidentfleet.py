@@ -12,7 +12,13 @@ from sshd import ADDRESS, Key, program, with_libraries
 from upswitch.demo.conf import Layout
 from upswitch.demo.process import until
 
-SHORT = Layout(site={"watch": {"duration": "1s"}, "gate": {"interval": "50ms", "deadline": "500ms"}})
+SHORT = Layout(
+    site={
+        "rollout": {"waves": ["100%"]},
+        "watch": {"duration": "1s"},
+        "gate": {"interval": "50ms", "deadline": "500ms"},
+    }
+)
 LONG = Layout(site={"watch": {"duration": "60s"}})
 BY_ITSELF = 40.0  # seconds: the lease of 10, the dead-man's grace of 5, its proof, and a busy machine
 

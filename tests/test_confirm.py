@@ -39,7 +39,7 @@ def proof(*samples):
 
 
 ALL_NEW = marks(*["g2"] * MARKS)
-APPLIED = (sample(0.2, *NEW, *GONE, said=ALL_NEW), sample(0.2 + SETTLE, *NEW, *GONE, said=ALL_NEW))
+APPLIED = (sample(0.2, *NEW, *GONE, said=ALL_NEW), sample(0.21 + SETTLE, *NEW, *GONE, said=ALL_NEW))
 
 
 def test_new_workers_that_answer_and_no_old_one_that_accepts_are_an_applied_reload():

@@ -110,7 +110,9 @@ class Scene(State):
         self.to, self.back = f"{number + 1:06d}-{other}", f"{number + 2:06d}-{pool}"
         self._stage(self.to, [(pool, other)])
         self._stage(self.back, [])
-        Path(self.nginx.dir, ".live.back").symlink_to(f"generations/{self.back}")
+        way_back = Path(self.nginx.dir, ".live.back")
+        way_back.unlink(missing_ok=True)  # staging made one
+        way_back.symlink_to(f"generations/{self.back}")
         self.lease(600)
         (self.folder / "epoch").write_text("9\n")
         (self.folder / "lock").touch(mode=0o600)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from upswitch.demo.process import LabError, until
 FOLDER = Path(__file__).parent.parent / "docs" / "pipelines"
 PAGE = FOLDER.parent / "pipelines.md"
 SITE = {"watch": {"duration": "1s"}, "gate": {"interval": "50ms", "deadline": "500ms"}}
+BY_ITSELF = 60.0  # seconds: a lease of 10, 5 more, the proof, and a busy machine
 GRACE = 2.0  # seconds between SIGTERM and SIGKILL: less than any of the three systems gives
 
 
@@ -56,10 +58,13 @@ AFTER: dict[str, tuple[list[str], Callable[[], str]]] = {
 NO_JQ = pytest.mark.skipif(not shutil.which("jq"), reason="the examples read JSON with jq, and it is not on the PATH")
 
 
-@pytest.fixture(scope="module", params=[pytest.param(path, id=version) for version, path in find_nginx()[-1:]] or [NONE_HERE])
-def lab(request) -> Iterator[Lab]:
-    """Its folder is the job's: upswitch.toml lies there, and .venv is what `install` would have made."""
-    with Lab(request.param, Layout(site=SITE)) as lab:
+ONE_NGINX = [pytest.param(path, id=version) for version, path in find_nginx()[-1:]] or [NONE_HERE]
+
+
+@contextmanager
+def a_job_folder(binary: str) -> Iterator[Lab]:
+    """A laboratory whose folder is the job's: upswitch.toml lies there, and .venv is what `install` would have made."""
+    with Lab(binary, Layout(site=SITE)) as lab:
         (lab.folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
         bin_ = lab.folder / "bin"
         bin_.mkdir()
@@ -67,6 +72,19 @@ def lab(request) -> Iterator[Lab]:
             (bin_ / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {lab.folder}/called\n')
             (bin_ / name).chmod(0o755)
         yield lab
+
+
+@pytest.fixture(scope="module", params=ONE_NGINX)
+def labs(request) -> Iterator[tuple[Lab, Lab]]:
+    """One to work with, and one whose job is killed at once: it goes back by itself, 15 s later, while the other is worked with."""
+    with a_job_folder(request.param) as lab, a_job_folder(request.param) as deserted:
+        kill_in_the_watch(deserted)
+        yield lab, deserted
+
+
+@pytest.fixture
+def lab(labs) -> Lab:
+    return labs[0]
 
 
 class Job:
@@ -150,6 +168,12 @@ MOMENTS: dict[str, Callable[[Lab, str], bool]] = {
     "right after the swap": lambda lab, before: on_disk(lab) != before,
     "during the watch": lambda lab, _: "confirm" in events(lab),
 }
+CANCELS = [
+    *((system, "during the watch") for system in SWITCHES),
+    ("gitlab", "before the swap"),
+    ("jenkins", "right after the swap"),
+]
+"""The systems differ in whom they signal, which shows at any moment; of the moments each has one."""
 
 
 def events(lab: Lab) -> str:
@@ -158,30 +182,43 @@ def events(lab: Lab) -> str:
 
 
 @NO_JQ
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("system", SWITCHES)
+@pytest.mark.parametrize(("system", "moment"), CANCELS, ids=map("-".join, CANCELS))
 def test_a_cancelled_job_leaves_the_former_pool_proved(lab, system, moment):
     before, job = begun(lab, system, moment)
     job.cancel()
-    after = Job(lab, AFTER[system])
-    assert after.end() == 0, after.told()
-    assert on_disk(lab)[-1] == before
-    assert_one_pool_serves(lab)
+    assert_settled(lab, system, before)
 
 
 @NO_JQ
-@pytest.mark.parametrize("settled_by", ["the job's last step", "the host itself"])
-def test_a_job_that_was_killed_at_once_is_taken_back(lab, settled_by):
-    """No grace at all. The host itself goes back when the machine of the job never returns (its lease is 10 s, and 5 more)."""
+def test_a_job_that_was_killed_at_once_is_taken_back_by_its_last_step(lab):
+    """No grace at all."""
+    before = kill_in_the_watch(lab)
+    assert_settled(lab, "github", before)
+    assert "code=settled" in (lab.folder / "output").read_text()
+
+
+@NO_JQ
+def test_a_job_whose_machine_was_gone_too_long_finds_that_the_host_took_itself_back(labs):
+    deserted = labs[1]
+    until(lambda: running(deserted) == on_disk(deserted) == "000003-A", deadline=BY_ITSELF, what="the host's own way back")
+    assert_settled(deserted, "github", "A")
+    assert "code=settled" in (deserted.folder / "output").read_text()
+    assert "the host took itself back" in (deserted.folder / "summary").read_text()
+
+
+def kill_in_the_watch(lab: Lab) -> str:
+    """SIGKILL to all of a job. The pool that served before it."""
     before, job = begun(lab, "github", "during the watch")
     os.killpg(job.process.pid, signal.SIGKILL)
     job.end()
-    if settled_by == "the host itself":
-        until(lambda: on_disk(lab)[-1] == before and running(lab) == on_disk(lab), deadline=60, what="the host's own way back")
-    after = Job(lab, AFTER["github"])
+    return before
+
+
+def assert_settled(lab: Lab, system: str, pool: str) -> None:
+    """The step that a system runs after a cancel finds `pool`, or brings it back."""
+    after = Job(lab, AFTER[system])
     assert after.end() == 0, after.told()
-    assert "code=settled" in (lab.folder / "output").read_text()
-    assert on_disk(lab)[-1] == before
+    assert on_disk(lab)[-1] == pool
     assert_one_pool_serves(lab)
 
 

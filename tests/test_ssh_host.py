@@ -20,8 +20,8 @@ def nobody(prompt):
     raise AssertionError(f"asked for: {prompt}")
 
 
-def host_of(sshd, *, user="root", ask=nobody):
-    return SshHost("lb1", login(sshd.host, load(f"{sshd.write_config()}")), keyring=Keyring(ask), user=user)
+def host_of(sshd, *, user="root", ask=nobody, tell=None):
+    return SshHost("lb1", login(sshd.host, load(f"{sshd.write_config()}")), keyring=Keyring(ask), user=user, tell=tell)
 
 
 @pytest.fixture(scope="module")

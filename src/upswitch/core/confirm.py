@@ -18,7 +18,7 @@ from upswitch.core.processes import Family, Process, keys
 from upswitch.core.words import Value
 
 MARKS = 10
-SETTLE = 0.11  # seconds: 0.1, and what /proc/uptime cuts off; a worker's death in its start shows in its title, at once
+SETTLE = 0.105  # seconds: more than 0.1 in /proc/uptime's hundredths; a worker's death in its start shows in its title, at once
 QUIET = 0.7  # seconds without a further [emerg]: longer than the 500 ms between two tries of a bind
 NO_WORKER = 0.5  # seconds without any worker before it is called an outage
 DOOMED = 0.3  # seconds that a word about workers that can't start must stand without a new worker: a client can forge the word

@@ -11,8 +11,8 @@ from upswitch.core.processes import Family, Process
 from upswitch.core.words import Value
 
 # $1: the pid file, $2: the pid that it must still name, $3: that process's start, $4: the error log or "", $5: seconds; the rest
-# is the reload command, killed after these. It is begun only where this is the very process that was verified, and it can act on a signal: the rule is
-# processes.master_problem. Before it comes what was: the family, the log's inode and size, the time.
+# is the reload command, killed after these. It is begun only where this is the very process that was verified, and it can act on
+# a signal: the rule is processes.master_problem. Before it comes what was: the family, the log's inode and size, the time.
 _RELOAD = (
     r"""
 family() (

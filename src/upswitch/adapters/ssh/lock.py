@@ -115,9 +115,10 @@ class SshLock:
     def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"") -> Ran:
         """A command under the lock: exit FENCED, and nothing is done, when somebody else has had it since."""
         if self._shell is not None and self._shell.is_alive:
-            ran = self._shell.run(argv, deadline=deadline, stdin=stdin, kind=LOCKED)
-            if not self._shell.is_over:
-                return ran
+            with contextlib.suppress(HostError):  # it has ended before the command could be sent
+                ran = self._shell.run(argv, deadline=deadline, stdin=stdin, kind=LOCKED)
+                if not self._shell.is_over:
+                    return ran
         try:
             shell = self.regain()
         except FencedError as exc:
