@@ -192,3 +192,36 @@ def test_a_host_that_falls_silent_takes_itself_back_and_the_others_are_taken_bac
     three.sshds["lb1"].cont()
     assert three.run("repair").exit == 0
     assert three.served == every(three, "A")
+
+
+def test_unwatched_waves_follow_each_other_at_once_and_a_failure_takes_the_earlier_ones_back(one_nginx):
+    with FleetLab(one_nginx, 3, Layout(site={"rollout": {"waves": ["1"]}})) as fleet:
+        os.kill(fleet.labs["lb3"].nginx_pid, signal.SIGSTOP)
+        try:
+            answer = fleet.run("switch", "--to", "B", "--no-watch")
+        finally:
+            os.kill(fleet.labs["lb3"].nginx_pid, signal.SIGCONT)
+        assert answer.exit in {3, 4, 5}, answer.err
+        assert {fleet.markers[name] for name in ("lb1", "lb2")} == {"A"}
+        assert fleet.run("repair").exit in {0, 5}
+        answer = fleet.run("switch", "--to", "B", "--no-watch")
+        assert answer.exit == 0, answer.err
+        assert fleet.served == every(fleet, "B")
+
+
+def test_a_rollback_takes_back_the_newest_run_only(one_nginx):
+    with FleetLab(one_nginx, 3, SHORT) as fleet:
+        assert fleet.run("switch", "--to", "B", "--no-watch").exit == 0
+        assert fleet.run("switch", "--to", "A", "--no-watch").exit == 0
+        assert fleet.run("switch", "--to", "B", "--no-watch", "--host", "lb1").exit == 0
+        assert fleet.run("status").exit == 3
+        answer = fleet.run("rollback")
+        assert answer.exit == 0, answer.err
+        assert outcomes(answer) == {"lb1": "SWITCHED", "lb2": "UNCHANGED", "lb3": "UNCHANGED"}
+        assert fleet.served == every(fleet, "A")
+
+
+def test_a_pool_that_the_site_has_not_is_refused_before_any_host_is_reached(three):
+    answer = three.run("switch", "--to", "C")
+    assert answer.exit == 2, answer
+    assert "the site has A, B" in answer.json["said"]

@@ -1,7 +1,9 @@
 """Words in, exit code out. The only place that builds adapters, and the only one that catches broadly."""
 
+import dataclasses
 import os
 import pwd
+import re
 import stat
 import subprocess
 import sys
@@ -19,12 +21,14 @@ from upswitch.adapters import signals
 from upswitch.adapters.signals import Interrupts
 from upswitch.commands import group, live
 from upswitch.core.errors import HostError, JournalCorruptError, LockedError, RefusedError, StuckError
+from upswitch.core.foreign import plain
 from upswitch.core.outcome import EXIT, USAGE
 from upswitch.core.site import Gate, Nginx, Site, Watch
 from upswitch.core.sitefile import SiteInvalid, parse_site
-from upswitch.core.words import Outcome
+from upswitch.core.words import Outcome, SpikePolicy
 from upswitch.opening import Fleet, Here, Opened, Shared, Wiring
 from upswitch.progress import Teller
+from upswitch.rollout import Alone
 from upswitch.session import SITE_FILE, Common, Session, clean
 from upswitch.views import View
 
@@ -102,7 +106,10 @@ class Program:
         self, command: str, common: Common, site: Site, *, act: Callable[[Session], View], every: float | None = None
     ) -> int:
         """The same for a site that is known already."""
-        site = _chosen(site, common.hosts)
+        try:
+            site = _asked_for(site, common)
+        except click.UsageError as exc:
+            return self.show(report.wrong_words(command, exc.format_message()), as_json=common.as_json)
         if site.nginx.user and not site.hosts:
             become(site.nginx.user)
         interrupts = Interrupts()
@@ -119,7 +126,8 @@ class Program:
     def show(self, view: View, *, as_json: bool) -> int:
         """The result on stdout. A reader that went away changes nothing."""
         try:
-            click.echo(report.to_json(view) if as_json else view.text)
+            text = report.to_json(view) if as_json else _safe(view.text)
+            click.echo(text)
         except OSError:
             self.has_reader = False
             _let_go()
@@ -140,6 +148,21 @@ class Program:
             closing.callback(teller.close)
             shared = Shared(clock=clock, interrupts=interrupts, tell=teller, closing=closing, user=_person(), guarded=_acted)
             yield Fleet(site, shared) if site.hosts else Here(site, shared, self._wiring)
+
+
+def _safe(text: str) -> str:
+    """Whatever a file of a host said: no byte of it but lines and tabs acts on a terminal."""
+    return "".join(part if part in "\n\t" else plain(part) for part in re.split(r"([\n\t])", text))
+
+
+def _asked_for(site: Site, common: Common) -> Site:
+    """The site as the command line asks for it. click.UsageError for a pool or a host that it has not."""
+    site = _chosen(site, common.hosts)
+    if common.pool and common.pool not in site.pools:
+        raise click.BadParameter(f"{clean(common.pool)!r}: the site has {', '.join(site.pools)}", param_hint="--to")
+    if not common.on_spike:
+        return site
+    return msgspec.structs.replace(site, watch=msgspec.structs.replace(site.watch, on_spike=SpikePolicy(common.on_spike)))
 
 
 def _chosen(site: Site, names: tuple[str, ...]) -> Site:
@@ -203,8 +226,9 @@ def _repair_after_bug(session: Session) -> None:
     from upswitch import usecases
 
     try:
-        with usecases.locked(session.ports, session.site, session.owner("repair after a bug")):
-            usecases.repair(session.ports, session.site)
+        ports = dataclasses.replace(session.ports, turn=Alone())  # the others have heard of it
+        with usecases.locked(ports, session.site, session.owner("repair after a bug")):
+            usecases.repair(ports, session.site)
     except Exception as exc:  # noqa: BLE001  (the second bug is told with the first; the live state is read either way)
         session.ports.tell("repair", f"failed too: {type(exc).__name__}: {exc}")
 

@@ -3,7 +3,6 @@
 A command imports what only it needs when it runs: `status` and `--help` must start fast.
 """
 
-import dataclasses
 import functools
 import os
 from collections.abc import Callable
@@ -68,14 +67,13 @@ def switch(app: App, /, *, common: Common, pool: str, **options: object) -> int:
     """Switch to another pool: gate, stage, test, warm, swap, reload, prove, watch; back by itself when it fails."""
     from upswitch import usecases
 
+    common = msgspec.structs.replace(common, pool=pool, on_spike=str(options["on_spike"] or ""))
     choices = usecases.Choices(adopt=bool(options["adopt"] or options["yes"]), one_way=bool(options["one_way"] or options["yes"]))
     if options["dry_run"]:
         is_unwatched = bool(options["no_watch"])
         return app.serve("plan", common, lambda session: _plan(app, session, pool, choices=choices, is_unwatched=is_unwatched))
 
     def act(session: Session) -> View:
-        session = _with_policy(session, options["on_spike"])
-        _check_pool(session.site, pool)
         is_watched = session.site.watch.duration > 0 and not options["no_watch"]
         ask = session.ask("switch", pool, reason=str(options["reason"]), skips=() if is_watched else (Step.WATCH,))
         templates = app.templates(session.site)
@@ -289,14 +287,6 @@ group.add_command(watch)
 def _check_pool(site: Site, pool: str) -> None:
     if pool not in site.pools:
         raise click.BadParameter(f"{pool!r}: the site has {', '.join(site.pools)}", param_hint="--to")
-
-
-def _with_policy(session: Session, on_spike: object) -> Session:
-    if not on_spike:
-        return session
-    watch = msgspec.structs.replace(session.site.watch, on_spike=SpikePolicy(str(on_spike)))
-    site = msgspec.structs.replace(session.site, watch=watch)
-    return dataclasses.replace(session, site=site)
 
 
 def live(session: Session) -> Live:

@@ -8,6 +8,7 @@ from upswitch import fleetreport
 from upswitch.core.errors import HostError
 from upswitch.core.words import Outcome, Unreachable
 from upswitch.fleetviews import FleetView
+from upswitch.retreat import Retreat
 from upswitch.rollout import Rollout
 from upswitch.session import Session
 from upswitch.views import Acted, View
@@ -34,9 +35,9 @@ class Lost:
         return self.policy is Unreachable.SKIP
 
 
-def serve(command: str, sessions: Mapping[str, Session], lost: Lost, *, act: Act, rollout: Rollout | None) -> FleetView:
+def serve(command: str, sessions: Mapping[str, Session], lost: Lost, *, act: Act, rollout: Rollout | Retreat | None) -> FleetView:
     """What `act` says of each host, and of those that are `lost`. `act` raises nothing. With a `rollout` they go together."""
-    if rollout is not None and not lost.is_skipped:
+    if isinstance(rollout, Rollout) and not lost.is_skipped:
         for name, error in lost.errors.items():
             rollout.fails(name, f"can't be reached: {error}")
 

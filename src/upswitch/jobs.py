@@ -12,6 +12,7 @@ from upswitch.core.checklines import has_check, redacted
 from upswitch.core.errors import HostError, Refusal, RefusedError
 from upswitch.core.generation import Manifest
 from upswitch.core.planning import ROLLBACK_SKIPS, Ask, Names
+from upswitch.core.retreat import Stand
 from upswitch.core.run import Run
 from upswitch.core.site import Site
 from upswitch.core.words import Dialect, Step, Value
@@ -67,6 +68,18 @@ def for_switch(ports: Ports, site: Site, ask: Ask, found: Found) -> Job:
         old=gating.staged_targets(site, facts.disk.manifest, dialect=facts.dialect) if facts.disk.manifest else (),
         addresses=manifest.addresses,
         warmth=warmth,
+    )
+
+
+def stand(ports: Ports, site: Site, facts: Facts) -> Stand:
+    """Where this host stands before a rollback."""
+    live = facts.disk.manifest
+    before = survey.read_manifests(ports.host, site.nginx).get(live.replaces) if live else None
+    return Stand(
+        run=live.made_by if live else "",
+        pool=facts.disk.pool,
+        before=before.pool if before else "",
+        is_back=bool(live and live.copy_of),
     )
 
 

@@ -19,10 +19,12 @@ from upswitch.adapters.lock import FileLock
 from upswitch.adapters.signals import Interrupts
 from upswitch.core.errors import HostError
 from upswitch.core.fleettable import in_waves
+from upswitch.core.foreign import plain, told
 from upswitch.core.site import HostEntry, Site
 from upswitch.core.words import Vantage
 from upswitch.ports import Clock, Host, Lock, Ports, Tell
 from upswitch.progress import Teller
+from upswitch.retreat import Retreat
 from upswitch.rollout import Alone, Rollout
 from upswitch.session import Session, new_run
 from upswitch.views import View
@@ -89,6 +91,7 @@ class Fleet:
         self._shared = shared
         self._lost: dict[str, HostError] = {}
         self._ports: dict[str, Ports] = {}
+        self._boots: dict[str, str] = {}
         for name, ports in self._reached_all().items():
             if isinstance(ports, HostError):
                 self._lost[name] = ports
@@ -98,7 +101,7 @@ class Fleet:
 
     def serve(self, command: str, act: Act) -> View:
         shared = self._shared
-        rollout = self._rollout() if command == "switch" and self._ports else None
+        rollout = self._together(command)
         run = new_run(shared.clock.now())
         sessions = {}
         for entry in self._site.hosts:
@@ -113,8 +116,13 @@ class Fleet:
             rollout=rollout,
         )
 
-    def _rollout(self) -> Rollout:
+    def _together(self, command: str) -> Rollout | Retreat | None:
+        """Where the hosts of this command meet; None where each is on its own."""
         shared, site = self._shared, self._site
+        if command == "rollback" and self._ports:
+            return Retreat(frozenset(self._ports), clock=shared.clock)
+        if command != "switch" or not self._ports:
+            return None
         waves = in_waves(sorted(self._ports), site.rollout.waves)
         return Rollout(waves, site.watch.on_spike, clock=shared.clock, interrupts=shared.interrupts, tell=shared.tell)
 
@@ -126,12 +134,15 @@ class Fleet:
         try:
             settings = config.load()
         except HostError as exc:
-            return {entry.name: exc for entry in hosts}
+            return {entry.name: HostError(plain(exc.what), plain(exc.why)) for entry in hosts}
         keys = keyring.Keyring(ask=_ask)
         found: dict[str, Ports | HostError] = {}
 
         def reach(entry: HostEntry) -> None:
-            found[entry.name] = self._reached(entry, settings, keys)
+            try:
+                found[entry.name] = self._reached(entry, settings, keys)
+            except ValueError as exc:  # paramiko's, of an ssh_config that it can't read
+                found[entry.name] = HostError(f"use the host {entry.ssh}", plain(str(exc)))
 
         threads = [threading.Thread(target=reach, args=(entry,), daemon=True) for entry in hosts]
         for thread in threads:
@@ -140,7 +151,18 @@ class Fleet:
             while thread.is_alive() and not interrupts.count:
                 thread.join(_LOOK_EVERY)
         cut = HostError("reach it", f"{interrupts.name} came before it answered")
-        return {entry.name: found.get(entry.name, cut) for entry in hosts}
+        return self._each_once({entry.name: found.get(entry.name, cut) for entry in hosts})
+
+    def _each_once(self, found: dict[str, Ports | HostError]) -> dict[str, Ports | HostError]:
+        """Two names for one host and one state would wait for each other's lock for ever."""
+        seen: dict[tuple[str, str], str] = {}
+        for entry in self._site.hosts:
+            if isinstance(found[entry.name], HostError):
+                continue
+            first = seen.setdefault((self._boots[entry.name], entry.nginx.state), entry.name)
+            if first != entry.name:
+                found[entry.name] = HostError(f"use the host {entry.name}", f"it is the same machine as {first}: leave one out")
+        return found
 
     def _reached(self, entry: HostEntry, settings: "SSHConfig", keys: "Keyring") -> Ports | HostError:
         from upswitch.adapters.ssh.host import SshHost  # noqa: PLC0415  (as above)
@@ -151,9 +173,9 @@ class Fleet:
             host = SshHost(entry.name, login(entry.ssh, settings), keyring=keys, user=entry.nginx.user, tell=tell)
             shared.closing.callback(host.close)
             lock = host.lock_in(entry.nginx.state)
-            host.run(("true",), deadline=_REACH)
+            self._boots[entry.name] = told(host.run(("cat", "/proc/sys/kernel/random/boot_id"), deadline=_REACH).out)
         except HostError as exc:
-            return exc
+            return HostError(plain(exc.what), plain(exc.why))
         here = LocalHost(shared.clock) if self._site.gate.vantage is Vantage.HERE else None
         return _ports(shared, host, lock, tell, probed_from=here)
 

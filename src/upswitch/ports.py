@@ -11,6 +11,7 @@ from upswitch.core.errors import Owner
 from upswitch.core.farcount import Alike, CountProgram
 from upswitch.core.gate import Probe, Target
 from upswitch.core.probation import Probation
+from upswitch.core.retreat import Stand
 from upswitch.core.rule import Failure
 from upswitch.core.run import Took
 from upswitch.core.words import Step, Value
@@ -214,6 +215,14 @@ class Turn(Protocol):
 
     def passed(self) -> bool:
         """This host has been watched long enough; whether all have."""
+        ...
+
+    def stands_by(self) -> None:
+        """This host has nothing to do; return when the others are done. Until then its lock is kept for them."""
+        ...
+
+    def goes_back(self, stand: Stand) -> bool:
+        """Before a rollback: whether this host goes, or stays: the newest run never reached it. RefusedError: they disagree."""
         ...
 
     def judged(self) -> None:

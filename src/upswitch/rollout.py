@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from upswitch.core import machine, rule
 from upswitch.core.errors import Refusal, RefusedError
 from upswitch.core.probation import Probation
+from upswitch.core.retreat import Stand
 from upswitch.core.run import Took
 from upswitch.core.words import Result, SpikePolicy, Step
 from upswitch.ports import Clock, Interrupts, Tell
@@ -46,6 +47,13 @@ class Alone:
         return None
 
     def passed(self) -> bool:
+        return True
+
+    def stands_by(self) -> None:
+        return
+
+    def goes_back(self, stand: Stand) -> bool:
+        del stand
         return True
 
     def judged(self) -> None:
@@ -98,6 +106,9 @@ class Rollout:
         with self._meeting:
             while name != self._first and self._first not in self._locked | self._ended and self._stop is None:
                 self._meeting.wait(_LOOK_EVERY)
+                if self._interrupts.count:
+                    what = f"{self._interrupts.name} before the lock"
+                    raise RefusedError(Refusal(what=what, hint="run it again when ready; nothing was done here"))
             if self._stop is not None:
                 raise RefusedError(
                     Refusal(what=f"not begun: {self._stop.said}", hint="see to that host first; nothing was done here")
@@ -126,20 +137,31 @@ class Rollout:
 
     @property
     def stopped(self) -> Took | None:
-        return self._stop
+        return None if self._is_over else self._stop
 
     def heard(self, name: str, probation: Probation) -> Took | None:
         with self._changing():
             spike = self._pooled.heard(name, probation, now=self._clock.monotonic())
             if spike:
                 self._fail(Took(result=self._on_spike, said=f"all {len(self._pooled.hosts)} switched hosts together: {spike}"))
-            return self._stop
+            return self.stopped
 
     def passed(self, name: str) -> bool:
+        """From the moment that this is true of all it stays so: whatever comes then is each host's own."""
         with self._changing():
+            if name not in self._passed and self._wave + 1 < len(self._waves):
+                self._tell("wave", f"{name} has passed; it is watched on until the last wave has, so that it can still go back")
             self._passed.add(name)
             self._go_on()
-            return self._wave >= len(self._waves)
+            return self._is_over
+
+    def stands_by(self, name: str) -> None:
+        with self._changing():
+            for met in (self._prepared, self._passed, self._judged):
+                met.add(name)
+            self._go_on()
+            while self._names - self._judged - self._ended and not self._interrupts.count:
+                self._meeting.wait(_LOOK_EVERY)
 
     def judged(self, name: str) -> None:
         until = self._clock.monotonic() + _LAST_MEETING
@@ -156,8 +178,12 @@ class Rollout:
             yield
             self._meeting.notify_all()
 
+    @property
+    def _is_over(self) -> bool:
+        return self._wave >= len(self._waves)
+
     def _fail(self, why: Took) -> None:
-        if self._stop is None:
+        if self._stop is None and not self._is_over:
             self._stop = why
             self._meeting.notify_all()
 
@@ -186,7 +212,7 @@ class Rollout:
         self._meeting.notify_all()
 
 
-class Place:
+class Place(Alone):
     """A ports.Turn: one host in a Rollout."""
 
     def __init__(self, rollout: Rollout, name: str) -> None:
@@ -213,6 +239,9 @@ class Place:
 
     def passed(self) -> bool:
         return self._rollout.passed(self._name)
+
+    def stands_by(self) -> None:
+        self._rollout.stands_by(self._name)
 
     def judged(self) -> None:
         self._rollout.judged(self._name)

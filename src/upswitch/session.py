@@ -18,12 +18,17 @@ SITE_FILE = "upswitch.toml"
 
 
 class Common(Value):
-    """The options of every command that reads a site file."""
+    """The options of every command that reads a site file; those of `switch` change the site before any host is reached.
+
+    `pool` must be one of the site's, `on_spike` takes the place of watch.on_spike; "" is neither.
+    """
 
     config: str
     as_json: bool
     events: str = ""
     hosts: tuple[str, ...] = ()
+    on_spike: str = ""
+    pool: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from upswitch.watching import Sought, Watcher, WatchReport
 
 _REACHED_AGAIN = 20.0  # seconds for a host to answer again; by then its dead-man has acted
 _FINISH = 80.0  # seconds: 60 for a dead-man that acts
+_OTHERS_EVERY = 0.2
 _WAY_BACK_DRAIN = 0.3  # seconds; clients are seeing failures, or a person is waiting
 
 
@@ -205,7 +206,21 @@ class Steps:
         return self._reloader.reload()
 
     def confirm(self) -> Took:
-        return self._confirmed(self._job.plan.to)
+        proved = self._confirmed(self._job.plan.to)
+        is_last = proved.result is Result.OK and Step.WATCH in self._job.plan.skips
+        return (self._others() if is_last else None) or proved
+
+    def _others(self) -> Took | None:
+        """Unwatched, a host has nothing to wait for but the others: until the last wave is there all can still go back."""
+        turn, interrupts = self._ports.turn, self._ports.interrupts
+        while not turn.passed():
+            stopped = turn.stopped()
+            if stopped:
+                return Took(result=Result.FAILED, said=stopped.said)
+            if interrupts.count:
+                return Took(result=Result.INTERRUPTED, said=f"{interrupts.name} while the others were switched")
+            interrupts.sleep(_OTHERS_EVERY)
+        return None
 
     def _confirmed(self, want: str) -> Took:
         self._finding = self._reloader.confirm(want)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import msgspec
 
 from upswitch import deadman, gating, jobs, preflight, staging, survey, warming
-from upswitch.core import machine, outcome, run, sight
+from upswitch.core import machine, outcome, planning, run, sight
 from upswitch.core.errors import (
     HostError,
     JournalCorruptError,
@@ -103,30 +103,32 @@ def switch(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, 
     facts = surveyed(ports.host, site, adopt=choices.adopt)
     job = jobs.for_switch(ports, site, ask, jobs.Found(facts=facts, runs=journal.opened, templates=templates))
     if jobs.is_unchanged(ports.host, job):
-        begun = run.begin(Started(plan=job.plan, at=ports.clock.now()))
-        return _ending(begun, Outcome.UNCHANGED, live=survey.live_now(ports.host, site.nginx))
+        ports.turn.stands_by()
+        return _unchanged(ports, job.plan, site.nginx)
     return _start(ports, msgspec.structs.replace(job, accept_one_way=choices.one_way), journal)
 
 
 def rollback(ports: Ports, site: Site, ask: Ask, *, number: int | None) -> Ending:
     """Back to what was live before, or to generation `number`: its files (but for `default_down`), with no gate, template or watch.
 
-    Where a killed switch is repaired by going back, that was the rollback: a second one would go too far.
+    Where a killed switch is repaired, that was the rollback, or it had not gone forward: a second one would go too far.
     """
     journal = journal_of(ports.host, site.nginx)
     left = _repaired(ports, site, journal)
-    if left is not None and (left.outcome is Outcome.STUCK or (number is None and _is_back(left))):
+    is_unbegun = left is not None and left.run.plan.copy_of != "" and left.outcome in {Outcome.REFUSED, Outcome.INTERRUPTED}
+    if left is not None and (left.outcome is Outcome.STUCK or (number is None and not is_unbegun)):
         return left
     facts = _way_back_facts(ports.host, site)
     _refuse_if(preflight.blockers(site.nginx, facts))
+    if number is None and not ports.turn.goes_back(jobs.stand(ports, site, facts)):
+        return _unchanged(ports, planning.staying(ask, facts.disk.live, facts.disk.pool), site.nginx)
     job = jobs.for_rollback(ports, site, ask, jobs.Found(facts=facts, runs=journal.opened), number=number)
     return _start(ports, job, journal)
 
 
-def _is_back(left: Ending) -> bool:
-    """Whether a repair went back: by undoing a switch, or by finishing a rollback."""
-    is_finished_rollback = left.run.plan.copy_of != "" and left.outcome is Outcome.SWITCHED
-    return left.outcome is Outcome.ROLLED_BACK or is_finished_rollback
+def _unchanged(ports: Ports, plan: Plan, nginx: Nginx) -> Ending:
+    begun = run.begin(Started(plan=plan, at=ports.clock.now()))
+    return _ending(begun, Outcome.UNCHANGED, live=survey.live_now(ports.host, nginx))
 
 
 def repair(ports: Ports, site: Site) -> Ending | None:
@@ -319,7 +321,10 @@ def _close(
     plan = over.plan
     if over.phase in {Phase.REFUSED, Phase.INTERRUPTED}:
         outdated = tuple(filter(None, (plan.to, plan.back, plan.warm)))
-    ending = _ending(over, machine.ENDINGS[over.phase], live=seen or survey.live_now(ports.host, nginx))
+    live = seen or survey.live_now(ports.host, nginx)
+    ended = machine.ENDINGS[over.phase]
+    is_overtaken = ended is Outcome.ROLLED_BACK and live.agrees and live.disk not in {plan.former, plan.base, plan.back}
+    ending = _ending(over, Outcome.REFUSED if is_overtaken else ended, live=live)
     closed = Closed(run=plan.run, outcome=ending.outcome, said=ending.headline, at=ports.clock.now())
     write(journal, closed, ports, is_ahead=bool(outdated))
     if outdated:

@@ -25,7 +25,7 @@ THROUGH_EVERY = 0.5
 """Seconds between requests of our own through nginx."""
 
 _ASK_FORMER = 3
-_LOST_S = 5.0  # without the host; its own dead-man waits 15
+_LOST_S = 3.0  # without the host; its own dead-man waits 15
 
 
 class Sought(Value):
@@ -76,6 +76,7 @@ class Watcher:
         self._sought = sought
         self._notes = Notes()
         self._lost_since: float | None = None
+        self._has_passed = False
         self._access = AccessLogs(ports, sought.access_logs, sought.attribution, self._notes)
         ours = sought.attribution
         addresses = dict.fromkeys(ours.upstreams, ours.addresses | ours.former_addresses) if ours.addresses else {}
@@ -132,6 +133,8 @@ class Watcher:
         look = probation.look()
         why = probation.failure(look)
         lost = self._out_of_reach(probation.at_s)
+        if self._has_passed and self._lost_since is None and self._ports.turn.passed():
+            return self._ended(_Judged(probation=probation, look=look))  # decided by all: too late to go back alone
         if lost:
             return self._report(Result.FAILED, "rollback", lost, _Judged(probation=probation, look=look))
         self._ports.tell("watch", why or probation.progress(look), is_passing=True)
@@ -195,7 +198,10 @@ class Watcher:
                 result = Result.FAILED
             case Final.UNPROVEN | Final.BLIND:
                 result = _ON_SILENCE[self._site.watch.on_silence]
-        if result is Result.OK and not self._ports.turn.passed():
+        if result is Result.OK and self._lost_since is not None:
+            return None
+        self._has_passed = result is Result.OK
+        if self._has_passed and not self._ports.turn.passed():
             return None
         return self._report(result, final, said, judged)
 

@@ -46,6 +46,8 @@ def headline(run: Run, outcome: Outcome, live: Live) -> str:
             return _switched(plan)
         case Outcome.UNCHANGED:
             return f"UNCHANGED: {plan.pool} is live already, with the same servers"
+        case Outcome.REFUSED if run.outcome is Outcome.ROLLED_BACK:
+            return f"REFUSED: this run was taken back, and then somebody else made {live.disk} live"
         case Outcome.REFUSED:
             return f"REFUSED{because}"
         case Outcome.INTERRUPTED:

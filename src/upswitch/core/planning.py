@@ -83,6 +83,11 @@ def plan(ask: Ask, found: Names, *, copy_of: str = "", skips: tuple[Step, ...] =
     )
 
 
+def staying(ask: Ask, live: str, pool: str) -> Plan:
+    """Of a host that has nothing to do."""
+    return Plan(run=ask.run, command=ask.command, pool=pool, former_pool=pool, former=live, to=live, back=live)
+
+
 def rendering(nginx: Nginx, build: Build, conf: NginxConf, name: Generation, *, dialect: Dialect) -> Rendering:
     """What a generation holds on this nginx: the cure for requests lost at a reload that fits it, and its dialect of `check`."""
     seconds = nginx.drain

@@ -108,7 +108,9 @@ class Fired(Record):
 
     @property
     def text(self) -> str:
-        return f"nobody answered for it any more, so the host took itself back at {self.at}: {self.said}"
+        if self.result is Result.OK:
+            return f"nobody answered for it any more, so the host took itself back at {self.at}: {self.said}"
+        return f"nobody answered for it any more, so the host tried to take itself back at {self.at}, NOT PROVED: {self.said}"
 
 
 class Settled(Record):
