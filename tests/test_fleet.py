@@ -225,3 +225,14 @@ def test_a_pool_that_the_site_has_not_is_refused_before_any_host_is_reached(thre
     answer = three.run("switch", "--to", "C")
     assert answer.exit == 2, answer
     assert "the site has A, B" in answer.json["said"]
+
+
+def test_a_dead_man_that_died_is_told_of_while_somebody_can_still_act(one_nginx):
+    with FleetLab(one_nginx, 1, LONG) as fleet:
+        command = in_its_watch(fleet)
+        (up,) = (fleet.labs["lb1"].folder / "state/deadman").glob("*/up")
+        os.kill(int(up.read_text().split()[0]), signal.SIGKILL)
+        command.wait_for("the dead-man on the host is gone")
+        command.signal(signal.SIGTERM)
+        assert command.end().exit == 4
+        assert fleet.served == {"lb1": "A"}

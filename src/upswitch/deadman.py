@@ -61,6 +61,13 @@ def disarmed(run: str, ran: Ran, *, wait: float = orders.WAIT) -> Disarmed:
             return Disarmed(result=Result.UNKNOWN, said=f"the dead-man could not be disarmed: {told(ran.err)}")
 
 
+def unguarded(host: Host, nginx: Nginx, run: str) -> str:
+    """Why the host would not take `run` back if we vanished now, "" where it would. HostError where it can't be asked."""
+    stands = look(host, nginx)
+    is_armed = stands is not None and stands.run == run and stands.mark is orders.Mark.ARMED and stands.is_alive
+    return "" if is_armed else "the dead-man on the host is gone: should this command be killed, the host stays as it is then"
+
+
 def look(host: Host, nginx: Nginx) -> Standing | None:
     """The dead-man that a person should know of. HostError where the host can't be asked."""
     ran = host.run(orders.look(nginx.state), deadline=_LOOK)

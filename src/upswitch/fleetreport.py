@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 
 from upswitch.core import outcome
 from upswitch.core.words import Outcome
+from upswitch.fleethints import SKIPPED, SPLIT, UNREACHABLE, names, next_step, page_of
 from upswitch.fleetviews import FleetView, HostLine
 from upswitch.report import hint_of
 from upswitch.views import Acted, Production, StatusView, View
 
-UNREACHABLE, SKIPPED, SPLIT = "UNREACHABLE", "SKIPPED", "SPLIT"
-
 _WORST = (5, outcome.BUG, 7, 4, outcome.LOCKED, 130, 3, outcome.USAGE, 0)  # exit codes, the one that a person must see first
 _AS_ASKED = {Outcome.SWITCHED.value, Outcome.UNCHANGED.value, SKIPPED}
-_PAGE = {SPLIT: "playbooks/incident/split.md", UNREACHABLE: "playbooks/incident/unreachable.md"}
+_UNTOUCHED = {Outcome.REFUSED.value, Outcome.UNCHANGED.value, Outcome.INTERRUPTED.value, "LOCKED", "USAGE", UNREACHABLE, SKIPPED}
+_BECAUSE = ("not switched, because of ", "not begun: ")  # how a host that was held back by another one says so (rollout.py)
 
 
 def unreachable(command: str, why: str, exit_: int) -> Acted:
@@ -23,7 +23,7 @@ def unreachable(command: str, why: str, exit_: int) -> Acted:
         exit=exit_,
         said=f"{UNREACHABLE if exit_ else SKIPPED}: {why}",
         production=None,
-        hint=hint_of(f"see why ssh can't reach it; {_PAGE[UNREACHABLE]}"),
+        hint=hint_of(f"see why ssh can't reach it; {page_of(why)}"),
     )
 
 
@@ -33,6 +33,7 @@ def together(command: str, views: Mapping[str, View]) -> FleetView:
     is_acting = command in {"switch", "rollback", "repair"}
     found = _acted(command, table) if is_acting else _read(command, table)
     exit_, said, kind = found
+    worst = min(table, key=lambda line: _WORST.index(line.exit))
     return FleetView(
         command=command,
         exit=exit_,
@@ -40,7 +41,7 @@ def together(command: str, views: Mapping[str, View]) -> FleetView:
         said=said,
         table=table,
         hosts=dict(sorted(views.items())),
-        hint=hint_of(_hint(command, kind, table, views)),
+        hint=hint_of(next_step(command, kind, worst, views)),
     )
 
 
@@ -58,25 +59,51 @@ def _line(name: str, view: View) -> HostLine:
 
 
 def _short(view: View) -> str:
+    """Of a host that another one held back: only whom it waited for, and why."""
     if isinstance(view, Acted):
-        return view.said.split(" | ")[0]
+        said = view.said.split(" | ")[0]
+        return next((said[said.index(because) :] for because in _BECAUSE if because in said), said)
     return "; ".join(view.findings) if isinstance(view, StatusView) else ""
 
 
 def _acted(command: str, table: Sequence[HostLine]) -> tuple[int, str, str]:
     """Exit code, sentence, outcome."""
     worst = min((line.exit for line in table), key=_WORST.index)
-    done = [line for line in table if line.outcome in _AS_ASKED]
-    switched = [line for line in table if line.outcome == Outcome.SWITCHED]
-    if command == "switch" and switched and len(done) < len(table) and worst != outcome.EXIT[Outcome.HELD]:
-        return outcome.EXIT[Outcome.STUCK], f"{SPLIT}: {_shares(table)}", SPLIT
-    kind = next(line.outcome for line in table if line.exit == worst)
-    if not worst:
-        kind = Outcome.SWITCHED.value if switched else kind
-        skipped = [line.host for line in table if line.outcome == SKIPPED]
-        left = f"; NOT REACHED, left as they were: {', '.join(skipped)}" if skipped else ""
-        return 0, f"{kind} {len(done) - len(skipped)} of {len(table)} hosts: {_shares(table)}{left}", kind
-    return worst, f"{kind}: {_shares(table)}", kind
+    if _is_split(command, table) and worst != outcome.EXIT[Outcome.HELD]:
+        is_for_nothing = command == "repair" and not _touched(table)
+        exit_ = outcome.FINDINGS if is_for_nothing else outcome.EXIT[Outcome.STUCK]
+        return exit_, f"{SPLIT}: {_shares(table)}", SPLIT
+    if worst:
+        kind = next(line.outcome for line in table if line.exit == worst)
+        return worst, f"{kind}: {_shares(table)}", kind
+    return _done(table)
+
+
+def _done(table: Sequence[HostLine]) -> tuple[int, str, str]:
+    """No host failed. Where nothing was done and somebody was skipped it is not as asked."""
+    reached = [line for line in table if line.outcome != SKIPPED]
+    skipped = [line.host for line in table if line.outcome == SKIPPED]
+    kind = next(iter(_touched(table)), SKIPPED if skipped else Outcome.UNCHANGED.value)
+    shares = _shares(reached) if reached else "no host could be reached"
+    left = f"; NOT REACHED, left as they were: {names(skipped)}" if skipped else ""
+    return outcome.FINDINGS if kind == SKIPPED else 0, f"{kind} {len(reached)} of {len(table)} hosts: {shares}{left}", kind
+
+
+def _is_split(command: str, table: Sequence[HostLine]) -> bool:
+    """Whether the hosts serve different pools although something was done, or all is as it was asked for.
+
+    A switch that was refused, or that found a lock, leaves a split as it was, and somebody else may be at it.
+    """
+    is_as_asked = all(line.outcome in _AS_ASKED for line in table)
+    has_switched = any(line.outcome == Outcome.SWITCHED for line in table)
+    if command == "switch" and has_switched and not is_as_asked:
+        return True
+    return len({line.pool for line in table if line.proved}) > 1 and bool(_touched(table) or is_as_asked)
+
+
+def _touched(table: Sequence[HostLine]) -> list[str]:
+    """The outcomes of hosts on which something was done."""
+    return [line.outcome for line in table if line.outcome not in _UNTOUCHED]
 
 
 def _read(command: str, table: Sequence[HostLine]) -> tuple[int, str, str]:
@@ -95,26 +122,4 @@ def _shares(table: Sequence[HostLine]) -> str:
     pools: dict[str, list[str]] = {}
     for line in table:
         pools.setdefault(f"{line.pool} serves" if line.proved else "NOT PROVED", []).append(line.host)
-    return "; ".join(
-        f"{said} on {_names(hosts)}" for said, hosts in sorted(pools.items(), key=lambda each: each[0] == "NOT PROVED")
-    )
-
-
-_SHOWN = 12
-
-
-def _names(hosts: Sequence[str]) -> str:
-    more = len(hosts) - _SHOWN
-    return ", ".join(hosts[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _hint(command: str, kind: str, table: Sequence[HostLine], views: Mapping[str, View]) -> str:
-    if kind == SPLIT:
-        return f"`upswitch status` shows each host; `upswitch rollback --host NAME` takes one back; {_PAGE[SPLIT]}"
-    if kind == UNREACHABLE:
-        lost = " ".join(f"--host {line.host}" for line in table if line.outcome == UNREACHABLE)
-        again = "the same again" if command == "switch" else f"`upswitch {command} {lost}`"
-        return f"see why ssh can't reach it, then {again}; {_PAGE[UNREACHABLE]}"
-    worst = min(table, key=lambda line: _WORST.index(line.exit))
-    said = getattr(views[worst.host], "hint", "")
-    return said or ("nothing to do" if not worst.exit else f"`upswitch {command} --host {worst.host}` looks at one host alone")
+    return "; ".join(f"{said} on {names(hosts)}" for said, hosts in sorted(pools.items(), key=lambda each: each[0] == "NOT PROVED"))

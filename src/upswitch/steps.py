@@ -143,7 +143,7 @@ class Steps:
             return never
         if Step.WATCH not in self._job.plan.skips:
             # Made here, not in the swap: reading history takes time, and from the drain on clients pay for time.
-            self._watcher = Watcher(self._ports, self._job.site, self._sought())
+            self._watcher = Watcher(self._ports, self._job.site, self._sought(), unguarded=self._unguarded)
         disk = survey.read_disk(self._ports.host, self._nginx)
         if disk.live != self._job.plan.base:
             return Took(result=Result.FAILED, said=f"live is {disk.live or 'nothing'} now, not {self._job.plan.base}")
@@ -176,6 +176,10 @@ class Steps:
                 marker=self._nginx.marker,
             ),
         )
+
+    def _unguarded(self) -> str:
+        plan = self._job.plan
+        return "" if Step.ARM in plan.skips else deadman.unguarded(self._ports.host, self._nginx, plan.run)
 
     def drain(self) -> Took:
         is_way_back = self._job.plan.copy_of != ""

@@ -5,6 +5,9 @@ through nginx, which land in the same log. Logs are opened and history is read b
 has no gap and what the watch can't see is known before.
 """
 
+from collections.abc import Callable
+from contextlib import suppress
+
 from upswitch.core import gate, sight
 from upswitch.core.attribution import Attribution
 from upswitch.core.conflogs import AccessLog
@@ -25,6 +28,7 @@ THROUGH_EVERY = 0.5
 """Seconds between requests of our own through nginx."""
 
 _ASK_FORMER = 3
+_GUARD_EVERY_S = 5
 _LOST_S = 3.0  # without the host; its own dead-man waits 15
 
 
@@ -70,8 +74,10 @@ class _Judged(Value):
 class Watcher:
     """One watch. Made before the swap, run after the confirm."""
 
-    def __init__(self, ports: Ports, site: Site, sought: Sought) -> None:
+    def __init__(self, ports: Ports, site: Site, sought: Sought, *, unguarded: Callable[[], str] = lambda: "") -> None:
+        """`unguarded` says why the host would not take itself back any more if we vanished."""
         self._ports = ports
+        self._unguarded = unguarded
         self._site = site
         self._sought = sought
         self._notes = Notes()
@@ -132,6 +138,8 @@ class Watcher:
         """None while it goes on."""
         look = probation.look()
         why = probation.failure(look)
+        if probation.at_s % _GUARD_EVERY_S == 0:
+            self._look_at_guard()
         lost = self._out_of_reach(probation.at_s)
         if self._has_passed and self._lost_since is None and self._ports.turn.passed():
             return self._ended(_Judged(probation=probation, look=look))  # decided by all: too late to go back alone
@@ -148,6 +156,13 @@ class Watcher:
             is_held = stop.result is Result.HOLD
             return self._held(stop.said, "as the other hosts are", judged) if is_held else self._going_back(judged, stop.said, old)
         return self._ended(judged) if probation.at_s >= self._site.watch.duration else None
+
+    def _look_at_guard(self) -> None:
+        with suppress(HostError):  # a host out of reach is seen elsewhere
+            said = self._unguarded()
+            if said and said not in self._notes.all:
+                self._notes.add(said)
+                self._ports.tell("watch", said)
 
     def _out_of_reach(self, at_s: int) -> str:
         """Why this host is not ours to watch any more: cut off for some seconds, or somebody acted in our place."""

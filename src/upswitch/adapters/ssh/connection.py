@@ -22,6 +22,7 @@ from upswitch.adapters.ssh.wire import ChannelRefusedError, Wire, WireLostError
 from upswitch.core.errors import HostError
 from upswitch.core.foreign import plain
 
+_SILENCE = {"Error reading SSH protocol banner", "No existing session"}  # paramiko's words for it
 TIMEOUT = 10.0
 """Seconds for each: TCP, banner, authentication, a channel."""
 
@@ -187,7 +188,8 @@ def _mapped(login: Login) -> Iterator[None]:
     except (socket.gaierror, TimeoutError) as exc:
         raise HostError(what, exc.strerror or f"no answer within {TIMEOUT:g} s") from exc
     except (ChannelRefusedError, WireLostError, paramiko.SSHException, OSError, EOFError) as exc:
-        raise HostError(what, plain(str(exc)) or "the connection was closed") from exc
+        said = "sshd takes the connection and says nothing" if str(exc) in _SILENCE else plain(str(exc))
+        raise HostError(what, said or "the connection was closed") from exc
 
 
 def _unaccepted(login: Login, exc: paramiko.AuthenticationException) -> str:

@@ -26,7 +26,7 @@ from upswitch.ports import Chunk, Follower, Ran, Tell
 
 _AGAIN_S = 5.0
 """For each part of connecting anew."""
-_MOST_SELDOM_S = 10.0
+_MOST_SELDOM_S = 30.0
 
 
 class SshHost:
@@ -80,7 +80,7 @@ class SshHost:
                 self.reconnect()
             except HostError:
                 self._failed += 1
-                self._next_try = time.monotonic() + min(2.0**self._failed / 2, _MOST_SELDOM_S)
+                self._next_try = time.monotonic() + min(3.0**self._failed / 3, _MOST_SELDOM_S)
                 raise
             self._failed = 0
             if self._tell:

@@ -85,6 +85,7 @@ class SshLock:
         self._shell: Shell | None = None
         self._owner = b""
         self._released = threading.Event()
+        self._regaining = threading.Lock()
         self.epoch = 0
 
     @property
@@ -104,8 +105,11 @@ class SshLock:
         return holder_in(ran.out) if ran.exit == _HELD else None
 
     def regain(self) -> Shell:
-        """After a new connection: ours again if nobody has had it since. HostError, "fenced", where somebody had."""
-        ran, shell = self._take(epoch=str(self.epoch), patience=_PATIENCE_S)
+        """After a cut: ours again if nobody has had it since. HostError, "fenced", where somebody had."""
+        with self._regaining:
+            if self._shell is not None and self._shell.is_alive:
+                return self._shell
+            ran, shell = self._take(epoch=str(self.epoch), patience=_PATIENCE_S)
         if ran.exit == FENCED:
             raise FencedError(f"hold the lock on {self._shown}", f"fenced: {holder_in(ran.out).text} took it")
         if ran.exit == _HELD:
@@ -130,9 +134,13 @@ class SshLock:
         return holder_in(ran.out) if ran.exit == 0 else None
 
     def beat(self) -> None:
-        """Renew the lease. A thread of the lock's own does it every two seconds."""
-        if self._shell is not None:
+        """Renew the lease. Where the far shell is gone and the host is not, the lock is taken again, if nobody has had it since."""
+        if self._shell is None:
+            return
+        if self._shell.is_alive:
             self._shell.beat()
+        else:
+            self.regain()
 
     def release(self) -> None:
         """Free at the return, or as soon as the host sees that the connection is gone."""
@@ -163,7 +171,7 @@ class SshLock:
 
         def beat() -> None:
             with contextlib.suppress(HostError):  # whoever uses the lock next sees the same
-                while not released.wait(BEAT_S):
+                while shell.is_alive and not released.wait(BEAT_S):
                     shell.beat()
 
         threading.Thread(target=beat, name="ssh-beat", daemon=True).start()

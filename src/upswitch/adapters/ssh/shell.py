@@ -49,13 +49,13 @@ while next && [ -n "$h" ]; do
   set -- $h
   kind=$1 nonce=$2 time=$3 size=$5
   command=$(head -c "$4" 9<&-)
-  beat "${time%.*}"
+  guard && beat "${time%.*}"
   code=0
   case $kind in
   R) feed plain; code=$? ;;
-  L) if guard; then feed locked; code=$?; else code=94; feed :; fi ;;
+  L) if guard; then feed locked; code=$?; guard && beat 0; else code=94; feed :; fi ;;
   E) eval "$command"; code=$? ;;
-  B) continue ;;
+  B) if guard; then continue; else break; fi ;;
   esac
   printf '%s\n' "$nonce" >&2
   printf '%s %03d\n' "$nonce" "$code"
