@@ -2,8 +2,10 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
+import termios
 import threading
 
 import msgspec
@@ -13,6 +15,7 @@ from upswitch.demo.process import until
 
 TELLER = """
 import sys
+import termios
 from upswitch.adapters.clock import SystemClock
 from upswitch.progress import Teller
 clock = SystemClock()
@@ -131,3 +134,53 @@ def test_what_others_wrote_is_escaped_and_nothing_raises():
     ran = subprocess.run((sys.executable, "-c", HOSTILE), capture_output=True, text=True, check=True, timeout=30)
     (line,) = ran.stderr.splitlines()
     assert line.endswith(r"\x1b[31m [bold] \xe2\x80\xae \udcff \x0a end")
+
+
+FLEET = """
+import sys
+import termios
+from upswitch.adapters.clock import SystemClock
+from upswitch.progress import Teller
+clock = SystemClock()
+names = tuple(f"a-rather-long-name-{at}" for at in range(int(sys.argv[1])))
+tell = Teller(now=clock.now, monotonic=clock.monotonic, hosts=names)
+for name in names:
+    tell.of(name)("confirm_back", "x" * 200, is_passing=True)
+tell.of(names[-1])("swap", "FAILED here")
+tell.of(names[0])("swap", "and on")
+tell.close()
+"""
+
+
+def on_terminal(*, hosts: int, lines: int, columns: int) -> str:
+    """What a terminal of that size was sent."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (lines, columns))
+    seen = bytearray()
+
+    def read():
+        try:
+            while data := os.read(master, 65536):
+                seen.extend(data)
+        except OSError:  # the other side is closed
+            return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    argv = (sys.executable, "-c", FLEET, str(hosts))
+    subprocess.run(argv, stdin=slave, stdout=slave, stderr=slave, check=True, timeout=30, env=os.environ | {"TERM": "xterm"})
+    os.close(slave)
+    reader.join()
+    os.close(master)
+    return seen.decode()
+
+
+def test_a_narrow_terminal_cuts_what_was_said_and_neither_the_host_nor_the_step():
+    text = on_terminal(hosts=3, lines=24, columns=50)
+    assert re.search(r"a-rather-long-name-1 +confirm_back +x+…", text)
+
+
+def test_a_low_terminal_shows_the_hosts_that_fail_and_how_many_others_there_are():
+    last = on_terminal(hosts=30, lines=10, columns=100).rpartition("HOST")[2]
+    assert "FAILED here" in last
+    assert "and 22 more hosts" in last

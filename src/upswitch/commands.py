@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from upswitch import __version__, checking, comparing, readings, report, survey
+from upswitch import __version__, checking, comparing, deadman, readings, report, survey
 from upswitch.core.outcome import Live
 from upswitch.core.site import Gate, Nginx, Site, Watch
 from upswitch.core.words import SpikePolicy, Step
@@ -156,7 +156,10 @@ def _status(session: Session) -> View:
     host, nginx = session.ports.host, session.site.nginx
     disk, running = survey.glance(host, nginx)
     last = next(iter(journal_of(host, nginx).read()[::-1]), None)
-    view = readings.status(disk, running, last=last, holder=session.ports.lock.holder())
+    holder = session.ports.lock.holder()
+    view = readings.status(disk, running, last=last, holder=holder)
+    if view.unfinished and holder is None:
+        view = readings.with_deadman(view, deadman.look(host, nginx))
     compared = comparing.compare(session.ports, session.site, disk.pool)
     if not compared:
         return view

@@ -32,13 +32,14 @@ class _SinceType(click.ParamType["Since"]):
 @click.command()
 @click.option("-c", "--config", default=SITE_FILE, show_default=True, help="The site file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout (docs/json.md).")
+@click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only this host of the site; may be given again.")
 @click.option("--error-log", "error_logs", multiple=True, metavar="FILE", help="Read this error log; - is stdin, .gz is seen.")
 @click.option("--access-log", "access_logs", multiple=True, metavar="FILE", help="Read this access log; the same.")
 @click.option("--log-format", default="", metavar="TEXT", help="The access log's log_format, where it is none of the usual ones.")
 @click.option("--since", type=_SinceType(), help="10m, or a time (ISO 8601). Live: 10m unless given; files: all.")
 @click.option("--live", "is_live", is_flag=True, help="With files: ask the live host too.")
 @click.pass_obj
-def diagnose(app: App, /, *, config: str, as_json: bool, is_live: bool, **words: Any) -> int:
+def diagnose(app: App, /, *, config: str, as_json: bool, hosts: tuple[str, ...], is_live: bool, **words: Any) -> int:
     """Why there are 502s: causes by error and access log, who to look at, the fix. Exit 3 with findings.
 
     Without files: the live host's logs, its servers asked past nginx, its names, and the directive behind each cause.
@@ -48,7 +49,9 @@ def diagnose(app: App, /, *, config: str, as_json: bool, is_live: bool, **words:
     wanted = Wanted(**words)
     if wanted.error_logs.count("-") + wanted.access_logs.count("-") > 1:
         raise click.UsageError("stdin can be one log only")
-    common = Common(config=config, as_json=as_json)
+    common = Common(config=config, as_json=as_json, hosts=hosts)
+    if wanted.has_files and hosts and not is_live:
+        raise click.UsageError("files are of this machine: --host is for the live hosts, with --live or without files")
     if wanted.has_files and not is_live:
         return app.serve_files("diagnose", common, lambda _, site: _of_files(wanted, site))
     return app.serve("diagnose", common, lambda session: _of_host(session, wanted))

@@ -71,10 +71,8 @@ def _for_later(skipped: Mapping[str, Acted], views: Mapping[str, View]) -> str:
 
 def _remedy(view: StatusView, host: str) -> str:
     """A finding has its own remedy; its text says it."""
-    repair = next((finding for finding in view.findings if "`upswitch repair`" in finding), "")
-    if repair:
-        page = "dead-man" if "dead-man" in repair else "README"
-        return f"`upswitch repair`; playbooks/incident/{page}.md"
+    if any("`upswitch repair`" in finding for finding in view.findings):
+        return "`upswitch repair`; playbooks/incident/dead-man.md"
     return f"see to the FINDING of {host}; `upswitch status --host {host}` looks again" if view.findings else ""
 
 

@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from upswitch.core import outcome
 from upswitch.core.words import Outcome
 from upswitch.fleethints import SKIPPED, SPLIT, UNREACHABLE, names, next_step, page_of
-from upswitch.fleetviews import FleetView, HostLine
+from upswitch.fleetviews import HELD_BACK, FleetView, HostLine
 from upswitch.report import hint_of
 from upswitch.views import Acted, Production, StatusView, View
 
 _WORST = (5, outcome.BUG, 7, 4, outcome.LOCKED, 130, 3, outcome.USAGE, 0)  # exit codes, the one that a person must see first
 _AS_ASKED = {Outcome.SWITCHED.value, Outcome.UNCHANGED.value, SKIPPED}
 _UNTOUCHED = {Outcome.REFUSED.value, Outcome.UNCHANGED.value, Outcome.INTERRUPTED.value, "LOCKED", "USAGE", UNREACHABLE, SKIPPED}
-_BECAUSE = ("not switched, because of ", "not begun: ")  # how a host that was held back by another one says so (rollout.py)
 
 
 def unreachable(command: str, why: str, exit_: int) -> Acted:
@@ -33,7 +32,7 @@ def together(command: str, views: Mapping[str, View]) -> FleetView:
     is_acting = command in {"switch", "rollback", "repair"}
     found = _acted(command, table) if is_acting else _read(command, table)
     exit_, said, kind = found
-    worst = min(table, key=lambda line: _WORST.index(line.exit))
+    worst = min(table, key=lambda line: (_WORST.index(line.exit), line.outcome in _UNTOUCHED))
     return FleetView(
         command=command,
         exit=exit_,
@@ -59,10 +58,10 @@ def _line(name: str, view: View) -> HostLine:
 
 
 def _short(view: View) -> str:
-    """Of a host that another one held back: only whom it waited for, and why."""
+    """Of a host that another one held back (rollout.py): only which, and why."""
     if isinstance(view, Acted):
-        said = view.said.split(" | ")[0]
-        return next((said[said.index(because) :] for because in _BECAUSE if because in said), said)
+        said = view.said.split(" | ")[0].replace("REFUSED: not begun: ", "not begun, because of ")
+        return next((said[said.index(words) :] for words in HELD_BACK if words in said), said)
     return "; ".join(view.findings) if isinstance(view, StatusView) else ""
 
 

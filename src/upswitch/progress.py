@@ -11,7 +11,7 @@ import io
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _STDERR = 2
 _QUEUED = 1000
 _PASSING_EVERY = 5.0  # seconds between two passing lines of one step where there is no terminal
+_STEP = 12  # columns; the longest is "confirm back"
 _LAST_WORDS = 1.0  # seconds for the queue to empty at the end
 
 
@@ -133,6 +134,21 @@ class _Pipe:
         return
 
 
+class _Row(NamedTuple):
+    """The last that a host said."""
+
+    step: str
+    said: str
+    is_bad: bool
+
+
+def shown_first(rows: "Mapping[str, _Row]", height: int) -> list[str]:
+    """The hosts of a table that has `height` lines below its head, the last of them for a count where not all fit."""
+    if len(rows) <= height:
+        return [*rows]
+    return sorted(rows, key=lambda host: not rows[host].is_bad)[: max(1, height - 1)]
+
+
 class _Terminal:
     """Passing lines on a spinner that the next line replaces; the others stay. Of several hosts each has a row of its own."""
 
@@ -146,7 +162,7 @@ class _Terminal:
         from rich.text import Text  # noqa: PLC0415
 
         self._table = Table
-        self._rows = dict.fromkeys(hosts, ("", ""))
+        self._rows = dict.fromkeys(hosts, _Row("", "", is_bad=False))
         self._text = Text  # never markup: a log line may hold brackets
         self._console = Console(file=stream, highlight=False, markup=False)
         self._spinner = Spinner("dots", style="status.spinner")
@@ -164,7 +180,7 @@ class _Terminal:
     def write(self, line: _Line) -> None:
         is_bad = line.said.startswith(("FAILED", "UNKNOWN", "UNREACHABLE"))
         if line.host:
-            self._rows[line.host] = (line.step, line.said)
+            self._rows[line.host] = _Row(line.step, line.said, is_bad=is_bad)
             self._live.update(self._drawn())
             self._live.start()
         if line.is_passing and not line.host:
@@ -177,11 +193,17 @@ class _Terminal:
         self._console.print(said, style="red" if is_bad else None)
 
     def _drawn(self) -> "Table":
-        table = self._table(box=None, padding=(0, 2, 0, 0))
-        for name in ("HOST", "STEP", ""):
-            table.add_column(name, no_wrap=True, overflow="ellipsis")
-        for host, (step, said) in self._rows.items():
-            table.add_row(host, step, self._text(said))
+        """A narrow terminal cuts what was said; a low one rows, but not those of hosts that fail."""
+        table = self._table(box=None, padding=(0, 2, 0, 0), expand=True)
+        for name, width in (("HOST", max(map(len, self._rows))), ("STEP", _STEP)):
+            table.add_column(name, no_wrap=True, min_width=width)
+        table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
+        shown = shown_first(self._rows, self._console.height - 1)
+        for host in shown:
+            row = self._rows[host]
+            table.add_row(host, row.step, self._text(row.said, style="red" if row.is_bad else ""))
+        if more := len(self._rows) - len(shown):
+            table.add_row("", "", f"and {more} more hosts")
         return table
 
     def close(self) -> None:

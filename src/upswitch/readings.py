@@ -7,6 +7,7 @@ import msgspec
 
 from upswitch import report, survey
 from upswitch.core import outcome
+from upswitch.core.deadman import Mark, Standing
 from upswitch.core.errors import Owner
 from upswitch.core.foreign import plain
 from upswitch.core.outcome import Live
@@ -81,6 +82,18 @@ def status(disk: Disk, running: Running, *, last: Run | None, holder: Owner | No
         lock=holder.text if holder else "",
         findings=findings,
     )
+
+
+def with_deadman(view: StatusView, standing: Standing | None) -> StatusView:
+    """The same of an unfinished run, with the dead-man that may end it; `view` has findings already: the run itself is one."""
+    if standing is None or standing.run != view.unfinished:
+        return view
+    ending = ""
+    if standing.mark is Mark.ARMED:
+        ending = (
+            ": the host goes back by itself when the lease has run out" if standing.is_alive else ": it will not go back by itself"
+        )
+    return msgspec.structs.replace(view, findings=(*view.findings, f"{standing.text}{ending}; {_DEADMAN_PAGE}"))
 
 
 def with_checks(view: StatusView, compared: Iterable["Compared"], *, rejection: str) -> StatusView:

@@ -17,6 +17,8 @@ from upswitch.core.words import Value
 from upswitch.session import SITE_FILE, App, Common, Session, clean
 from upswitch.views import View
 
+_LARGEST = 1 << 20  # characters of a site file
+
 if TYPE_CHECKING:
     from upswitch.observing import Frame, Show
     from upswitch.replaying import Log
@@ -77,6 +79,7 @@ class _Words(Value):
 
     config: str
     as_json: bool
+    hosts: tuple[str, ...]
     duration: float | None
     files: tuple[str, ...]
     at: int | None
@@ -89,7 +92,7 @@ class _Words(Value):
 
     @property
     def common(self) -> Common:
-        return Common(config=self.config, as_json=self.as_json)
+        return Common(config=self.config, as_json=self.as_json, hosts=self.hosts)
 
     @property
     def thresholds(self) -> Thresholds:
@@ -104,6 +107,7 @@ class _Words(Value):
 @click.command()
 @click.option("-c", "--config", "--site", "config", default=SITE_FILE, show_default=True, metavar="FILE", help="The site file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout (docs/json.md).")
+@click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only this host of the site; may be given again.")
 @click.option("--duration", type=_Span(), help="How long; else until Ctrl-C, and of a replay watch.duration.")
 @click.option(
     "--replay", "files", multiple=True, metavar="LOG", help="Judge past traffic: an access log, plain or .gz; - is stdin."
@@ -124,25 +128,39 @@ def watch(app: App, /, **options: object) -> int:
     words = msgspec.convert(options, _Words)
     if words.files.count("-") > 1:
         raise click.UsageError("stdin can be one log only")
+    if words.files and words.hosts:
+        raise click.UsageError("--replay reads files of this machine: --host is for live traffic")
     if words.files:
         return _replay(app, words)
     if words.is_of_the_past:
         raise click.UsageError("--at, --to, --log-format and the thresholds are for --replay")
-    return app.serve("watch", words.common, lambda session: _observe(session, words))
+    is_one = len(set(words.hosts)) == 1 or _hosts_in(words.config) <= 1
+    return app.serve("watch", words.common, lambda session: _observe(session, words, is_one=is_one))
 
 
-def _observe(session: Session, words: _Words) -> View:
+def _hosts_in(config: str) -> int:
+    """How many hosts the site has; 0 is this machine. What is wrong with the file is said when it is used."""
+    from upswitch.core.sitefile import SiteInvalid, parse_site  # noqa: PLC0415
+
+    try:
+        with open(config, encoding="utf-8", errors="surrogateescape") as file:
+            return len(parse_site(file.read(_LARGEST)).hosts)
+    except (OSError, SiteInvalid):
+        return 0
+
+
+def _observe(session: Session, words: _Words, *, is_one: bool) -> View:
     from upswitch import observing, watchviews  # noqa: PLC0415
 
     with ExitStack() as closing:
-        show = _shown(session, closing)
+        show = _shown(session, closing, is_one=is_one)
         found = observing.observe(session.ports, session.site, show, duration=words.duration)
     return watchviews.observed(found, session.site.watch)
 
 
-def _shown(session: Session, closing: ExitStack) -> "Show":
-    """A plot on a terminal; elsewhere a line a second, and each note once."""
-    if sys.stderr.isatty():
+def _shown(session: Session, closing: ExitStack, *, is_one: bool) -> "Show":
+    """A plot on a terminal, of one host; elsewhere a line a second, and each note once."""
+    if is_one and sys.stderr.isatty():
         from upswitch.plot import Plot  # noqa: PLC0415
 
         plot = Plot()
@@ -160,8 +178,11 @@ def _shown(session: Session, closing: ExitStack) -> "Show":
 
 
 def _replay(app: App, words: _Words) -> int:
-    """Where no nginx is to say how the log is written, its user's rights are not needed."""
-    if words.log_format or not os.path.exists(words.config):
+    """Where no nginx is to say how the log is written, its user's rights are not needed.
+
+    With several hosts each may write its own way, and the file is here: it is read once, as any log from elsewhere.
+    """
+    if words.log_format or not os.path.exists(words.config) or _hosts_in(words.config):
         return app.serve_files("watch", words.common, lambda session, site: _replayed(session, words, site))
     return app.serve("watch", words.common, lambda session: _replayed(session, words, session.site))
 
@@ -192,6 +213,6 @@ def _replayed(session: Session, words: _Words, site: Site | None) -> View:
 def _logs(session: Session, words: _Words, site: Site | None) -> "tuple[Log, ...]":
     from upswitch import replaying  # noqa: PLC0415
 
-    if site is None or words.log_format:
+    if site is None or site.hosts or words.log_format:
         return replaying.logs_given(words.files, words.log_format)
     return replaying.logs_here(session.ports.host, site, words.files)

@@ -38,13 +38,20 @@ class SshConnection:
         self._hops: list[fabric.Connection] = []
         self._wire: Wire | None = None
         self._needs_password = False
+        self._unopened: HostError | None = None
 
     @property
     def wire(self) -> Wire:
-        """Opened at the first use. HostError when it can't be, and for ever after it was lost."""
+        """Opened at the first use. HostError when it can't be, and for ever after that, or after it was lost."""
         with self._lock:
+            if self._unopened is not None:
+                raise self._unopened
             if self._wire is None:
-                self._wire = self._open()
+                try:
+                    self._wire = self._open()
+                except HostError as exc:
+                    self._unopened = exc  # whoever else waits here must not wait for the same once more
+                    raise
             if not self._wire.active:
                 raise HostError(f"reach {self.login.shown}", f"connection lost: {self._wire.lost or 'it was closed'}")
             return self._wire
@@ -52,6 +59,8 @@ class SshConnection:
     @property
     def lost(self) -> str:
         """How it ended, "" while it stands."""
+        if self._unopened is not None:
+            return self._unopened.why
         return "" if self._wire is None or self._wire.active else self._wire.lost or "it was closed"
 
     @property

@@ -69,11 +69,13 @@ def _changed(login: Login, valid: list[Record], offered: bytes) -> str:
 
 
 def _unknown(login: Login, offered: bytes) -> str:
+    """What is recorded must be what was compared: asked again, whoever answers may show another key."""
+    kind = _file_of(offered)
     return (
         f"its host key is not known: {_named(offered)} was offered, and none is recorded for {login.known_as} in"
-        f" {', '.join(login.known_hosts)}. Compare the fingerprint with the host's own (there: ssh-keygen -lf"
-        f" /etc/ssh/ssh_host_{_file_of(offered)}_key.pub); only when they are the same, record it:"
-        f" ssh-keyscan -p {login.port} {login.host} >> {login.known_hosts[0]}"
+        f" {', '.join(login.known_hosts)}. Fetch that key alone: ssh-keyscan -t {kind} -p {login.port} {login.host} > new-key;"
+        f" compare what ssh-keygen -lf new-key says with the host's own console (there: ssh-keygen -lf"
+        f" /etc/ssh/ssh_host_{kind}_key.pub); only when they are the same, record it: cat new-key >> {login.known_hosts[0]}"
     )
 
 
