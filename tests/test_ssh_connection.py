@@ -393,7 +393,12 @@ def test_beats_alone_do_not_make_a_host_look_silent(sshd, tmp_path):
     lock = host.lock_in(f"{tmp_path}")
     assert lock.acquire(ME) is None
     began = time.monotonic()
-    until(lambda: host._connection.lost != "" or time.monotonic() > began + 9, what="nine seconds", deadline=20)
+
+    def is_over():
+        lock.beat()
+        return host._connection.lost != "" or time.monotonic() > began + 9
+
+    until(is_over, what="nine seconds", deadline=20)
     assert host.run(("echo", "on"), deadline=5, holds_lock=True).out == b"on\n"
     lock.release()
     host.close()
@@ -496,13 +501,17 @@ import sys
 sys.path[:0] = sys.argv[1:3]
 from test_lock import ME
 from test_ssh_host import nobody
+from upswitch.adapters.clock import SystemClock
 from upswitch.adapters.ssh.config import load
 from upswitch.adapters.ssh.host import SshHost
 from upswitch.adapters.ssh.keyring import Keyring
 from upswitch.adapters.ssh.login import login
+from upswitch.pulse import Pulse
 name, config, folder = sys.argv[3:]
 host = SshHost("lb1", login(name, load(config)), keyring=Keyring(nobody))
-print(host.lock_in(folder).acquire(ME), flush=True)
+lock = host.lock_in(folder)
+print(lock.acquire(ME), flush=True)
+Pulse(lock.beat, every=1.0, clock=SystemClock())
 for line in sys.stdin:
     ran = host.run(("touch", folder + "/changed"), deadline=5, holds_lock=True)
     print(ran.exit, flush=True)

@@ -110,3 +110,11 @@ def test_no_argument_and_no_path_becomes_a_command(root_host, tmp_path, text):
     with pytest.raises(HostError):
         root_host.write(f"{tmp_path}/none/{text}", b"", mode=0o600)
     assert not (tmp_path / "pwned").exists()
+
+
+def test_every_byte_but_nul_is_appended_as_it_is(root_host, tmp_path):
+    data = bytes(range(1, 256)) * 20 + b"no line break at its end"
+    root_host.append(f"{tmp_path}/journal", data, is_ahead=True)
+    assert root_host.run(("true",), deadline=5).exit == 0
+    root_host.append(f"{tmp_path}/journal", data)
+    assert (tmp_path / "journal").read_bytes() == data * 2

@@ -45,8 +45,12 @@ can_do() {
   command -v setsid >/dev/null || { echo 'no setsid here' >&2; return 1; }
   flock -w 1 "$1" timeout -k 1 1 sleep 0 &&
     dd if=/dev/null of="$1" bs=64k iflag=fullblock oflag=append,nofollow conv=notrunc,fsync status=none &&
-    truncate -c -s +0 "$1" && date +%3N | grep -qx '[0-9]*'
+    truncate -c -s +0 "$1" && case $(date +%3N) in '' | *[!0-9]*) false ;; esac
 }
+# $1 as one line.
+line() { case $1 in *"$newline"*) printf '%s' "$1" | tr '\n' ':' ;; *) printf '%s' "$1" ;; esac; }
+newline='
+'
 
 cd "$state" && mkdir -p deadman && cd deadman || exit 90
 for old in */fired; do
@@ -66,11 +70,14 @@ done
 [ ! -e "$run" ] || { echo "run $run had a dead-man before" >&2; exit 96; }
 
 temp=.$run.tmp
-trap 'rm -rf "$temp"' EXIT
-rm -rf "$temp" && mkdir "$temp" || exit 95
+trap '[ ! -e "$temp" ] || rm -rf "$temp"' EXIT
+[ ! -e "$temp" ] || rm -rf "$temp"
+mkdir "$temp" || exit 95
+room=$newline
+while [ ${#room} -lt 1024 ]; do room=$room$room; done
 printf '%s' "$watcher" > "$temp/watcher" &&
-  { printf '%s' "$PATH" | tr '\n' ':' && printf '\n' && printf '%s\n' "$@"; } > "$temp/armed" &&
-  head -c 1024 /dev/zero | tr '\0' '\n' > "$temp/said" &&
+  { line "$PATH" && printf '\n' && printf '%s\n' "$@"; } > "$temp/armed" &&
+  printf '%s' "$room" > "$temp/said" &&
   can_do "$temp/said" &&
   sync "$temp"/* "$temp" && mv -T "$temp" "$run" && sync . || exit 95
 
@@ -82,7 +89,7 @@ for fd in /proc/$$/fd/*; do
 done
 exec "$@"'
 by_systemd() {
-  [ "$(id -u)" = 0 ] && [ -d /run/systemd/system ] && command -v systemd-run >/dev/null || return 1
+  [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ] && command -v systemd-run >/dev/null || return 1
   timeout -k 1 5 systemd-run --collect --quiet --no-ask-password --unit="upswitch-deadman-$run" \
     /bin/sh "$PWD/$run/watcher" "$PWD/$run" </dev/null >/dev/null 2>&1
 }

@@ -1,18 +1,17 @@
 """Files on the host, one script each: one round trip. The words of a failure are the kernel's, as the programs print them."""
 
 import threading
-from collections.abc import Sequence
 
-from upswitch.adapters.ssh.shell import Shell
+from upswitch.adapters.ssh.shell import Shell, quoted
 from upswitch.core.errors import HostError, NotAppendedError
 from upswitch.core.foreign import printable, told
-from upswitch.core.scripts import FENCED, NOT_THERE
+from upswitch.core.scripts import NOT_THERE
 from upswitch.ports import Chunk, Ran
 
 DEADLINE = 20.0
 _NO_FILE = 90
 _NOT_APPENDED = 110
-_WHY_NOT = {_NO_FILE: "it is no regular file", FENCED: "refused: somebody else has acted here since we took the lock"}
+_FENCED = "refused: somebody else has acted here since we took the lock"
 
 # $1: path, $2: offset, $3: limit. Looked at before it is opened, as opening a FIFO waits for a writer; then all is of one file,
 # whatever the name means by then.
@@ -37,29 +36,17 @@ if [ -e "$1" ]; then chown --reference="$1" -- "$2" && chmod --reference="$1" --
 sync -- "$2" && mv -fT -- "$2" "$1" && sync -- "${1%/*}/."
 """
 
-# $1: path, $2: length, $3: the epoch's file or "", $4: what it must say; the bytes on stdin. A half line, for whatever reason, is
-# taken away again.
-_APPEND = r"""
-umask 077
-[ -z "$3" ] || { read -r now < "$3" && [ "$now" = "$4" ]; } || exit 94
-before=$(stat -c %s -- "$1" 2>/dev/null) || before=0
-dd of="$1" bs="$2" iflag=fullblock oflag=append,nofollow,nonblock conv=notrunc,fsync status=none && r=0 || r=1
-[ ! -L "$1" ] && [ -f "$1" ] || exit 1
-[ "$(stat -c %s -- "$1")" -lt $((before + $2)) ] || exit $r
-truncate -s "$before" -- "$1"
-[ $r = 1 ] || echo 'x: the stream was cut off' >&2
-exit 1
-"""
-
-# $1 to $4: as of _APPEND, $5: the bytes; the rest is a command, which is begun when they are on disk. It has its own input.
-_AHEAD = rf"""
-data=$5
-printf '%s' "$data" | ({_APPEND})
-r=$?
-[ $r != {FENCED} ] || echo 'x: {_WHY_NOT[FENCED]}' >&2
-[ $r = 0 ] || exit {_NOT_APPENDED}
-shift 5
-exec "$@"
+# In the waiting shell itself. $1: path, $2: length, $3: the epoch's file or "", $4: what it must say, $5: the bytes. A half line
+# is taken away again. (A here-document would need room in /tmp; `printf >>` would not say what the kernel did.)
+_APPEND = rf"""append() {{
+  [ -z "$3" ] || {{ read -r now < "$3" && [ "$now" = "$4" ]; }} 2>/dev/null ||
+    {{ echo 'x: {_FENCED}' >&2; return {_NOT_APPENDED}; }}
+  was=$(stat -c %s -- "$1" 2>/dev/null 9<&-) || {{ was=0; [ -L "$1" ] || (umask 077; : >> "$1") 2>/dev/null; }}
+  printf %s "$5" | dd of="$1" bs="$2" iflag=fullblock oflag=append,nofollow,nonblock conv=notrunc,fsync status=none &&
+    [ ! -L "$1" ] && [ -f "$1" ] && return
+  [ -L "$1" ] || [ ! -f "$1" ] || truncate -s "$was" -- "$1"
+  return {_NOT_APPENDED}
+}}
 """
 _MOST_AHEAD = 1 << 16  # bytes; an argument may have twice as many (MAX_ARG_STRLEN)
 
@@ -82,12 +69,15 @@ class Waiting(threading.local):
         return self.path, data
 
 
-def ahead(path: str, data: bytes, argv: Sequence[str], *, fence: tuple[str, str]) -> Sequence[str]:
-    """`argv` as a command that appends first. `check_ahead` tells its two ends apart."""
+def ahead(path: str, data: bytes, *, fence: tuple[str, str]) -> str:
+    """What a shell does before a command of ours (Shell.run): it appends. `check_ahead` tells the two ends apart.
+
+    `fence`: a file and its text, without which nothing is done; two "" for none. A NUL byte can't be appended.
+    """
     if not data:
-        return argv
+        return ""
     text = data.decode("utf-8", "surrogateescape")
-    return ("sh", "-c", _AHEAD, "ahead", path, str(len(data)), *fence, text, *argv)
+    return f"{_APPEND}append {quoted((path, str(len(data)), *fence, text))}"
 
 
 def check_ahead(ran: Ran, path: str) -> Ran:
@@ -115,9 +105,7 @@ def write(shell: Shell, path: str, data: bytes, *, mode: int, token: str) -> Non
 
 
 def append(shell: Shell, path: str, data: bytes, *, fence: tuple[str, str]) -> None:
-    """`fence`: a file and its text, without which nothing is done; two "" for none."""
-    argv = ("sh", "-c", _APPEND, "append", path, str(max(1, len(data))), *fence)
-    _check(shell.run(argv, deadline=DEADLINE, stdin=data), f"append to {path}")
+    _check(shell.evaluate(ahead(path, data, fence=fence), deadline=DEADLINE), f"append to {path}")
 
 
 def _check(ran: Ran, what: str) -> None:
@@ -125,7 +113,7 @@ def _check(ran: Ran, what: str) -> None:
     if ran.exit is None:
         raise HostError(what, f"it may or may not have been done: {told(ran.err) or 'the command was killed'}")
     if ran.exit:
-        raise HostError(what, _WHY_NOT.get(ran.exit) or _last_words(ran))
+        raise HostError(what, "it is no regular file" if ran.exit == _NO_FILE else _last_words(ran))
 
 
 def _last_words(ran: Ran) -> str:

@@ -103,13 +103,13 @@ class SshHost:
         self._standing()
         self._count()
         path, data = self._waiting.take()
-        argv = files.ahead(path, data, argv, fence=self._fence)
+        before = files.ahead(path, data, fence=self._fence)
         try:
             if holds_lock and self._lock is not None and self._lock.is_claimed:
-                ran = self._lock.run(argv, deadline=deadline, stdin=stdin)
+                ran = self._lock.run(argv, deadline=deadline, stdin=stdin, before=before)
             else:
                 with self._shells.one() as shell:
-                    ran = shell.run(argv, deadline=deadline, stdin=stdin)
+                    ran = shell.run(argv, deadline=deadline, stdin=stdin, before=before)
         except HostError:
             self._waiting.add(path, data)
             raise

@@ -16,14 +16,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from upswitch.adapters.lock import holder_in
-from upswitch.adapters.ssh.shell import LOCKED, Shell
+from upswitch.adapters.ssh.shell import Shell
 from upswitch.core.errors import HostError, Owner
 from upswitch.core.foreign import told
 from upswitch.core.scripts import FENCED
 from upswitch.ports import Ran
 
 LEASE_S = 15
-BEAT_S = 2.0
 _HELD = 93
 _DEADLINE = 10.0
 _PATIENCE_S = 8
@@ -84,14 +83,14 @@ class SshLock:
         self._shown = shown
         self._shell: Shell | None = None
         self._owner = b""
-        self._released = threading.Event()
+        self._is_released = False
         self._regaining = threading.Lock()
         self.epoch = 0
 
     @property
     def is_claimed(self) -> bool:
         """It was acquired and not released; whether it is still ours is only known on the host."""
-        return self.epoch > 0 and not self._released.is_set()
+        return self.epoch > 0 and not self._is_released
 
     @property
     def fence(self) -> tuple[str, str]:
@@ -116,18 +115,18 @@ class SshLock:
             raise HostError(f"hold the lock on {self._shown}", f"a command under it has not ended in {_PATIENCE_S} s")
         return shell
 
-    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"") -> Ran:
-        """A command under the lock: exit FENCED, and nothing is done, when somebody else has had it since."""
+    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", before: str = "") -> Ran:
+        """A command under the lock: exit FENCED, and nothing is done, when others have had it since. `before`: see `Shell.run`."""
         if self._shell is not None and self._shell.is_alive:
             with contextlib.suppress(HostError):  # it has ended before the command could be sent
-                ran = self._shell.run(argv, deadline=deadline, stdin=stdin, kind=LOCKED)
+                ran = self._shell.run(argv, deadline=deadline, stdin=stdin, before=before)
                 if not self._shell.is_over:
                     return ran
         try:
             shell = self.regain()
         except FencedError as exc:
             return Ran(exit=FENCED, err=str(exc).encode())
-        return shell.run(argv, deadline=deadline, stdin=stdin, kind=LOCKED)
+        return shell.run(argv, deadline=deadline, stdin=stdin, before=before)
 
     def holder(self) -> Owner | None:
         ran = self._run(("sh", "-c", _LOOK, "look", f"{self._folder}/lock"), deadline=_DEADLINE)
@@ -144,7 +143,7 @@ class SshLock:
 
     def release(self) -> None:
         """Free at the return, or as soon as the host sees that the connection is gone."""
-        self._released.set()
+        self._is_released = True
         if self._shell is None:
             return
         with contextlib.suppress(HostError):
@@ -158,20 +157,9 @@ class SshLock:
         ran = shell.evaluate(_TAKE, *args, deadline=_DEADLINE + patience)
         if ran.exit == 0:
             self.epoch = int(ran.out)
-            self._hold(shell)
+            self._shell, self._is_released = shell, False
             return ran, shell
         shell.close()
         if ran.exit not in {_HELD, FENCED}:
             raise HostError(f"open the lock {self._folder}/lock on {self._shown}", told(ran.err).rpartition(": ")[2] or "no answer")
         return ran, shell
-
-    def _hold(self, shell: Shell) -> None:
-        self._shell = shell
-        self._released = released = threading.Event()
-
-        def beat() -> None:
-            with contextlib.suppress(HostError):  # whoever uses the lock next sees the same
-                while shell.is_alive and not released.wait(BEAT_S):
-                    shell.beat()
-
-        threading.Thread(target=beat, name="ssh-beat", daemon=True).start()

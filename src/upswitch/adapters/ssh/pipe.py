@@ -1,6 +1,7 @@
 """A program on the host with its three streams: a raw exec channel, 300 MB/s. It begins when the host has begun it, not before."""
 
 import secrets
+import select
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from upswitch.core.foreign import told
 
 _PART = 1 << 17  # bytes
 _LOOK_S = 0.05
+_AGAIN_S = 1.0
 _OPEN_S = 15.0
 # Debian's bash reads ~/.bashrc where it believes that sshd has started it: up to 200 ms, and whatever that prints.
 _BEGIN = 'unset SSH_CLIENT SSH2_CLIENT; printf %s "$0"; exec "$@"'
@@ -30,6 +32,7 @@ class Pipe:
         self._lost = lost
         self._held = b""
         self._is_closed = False
+        self._ready: select.poll | None = None
 
     def send(self, data: bytes, *, timeout: float | None = None) -> None:
         """All of it. TimeoutError. Not by sendall: a thread that reads has set its own short timeout on the channel."""
@@ -65,6 +68,19 @@ class Pipe:
             return bytes(self._channel.recv_stderr(limit))
         except TimeoutError:
             return b""
+
+    def wait(self, timeout: float) -> None:
+        """Until one of its outputs has something to read, or has ended; now and then for nothing."""
+        if self._ready is None:
+            self._ready = select.poll()
+            self._ready.register(self._channel.fileno(), select.POLLIN)
+        if not self._held:  # a `close` in another thread ends no poll
+            self._ready.poll(min(max(0.0, timeout), _AGAIN_S) * 1000)
+
+    @property
+    def has_out(self) -> bool:
+        """Whether `receive` returns at once."""
+        return bool(self._held or self._channel.recv_ready() or not self.is_open)
 
     @property
     def has_err(self) -> bool:

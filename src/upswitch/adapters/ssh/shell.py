@@ -1,8 +1,9 @@
 """A shell on the host that waits for commands: one round trip each, instead of four for a session of its own.
 
-A frame is a header of 64 bytes (kind, nonce, deadline in seconds, length of the command, length of its input), then these two. The
-far side runs the command under `timeout -s KILL`, which ends its whole process group, drains what it did not read of its input, and
-ends both outputs with the nonce: what a command prints can't be taken for an end, as nobody else knows the nonce.
+A frame is a header of 64 bytes (kind, nonce, deadline in seconds, length of the text, length of its input), then these two. The
+shell evaluates the text, in which `run` is a command under `timeout -s KILL`, which ends its whole process group; what that did not
+read of its input is drained, and both outputs end with the nonce: what a command prints can't be taken for an end, as nobody else
+knows the nonce. The text ends with the nonce too, so that one that was cut off is not taken for a shorter one.
 
 A shell that holds something (a lock) has a lease: when no frame has come for so many seconds it ends by itself, so that an
 orchestrator that hangs, or a network that swallows everything, frees it.
@@ -19,8 +20,8 @@ from upswitch.adapters.ssh.pipe import Pipe
 from upswitch.core.errors import HostError
 from upswitch.ports import Ran
 
-PLAIN, LOCKED, INSIDE, BEAT = "R", "L", "E", "B"
-"""The kinds of a frame: a command, one that has the lock's descriptor, a script for the shell itself, no command at all."""
+_RUN, _INSIDE, _BEAT = "R", "E", "B"
+"""The kinds of a frame: a command, a script for the shell itself, nothing to be done."""
 
 _HEADER = 64
 _LOOK_S = 0.05
@@ -28,47 +29,48 @@ _SLACK_S = 5.0
 _KILLED = 128
 _AT_ONCE = 1 << 16
 
-# $1: the lease in seconds, 0 for none; $2: the word with which it says that it runs nothing any more. `next` reads a header into h;
-# `guard` and `beat` are put in by whoever holds something (lock.py).
-# 9 is the lock's descriptor: only a command of kind L has it, so that a lock never outlives its holder in somebody else's hands.
+# $1: the lease in seconds, 0 for none; $2: the word with which it says that it runs nothing any more. `next` reads a header into h:
+# with a lease bash does it without a process. `guard` and `beat` are put in by whoever holds something (lock.py).
+# 9 is the lock's descriptor: only what runs for its holder has it, so that a lock never outlives its holder in other hands.
 _SCRIPT = r"""
 export LC_ALL=C
 PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 lease=$1 over=$2
-next() { IFS= read -r h; }
-[ "$lease" = 0 ] || next() { h=$(timeout "$lease" head -c 64 9<&-); }
+if [ "$lease" = 0 ]; then next() { IFS= read -r h; }
+elif [ -n "$BASH_VERSION" ]; then next() { IFS= read -r -t "$lease" h; }
+else next() { h=$(timeout "$lease" head -c 64 9<&-); }; fi
 guard() { :; }
 beat() { :; }
+run() { timeout -s KILL "$time" "$@"; }
 feed() {
-  if [ "$size" = 0 ]; then "$@" </dev/null; return; fi
-  head -c "$size" 9<&- | { "$@"; r=$?; cat >/dev/null 9<&-; return $r; }
+  if [ "$size" = 0 ]; then eval "$text" </dev/null; return; fi
+  head -c "$size" 9<&- | { eval "$text"; r=$?; cat >/dev/null 9<&-; return $r; }
 }
-plain() { eval "timeout -s KILL $time $command" 9<&-; }
-locked() { eval "timeout -s KILL $time $command"; }
 while next && [ -n "$h" ]; do
   set -- $h
   kind=$1 nonce=$2 time=$3 size=$5
-  command=$(head -c "$4" 9<&-)
-  guard && beat "${time%.*}"
+  beat "${time%.*}"
+  [ "$kind" != B ] || continue
+  text=$(head -c "$4" 9<&-)
+  case $text in *"#$nonce") ;; *) break ;; esac
   code=0
   case $kind in
-  R) feed plain; code=$? ;;
-  L) if guard; then feed locked; code=$?; guard && beat 0; else code=94; feed :; fi ;;
-  E) eval "$command"; code=$? ;;
-  B) if guard; then continue; else break; fi ;;
+  R) guard || text='(exit 94)'; feed; code=$? ;;
+  E) eval "$text"; code=$? ;;
   esac
   printf '%s\n' "$nonce" >&2
   printf '%s %03d\n' "$nonce" "$code"
 done
 printf %s "$over"
 """
+# The script goes in as input and not as an argument: not every login shell takes one of several lines.
+_BEGIN = 's=$(head -c "$3"); [ "$1" = 0 ] || ! command -v bash >/dev/null || exec bash -c "$s" "$0" "$@"; eval "$s"'
 
 
 def open_shell(begin: Callable[[Sequence[str]], Pipe], *, lease: int = 0) -> "Shell":
     """`begin` starts a program on the host. `lease` in seconds, 0 for none."""
     over = secrets.token_hex(16)
-    # The script goes in as input and not as an argument: not every login shell takes one of several lines.
-    pipe = begin(("sh", "-c", f'eval "$(head -c {len(_SCRIPT)})"', "upswitch", str(lease), over))
+    pipe = begin(("sh", "-c", _BEGIN, "upswitch", str(lease), over, str(len(_SCRIPT))))
     pipe.send(_SCRIPT.encode())
     return Shell(pipe, over.encode())
 
@@ -97,13 +99,17 @@ class Shell:
         self._is_broken = True
         self._pipe.close()
 
-    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", kind: str = PLAIN) -> Ran:
-        """One command, to its end or the deadline. HostError where it could not be sent."""
-        return self._ask(kind, quoted(argv), deadline=deadline, stdin=stdin)
+    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", before: str = "") -> Ran:
+        """One command, to its end or the deadline. HostError where it could not be sent.
+
+        `before`: one line of script for the shell itself; the command is begun only where that ends with 0, else its exit is ours.
+        """
+        text = f"run {quoted(argv)}"
+        return self._ask(_RUN, f"{before} && {text}" if before else text, deadline=deadline, stdin=stdin)
 
     def evaluate(self, script: str, *args: str, deadline: float) -> Ran:
         """Run a script in the shell itself, which keeps what it opens. It must not exit."""
-        return self._ask(INSIDE, f"set -- {quoted(args)}\n{script}", deadline=deadline)
+        return self._ask(_INSIDE, f"set -- {quoted(args)}\n{script}", deadline=deadline)
 
     def beat(self) -> None:
         """Renew the lease. While a command runs there is no need to: the lease begins anew at its end."""
@@ -111,13 +117,13 @@ class Shell:
             raise self._pipe.failure()
         if self._lock.acquire(blocking=False):
             try:
-                self._pipe.send(_frame(BEAT, "-", 0.0))
+                self._pipe.send(_frame(_BEAT, "-", 0.0))
             finally:
                 self._lock.release()
 
     def _ask(self, kind: str, command: str, *, deadline: float, stdin: bytes = b"") -> Ran:
         nonce = secrets.token_hex(16)
-        text = command.encode("utf-8", "surrogateescape")
+        text = f"{command}\n#{nonce}".encode("utf-8", "surrogateescape")
         with self._lock:
             if not self.is_alive:
                 raise self._pipe.failure()
@@ -152,15 +158,17 @@ class Shell:
         while not (out[-end:].startswith(nonce) and err.endswith(end_err)):
             if time.monotonic() > until:
                 return None
-            if self._pipe.has_err or out[-end:].startswith(nonce):
+            self._pipe.wait(until - time.monotonic())
+            if self._pipe.has_err:
                 err += self._pipe.receive_err(timeout=_LOOK_S)
-            elif not self._more(out):
+            if self._pipe.has_out and not self._more(out):
                 self.is_over = out == self._over
                 return None
         code = int(out[-4:-1])
         return Ran(exit=None if code > _KILLED else code, out=bytes(out[:-end]), err=bytes(err[: -len(end_err)]))
 
     def _more(self, out: bytearray) -> bool:
+        """Whether there may be more: False at the end."""
         try:
             data = self._pipe.receive(timeout=_LOOK_S)
         except TimeoutError:
