@@ -1,7 +1,6 @@
 """Opening a connection: who is let in, who is not, and what becomes of one that is lost."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -344,7 +343,7 @@ def test_a_host_that_is_gone_is_asked_again_more_and_more_seldom(sshd):
     sshd.end()
     until(lambda: host._connection.lost, what="the end")
     for _ in range(20):
-        with pytest.raises(HostError, match="Connection refused|connection lost"):
+        with pytest.raises(HostError, match=r"Connection refused|connection lost"):
             host.run(("true",), deadline=5)
     assert host._failed < 5
     sshd.start()

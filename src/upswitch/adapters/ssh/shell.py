@@ -49,13 +49,13 @@ feed() {
 while next && [ -n "$h" ]; do
   set -- $h
   kind=$1 nonce=$2 time=$3 size=$5
-  beat "${time%.*}"
+  if guard; then beat "${time%.*}"; elif [ "$kind" = B ]; then break; fi
   [ "$kind" != B ] || continue
   text=$(head -c "$4" 9<&-)
   case $text in *"#$nonce") ;; *) break ;; esac
   code=0
   case $kind in
-  R) guard || text='(exit 94)'; feed; code=$? ;;
+  R) guard || text='(exit 94)'; feed; code=$?; guard && beat 0 ;;
   E) eval "$text"; code=$? ;;
   esac
   printf '%s\n' "$nonce" >&2
