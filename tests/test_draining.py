@@ -9,15 +9,19 @@ from hypothesis import strategies as st
 
 from here import OWNER, TEMPLATES, ports, site_of
 from upswitch import draining, usecases
+from upswitch.adapters.clock import SystemClock
 from upswitch.core import sockets
 from upswitch.core.planning import Ask
 from upswitch.core.words import Outcome, Step
 from upswitch.demo.conf import Layout
 from upswitch.demo.lab import Lab
 from upswitch.demo.process import until
+from upswitch.session import new_run
 from upswitch.usecases import Choices
 
 HEAD = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+
+CLOCK = SystemClock()
 
 
 def row(peer, state="01"):
@@ -68,7 +72,7 @@ def test_the_kernels_own_table_shows_a_connection_to_a_listener_here():
 
 def switch(lab, pool):
     site = site_of(lab)
-    ask = Ask(run=f"run-{pool}", command="switch", pool=pool, skips=(Step.WATCH,))
+    ask = Ask(run=new_run(CLOCK.now()), command="switch", pool=pool, skips=(Step.WATCH,))
     its = ports(site.nginx)
     with closing(its.prober), usecases.locked(its, site, OWNER):
         ending = usecases.switch(its, site, ask, TEMPLATES, choices=Choices())

@@ -101,7 +101,11 @@ class Owner:
     def files(self):
         """Every file and link of the configuration with its content; logs and our state are left out."""
         names = [path for path in self.folder.rglob("*") if not path.is_dir() or path.is_symlink()]
-        ours = [path for path in names if path.suffix not in {".log", ".out", ".pid"} and path.name not in {"out", "lock"}]
+        ours = [
+            path
+            for path in names
+            if path.suffix not in {".log", ".out", ".pid"} and path.name not in {"out", "lock", "epoch", "lease"}
+        ]
         return {str(path.relative_to(self.folder)): os.readlink(path) if path.is_symlink() else path.read_bytes() for path in ours}
 
     def says(self):

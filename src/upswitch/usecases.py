@@ -115,8 +115,7 @@ def rollback(ports: Ports, site: Site, ask: Ask, *, number: int | None) -> Endin
     """
     journal = journal_of(ports.host, site.nginx)
     left = _repaired(ports, site, journal)
-    is_unbegun = left is not None and left.run.plan.copy_of != "" and left.outcome in {Outcome.REFUSED, Outcome.INTERRUPTED}
-    if left is not None and (left.outcome is Outcome.STUCK or (number is None and not is_unbegun)):
+    if left is not None and (left.outcome is Outcome.STUCK or (number is None and not _is_rollback_left(left))):
         return left
     facts = _way_back_facts(ports.host, site)
     _refuse_if(preflight.blockers(site.nginx, facts))
@@ -124,6 +123,13 @@ def rollback(ports: Ports, site: Site, ask: Ask, *, number: int | None) -> Endin
         return _unchanged(ports, planning.staying(ask, facts.disk.live, facts.disk.pool), site.nginx)
     job = jobs.for_rollback(ports, site, ask, jobs.Found(facts=facts, runs=journal.opened), number=number)
     return _start(ports, job, journal)
+
+
+def _is_rollback_left(left: Ending) -> bool:
+    """Whether after a repair the rollback that was asked for is still to be done: a switch went forward, or a rollback never began."""
+    is_forward = left.outcome is Outcome.SWITCHED
+    is_unbegun = left.outcome in {Outcome.REFUSED, Outcome.INTERRUPTED}
+    return is_unbegun if left.run.plan.copy_of else is_forward
 
 
 def _unchanged(ports: Ports, plan: Plan, nginx: Nginx) -> Ending:
