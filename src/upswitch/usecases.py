@@ -126,7 +126,7 @@ def rollback(ports: Ports, site: Site, ask: Ask, *, number: int | None) -> Endin
 
 
 def _is_rollback_left(left: Ending) -> bool:
-    """Whether after a repair the rollback that was asked for is still to be done: a switch went forward, or a rollback never began."""
+    """Whether a repair leaves the rollback that was asked for to be done: a switch went forward, or a rollback never began."""
     is_forward = left.outcome is Outcome.SWITCHED
     is_unbegun = left.outcome in {Outcome.REFUSED, Outcome.INTERRUPTED}
     return is_unbegun if left.run.plan.copy_of else is_forward
