@@ -140,6 +140,7 @@ FLEET = """
 import sys
 import termios
 from upswitch.adapters.clock import SystemClock
+from upswitch.demo.process import until
 from upswitch.progress import Teller
 clock = SystemClock()
 names = tuple(f"a-rather-long-name-{at}" for at in range(int(sys.argv[1])))
@@ -148,6 +149,7 @@ for name in names:
     tell.of(name)("confirm_back", "x" * 200, is_passing=True)
 tell.of(names[-1])("swap", "FAILED here")
 tell.of(names[0])("swap", "and on")
+until(tell._queue.empty)  # at its end it would wait a second at most, and a busy machine takes longer to load rich
 tell.close()
 """
 
