@@ -170,7 +170,8 @@ def on_terminal(*, hosts: int, lines: int, columns: int) -> str:
     reader = threading.Thread(target=read)
     reader.start()
     argv = (sys.executable, "-c", FLEET, str(hosts))
-    subprocess.run(argv, stdin=slave, stdout=slave, stderr=slave, check=True, timeout=30, env=os.environ | {"TERM": "xterm"})
+    env = {name: value for name, value in os.environ.items() if name not in {"LINES", "COLUMNS"}}  # xdist's: not this terminal's
+    subprocess.run(argv, stdin=slave, stdout=slave, stderr=slave, check=True, timeout=30, env=env | {"TERM": "xterm"})
     os.close(slave)
     reader.join()
     os.close(master)
