@@ -217,3 +217,25 @@ def test_a_pooled_spike_does_what_the_site_says(policy):
     for name in "ab":
         found.turn(name).heard(bad)
     assert found.turn("a").stopped().result is (Result.HOLD if policy is SpikePolicy.HOLD else Result.FAILED)
+
+
+def test_once_all_have_passed_a_later_failure_is_that_hosts_own():
+    found = rollout("a b")
+    with ThreadPoolExecutor(2) as pool:
+        assert set(pool.map(lambda name: found.turn(name).prepared(), "ab")) == {None}
+    assert not found.turn("a").passed()
+    assert found.turn("b").passed()
+    found.turn("b").saw(Step.WATCH, BAD)
+    assert found.turn("a").stopped() is None
+    assert found.turn("a").passed()
+
+
+def test_a_host_with_nothing_to_do_keeps_its_lock_until_the_others_are_done():
+    found = rollout("a b")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(found.turn("a").stands_by)
+        found.turn("b").prepared()
+        assert found.turn("b").passed() or not waiting.done()
+        assert not waiting.done()
+        found.ended("b", "")
+        waiting.result(10)

@@ -551,3 +551,14 @@ def test_a_stopped_orchestrator_frees_it_within_twenty_seconds_and_is_fenced_whe
         process.stdin.flush()
         assert process.stdout.readline() == f"{FENCED}\n"
         assert not (tmp_path / "changed").exists()
+
+
+def test_a_commands_deadline_does_not_stretch_the_lease_once_it_has_ended(sshd, tmp_path):
+    host = host_of(sshd)
+    lock = host.lock_in(f"{tmp_path}")
+    assert lock.acquire(ME) is None
+    assert host.run(("true",), deadline=60, holds_lock=True).exit == 0
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    assert int((tmp_path / "lease").read_text()) <= uptime + 11
+    lock.release()
+    host.close()
