@@ -155,8 +155,8 @@ class Scene(State):
 
     def swap(self):
         self.point(self.to)
-        self.lab.reload()
-        until(lambda: self.lab.marker() == self.to, what="the new generation")
+        self.lab.renew()
+        assert self.lab.marker() == self.to
 
     def point(self, name):
         assert staging.point(HOST, self.nginx, expect=self.live, to=name).result is Result.OK
@@ -168,8 +168,8 @@ class Scene(State):
     def settle(self):
         """What serves is what is on disk again."""
         if self.lab.marker() != self.live:
-            self.lab.reload()
-            until(lambda: self.lab.marker() == self.live, what="what is on disk")
+            self.lab.renew()
+            assert self.lab.marker() == self.live
         shutil.rmtree(self.folder)
         self.folder.mkdir(mode=0o755)
 
@@ -414,7 +414,7 @@ def test_a_full_disk_stops_neither_the_way_back_nor_the_word_about_it(one_nginx,
         (disk / "state").mkdir()
         conf = lab.folder / "nginx.conf"
         conf.write_text(conf.read_text().replace(lab.place.dir, nginx.dir))
-        lab.reload()
+        lab.renew()
         scene = Scene(lab, nginx)
         stack.callback(scene.end)
         journal = scene.folder / "journal.jsonl"

@@ -3,7 +3,6 @@
 import os
 import signal
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -54,10 +53,9 @@ def outcomes(answer: Answer) -> dict[str, str]:
     return {line["host"]: line["outcome"] for line in answer.json["table"]}
 
 
-def workers(fleet: FleetLab) -> dict[str, str]:
+def workers(fleet: FleetLab) -> dict[str, set[int]]:
     """nginx's workers on each host: a reload makes new ones."""
-    pids = {name: lab.nginx_pid for name, lab in fleet.labs.items()}
-    return {name: Path(f"/proc/{pid}/task/{pid}/children").read_text() for name, pid in pids.items()}
+    return {name: lab.workers for name, lab in fleet.labs.items()}
 
 
 def in_its_watch(fleet: FleetLab) -> FleetCommand:

@@ -228,10 +228,8 @@ def test_a_good_reload_by_somebody_else_after_a_rejected_one_costs_nothing_once_
     with taken_port(lab):
         lab.reload()
         until(lambda: rejected(lab), deadline=20.0, what="the master to give up")
-    before = set(workers(lab))
     with lab.load("--rate", "200") as load:
-        lab.reload()
-        until(lambda: not before & set(workers(lab)), deadline=20.0, what="new workers alone")
+        lab.renew()
         flow_on(load)
     assert served_by(lab) == {"B1", "B2"}
     assert load.summary.failed == 0, load.summary
@@ -400,18 +398,14 @@ def seen(lab: Lab, pool: str = "") -> list[dict]:
     return [line for line in upswitch(lab, "status").json["servers"] if not pool or line["pool"] == pool]
 
 
-def workers(lab: Lab) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{lab.nginx_pid}/task/{lab.nginx_pid}/children").read_text().split()]
-
-
 def kill_workers(lab: Lab) -> None:
     """nginx's own workers, children of the master that this laboratory started."""
-    for pid in workers(lab):
+    for pid in lab.workers:
         os.kill(pid, signal.SIGKILL)
 
 
 def kill_a_worker(lab: Lab) -> None:
     """Returns when another one answers in its place."""
-    before = workers(lab)
-    os.kill(before[0], signal.SIGKILL)
-    until(lambda: len(set(workers(lab)) - set(before)) == 1 and lab.get()[0] == 200, deadline=20.0, what="a worker in its place")
+    before = lab.workers
+    os.kill(min(before), signal.SIGKILL)
+    until(lambda: len(lab.workers - before) == 1 and lab.get()[0] == 200, deadline=20.0, what="a worker in its place")

@@ -4,6 +4,7 @@ import gzip
 import os
 import pty
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -356,6 +357,8 @@ def test_the_replay_of_what_a_real_watch_judged_gives_the_same_verdict(lab):
     for number in (1, 2):
         lab.backend("B", number).mode("error", lying=True)
     with lab.load("--connections", "4", "--rate", "200"):
+        seconds = re.compile(rb'"msec":"?(\d+)')
+        until(lambda: len(set(seconds.findall(lab.access_log.read_bytes()))) > 1, what="a second in which only A serves")
         switched = upswitch(lab, "switch", "--to", "B")
     assert switched.json["outcome"] == "ROLLED_BACK", switched
     found = upswitch(lab, "watch", "--replay", str(lab.access_log))

@@ -138,6 +138,17 @@ class Lab:
         """What a person would type. It returns when the signal is sent, not when the new workers serve."""
         subprocess.run((*self.place.argv, "-s", "reload"), check=True, capture_output=True, timeout=30)
 
+    @property
+    def workers(self) -> set[int]:
+        """The ids of nginx's workers, those that drain too."""
+        return set(map(int, Path(f"/proc/{self.nginx_pid}/task/{self.nginx_pid}/children").read_text().split()))
+
+    def renew(self) -> None:
+        """A reload, and no worker is left that was there before: until then one of them may take a request."""
+        before = self.workers
+        self.reload()
+        until(lambda: bool(self.workers - before) and not before & self.workers, what="new workers alone")
+
     def get(self, path: str = "/") -> tuple[int, str]:
         """Status and body of one request through nginx, on a connection of its own."""
         return ask(self.place.public, path)
