@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 from upswitch.demo.lab import Lab
 from upswitch.demo.process import until
@@ -29,22 +31,45 @@ class Answer:
         return f"exit {self.exit}\n{self.out}\n{self.err}"
 
 
+class Place(Protocol):
+    """What a command needs to know of a laboratory, of one host or of several."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def site_file(self) -> Path: ...
+
+
 class Command:
     """A command under way. Its stderr is in a file, so that a test can wait for a line of it."""
 
-    def __init__(self, lab: Lab, *words: str) -> None:
+    _under_way: ClassVar[set["Command"]] = set()
+
+    def __init__(self, lab: Place, *words: str, env: Mapping[str, str] | None = None) -> None:
         self._told = lab.folder / f"told-{len(list(lab.folder.glob('told-*')))}"
         with self._told.open("wb") as told:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "upswitch", *words, "-c", str(lab.site_file), "--json"],
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=told,
                 text=True,
                 start_new_session=True,
+                env=env,
             )
+        self._under_way.add(self)
+
+    @classmethod
+    def kill_left(cls) -> None:
+        """What a test that failed left under way; of one that passed nothing is."""
+        while cls._under_way:
+            process = cls._under_way.pop().process
+            process.kill()
+            process.communicate()
 
     def wait_for(self, text: str) -> None:
-        until(lambda: text in self.told(), deadline=DEADLINE, what=f"{text!r} in {self.told()}")
+        until(lambda: text in self.told() or self.process.poll() is not None, deadline=DEADLINE, what=f"{text!r} in {self.told()}")
+        assert text in self.told(), self.told()
 
     def told(self) -> str:
         return self._told.read_text()
@@ -53,7 +78,8 @@ class Command:
         self.process.send_signal(number)
 
     def end(self) -> Answer:
-        out, _ = self.process.communicate(timeout=DEADLINE)
+        out, _ = self.process.communicate(timeout=2 * DEADLINE)
+        self._under_way.discard(self)
         return Answer(self.process.returncode, out, self.told())
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from command import Command
 from upswitch.demo.find import CHECK_ENV, ENV, find_check_nginx, find_nginx
 from upswitch.demo.lab import Lab
 
@@ -33,6 +34,12 @@ def one_nginx(request) -> str:
 def check_nginx(request) -> str:
     """The path of one nginx with a health check module."""
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_under_way() -> Iterator[None]:
+    yield
+    Command.kill_left()
 
 
 @pytest.fixture

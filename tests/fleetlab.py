@@ -1,18 +1,14 @@
 """A fleet on loopback: hosts that each have an sshd and an nginx of their own, in front of the same two pools."""
 
 import os
-import signal
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from command import DEADLINE, Answer
+from command import Answer, Command
 from sshd import Key, Sshd
 from upswitch.demo.conf import Layout, site_toml
 from upswitch.demo.lab import Lab
-from upswitch.demo.process import until
 
 _OWN = ("conf", "prefix", "dir", "state", "reload", "marker", "drain_flag")
 
@@ -67,8 +63,8 @@ class FleetLab:
         ssh = self.folder / "home/.ssh"
         (ssh / "config").write_text("".join(sshd.stanza(name) for name, sshd in self.sshds.items()))
 
-    def command(self, *words: str) -> "FleetCommand":
-        return FleetCommand(self, *words)
+    def command(self, *words: str) -> Command:
+        return Command(self, *words, env=self.env)
 
     def run(self, *words: str) -> Answer:
         return self.command(*words).end()
@@ -81,34 +77,3 @@ class FleetLab:
     @property
     def markers(self) -> dict[str, str]:
         return {name: lab.marker().rpartition("-")[2] for name, lab in self.labs.items()}
-
-
-class FleetCommand:
-    """A command under way; its stderr is in a file, so that a test can wait for a line of it."""
-
-    def __init__(self, fleet: FleetLab, *words: str) -> None:
-        self._told = fleet.folder / f"told-{len(list(fleet.folder.glob('told-*')))}"
-        with self._told.open("wb") as told:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "upswitch", *words, "-c", f"{fleet.site_file}", "--json"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=told,
-                text=True,
-                start_new_session=True,
-                env=fleet.env,
-            )
-
-    def wait_for(self, text: str) -> None:
-        until(lambda: text in self.told() or self.process.poll() is not None, deadline=DEADLINE, what=f"{text!r}")
-        assert text in self.told(), self.told()
-
-    def told(self) -> str:
-        return self._told.read_text()
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def end(self) -> Answer:
-        out, _ = self.process.communicate(timeout=2 * DEADLINE)
-        return Answer(self.process.returncode, out, self.told())

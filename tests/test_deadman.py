@@ -629,6 +629,37 @@ def test_orders_that_are_not_one_line_each_are_refused(change):
         orders.arm(Nginx(), DeadMan(**{**_fields(), **change}))
 
 
+UNDER_SYSTEMD = pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/run/systemd/private").is_socket(), reason="no systemd runs here: test_systemd.py boots one"
+)
+UNIT = f"upswitch-deadman-{RUN}.service"
+
+
+def is_loaded():
+    said = HOST.run(("systemctl", "show", "--property=LoadState", UNIT), deadline=5).out
+    return said != b"LoadState=not-found\n"
+
+
+@UNDER_SYSTEMD
+def test_under_systemd_it_is_a_unit_that_acts_and_is_gone(scene):
+    scene.swap()
+    scene.arm()
+    assert UNIT in Path(f"/proc/{scene.watcher}/cgroup").read_text()
+    assert is_loaded()
+    said = scene.vanish()
+    assert (said.result, said.live, scene.lab.marker()) == (Result.OK, scene.back, scene.back)
+    until(lambda: not is_loaded(), what="the end of the unit")
+
+
+@UNDER_SYSTEMD
+def test_under_systemd_it_is_disarmed(scene):
+    scene.swap()
+    scene.arm()
+    assert deadman.disarm(HOST, scene.nginx, RUN).result is Result.OK
+    until(lambda: not is_loaded(), what="the end of the unit")
+    assert (scene.live, scene.lab.marker()) == (scene.to, scene.to)
+
+
 SYSTEMD_RUN = """#!/bin/sh
 printf '%s\\n' "$@" > FOLDER/asked
 [ ! -e FOLDER/refuses ] || exit 1

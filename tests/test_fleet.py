@@ -6,8 +6,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from command import DEADLINE, Answer
-from fleetlab import FleetCommand, FleetLab
+from command import DEADLINE, Answer, Command
+from fleetlab import FleetLab
 from sshd import needs_sshd
 from upswitch.demo.conf import Layout
 from upswitch.demo.process import until
@@ -58,7 +58,7 @@ def workers(fleet: FleetLab) -> dict[str, set[int]]:
     return {name: lab.workers for name, lab in fleet.labs.items()}
 
 
-def in_its_watch(fleet: FleetLab) -> FleetCommand:
+def in_its_watch(fleet: FleetLab) -> Command:
     """A switch whose first host has been watched for a second."""
     command = fleet.command("switch", "--to", "B")
     command.wait_for("lb1 watch        t+1s")
