@@ -4,7 +4,7 @@ from upswitch.core import dialect, errorlog, nginxconf, scripts
 from upswitch.core.checkstatus import CheckStatus, parse_check_status
 from upswitch.core.dump import NginxConf
 from upswitch.core.errors import HostError, NginxBrokenError
-from upswitch.core.foreign import printable, told
+from upswitch.core.foreign import printable
 from upswitch.core.processes import Family
 from upswitch.core.site import Nginx
 from upswitch.core.words import Dialect
@@ -25,7 +25,7 @@ def read_dialect(host: Host, nginx: Nginx, conf: NginxConf, *, seen: Ran | None 
     ran = seen if seen and not modules else host.run(scripts.probe_check(nginx, modules=modules), deadline=_TEST)
     found = dialect.judge(ran.err)
     if found is None:
-        raise NginxBrokenError(f"whether this nginx has a check module can't be found out: {told(ran.err) or 'no end'}")
+        raise NginxBrokenError(f"whether this nginx has a check module can't be found out: {ran.words}")
     return found
 
 

@@ -4,7 +4,6 @@ from upswitch.core import deadman as orders
 from upswitch.core import scripts
 from upswitch.core.deadman import DeadMan, Standing
 from upswitch.core.errors import HostError
-from upswitch.core.foreign import told
 from upswitch.core.run import Fired, Took
 from upswitch.core.site import Nginx
 from upswitch.core.words import Result, Value
@@ -33,13 +32,13 @@ def arm(host: Host, nginx: Nginx, deadman: DeadMan) -> Took:
         case 0:
             return Took(result=Result.OK, said=f"the host goes back to {deadman.back} by itself when it does not hear from us")
         case None:
-            return Took(result=Result.UNKNOWN, said=f"the dead-man may or may not be armed: {told(ran.err)}")
+            return Took(result=Result.UNKNOWN, said=f"the dead-man may or may not be armed: {ran.words}")
         case orders.NOT_UP:
             return Took(result=Result.FAILED, said="the dead-man's watcher did not start within 2 s")
         case scripts.NO_FOLDER:
-            return Took(result=Result.FAILED, said=f"{nginx.state}/deadman can't be used: {told(ran.err)}")
+            return Took(result=Result.FAILED, said=f"{nginx.state}/deadman can't be used: {ran.words}")
         case _:
-            return Took(result=Result.FAILED, said=f"the dead-man could not be armed: {told(ran.err) or f'exit {ran.exit}'}")
+            return Took(result=Result.FAILED, said=f"the dead-man could not be armed: {ran.words}")
 
 
 def disarm(host: Host, nginx: Nginx, run: str, *, wait: float = orders.WAIT) -> Disarmed:
@@ -58,7 +57,7 @@ def disarmed(run: str, ran: Ran, *, wait: float = orders.WAIT) -> Disarmed:
         case orders.ACTING:
             return Disarmed(result=Result.UNKNOWN, said=f"the dead-man of run {run} is not done after {wait:g} s")
         case _:
-            return Disarmed(result=Result.UNKNOWN, said=f"the dead-man could not be disarmed: {told(ran.err)}")
+            return Disarmed(result=Result.UNKNOWN, said=f"the dead-man could not be disarmed: {ran.words}")
 
 
 def unguarded(host: Host, nginx: Nginx, run: str) -> str:
@@ -72,5 +71,5 @@ def look(host: Host, nginx: Nginx) -> Standing | None:
     """The dead-man that a person should know of. HostError where the host can't be asked."""
     ran = host.run(orders.look(nginx.state), deadline=_LOOK)
     if ran.exit != 0:
-        raise HostError(f"look at {nginx.state}/deadman", told(ran.err) or "cut off")
+        raise HostError(f"look at {nginx.state}/deadman", ran.words)
     return orders.parse_look(ran.out)

@@ -3,7 +3,6 @@
 from upswitch.core import run as runs
 from upswitch.core import scripts
 from upswitch.core.errors import HostError
-from upswitch.core.foreign import told
 from upswitch.core.site import Nginx
 from upswitch.ports import Host
 
@@ -80,7 +79,7 @@ class Journal:
     def _open(self, *, is_made: bool) -> bytes:
         ran = self._host.run(scripts.open_journal(self._path, reserve=RESERVE, is_made=is_made), deadline=_OPEN)
         if ran.exit not in {0, scripts.NOT_THERE} or (is_made and ran.exit):
-            raise HostError(f"read {self._path}", told(ran.err) or "cut off")
+            raise HostError(f"read {self._path}", ran.words)
         self._data = ran.out
         return ran.out
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 
 from upswitch.core.errors import HostError
 from upswitch.core.farcount import Alike, CountProgram, span_argv
-from upswitch.core.foreign import told
 from upswitch.core.history import seconds_of
 from upswitch.core.logformat import LineReader
 from upswitch.core.rule import HISTORY_S
@@ -108,7 +107,7 @@ def counted_minutes(host: Host, path: str, reader: LineReader, program: CountPro
         ran = host.run(span_argv(name, span, program, room=MOST_SENT), deadline=_COUNT_S)
         used, _, left = ran.err.strip().partition(b" ")
         if ran.exit != 0 or not used.isdigit():
-            raise HostError(f"count {name}", told(ran.err) or f"no answer within {_COUNT_S:g} s")
+            raise HostError(f"count {name}", ran.words)
         lines, alike = program.rows(ran.out)
         yield Counts(lines=lines, alike=alike, left=int(left or 0))
 

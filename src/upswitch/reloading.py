@@ -53,7 +53,7 @@ class Reloader:
             deadline=5.0,
         )
         if ran.exit != 0:
-            return Took(result=Result.FAILED, said=f"can't raise {self._nginx.drain_flag}: {told(ran.err)}")
+            return Took(result=Result.FAILED, said=f"can't raise {self._nginx.drain_flag}: {ran.words}")
         if not self._says_draining():
             self.lower()
             said = f"nginx does not see {self._nginx.drain_flag}: can its worker user enter that folder? (nginx.drain_flag)"
@@ -105,7 +105,9 @@ class Reloader:
             ran = self._reloaded(argv)
         if ran is None:
             return Took(result=Result.FAILED, said="no signal was sent: the nginx master is another one every time")
-        if ran.exit in {None, sampling.KILLED}:
+        if ran.exit is None:
+            return Took(result=Result.UNKNOWN, said=f"{argv[0]}: {ran.words}")
+        if ran.exit == sampling.KILLED:
             return Took(result=Result.UNKNOWN, said=f"{argv[0]} did not end within {_RELOAD:g} s")
         if ran.exit != 0:
             return Took(result=Result.FAILED, said=f"{' '.join(argv)}: exit {ran.exit}: {told(ran.err)}")
@@ -164,7 +166,7 @@ class Reloader:
         if self._can_sample:
             ran = self._host.run(sampling.sample(before, self._nginx.marker, self._facts.error_log), deadline=_ROUND)
             if ran.exit is None:
-                raise HostError("watch nginx reload", told(ran.err) or "cut off")
+                raise HostError("watch nginx reload", ran.words)
             found = sampling.parse_samples(ran.out, before) if ran.exit == 0 else ()
             if found:
                 return found

@@ -18,5 +18,8 @@ def run(host: Host, commands: Sequence[Command], *, deadline: float, each: float
         commands = [("timeout", "-s", "KILL", f"{each:g}", *command) for command in commands]
     end = secrets.token_hex(16).encode()
     ran = host.run(together.script(commands), deadline=deadline, stdin=end + b"\n")
-    found = [Ran(exit=code, out=out, err=err) for code, out, err in together.apart(ran.out, ran.err, end=end)]
-    return [*found, *(Ran(exit=None, err=ran.err) for _ in commands[len(found) :])]
+    found = [
+        Ran(exit=code, out=out, err=err, why="killed" if code is None else "")
+        for code, out, err in together.apart(ran.out, ran.err, end=end)
+    ]
+    return [*found, *(Ran(exit=None, why=ran.words) for _ in commands[len(found) :])]

@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 from upswitch.core.duration import parse_duration
 from upswitch.core.errors import HostError
-from upswitch.core.foreign import told
 from upswitch.core.history import ALWAYS, seconds_of
 from upswitch.core.logformat import LineReader
 from upswitch.core.window import LATE_S
@@ -145,7 +144,7 @@ def on_host(host: Host, since: Since) -> Span:
     ran = host.run(("date", "-d", when, f"+{_WORDS} %s"), deadline=_QUICK)
     words, _, unix = ran.out.decode("ascii", "replace").strip().rpartition(" ")
     if ran.exit != 0 or not unix.isdigit():
-        raise HostError(f"ask for the date of {when}", told(ran.err) or "no answer")
+        raise HostError(f"ask for the date of {when}", ran.words)
     return Span(words=words, unix=int(unix))
 
 

@@ -19,7 +19,7 @@ def prepare(host: Host, nginx: Nginx) -> None:
     ran = host.run(scripts.folders(nginx.dir, nginx.state), deadline=_DEADLINE)
     if ran.exit == 0:
         return
-    why = told(ran.err) or f"{nginx.state} is a link, belongs to someone else, or others may write it"
+    why = ran.why or told(ran.err) or f"{nginx.state} is a link, belongs to someone else, or others may write it"
     raise HostError(f"use {nginx.dir} and {nginx.state}", why)
 
 
@@ -38,18 +38,18 @@ def stage(host: Host, nginx: Nginx, generations: Mapping[str, Mapping[str, bytes
         case 0:
             return Took(result=Result.OK, said=names)
         case None:
-            return Took(result=Result.UNKNOWN, said=told(ran.err))
+            return Took(result=Result.UNKNOWN, said=ran.words)
         case scripts.CHANGED:
-            return Took(result=Result.FAILED, said=f"{nginx.dir}/{told(ran.err)}")
+            return Took(result=Result.FAILED, said=f"{nginx.dir}/{ran.words}")
         case _:
-            return Took(result=Result.FAILED, said=f"{nginx.dir}/generations/{names}: {told(ran.err)}")
+            return Took(result=Result.FAILED, said=f"{nginx.dir}/generations/{names}: {ran.words}")
 
 
 def get(host: Host, nginx: Nginx, name: str) -> dict[str, bytes]:
     """The files of a generation, manifest and all. HostError where it can't be read."""
     ran = host.run(scripts.fetch(nginx.dir, name), deadline=_DEADLINE)
     if ran.exit != 0:
-        raise HostError(f"read {nginx.dir}/generations/{name}", told(ran.err))
+        raise HostError(f"read {nginx.dir}/generations/{name}", ran.words)
     try:
         return tree.unpack(ran.out)
     except ValueError as exc:
@@ -78,6 +78,6 @@ def point(host: Host, nginx: Nginx, *, expect: str, to: str) -> Took:
         case scripts.NOT_THERE:
             return Took(result=Result.FAILED, said=f"generation {to} is not there")
         case scripts.NOT_DONE | scripts.NO_FOLDER:
-            return Took(result=Result.FAILED, said=f"{live} could not be changed: {told(ran.err)}")
+            return Took(result=Result.FAILED, said=f"{live} could not be changed: {ran.words}")
         case _:
-            return Took(result=Result.UNKNOWN, said=f"{live} may or may not have changed: {told(ran.err)}")
+            return Took(result=Result.UNKNOWN, said=f"{live} may or may not have changed: {ran.words}")

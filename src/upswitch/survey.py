@@ -10,7 +10,6 @@ from upswitch.core.build import Build, BuildError, parse_build
 from upswitch.core.checkstatus import CheckStatus
 from upswitch.core.confirm import Marker, parse_marker
 from upswitch.core.errors import HostError, NginxBrokenError
-from upswitch.core.foreign import told
 from upswitch.core.generation import Generation, Manifest
 from upswitch.core.outcome import Live
 from upswitch.core.processes import Family
@@ -77,7 +76,7 @@ def read_disk(host: Host, nginx: Nginx) -> Disk:
 
 def _disk(nginx: Nginx, ran: Ran) -> Disk:
     if ran.exit != 0:
-        raise HostError(f"look at {nginx.dir}", told(ran.err) or "cut off")
+        raise HostError(f"look at {nginx.dir}", ran.words)
     found: dict[str, list[str]] = {"live": [], "generation": [], "sum": [], "manifest": []}
     for line in ran.out.decode("utf-8", "backslashreplace").splitlines():
         kind, _, rest = line.partition(" ")
@@ -105,7 +104,7 @@ def read_manifests(host: Host, nginx: Nginx) -> dict[str, Manifest]:
     """Every generation's manifest by name; a folder without a readable one is left out."""
     ran = host.run(scripts.manifests(nginx.dir), deadline=_QUICK)
     if ran.exit != 0:
-        raise HostError(f"read the manifests in {nginx.dir}", told(ran.err) or "cut off")
+        raise HostError(f"read the manifests in {nginx.dir}", ran.words)
     found = [generation.decode_manifest(line) for line in ran.out.splitlines()]
     return {manifest.name: manifest for manifest in found if manifest is not None}
 
@@ -122,7 +121,7 @@ _NO_PID_FILE = "the pid file does not exist: nginx is not running, or runs elsew
 
 def _running(host: Host, nginx: Nginx, ran: Ran) -> Running:
     if ran.exit != 0:
-        raise HostError("look at nginx's processes", told(ran.err) or "cut off")
+        raise HostError("look at nginx's processes", ran.words)
     seen = processes.parse_look(ran.out)
     body = body_of(seen.reply)
     marker = parse_marker(body) if body is not None else ask_marker(host, nginx)
@@ -137,7 +136,7 @@ def read_family(host: Host, pid: int) -> Family:
     """HostError where /proc could not be read in time: that says nothing about the processes."""
     ran = host.run(("sh", "-c", processes.SCRIPT, "family", str(pid)), deadline=_QUICK)
     if ran.exit != 0:
-        raise HostError(f"read /proc of {pid}", told(ran.err) or "cut off")
+        raise HostError(f"read /proc of {pid}", ran.words)
     return processes.parse_family(ran.out, master=pid)
 
 
@@ -186,7 +185,7 @@ def read_build(host: Host, nginx: Nginx) -> Build:
 
 def _build(nginx: Nginx, ran: Ran) -> Build:
     if ran.exit != 0:
-        raise NginxBrokenError(told(ran.err) or f"{nginx.binary} -V did not end")
+        raise NginxBrokenError(f"{nginx.binary} -V: {ran.words}" if ran.why else ran.words)
     try:
         return parse_build(ran.err.decode("utf-8", "replace"), prefix=nginx.prefix)
     except BuildError as exc:
@@ -200,9 +199,9 @@ def read_conf(host: Host, nginx: Nginx, build: Build) -> dump.NginxConf:
 
 def _conf(ran: Ran) -> dump.NginxConf:
     if ran.exit is None:
-        raise NginxBrokenError(f"nginx -T did not end within {_NGINX:g} s (a name that does not resolve?)")
+        raise NginxBrokenError(f"nginx -T was cut off after at most {_NGINX:g} s (a name that does not resolve?): {ran.words}")
     if ran.exit != 0:
-        raise NginxBrokenError(told(ran.err))
+        raise NginxBrokenError(ran.words)
     try:
         return dump.parse_dump(ran.out.decode("utf-8", "replace"))
     except dump.DumpError as exc:

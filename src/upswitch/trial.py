@@ -64,7 +64,7 @@ def _said(ran: Ran, way: str) -> str:
 def _words(ran: Ran) -> str:
     """nginx's own words, the ones that matter first."""
     if ran.exit is None:
-        return f"no end within {DEADLINE:g} s"
+        return ran.words
     lines = [printable(line) for line in ran.err.splitlines() if line.strip()]
     wrong = [line for line in lines if "[emerg]" in line] or [line for line in lines if "[warn]" in line] or lines
     return " / ".join(wrong[:3]) or f"exit {ran.exit}"

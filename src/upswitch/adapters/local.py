@@ -45,8 +45,10 @@ class LocalHost:
                 out, err = process.communicate(stdin, timeout=deadline)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                return Ran(exit=None, err=f"{argv[0]}: no end within {deadline:g} s".encode())
-        return Ran(exit=process.returncode if process.returncode >= 0 else None, out=out, err=err)
+                return Ran(exit=None, why=f"no end within {deadline:g} s")
+        if process.returncode < 0:
+            return Ran(exit=None, out=out, err=err, why=f"killed by signal {-process.returncode}")
+        return Ran(exit=process.returncode, out=out, err=err)
 
     def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
         try:

@@ -4,7 +4,7 @@ import threading
 
 from upswitch.adapters.ssh.shell import Shell, quoted
 from upswitch.core.errors import HostError, NotAppendedError
-from upswitch.core.foreign import printable, told
+from upswitch.core.foreign import printable
 from upswitch.core.scripts import NOT_THERE
 from upswitch.ports import Chunk, Ran
 
@@ -111,7 +111,7 @@ def append(shell: Shell, path: str, data: bytes, *, fence: tuple[str, str]) -> N
 def _check(ran: Ran, what: str) -> None:
     """HostError unless it has ended well."""
     if ran.exit is None:
-        raise HostError(what, f"it may or may not have been done: {told(ran.err) or 'the command was killed'}")
+        raise HostError(what, f"it may or may not have been done: {ran.words}")
     if ran.exit:
         raise HostError(what, "it is no regular file" if ran.exit == _NO_FILE else _last_words(ran))
 

@@ -128,11 +128,11 @@ class Shell:
             if not self.is_alive:
                 raise self._pipe.failure()
             sender = self._send(_frame(kind, nonce, deadline, len(text), len(stdin)) + text + stdin)
-            ran = self._receive(nonce.encode(), time.monotonic() + deadline + _SLACK_S)
+            ran = self._receive(nonce.encode(), deadline)
             if ran is None:
                 why = self._pipe.failure().why if not self._pipe.is_open else f"no end within {deadline:g} s"
                 self.close()
-                return Ran(exit=None, err=f"{why}".encode())
+                return Ran(exit=None, why=why)
             if sender is not None:
                 sender.join()
             return ran
@@ -151,8 +151,9 @@ class Shell:
         sender.start()
         return sender
 
-    def _receive(self, nonce: bytes, until: float) -> Ran | None:
+    def _receive(self, nonce: bytes, deadline: float) -> Ran | None:
         """Both outputs up to their ends; None when they do not come."""
+        until = time.monotonic() + deadline + _SLACK_S
         end, end_err = len(nonce) + 5, nonce + b"\n"
         out, err = bytearray(), bytearray()
         while not (out[-end:].startswith(nonce) and err.endswith(end_err)):
@@ -165,7 +166,8 @@ class Shell:
                 self.is_over = out == self._over
                 return None
         code = int(out[-4:-1])
-        return Ran(exit=None if code > _KILLED else code, out=bytes(out[:-end]), err=bytes(err[: -len(end_err)]))
+        killed = f"killed, after at most {deadline:g} s" if code > _KILLED else ""
+        return Ran(exit=None if killed else code, out=bytes(out[:-end]), err=bytes(err[: -len(end_err)]), why=killed)
 
     def _more(self, out: bytearray) -> bool:
         """Whether there may be more: False at the end."""
