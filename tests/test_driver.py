@@ -73,6 +73,17 @@ class Signals:
             self.count, self.name = 1, "SIGTERM"
 
 
+class Listener(Alone):
+    """What the other hosts of a fleet would hear, and what had been done by then."""
+
+    def __init__(self, done: list[Step]) -> None:
+        self.heard: list[tuple[int, Step, Result]] = []
+        self._done = done
+
+    def saw(self, step: Step, took: Took) -> None:
+        self.heard.append((len(self._done), step, took.result))
+
+
 class Driven:
     """One run driven to its end. `answers` are the results that are not OK; an exception is raised."""
 
@@ -81,6 +92,7 @@ class Driven:
         self.interrupts = Signals(signal)
         self.told: list[str] = []
         self.done: list[Step] = []
+        self.turn = Listener(self.done)
         self.answers = answers or {}
         self.journal = Journal(self.host, f"{folder}/journal")
         self.journal.write(STARTED)
@@ -93,7 +105,7 @@ class Driven:
             lock=None,
             interrupts=self.interrupts,
             tell=self.tell,
-            turn=Alone(),
+            turn=self.turn,
         )
         self.run = drive(run.begin(STARTED), perform=self.perform, journal=self.journal, ports=ports)
         write(self.journal, None, ports)
@@ -147,6 +159,14 @@ def test_a_host_that_could_not_be_asked_makes_a_step_unknown_not_failed(tmp_path
     assert driven.run.outcome is Outcome.SWITCHED  # a reload is not believed either way: the confirm asks nginx
     assert driven.run.cause == next(step for step in driven.run.steps if step.result is Result.UNKNOWN)
     assert "reload: UNKNOWN: run nginx: connection lost" in driven.told
+
+
+@pytest.mark.parametrize("answer", [HostError("ask", "connection lost"), Result.UNKNOWN])
+def test_the_other_hosts_hear_how_a_step_ended_before_the_next_one_begins(tmp_path, answer):
+    driven = Driven(tmp_path, {Step.CONFIRM: answer})
+    steps = [*WAY[: WAY.index(Step.CONFIRM) + 1], *WAY_BACK]
+    results = [Result.UNKNOWN if step is Step.CONFIRM else Result.OK for step in steps]
+    assert driven.turn.heard == [*zip(range(1, len(steps) + 1), steps, results, strict=True)]
 
 
 def test_a_bug_leaves_the_loop_with_the_intent_on_disk(tmp_path):

@@ -223,11 +223,23 @@ def test_once_all_have_passed_a_later_failure_is_that_hosts_own():
     found = rollout("a b")
     with ThreadPoolExecutor(2) as pool:
         assert set(pool.map(lambda name: found.turn(name).prepared(), "ab")) == {None}
-    assert not found.turn("a").passed()
+    assert [found.turn(name).passed() for name in "aba"] == [False] * 3
     assert found.turn("b").passed()
     found.turn("b").saw(Step.WATCH, BAD)
     assert found.turn("a").stopped() is None
     assert found.turn("a").passed()
+
+
+def test_a_host_that_passed_and_fell_silent_holds_the_end_up_until_its_own_watch_fails():
+    found = rollout("a", "b")
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(found.turn("b").prepared)
+        assert found.turn("a").prepared() is None
+        assert not found.turn("a").passed()
+        assert waiting.result(10) is None
+    assert not any(found.turn("b").passed() for _ in range(5))
+    found.turn("a").saw(Step.WATCH, Took(result=Result.UNKNOWN, said="connection lost"))
+    assert found.turn("b").stopped().result is Result.FAILED
 
 
 def test_a_host_with_nothing_to_do_keeps_its_lock_until_the_others_are_done():

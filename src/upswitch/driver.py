@@ -24,6 +24,7 @@ def drive(run: Run, *, perform: Perform, journal: Journal, ports: Ports) -> Run:
     while (step := run.next_step) is not None:
         began = ports.clock.monotonic()
         took = _take(run, step, perform=perform, journal=journal, ports=ports)
+        ports.turn.saw(step, took)
         record = Ended(
             run=run.plan.run,
             step=step,

@@ -9,6 +9,7 @@ from typing import Protocol, Self, runtime_checkable
 
 from upswitch.core.errors import Owner
 from upswitch.core.farcount import Alike, CountProgram
+from upswitch.core.foreign import told
 from upswitch.core.gate import Probe, Target
 from upswitch.core.probation import Probation
 from upswitch.core.retreat import Stand
@@ -18,11 +19,17 @@ from upswitch.core.words import Step, Value
 
 
 class Ran(Value):
-    """A command's ending. `exit` is None when it was cut off or killed: it may or may not have done its work."""
+    """A command's ending. `exit` is None when it was cut off or killed, `why` says how: it may or may not have done its work."""
 
     exit: int | None
     out: bytes = b""
     err: bytes = b""
+    why: str = ""
+
+    @property
+    def words(self) -> str:
+        """In one line what ended it, else what it said on its error output, else its exit code."""
+        return self.why or told(self.err) or f"exit {self.exit}"
 
 
 class Chunk(Value):
@@ -214,7 +221,7 @@ class Turn(Protocol):
         ...
 
     def passed(self) -> bool:
-        """This host has been watched long enough; whether all have."""
+        """This host, which answers, has been watched long enough; whether all have. Asked once a second until they have."""
         ...
 
     def stands_by(self) -> None:

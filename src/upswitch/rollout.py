@@ -5,7 +5,8 @@ meet: before the locks, before the first change (the barrier, then wave by wave)
 A host waits here for the others; it never acts for them. So a host that fails goes back by its own machine, and the others hear
 of it at their next meeting and go back by theirs, all at once; nobody waits for one that hangs.
 
-A host that was switched stays in its watch until the last wave has passed: only then is it too late to go back together.
+A host that was switched stays in its watch until the last wave has passed and every host has said so once more since: only then
+is it too late to go back together. One that fell silent meanwhile does not say it, and would go back alone by its dead-man.
 """
 
 import threading
@@ -77,6 +78,8 @@ class Rollout:
         self._locked: set[str] = set()
         self._prepared: set[str] = set()
         self._passed: set[str] = set()
+        self._agreed: set[str] = set()  # those that passed once more since all had
+        self._is_closing = False
         self._judged: set[str] = set()
         self._ended: set[str] = set()
         self._wave = -1  # the one that goes now; -1 before the barrier
@@ -147,17 +150,19 @@ class Rollout:
             return self.stopped
 
     def passed(self, name: str) -> bool:
-        """From the moment that this is true of all it stays so: whatever comes then is each host's own."""
+        """Once true it stays so for all: whatever comes then is each host's own."""
         with self._changing():
             if name not in self._passed and self._wave + 1 < len(self._waves):
                 self._tell("wave", f"{name} has passed; it is watched on until the last wave has, so that it can still go back")
             self._passed.add(name)
+            if self._is_closing:
+                self._agreed.add(name)
             self._go_on()
             return self._is_over
 
     def stands_by(self, name: str) -> None:
         with self._changing():
-            for met in (self._prepared, self._passed, self._judged):
+            for met in (self._prepared, self._passed, self._agreed, self._judged):
                 met.add(name)
             self._go_on()
             while self._names - self._judged - self._ended and not self._interrupts.count:
@@ -201,8 +206,14 @@ class Rollout:
             return
         if self._wave < 0:
             self._begin(0)
-        while self._wave < len(self._waves) and not self._waves[self._wave] - self._passed - self._ended:
+        while not self._is_over and not self._waves[self._wave] - self._passed - self._ended:
+            if self._wave + 1 == len(self._waves) and not self._are_agreed():
+                return
             self._begin(self._wave + 1)
+
+    def _are_agreed(self) -> bool:
+        was_closing, self._is_closing = self._is_closing, True
+        return len(self._names) == 1 or (was_closing and not self._names - self._agreed - self._ended)
 
     def _begin(self, wave: int) -> None:
         self._wave = wave

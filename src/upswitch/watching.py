@@ -6,7 +6,6 @@ has no gap and what the watch can't see is known before.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 
 from upswitch.core import gate, sight
 from upswitch.core.attribution import Attribution
@@ -138,11 +137,11 @@ class Watcher:
         """None while it goes on."""
         look = probation.look()
         why = probation.failure(look)
-        if probation.at_s % _GUARD_EVERY_S == 0:
-            self._look_at_guard()
+        if probation.at_s % _GUARD_EVERY_S == 0 and not self._has_passed:
+            self._has_guard()
         lost = self._out_of_reach(probation.at_s)
-        if self._has_passed and self._lost_since is None and self._ports.turn.passed():
-            return self._ended(_Judged(probation=probation, look=look))  # decided by all: too late to go back alone
+        if self._has_passed and self._may_end():
+            return self._ended(_Judged(probation=probation, look=look), is_over=True)  # decided by all: too late to go back alone
         if lost:
             return self._report(Result.FAILED, "rollback", lost, _Judged(probation=probation, look=look))
         self._ports.tell("watch", why or probation.progress(look), is_passing=True)
@@ -157,12 +156,20 @@ class Watcher:
             return self._held(stop.said, "as the other hosts are", judged) if is_held else self._going_back(judged, stop.said, old)
         return self._ended(judged) if probation.at_s >= self._site.watch.duration else None
 
-    def _look_at_guard(self) -> None:
-        with suppress(HostError):  # a host out of reach is seen elsewhere
+    def _may_end(self) -> bool:
+        """Whether all hosts may. This one must answer now: its silence would be taken for consent, and its dead-man would act."""
+        return self._lost_since is None and self._has_guard() and self._ports.turn.passed()
+
+    def _has_guard(self) -> bool:
+        """Whether the host answers; told where nothing would take it back if we vanished."""
+        try:
             said = self._unguarded()
-            if said and said not in self._notes.all:
-                self._notes.add(said)
-                self._ports.tell("watch", said)
+        except HostError:
+            return False  # what follows from it is `_out_of_reach`'s
+        if said and said not in self._notes.all:
+            self._notes.add(said)
+            self._ports.tell("watch", said)
+        return True
 
     def _out_of_reach(self, at_s: int) -> str:
         """Why this host is not ours to watch any more: cut off for some seconds, or somebody acted in our place."""
@@ -202,8 +209,8 @@ class Watcher:
         """What would have been a rollback must not be called one."""
         return self._report(Result.HOLD, "rollback", f"{why.replace('ROLLBACK', 'SPIKE', 1)} | held: {because}", judged)
 
-    def _ended(self, judged: _Judged) -> WatchReport | None:
-        """None where this host would pass, and others are not so far yet."""
+    def _ended(self, judged: _Judged, *, is_over: bool = False) -> WatchReport | None:
+        """None where this host would pass, and others are not so far yet. `is_over`: all are."""
         final = Final.UNPROVEN if self._access.is_behind else judged.probation.final(judged.look)
         said = f"{final.replace('_', ' ')}: {judged.probation.progress(judged.look)}"
         match final:
@@ -215,8 +222,8 @@ class Watcher:
                 result = _ON_SILENCE[self._site.watch.on_silence]
         if result is Result.OK and self._lost_since is not None:
             return None
-        self._has_passed = result is Result.OK
-        if self._has_passed and not self._ports.turn.passed():
+        has_asked, self._has_passed = self._has_passed, result is Result.OK
+        if self._has_passed and not is_over and (has_asked or not self._may_end()):
             return None
         return self._report(result, final, said, judged)
 
