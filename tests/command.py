@@ -63,9 +63,8 @@ class Command:
     def kill_left(cls) -> None:
         """What a test that failed left under way; of one that passed nothing is."""
         while cls._under_way:
-            process = cls._under_way.pop().process
-            process.kill()
-            process.communicate()
+            with cls._under_way.pop().process as process:
+                process.kill()
 
     def wait_for(self, text: str) -> None:
         until(lambda: text in self.told() or self.process.poll() is not None, deadline=DEADLINE, what=f"{text!r} in {self.told()}")

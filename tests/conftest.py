@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: each nginx of this machine in turn, and a laboratory around it."""
 
 import signal
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -30,6 +31,41 @@ def one_nginx(request) -> str:
     return request.param
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every-nginx", action="store_true", help="all tests with each nginx here, not most with one of them")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`any_nginx`: one of them by the test's name, so that each version has its share; all where a test is marked every_nginx."""
+    if "any_nginx" not in metafunc.fixturenames:
+        return
+    found = [pytest.param(path, id=version) for version, path in find_nginx()] or [NONE_HERE]
+    is_all = metafunc.config.getoption("every_nginx") or metafunc.definition.get_closest_marker("every_nginx")
+    chosen = zlib.crc32(metafunc.definition.originalname.encode()) % len(found)
+    metafunc.parametrize("any_nginx", found if is_all else [found[chosen]])
+
+
+_WAITING = (
+    "playbooks",
+    "kill_sweep",
+    "fleet",
+    "incident",
+    "demo",
+    "ssh_connection",
+    "systemd",
+    "spike",
+    "switch",
+    "watchlogs",
+    "watch",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits longest begins first, so that several at once end together."""
+    place = {f"test_{name}.py": at for at, name in enumerate(_WAITING)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
 @pytest.fixture(params=[pytest.param(path, id=name) for name, path in find_check_nginx()] or [NO_MODULE])
 def check_nginx(request) -> str:
     """The path of one nginx with a health check module."""
@@ -43,7 +79,7 @@ def _nothing_is_left_under_way() -> Iterator[None]:
 
 
 @pytest.fixture
-def lab(nginx) -> Iterator[Lab]:
+def lab(any_nginx) -> Iterator[Lab]:
     """Two pools of two servers behind one nginx; A serves."""
-    with Lab(nginx) as lab:
+    with Lab(any_nginx) as lab:
         yield lab

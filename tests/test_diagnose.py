@@ -444,8 +444,8 @@ def test_what_is_printed_is_what_the_page_says(tmp_path):
     assert set(json.loads(answer.out)) == set(DiagnoseView.__struct_fields__)
 
 
-def test_what_followed_from_the_failures_of_a_release_that_was_taken_back_is_tied_to_them(nginx):
-    with Lab(nginx) as lab:
+def test_what_followed_from_the_failures_of_a_release_that_was_taken_back_is_tied_to_them(any_nginx):
+    with Lab(any_nginx) as lab:
         for number in (1, 2):
             lab.backend("B", number).restart("--fail-after", "0.5", "--fail-mode", "close")
         with lab.load("--connections", "8", "--rate", "200"):

@@ -99,8 +99,8 @@ def hanging_request(lab):
 ONE_EACH = Layout(servers_per_pool=1, site={"gate": {"deadline": "5s"}})
 
 
-def test_an_old_worker_with_a_slow_request_is_named_and_its_end_makes_the_pool_safe_to_stop(nginx):
-    with Lab(nginx, ONE_EACH) as lab:
+def test_an_old_worker_with_a_slow_request_is_named_and_its_end_makes_the_pool_safe_to_stop(any_nginx):
+    with Lab(any_nginx, ONE_EACH) as lab:
         client = hanging_request(lab)
         lab.backend("A", 1).mode("ok")
         its, site_nginx = switch(lab, "B")
@@ -123,8 +123,8 @@ def test_before_any_switch_there_is_no_former_pool(lab):
     assert report.said == "no pool was live before: nothing to stop"
 
 
-def test_a_second_release_of_the_same_pool_leaves_the_other_one_as_the_former(nginx):
-    with Lab(nginx, ONE_EACH) as lab:
+def test_a_second_release_of_the_same_pool_leaves_the_other_one_as_the_former(any_nginx):
+    with Lab(any_nginx, ONE_EACH) as lab:
         switch(lab, "B")
         lab.site_file.write_text(
             lab.site_file.read_text().replace("[upstreams.app]\n", '[upstreams.app]\ndirectives = ["least_conn"]\n')
@@ -134,8 +134,8 @@ def test_a_second_release_of_the_same_pool_leaves_the_other_one_as_the_former(ng
         assert (report.pool, report.is_safe) == ("A", True), report.said
 
 
-def test_without_nginx_nothing_is_called_safe(nginx):
-    with Lab(nginx, ONE_EACH) as lab:
+def test_without_nginx_nothing_is_called_safe(any_nginx):
+    with Lab(any_nginx, ONE_EACH) as lab:
         its, site_nginx = switch(lab, "B")
         lab.stop_nginx()
         report = draining.drained(its, site_nginx)

@@ -166,8 +166,8 @@ class Watched(LocalHost):
 
 
 @pytest.fixture
-def owner(nginx, tmp_path):
-    yield from _owner(nginx, tmp_path)
+def owner(any_nginx, tmp_path):
+    yield from _owner(any_nginx, tmp_path)
 
 
 def _owner(nginx, folder, **options):
@@ -197,9 +197,10 @@ def test_a_proposal_writes_nothing_and_holds_both_pools_and_one_changed_line(own
     assert changed == ["-    include upstreamA.conf;  # the live one", f"+    {live}  # the live one"]
 
 
-def test_a_proposal_advises_on_drain_lines_and_the_log_format(owner, nginx):
+@pytest.mark.every_nginx
+def test_a_proposal_advises_on_drain_lines_and_the_log_format(owner, any_nginx):
     proposal = owner.propose()
-    needs_flag = "1.22" in subprocess.run((nginx, "-v"), capture_output=True, check=True, text=True).stderr
+    needs_flag = "1.22" in subprocess.run((any_nginx, "-v"), capture_output=True, check=True, text=True).stderr
     assert [place.upstream for place in proposal.undrained] == (["tornado_servers"] if needs_flag else [])
     assert len(proposal.snippets) == (2 if needs_flag else 0)
     assert "$upswitch_generation" in proposal.log_format
@@ -233,8 +234,8 @@ def test_apply_makes_nginx_answer_the_marker_while_it_serves_on(owner):
 @pytest.mark.parametrize(
     ("options", "path"), [({"inline": True}, "nginx.conf"), ({"conf": "sites/app", "inline": True}, "sites/app")]
 )
-def test_a_lone_block_among_other_things_is_taken_over_with_and_without_a_mount(nginx, tmp_path, options, path):
-    for owner in _owner(nginx, tmp_path, **options):
+def test_a_lone_block_among_other_things_is_taken_over_with_and_without_a_mount(any_nginx, tmp_path, options, path):
+    for owner in _owner(any_nginx, tmp_path, **options):
         request = owner.request(path)
         applied = apply(ports(request.nginx, NoMount(SystemClock())), owner.propose(request), OWNER)
         assert ("after the edit" in applied.tested) == (path != "nginx.conf")
@@ -262,8 +263,8 @@ def test_a_backup_has_the_owner_and_mode_of_its_file_and_never_replaces_another(
     assert (owner.folder / "nginx.conf.upswitch-backup").read_text() == "older"
 
 
-def test_a_backup_hides_from_a_pattern_that_would_read_it(nginx, tmp_path):
-    for owner in _owner(nginx, tmp_path, conf="sites/app", inline=True):
+def test_a_backup_hides_from_a_pattern_that_would_read_it(any_nginx, tmp_path):
+    for owner in _owner(any_nginx, tmp_path, conf="sites/app", inline=True):
         conf = owner.folder / "nginx.conf"
         conf.write_text(conf.read_text().replace("include sites/app;", "include sites/*;"))
         request = owner.request("sites/app")
@@ -282,8 +283,8 @@ def test_an_edit_that_nginx_refuses_leaves_everything_as_it_was(owner, host):
     assert owner.says() == (200, "A1\n")
 
 
-def test_a_broken_edit_of_an_included_file_without_a_mount_is_never_live(nginx, tmp_path):
-    for owner in _owner(nginx, tmp_path, conf="sites/app", inline=True):
+def test_a_broken_edit_of_an_included_file_without_a_mount_is_never_live(any_nginx, tmp_path):
+    for owner in _owner(any_nginx, tmp_path, conf="sites/app", inline=True):
         before = owner.files()
         request = owner.request("sites/app")
         broken = {**TEMPLATES, "marker.conf.j2": "nonsense on;\n"}
@@ -382,8 +383,8 @@ def test_a_marker_address_that_somebody_listens_on_is_refused_with_the_option_to
     assert "--marker" in refused.value.refusals[0].hint
 
 
-def test_a_folder_that_a_pattern_of_nginx_reads_is_refused(nginx, tmp_path):
-    for owner in _owner(nginx, tmp_path, conf="sites/app"):
+def test_a_folder_that_a_pattern_of_nginx_reads_is_refused(any_nginx, tmp_path):
+    for owner in _owner(any_nginx, tmp_path, conf="sites/app"):
         conf = owner.folder / "nginx.conf"
         conf.write_text(conf.read_text().replace("include sites/app;", "include sites/*;"))
         with pytest.raises(RefusedError, match="would read"):

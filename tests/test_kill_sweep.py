@@ -41,7 +41,7 @@ def test_killed_after_any_journal_write_repair_ends_where_nginx_really_is(binary
         assert is_back == [True] * (len(sweep) - kept) + [False] * kept, sweep
 
 
-def test_killed_while_nginx_t_runs_on_the_swapped_tree_repair_puts_the_link_back(nginx):
+def test_killed_while_nginx_t_runs_on_the_swapped_tree_repair_puts_the_link_back(any_nginx):
     """Only where no mount namespace is allowed; forced here by a host that refuses `unshare`."""
     script = """
 import os, signal, sys
@@ -59,7 +59,7 @@ class Bare(LocalHost):
 
 main(sys.argv[2:], Wiring(host=Bare))
 """
-    with Lab(nginx, Layout(site=SITE)) as lab:
+    with Lab(any_nginx, Layout(site=SITE)) as lab:
         path = lab.folder / "bare.py"
         path.write_text(script)
         words = ["switch", "--to", "B", "-c", str(lab.site_file), "--json"]

@@ -27,8 +27,8 @@ def test_nginx_answers_with_the_generation_and_logs_it(lab):
     assert '"pool":"A"' in lab.access_log.read_text()
 
 
-def test_a_killed_server_makes_failures_that_the_load_reports_and_a_restart_ends_them(nginx):
-    with Lab(nginx, ONE_EACH) as lab, lab.load("--connections", "4", "--think", "5") as load:
+def test_a_killed_server_makes_failures_that_the_load_reports_and_a_restart_ends_them(any_nginx):
+    with Lab(any_nginx, ONE_EACH) as lab, lab.load("--connections", "4", "--think", "5") as load:
         lab.backend("A", 1).kill()
         until(lambda: sum(line.failed for line in load.progress) > 5)
         lab.backend("A", 1).restart()
@@ -38,8 +38,8 @@ def test_a_killed_server_makes_failures_that_the_load_reports_and_a_restart_ends
     assert load.summary.first_failure_s <= load.summary.last_failure_s < load.summary.seconds
 
 
-def test_after_a_kill_of_nginx_the_load_reports_lost_and_refused_requests_and_nginx_starts_again(nginx):
-    with Lab(nginx, ONE_EACH) as lab:
+def test_after_a_kill_of_nginx_the_load_reports_lost_and_refused_requests_and_nginx_starts_again(any_nginx):
+    with Lab(any_nginx, ONE_EACH) as lab:
         with lab.load("--connections", "4", "--think", "1") as load:
             lab.backend("A", 1).mode("hang")
             seen = len(load.progress)
@@ -58,8 +58,8 @@ def test_after_a_kill_of_nginx_the_load_reports_lost_and_refused_requests_and_ng
 @pytest.mark.parametrize(
     ("mode", "status", "health"), [("reset", 502, 502), ("close", 502, 502), ("error", 502, 502), ("sick", 200, 503)]
 )
-def test_a_mode_fails_as_it_says_and_a_lying_one_leaves_the_health_check_ok(nginx, mode, status, health):
-    with Lab(nginx, ONE_EACH) as lab:
+def test_a_mode_fails_as_it_says_and_a_lying_one_leaves_the_health_check_ok(any_nginx, mode, status, health):
+    with Lab(any_nginx, ONE_EACH) as lab:
         server = lab.backend("A", 1)
         server.mode(mode)
         assert (lab.get()[0], lab.get("/healthz")[0]) == (status, health)
@@ -69,8 +69,8 @@ def test_a_mode_fails_as_it_says_and_a_lying_one_leaves_the_health_check_ok(ngin
             server.mode("nonsense")
 
 
-def test_a_release_that_turns_bad_under_traffic_keeps_its_health_check_ok(nginx):
-    with Lab(nginx, ONE_EACH) as lab:
+def test_a_release_that_turns_bad_under_traffic_keeps_its_health_check_ok(any_nginx):
+    with Lab(any_nginx, ONE_EACH) as lab:
         lab.backend("A", 1).restart("--fail-after", "0.2", "--fail-mode", "error")
         assert lab.get("/healthz")[0] == 200
         assert lab.get()[0] == 200
@@ -78,8 +78,9 @@ def test_a_release_that_turns_bad_under_traffic_keeps_its_health_check_ok(nginx)
         assert lab.get("/healthz")[0] == 200
 
 
-def test_a_reload_from_the_shell_replaces_the_workers_and_its_losses_are_counted(nginx, record_property):
-    with Lab(nginx, Layout(cure=False)) as lab:
+@pytest.mark.every_nginx
+def test_a_reload_from_the_shell_replaces_the_workers_and_its_losses_are_counted(any_nginx, record_property):
+    with Lab(any_nginx, Layout(cure=False)) as lab:
         with lab.load("--connections", "32") as load:
             lab.renew()
         record_property("lost without a cure", load.summary.lost)
@@ -87,8 +88,8 @@ def test_a_reload_from_the_shell_replaces_the_workers_and_its_losses_are_counted
         assert lab.get()[0] == 200
 
 
-def test_nothing_is_left_when_the_laboratory_ends_even_after_kill_9(nginx):
-    with Lab(nginx, ONE_EACH) as lab:
+def test_nothing_is_left_when_the_laboratory_ends_even_after_kill_9(any_nginx):
+    with Lab(any_nginx, ONE_EACH) as lab:
         pids = {lab.nginx_pid, lab.backend("A", 1).pid, lab.backend("B", 1).pid, *lab.workers}
         os.kill(lab.nginx_pid, signal.SIGKILL)
     assert not lab.folder.exists()

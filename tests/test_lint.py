@@ -201,8 +201,8 @@ def test_a_good_laboratory_has_nothing_but_its_versions_own_fault(lab):
     assert codes(lab) == expected(lab)
 
 
-def test_a_laboratory_without_the_cure_is_told_where(nginx):
-    with Lab(nginx, Layout(cure=False, servers_per_pool=1)) as lab:
+def test_a_laboratory_without_the_cure_is_told_where(any_nginx):
+    with Lab(any_nginx, Layout(cure=False, servers_per_pool=1)) as lab:
         assert ("no_drain_lines" in codes(lab)) == lab.place.build.needs_drain_flag
 
 

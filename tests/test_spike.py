@@ -16,8 +16,8 @@ LAYOUT = Layout(servers_per_pool=4, site={"watch": {"duration": "20s"}})
 
 
 @pytest.fixture
-def watched(nginx):
-    with Lab(nginx, LAYOUT) as lab:
+def watched(any_nginx):
+    with Lab(any_nginx, LAYOUT) as lab:
         yield lab
 
 
@@ -63,6 +63,7 @@ def await_served(load: Load, server: str, *, seconds: int):
     until(lambda: sum(server in each.bodies for each in load.progress) >= seconds, deadline=30.0, what=f"{seconds} s of {server}")
 
 
+@pytest.mark.every_nginx
 def test_a_pool_whose_servers_crash_is_taken_back(watched):
     command = Command(watched, "switch", "--to", "B")
     with watched.load("--connections", "8", "--rate", "200") as load:
@@ -116,13 +117,13 @@ def test_a_bursty_but_healthy_service_is_kept(one_nginx):
         agree(lab, answer, "B")
 
 
-def test_why_a_release_was_taken_back_is_told_of_its_own_servers_whatever_else_fails(nginx):
+def test_why_a_release_was_taken_back_is_told_of_its_own_servers_whatever_else_fails(any_nginx):
     """Another upstream, dead all the time, is asked as often."""
     dead = free_port("127.0.0.1")
     http = (
         f"server {{ listen 127.0.0.1:{(port := free_port('127.0.0.1'))}; location / {{ proxy_pass http://127.0.0.1:{dead}; }} }}",
     )
-    with Lab(nginx, Layout(http=http, site={"watch": {"duration": "20s"}})) as lab:
+    with Lab(any_nginx, Layout(http=http, site={"watch": {"duration": "20s"}})) as lab:
         for server in lab.pool("B"):
             server.restart("--fail-after", "1", "--fail-mode", "close")
         with lab.load("--connections", "4", "--rate", "100"), others(f"127.0.0.1:{port}"):

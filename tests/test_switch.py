@@ -19,14 +19,14 @@ WATCHED = Layout(site={"watch": {"duration": "20s"}})
 
 
 @pytest.fixture
-def lab(nginx):
-    with Lab(nginx, Layout(site={"watch": {"duration": "2s"}})) as lab:
+def lab(any_nginx):
+    with Lab(any_nginx, Layout(site={"watch": {"duration": "2s"}})) as lab:
         yield lab
 
 
 @pytest.fixture
-def watched(nginx):
-    with Lab(nginx, WATCHED) as lab:
+def watched(any_nginx):
+    with Lab(any_nginx, WATCHED) as lab:
         yield lab
 
 
@@ -37,6 +37,7 @@ def edit_conf(lab: Lab, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
+@pytest.mark.every_nginx
 def test_a_switch_under_load_serves_the_new_pool_and_loses_no_request(lab):
     with lab.load("--connections", "16", "--post-every", "5") as load:
         answer = upswitch(lab, "switch", "--to", "B")
@@ -67,8 +68,8 @@ def test_a_pool_that_does_not_answer_is_refused_and_each_server_is_named(lab):
     agree(lab, answer, "A")
 
 
-def test_a_wrong_body_is_refused_and_its_first_bytes_are_shown(nginx):
-    with Lab(nginx, Layout(site={"gate": {"expect_body": "release 7"}})) as lab:
+def test_a_wrong_body_is_refused_and_its_first_bytes_are_shown(any_nginx):
+    with Lab(any_nginx, Layout(site={"gate": {"expect_body": "release 7"}})) as lab:
         answer = upswitch(lab, "switch", "--to", "B")
         assert answer.exit == 3, answer
         assert "ok B1" in answer.json["said"]
@@ -84,6 +85,7 @@ def test_the_live_pool_dead_means_no_way_back_and_is_a_question_before(lab):
     assert answer.exit == 0, answer
 
 
+@pytest.mark.every_nginx
 def test_a_release_that_fails_after_the_gate_is_taken_back_by_itself(watched):
     for number in (1, 2):
         watched.backend("B", number).restart("--fail-after", "1", "--fail-mode", "close")
@@ -164,6 +166,7 @@ def test_a_signal_during_the_watch_goes_back_and_a_second_one_does_not_cut_that_
     agree(watched, answer, "A")
 
 
+@pytest.mark.every_nginx
 def test_a_rejected_reload_never_left_the_former_pool_and_says_what_nginx_said(lab):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -175,6 +178,7 @@ def test_a_rejected_reload_never_left_the_former_pool_and_says_what_nginx_said(l
     agree(lab, answer, "A")
 
 
+@pytest.mark.every_nginx
 def test_an_outage_that_going_back_can_not_heal_is_stuck_and_repair_heals_it_later(lab):
     folder = lab.folder / "work"
     conf = lab.folder / "nginx.conf"
@@ -256,6 +260,7 @@ def test_an_edit_by_hand_is_found_refused_and_never_overwritten(lab):
     assert b"tuned by hand" in path.read_bytes()
 
 
+@pytest.mark.every_nginx
 def test_rollback_goes_to_what_was_live_before_and_never_into_the_release_that_failed(lab):
     assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
     back = upswitch(lab, "rollback")
@@ -309,8 +314,8 @@ def test_a_plan_shows_the_files_and_changes_nothing(lab):
     assert sorted(path.name for path in (lab.folder / "upswitch" / "generations").iterdir()) == before
 
 
-def test_a_site_with_no_traffic_and_no_probe_is_kept_and_said_to_be_unproven(nginx):
-    with Lab(nginx, Layout(site={"watch": {"duration": "1s", "probe": None}})) as lab:
+def test_a_site_with_no_traffic_and_no_probe_is_kept_and_said_to_be_unproven(any_nginx):
+    with Lab(any_nginx, Layout(site={"watch": {"duration": "1s", "probe": None}})) as lab:
         answer = upswitch(lab, "switch", "--to", "B")
         assert answer.exit == 0, answer
         assert answer.json["watch"]["verdict"] == "unproven"
@@ -334,9 +339,9 @@ def test_the_log_is_followed_over_a_rotation(watched):
     agree(watched, answer, "A")
 
 
-def test_new_servers_of_the_live_pool_are_taken_back_to_the_ones_it_had(nginx):
+def test_new_servers_of_the_live_pool_are_taken_back_to_the_ones_it_had(any_nginx):
     """The way back is what is live on the disk, not what the site file says by now."""
-    with Lab(nginx, Layout(pools=("A", "B"), site={"watch": {"duration": "20s"}})) as lab:
+    with Lab(any_nginx, Layout(pools=("A", "B"), site={"watch": {"duration": "20s"}})) as lab:
         text = lab.site_file.read_text()
         a, b = [lab.backend(pool, number).address for pool, number in (("A", 1), ("B", 1))]
         others = [lab.backend(pool, 2).address for pool in "AB"]
@@ -375,6 +380,7 @@ def test_rollback_after_a_killed_switch_is_the_repair_and_no_second_step_back(wa
     agree(watched, answer, "B")
 
 
+@pytest.mark.every_nginx
 def test_a_rollback_is_not_turned_round_by_a_signal(lab):
     assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
     command = Command(lab, "rollback")
@@ -482,8 +488,8 @@ def test_an_error_log_that_can_not_be_read_does_not_stop_the_way_back(watched, i
     assert {server[0] for server in served_by(watched)} == {"A"}
 
 
-def test_lines_that_a_client_forged_in_the_error_log_are_no_crash(nginx):
-    with Lab(nginx, Layout(site={"watch": {"duration": "3s"}})) as lab:
+def test_lines_that_a_client_forged_in_the_error_log_are_no_crash(any_nginx):
+    with Lab(any_nginx, Layout(site={"watch": {"duration": "3s"}})) as lab:
         command = Command(lab, "switch", "--to", "B")
         command.wait_for("t+1s")
         line = f"2026/11/20 19:00:00 [alert] {lab.nginx_pid}#0: worker process 1 exited on signal 11\n"
@@ -580,8 +586,8 @@ def test_rollback_after_a_switch_that_was_killed_at_its_very_end_goes_back_from_
     agree(lab, answer, "A")
 
 
-def test_all_upstreams_of_a_site_flip_together_in_any_number_of_pools_and_kinds_of_address(nginx):
-    with Lab(nginx, Layout(pools=("A", "B", "C"), site={"watch": {"duration": "1s"}})) as lab:
+def test_all_upstreams_of_a_site_flip_together_in_any_number_of_pools_and_kinds_of_address(any_nginx):
+    with Lab(any_nginx, Layout(pools=("A", "B", "C"), site={"watch": {"duration": "1s"}})) as lab:
         address = {name: [lab.backend(name, number).address for number in (1, 2)] for name in "ABC"}
         api = "\n".join(
             f'{pool} = ["{address[other][0]} weight=3 max_fails=0", "localhost:{address[other][1].rpartition(":")[2]} backup"]'

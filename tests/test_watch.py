@@ -348,8 +348,8 @@ SHORT = Layout(site={"watch": {"duration": "20s"}})
 
 
 @pytest.fixture
-def lab(nginx):
-    with Lab(nginx, SHORT) as lab:
+def lab(any_nginx):
+    with Lab(any_nginx, SHORT) as lab:
         yield lab
 
 

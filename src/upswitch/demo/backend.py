@@ -2,19 +2,20 @@
 
 `GET /healthz` answers "ok NAME"; any other path answers "NAME", a request with a body "NAME LENGTH".
 `POST /__mode` with `MODE` or `MODE lying` changes what happens to every later request (lying: /healthz stays ok).
+A thread for each connection: a laboratory has many servers, and asyncio alone is half of what they would take to start.
 """
 
 import argparse
-import asyncio
+import os
 import re
+import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from enum import StrEnum
-
-from upswitch.core.words import Value
-from upswitch.demo.ending import stop_event
+from typing import NamedTuple
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, zero seconds: close() sends RST instead of FIN
 LINE = re.compile(rb"[A-Z]+ (\S+) HTTP/1\.([01])\r\n")
@@ -34,7 +35,7 @@ class Mode(StrEnum):
     SICK = "sick"
 
 
-class Request(Value):
+class Request(NamedTuple):
     path: bytes
     body: bytes
     is_last: bool
@@ -71,75 +72,80 @@ class Behaviour:
         return self._fail_after is not None and now - self._first_request >= self._fail_after
 
 
-class Connection(asyncio.Protocol):
-    """One connection: whole requests are taken from the bytes and answered in order. Chunked requests are not read."""
+class Connection:
+    """One connection: whole requests are read and answered in order. Chunked requests are not read."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, sock: socket.socket, behaviour: Behaviour) -> None:
+        self._socket = sock
         self._behaviour = behaviour
         self._unread = b""
-        self._transport: asyncio.Transport
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  (create_server makes no other; this tells mypy)
-        self._transport = transport
+    def serve(self) -> None:
+        """Until either side closes."""
+        with self._socket:
+            try:
+                while (request := self._read()) is not None and self._treat(request):
+                    pass
+            except OSError:
+                return
 
-    def data_received(self, data: bytes) -> None:
-        self._unread += data
-        while not self._transport.is_closing() and (request := self._take()) is not None:
-            self._treat(request)
-
-    def _take(self) -> Request | None:
-        head, end, rest = self._unread.partition(b"\r\n\r\n")
-        if not end:
-            return None
+    def _read(self) -> Request | None:
+        """None at the end, and for what is no request."""
+        while b"\r\n\r\n" not in self._unread:
+            if not self._receive():
+                return None
+        head, _, self._unread = self._unread.partition(b"\r\n\r\n")
         line = LINE.match(head + b"\r\n")
         if line is None:
-            self._transport.close()
             return None
         length = int(found[1]) if (found := LENGTH.search(head)) else 0
-        if len(rest) < length:
-            return None
-        self._unread = rest[length:]
-        return Request(path=line[1], body=rest[:length], is_last=line[2] == b"0" or CLOSE.search(head) is not None)
+        while len(self._unread) < length:
+            if not self._receive():
+                return None
+        body, self._unread = self._unread[:length], self._unread[length:]
+        return Request(path=line[1], body=body, is_last=line[2] == b"0" or CLOSE.search(head) is not None)
 
-    def _treat(self, request: Request) -> None:
+    def _receive(self) -> bool:
+        data = self._socket.recv(1 << 16)
+        self._unread += data
+        return bool(data)
+
+    def _treat(self, request: Request) -> bool:
+        """Whether the connection goes on."""
         if request.path == b"/__mode":
-            self._change_mode(request)
-            return
+            return self._change_mode(request)
         match self._behaviour.mode(request.path, time.monotonic()):
             case Mode.HANG:
-                pass
+                return self._receive()
             case Mode.CLOSE:
-                self._transport.close()
+                return False
             case Mode.RESET:
-                self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-                self._transport.abort()
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                return False
             case Mode.ERROR:
-                self._answer(request, status=502, text=self._behaviour.name)
+                return self._answer(request, status=502, text=self._behaviour.name)
             case Mode.SICK:
-                self._answer(request, status=503, text=f"sick {self._behaviour.name}")
+                return self._answer(request, status=503, text=f"sick {self._behaviour.name}")
             case Mode.OK:
-                self._answer(request, status=200, text=self._text(request))
+                return self._answer(request, status=200, text=self._text(request))
 
     def _text(self, request: Request) -> str:
         if request.path == b"/healthz":
             return f"ok {self._behaviour.name}"
         return f"{self._behaviour.name} {len(request.body)}" if request.body else self._behaviour.name
 
-    def _change_mode(self, request: Request) -> None:
+    def _change_mode(self, request: Request) -> bool:
         try:
             self._behaviour.change(request.body.decode("ascii").split())
         except ValueError:
-            self._answer(request, status=400, text=f"one of {', '.join(Mode)}, and perhaps: lying")
-        else:
-            self._answer(request, status=200, text="changed")
+            return self._answer(request, status=400, text=f"one of {', '.join(Mode)}, and perhaps: lying")
+        return self._answer(request, status=200, text="changed")
 
-    def _answer(self, request: Request, *, status: int, text: str) -> None:
+    def _answer(self, request: Request, *, status: int, text: str) -> bool:
         connection = "close" if request.is_last else "keep-alive"
         head = f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: text/plain\r\nConnection: {connection}\r\n"
-        self._transport.write(f"{head}Content-Length: {len(text) + 1}\r\n\r\n{text}\n".encode())
-        if request.is_last:
-            self._transport.close()
+        self._socket.sendall(f"{head}Content-Length: {len(text) + 1}\r\n\r\n{text}\n".encode())
+        return not request.is_last
 
 
 def main() -> None:
@@ -151,21 +157,30 @@ def main() -> None:
     parser.add_argument("--fail-after", type=float, help="seconds from the first request that is not /healthz")
     parser.add_argument("--fail-mode", type=Mode, default=Mode.CLOSE)
     parser.add_argument("--until-stdin-closes", action="store_true")
-    asyncio.run(_serve(parser.parse_args()))
+    options = parser.parse_args()
+    behaviour = Behaviour(options.name, fail_after=options.fail_after, fail_mode=options.fail_mode)
+    for port in options.ports:
+        listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+        threading.Thread(target=_accept, args=(listener, behaviour), daemon=True).start()
+    sys.stdout.write("listening\n")
+    sys.stdout.flush()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit())
+    while options.until_stdin_closes and os.read(0, 1 << 16):
+        pass
+    while not options.until_stdin_closes:
+        signal.pause()
 
 
 def _ports(text: str) -> list[int]:
     return [int(port) for port in text.split(",")]
 
 
-async def _serve(options: argparse.Namespace) -> None:
-    stop = stop_event(on_stdin=options.until_stdin_closes)
-    behaviour = Behaviour(options.name, fail_after=options.fail_after, fail_mode=options.fail_mode)
-    for port in options.ports:
-        await asyncio.get_running_loop().create_server(lambda: Connection(behaviour), "127.0.0.1", port, backlog=1024)
-    sys.stdout.write("listening\n")
-    sys.stdout.flush()
-    await stop.wait()
+def _accept(listener: socket.socket, behaviour: Behaviour) -> None:
+    while True:
+        sock, _ = listener.accept()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=Connection(sock, behaviour).serve, daemon=True).start()
 
 
 if __name__ == "__main__":

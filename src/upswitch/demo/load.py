@@ -7,9 +7,12 @@ closed before the client sent is no failure: the kernel is asked right before ea
 
 import argparse
 import asyncio
+import os
 import re
+import signal
 import socket
 import sys
+import threading
 import time
 from collections import Counter
 from contextlib import suppress
@@ -18,7 +21,6 @@ from urllib.parse import urlsplit
 import msgspec
 
 from upswitch.core.words import Value
-from upswitch.demo.ending import stop_event
 
 STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
@@ -253,7 +255,7 @@ def main() -> None:
 
 
 async def _run(options: argparse.Namespace) -> Summary:
-    stop = stop_event(on_stdin=options.until_stdin_closes)
+    stop = _stop_event(on_stdin=options.until_stdin_closes)
     if options.seconds is not None:
         asyncio.get_running_loop().call_later(options.seconds, stop.set)
     tally = Tally()
@@ -263,6 +265,25 @@ async def _run(options: argparse.Namespace) -> Summary:
         for index in range(options.connections):
             group.create_task(_drive(options, tally, index=index, stop=stop))
     return tally.summary()
+
+
+def _stop_event(*, on_stdin: bool) -> asyncio.Event:
+    """Set on SIGTERM or SIGINT. `on_stdin`: at the end of standard input too, so that nobody outlives a killed parent."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if on_stdin:
+        threading.Thread(target=_await_end_of_stdin, args=(loop, stop), daemon=True).start()
+    return stop
+
+
+def _await_end_of_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """os.read, because a daemon thread inside sys.stdin's lock would abort the interpreter at exit; a thread,
+    because epoll refuses files and /dev/null.
+    """
+    while os.read(0, 65536):
+        pass
+    loop.call_soon_threadsafe(stop.set)
 
 
 async def _drive(options: argparse.Namespace, tally: Tally, *, index: int, stop: asyncio.Event) -> None:
