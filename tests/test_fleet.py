@@ -38,6 +38,12 @@ def three(one_nginx):
         yield fleet
 
 
+@pytest.fixture
+def pair(one_nginx):
+    with FleetLab(one_nginx, 2, LONG) as fleet:
+        yield fleet
+
+
 @contextmanager
 def loads(fleet: FleetLab):
     """A load on every host; a list that has their summaries afterwards."""
@@ -160,12 +166,12 @@ def test_a_changed_host_key_is_a_refusal_before_anything_is_written(three):
     assert not any((lab.folder / "state/journal.jsonl").exists() for lab in three.labs.values())
 
 
-@pytest.mark.parametrize("phase", ["stage", "arm", "swap", "confirm", "watch        t+1s"])
-def test_a_host_whose_sessions_are_cut_is_reached_again_and_ends_with_the_others(three, phase):
+@pytest.mark.parametrize("phase", ["gate", "stage", "test", "arm", "swap", "confirm", "watch        t+1s"])
+def test_a_host_whose_sessions_are_cut_is_reached_again_and_ends_with_the_other(pair, phase):
     """kill -9 of its sshd sessions: new ones are taken, and the lock is still ours to take again."""
-    command = three.command("switch", "--to", "B")
+    command = pair.command("switch", "--to", "B")
     command.wait_for(f"lb1 {phase}")
-    three.sshds["lb1"].kill_sessions()
+    pair.sshds["lb1"].kill_sessions()
     until(
         lambda: "connected again" in command.told() or command.process.poll() is not None, deadline=DEADLINE, what="a new session"
     )
@@ -174,22 +180,41 @@ def test_a_host_whose_sessions_are_cut_is_reached_again_and_ends_with_the_others
     answer = command.end()
     assert answer.exit in {3, 4, 130}, answer.err
     assert set(outcomes(answer).values()) <= {"REFUSED", "INTERRUPTED", "ROLLED_BACK"}
-    assert three.served == three.markers == every(three, "A")
-    assert three.run("repair").exit == 0
+    assert pair.served == pair.markers == every(pair, "A")
+    assert pair.run("repair").exit == 0
 
 
-@pytest.mark.parametrize("phase", ["stage", "swap", "watch        t+1s"])
-def test_a_host_that_falls_silent_takes_itself_back_and_the_others_are_taken_back(three, phase):
+@pytest.mark.parametrize(
+    ("silent", "phase"),
+    [
+        ("lb1", "lb1 gate"),
+        ("lb1", "lb1 stage"),
+        ("lb1", "lb1 test"),
+        ("lb1", "lb1 arm"),
+        ("lb1", "lb1 swap"),
+        ("lb1", "lb1 confirm"),
+        ("lb1", "lb1 has passed"),
+        ("lb2", "lb2 swap"),
+        ("lb1", "lb2 confirm"),  # its silence is found when the last wave has passed
+    ],
+)
+def test_a_host_that_falls_silent_takes_itself_back_and_the_other_is_taken_back_at_once(one_nginx, silent, phase):
     """SIGSTOP of its sshd and sessions: nothing answers, nothing ends."""
-    command = three.command("switch", "--to", "B")
-    command.wait_for(f"lb1 {phase}")
-    three.sshds["lb1"].stop()
-    answer = command.end()
-    assert answer.exit in {3, 5}, answer.err
-    until(lambda: three.markers == every(three, "A"), deadline=BY_ITSELF, what="every host on the former pool")
-    three.sshds["lb1"].cont()
-    assert three.run("repair").exit == 0
-    assert three.served == every(three, "A")
+    with FleetLab(one_nginx, 2, SHORT) as pair:
+        command = pair.command("switch", "--to", "B")
+        command.wait_for(phase)
+        pair.sshds[silent].stop()
+        other = "lb2" if silent == "lb1" else "lb1"
+        until(lambda: f"FAILED: {silent}: " in command.told() or "because of" in command.told(), deadline=DEADLINE, what="the word")
+        until(lambda: pair.markers[other] == "A", deadline=10, what="the other one on the former pool")
+        answer = command.end()
+        assert answer.exit in {3, 4, 5}, answer.err
+        assert outcomes(answer)[other] in {"REFUSED", "ROLLED_BACK"}
+        until(lambda: pair.markers == every(pair, "A"), deadline=BY_ITSELF, what="every host on the former pool")
+        pair.sshds[silent].cont()
+        assert pair.run("repair").exit == 0
+        assert pair.served == every(pair, "A")
+        assert pair.run("status").exit == 0
 
 
 def test_unwatched_waves_follow_each_other_at_once_and_a_failure_takes_the_earlier_ones_back(one_nginx):

@@ -39,7 +39,7 @@ def edit_conf(lab: Lab, old: str, new: str) -> None:
 
 @pytest.mark.every_nginx
 def test_a_switch_under_load_serves_the_new_pool_and_loses_no_request(lab):
-    with lab.load("--connections", "16", "--post-every", "5") as load:
+    with lab.load("--connections", "16", "--post-every", "5", "--rate", "400") as load:
         answer = upswitch(lab, "switch", "--to", "B")
     assert answer.exit == 0, answer
     assert answer.json["outcome"] == "SWITCHED"
@@ -89,7 +89,7 @@ def test_the_live_pool_dead_means_no_way_back_and_is_a_question_before(lab):
 def test_a_release_that_fails_after_the_gate_is_taken_back_by_itself(watched):
     for number in (1, 2):
         watched.backend("B", number).restart("--fail-after", "1", "--fail-mode", "close")
-    with watched.load("--connections", "8"):
+    with watched.load("--connections", "8", "--rate", "400"):
         answer = upswitch(watched, "switch", "--to", "B")
     assert (answer.exit, answer.json["outcome"]) == (4, "ROLLED_BACK"), answer
     assert answer.json["watch"]["verdict"] == "rollback"
@@ -100,7 +100,7 @@ def test_a_release_that_fails_after_the_gate_is_taken_back_by_itself(watched):
 
 def test_one_dead_server_behind_retries_is_taken_back_by_the_gate(watched):
     command = Command(watched, "switch", "--to", "B")
-    with watched.load("--connections", "4") as load:
+    with watched.load("--connections", "4", "--rate", "400") as load:
         command.wait_for("t+1s")
         watched.backend("B", 1).kill()
         answer = command.end()
@@ -113,7 +113,7 @@ def test_one_dead_server_behind_retries_is_taken_back_by_the_gate(watched):
 def test_a_spike_is_held_when_the_site_says_hold(watched):
     for number in (1, 2):
         watched.backend("B", number).restart("--fail-after", "1", "--fail-mode", "close")
-    with watched.load("--connections", "8"):
+    with watched.load("--connections", "8", "--rate", "400"):
         answer = upswitch(watched, "switch", "--to", "B", "--on-spike", "hold")
     assert (answer.exit, answer.json["outcome"]) == (7, "HELD"), answer
     assert answer.json["production"]["pool"] == "B"
@@ -121,7 +121,7 @@ def test_a_spike_is_held_when_the_site_says_hold(watched):
 
 def test_with_both_pools_dead_it_stays_and_asks_a_person(watched):
     command = Command(watched, "switch", "--to", "B")
-    with watched.load("--connections", "4"):
+    with watched.load("--connections", "4", "--rate", "400"):
         command.wait_for("t+1s")
         for name in "AB":
             for number in (1, 2):
@@ -328,7 +328,7 @@ def test_the_log_is_followed_over_a_rotation(watched):
     for number in (1, 2):
         watched.backend("B", number).restart("--fail-after", "3", "--fail-mode", "close")
     command = Command(watched, "switch", "--to", "B")
-    with watched.load("--connections", "8"):
+    with watched.load("--connections", "8", "--rate", "400"):
         command.wait_for("t+1s")
         watched.access_log.rename(watched.folder / "access.log.1")
         os.kill(watched.nginx_pid, signal.SIGUSR1)

