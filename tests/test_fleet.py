@@ -259,3 +259,23 @@ def test_a_dead_man_that_died_is_told_of_while_somebody_can_still_act(one_nginx)
         command.signal(signal.SIGTERM)
         assert command.end().exit == 4
         assert fleet.served == {"lb1": "A"}
+
+
+def test_a_host_that_was_rebooted_in_the_watch_is_finished_by_the_first_command_that_reaches_it(one_nginx):
+    with FleetLab(one_nginx, 1, LONG) as fleet:
+        lab, command = fleet.labs["lb1"], in_its_watch(fleet)
+        (up,) = (lab.folder / "state/deadman").glob("*/up")
+        command.signal(signal.SIGKILL)
+        command.process.communicate(timeout=DEADLINE)
+        fleet.sshds["lb1"].kill_sessions()
+        os.kill(int(up.read_text().split()[0]), signal.SIGKILL)
+        os.kill(lab.nginx_pid, signal.SIGKILL)
+        (lab.folder / "state/lease").write_text("987654321\n")  # by the clock of the boot before
+        lab.start_nginx()
+        assert fleet.markers == {"lb1": "B"}  # what was on disk
+        status = fleet.run("status")
+        assert status.exit == 3, status.out
+        assert "`upswitch repair`" in status.out
+        assert fleet.run("repair").exit == 0
+        assert fleet.served == fleet.markers == {"lb1": "A"}
+        assert fleet.run("status").exit == 0
