@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from upswitch.core.words import Outcome
 from upswitch.fleetviews import HostLine
-from upswitch.views import Acted, StatusView, View
+from upswitch.views import Acted, PlanView, StatusView, View
 
 UNREACHABLE, SKIPPED, SPLIT = "UNREACHABLE", "SKIPPED", "SPLIT"
 
@@ -37,6 +37,9 @@ def next_step(command: str, kind: str, worst: HostLine, views: Mapping[str, View
         return _decided(views)
     if not worst.exit and (skipped := _of(views, SKIPPED)):
         return _for_later(skipped, views)
+    planned = next((each for each in views.values() if isinstance(each, PlanView) and not each.unchanged), None)
+    if planned and not worst.exit:
+        return f"`upswitch switch --to {planned.pool}` does it"
     view = views[worst.host]
     found = _remedy(view, worst.host) if isinstance(view, StatusView) else getattr(view, "hint", "")
     return found or ("nothing to do" if not worst.exit else f"`upswitch {command} --host {worst.host}` looks at one host alone")
