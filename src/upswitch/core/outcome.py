@@ -93,9 +93,20 @@ def hint(run: Run, outcome: Outcome, live: Live) -> str:
         case Outcome.HELD:
             return f"decide: `upswitch rollback` for {plan.former_pool}, or mend {plan.pool}; playbooks/incident/held.md"
         case Outcome.STUCK:
-            return "a person must look, by the last words above: playbooks/incident/stuck.md; then `upswitch repair`"
+            if _is_cut_off(run):
+                look = "see why ssh can't reach it: playbooks/incident/unreachable.md"
+            else:
+                look = "a person must look, by the last words above: playbooks/incident/stuck.md"
+            return f"{look}; then `upswitch repair`"
         case Outcome.REFUSED:
             return _refused_hint(run, live)
+
+
+def _is_cut_off(run: Run) -> bool:
+    """Whether the host could not be reached any more (adapters/ssh)."""
+    last = run.steps[-1] if run.steps else None
+    is_lost = last is not None and (last.said.startswith(("reach ", "connect to ")) or "connection lost: " in last.said)
+    return last is not None and last.result is Result.UNKNOWN and is_lost
 
 
 def _to_mend(run: Run) -> str:
