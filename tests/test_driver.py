@@ -87,12 +87,12 @@ class Listener(Alone):
 class Driven:
     """One run driven to its end. `answers` are the results that are not OK; an exception is raised."""
 
-    def __init__(self, folder, answers=None, *, room=1000, signal=None, host=FullDisk):
+    def __init__(self, folder, answers=None, *, room=1000, signal=None, host=FullDisk, turn=None):
         self.host = host(room)
         self.interrupts = Signals(signal)
         self.told: list[str] = []
         self.done: list[Step] = []
-        self.turn = Listener(self.done)
+        self.turn = turn or Listener(self.done)
         self.answers = answers or {}
         self.journal = Journal(self.host, f"{folder}/journal")
         self.journal.write(STARTED)
@@ -167,6 +167,13 @@ def test_the_other_hosts_hear_how_a_step_ended_before_the_next_one_begins(tmp_pa
     steps = [*WAY[: WAY.index(Step.CONFIRM) + 1], *WAY_BACK]
     results = [Result.UNKNOWN if step is Step.CONFIRM else Result.OK for step in steps]
     assert driven.turn.heard == [*zip(range(1, len(steps) + 1), steps, results, strict=True)]
+
+
+def test_the_other_hosts_hear_of_a_bug(tmp_path):
+    turn = Listener([])
+    with pytest.raises(ZeroDivisionError):
+        Driven(tmp_path, {Step.RELOAD: ZeroDivisionError()}, turn=turn)
+    assert turn.heard[-1][1:] == (Step.RELOAD, Result.FAILED)
 
 
 def test_a_bug_leaves_the_loop_with_the_intent_on_disk(tmp_path):

@@ -1,4 +1,4 @@
-"""The house rules (docs/style.md) that a program can check."""
+"""The house rules that a program can check."""
 
 import ast
 import re
