@@ -31,7 +31,7 @@ class Answer:
         return f"exit {self.exit}\n{self.out}\n{self.err}"
 
 
-class Place(Protocol):
+class HasSite(Protocol):
     """What a command needs to know of a laboratory, of one host or of several."""
 
     @property
@@ -45,7 +45,7 @@ class Command:
 
     _under_way: ClassVar[set["Command"]] = set()
 
-    def __init__(self, lab: Place, *words: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, lab: HasSite, *words: str, env: Mapping[str, str] | None = None) -> None:
         self._told = lab.folder / f"told-{len(list(lab.folder.glob('told-*')))}"
         with self._told.open("wb") as told:
             self.process = subprocess.Popen(

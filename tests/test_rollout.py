@@ -13,11 +13,25 @@ from upswitch.core.probation import Probation
 from upswitch.core.rule import History, Second
 from upswitch.core.run import Took
 from upswitch.core.words import Result, SpikePolicy, Step
-from upswitch.rollout import Place, Rollout
+from upswitch.demo.process import until
+from upswitch.ports import Clock, Turn
+from upswitch.rollout import Rollout
 
 OK = Took(result=Result.OK, said="")
 BAD = Took(result=Result.FAILED, said="it broke")
-GOOD_HISTORY = History(seconds=(Second(total=1000),) * 300)
+BUSY = History(seconds=(Second(total=1000),) * 300)
+QUIET = History(seconds=(Second(total=20),) * 600)
+
+
+class Later(SystemClock):
+    """Some seconds pass at each look."""
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self.at, self.seconds = 0.0, seconds
+
+    def monotonic(self) -> float:
+        self.at += self.seconds
+        return self.at
 
 
 class Story:
@@ -32,24 +46,30 @@ class Story:
             self.lines.append(line)
 
 
-def probation(*seconds: Second) -> Probation:
+def probation(*seconds: Second, history: History = BUSY) -> Probation:
     return Probation(
-        pool="B", history=GOOD_HISTORY, tallies=(), log_mode="generation", silent_after=0.0, seconds=seconds, at_s=len(seconds)
+        pool="B", history=history, tallies=(), log_mode="generation", silent_after=0.0, seconds=seconds, at_s=len(seconds)
     )
 
 
-def rollout(*waves: str, on_spike: SpikePolicy = SpikePolicy.ROLLBACK, story: Story | None = None) -> Rollout:
+def rollout(
+    *waves: str,
+    on_spike: SpikePolicy = SpikePolicy.ROLLBACK,
+    story: Story | None = None,
+    clock: Clock | None = None,
+    interrupts: Interrupts | None = None,
+) -> Rollout:
     told = story or Story()
     return Rollout(
         [wave.split() for wave in waves],
         on_spike,
-        clock=SystemClock(),
-        interrupts=Interrupts(),
+        clock=clock or SystemClock(),
+        interrupts=interrupts or Interrupts(),
         tell=lambda step, said, **_: told.add(f"{step} {said}"),
     )
 
 
-def play(found: Rollout, hosts: dict[str, Callable[[Place], object]]) -> dict[str, object]:
+def play(found: Rollout, hosts: dict[str, Callable[[Turn], object]]) -> dict[str, object]:
     """Every host's part in a thread of its own; what each gave."""
 
     def part(name: str) -> object:
@@ -64,10 +84,10 @@ def play(found: Rollout, hosts: dict[str, Callable[[Place], object]]) -> dict[st
         return dict(zip(hosts, pool.map(part, hosts), strict=True))
 
 
-def switching(story: Story, name: str) -> Callable[[Place], object]:
+def switching(story: Story, name: str) -> Callable[[Turn], object]:
     """A host on which all goes well."""
 
-    def part(turn: Place) -> object:
+    def part(turn: Turn) -> object:
         turn.before_lock()
         turn.locked()
         story.add(f"{name} prepared")
@@ -103,7 +123,7 @@ def test_nothing_is_switched_before_all_are_prepared_and_waves_follow_each_other
 def test_one_that_cannot_be_prepared_leaves_all_others_as_they_are():
     story = Story()
 
-    def broken(turn: Place) -> object:
+    def broken(turn: Turn) -> object:
         turn.before_lock()
         turn.locked()
         turn.saw(Step.GATE, BAD)
@@ -118,7 +138,7 @@ def test_one_that_cannot_be_prepared_leaves_all_others_as_they_are():
 def test_a_failure_in_the_second_wave_turns_the_first_one_too_and_the_third_is_never_begun():
     story = Story()
 
-    def failing(turn: Place) -> object:
+    def failing(turn: Turn) -> object:
         turn.locked()
         assert turn.prepared() is None
         turn.saw(Step.CONFIRM, BAD)
@@ -132,7 +152,7 @@ def test_a_failure_in_the_second_wave_turns_the_first_one_too_and_the_third_is_n
 
 
 def test_a_hold_holds_all_where_they_are():
-    def held(turn: Place) -> object:
+    def held(turn: Turn) -> object:
         turn.locked()
         turn.prepared()
         turn.saw(Step.WATCH, Took(result=Result.HOLD, said="a spike"))
@@ -151,39 +171,20 @@ def test_a_reload_that_may_have_happened_stops_nobody():
 
 
 def test_failures_that_are_too_few_on_each_host_are_a_spike_together():
-    seconds = (Second(total=20, gateway=1),) * 3
-    quiet = History(seconds=(Second(total=20),) * 600)
-
-    class Later(SystemClock):
-        """A second passes at each look."""
-
-        at = 0.0
-
-        def monotonic(self) -> float:
-            self.at += 1.0
-            return self.at
-
-    names = ["a", "b", "c", "d"]
-    found = Rollout([names], SpikePolicy.ROLLBACK, clock=Later(), interrupts=Interrupts(), tell=lambda *_, **__: None)
-    alone = probation(*seconds)
+    found = rollout("a b c d", clock=Later())
+    alone = probation(*(Second(total=20, gateway=1),) * 3, history=QUIET)
     assert not alone.look().is_spike
-    for name in names:
-        found.turn(name).heard(
-            Probation(pool="B", history=quiet, tallies=(), log_mode="generation", silent_after=0.0, seconds=seconds, at_s=3)
-        )
+    for name in "abcd":
+        found.turn(name).heard(alone)
     assert "switched hosts together: t+3s ROLLBACK" in found.turn("a").stopped().said
 
 
 def test_the_first_host_decides_who_locks_and_the_others_give_up_with_it():
     found = rollout("a b c")
 
-    def refused(turn: Place) -> object:
-        turn.before_lock()
-        return None
-
     def part(name: str) -> object:
         try:
-            return refused(found.turn(name))
+            return found.turn(name).before_lock()
         except RefusedError as exc:
             return exc
         finally:
@@ -199,20 +200,13 @@ def test_the_first_host_decides_who_locks_and_the_others_give_up_with_it():
 def test_a_signal_ends_the_wait_for_a_wave():
     interrupts = Interrupts()
     interrupts.count, interrupts.name = 1, "SIGTERM"
-    found = Rollout([["a"], ["b"]], SpikePolicy.ROLLBACK, clock=SystemClock(), interrupts=interrupts, tell=lambda *_, **__: None)
+    found = rollout("a", "b", interrupts=interrupts)
     assert found.turn("b").prepared().result is Result.INTERRUPTED
 
 
 @pytest.mark.parametrize("policy", SpikePolicy)
 def test_a_pooled_spike_does_what_the_site_says(policy):
-    class Later(SystemClock):
-        at = 0.0
-
-        def monotonic(self) -> float:
-            self.at += 1.0
-            return self.at
-
-    found = Rollout([["a", "b"]], policy, clock=Later(), interrupts=Interrupts(), tell=lambda *_, **__: None)
+    found = rollout("a b", on_spike=policy, clock=Later())
     bad = probation(*(Second(total=10, gateway=9),) * 5)
     for name in "ab":
         found.turn(name).heard(bad)
@@ -243,11 +237,41 @@ def test_a_host_that_passed_and_fell_silent_holds_the_end_up_until_its_own_watch
 
 
 def test_a_host_with_nothing_to_do_keeps_its_lock_until_the_others_are_done():
-    found = rollout("a b")
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(found.turn("a").stands_by)
-        found.turn("b").prepared()
-        assert found.turn("b").passed() or not waiting.done()
-        assert not waiting.done()
-        found.ended("b", "")
-        waiting.result(10)
+    story, found = Story(), rollout("a b")
+
+    def standing_by(turn: Turn) -> object:
+        turn.stands_by()
+        story.add("a unlocks")
+        return None
+
+    def last(turn: Turn) -> object:
+        assert turn.prepared() is None
+        until(turn.passed, what="the end of the watch")
+        story.add("b is judged")
+        turn.judged()
+        return None
+
+    play(found, {"a": standing_by, "b": last})
+    assert story.lines == ["b is judged", "a unlocks"]
+
+
+def test_a_judged_host_waits_for_the_others():
+    story, found = Story(), rollout("a b")
+
+    def first(turn: Turn) -> object:
+        turn.judged()
+        story.add("a goes on")
+        return None
+
+    def last(turn: Turn) -> object:
+        until(lambda: "a" in found._judged, what="the first one's verdict")
+        story.add("b is judged")
+        turn.judged()
+        return None
+
+    play(found, {"a": first, "b": last})
+    assert story.lines == ["b is judged", "a goes on"]
+
+
+def test_a_judged_host_does_not_wait_for_one_that_never_is():
+    rollout("a b", clock=Later(seconds=20)).turn("a").judged()

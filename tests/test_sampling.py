@@ -18,7 +18,7 @@ from upswitch.adapters.local import LocalHost
 from upswitch.core import confirm, sampling, scripts
 from upswitch.core.confirm import Marker, Proof
 from upswitch.core.processes import Family, Process
-from upswitch.core.sampling import Mark
+from upswitch.core.sampling import Before
 from upswitch.demo.find import find_nginx
 from upswitch.demo.lab import Lab
 from upswitch.demo.net import free_port
@@ -73,7 +73,7 @@ def test_a_reload_says_what_was_before_it_and_its_samples_prove_it(lab):
 
 def test_a_family_and_a_marker_look_as_they_do_to_a_single_look(lab):
     running = survey.glance(HOST, lab.site.nginx)[1]
-    samples = sampled(lab, Mark(family=running.family))
+    samples = sampled(lab, Before(family=running.family))
     assert samples[0].family == running.family
     assert len(samples[0].marks) == 5
     assert {mark.generation for mark in samples[0].marks} == {lab.marker()}
@@ -129,7 +129,7 @@ def test_what_the_master_logs_is_seen_as_it_comes_and_only_what_is_new(lab):
     with lab.error_log.open("ab", buffering=0) as log:
         log.write(emerg(master.pid, "old"))
         status = lab.error_log.stat()
-        mark = Mark(family=survey.read_family(HOST, master.pid), inode=status.st_ino, size=status.st_size)
+        mark = Before(family=survey.read_family(HOST, master.pid), inode=status.st_ino, size=status.st_size)
         log.write(emerg(master.pid, "new") + b"\x00\xff half a line")
         samples = sampled(lab, mark)
         log.write(b"\n")
@@ -144,7 +144,7 @@ def test_a_log_that_was_rotated_is_read_from_its_start(lab):
     master = master_of(lab)
     rotated = lab.folder / "rotated.log"
     rotated.write_bytes(emerg(master.pid, "first"))
-    mark = Mark(family=survey.read_family(HOST, master.pid), inode=1, size=10)
+    mark = Before(family=survey.read_family(HOST, master.pid), inode=1, size=10)
     ran = HOST.run(sampling.sample(mark, lab.site.nginx.marker, f"{rotated}"), deadline=10)
     assert {sample.emerg for sample in sampling.parse_samples(ran.out, mark)} == {("first",)}
 
@@ -182,7 +182,7 @@ def answering(data):
     ],
 )
 def test_a_stranger_in_the_markers_place_says_nothing(lab, data):
-    mark = Mark(family=survey.read_family(HOST, master_of(lab).pid))
+    mark = Before(family=survey.read_family(HOST, master_of(lab).pid))
     with answering(data) as address:
         ran = HOST.run(sampling.sample(mark, address, ""), deadline=10)
     samples = sampling.parse_samples(ran.out, mark)
@@ -191,7 +191,7 @@ def test_a_stranger_in_the_markers_place_says_nothing(lab, data):
 
 
 def test_a_marker_that_nobody_serves_leaves_the_family_to_see(lab):
-    mark = Mark(family=survey.read_family(HOST, master_of(lab).pid))
+    mark = Before(family=survey.read_family(HOST, master_of(lab).pid))
     ran = HOST.run(sampling.sample(mark, f"127.0.0.1:{free_port('127.0.0.1')}", ""), deadline=10)
     samples = sampling.parse_samples(ran.out, mark)
     assert samples[-1].family.workers
@@ -199,7 +199,7 @@ def test_a_marker_that_nobody_serves_leaves_the_family_to_see(lab):
 
 
 def test_where_there_is_no_master_there_is_no_family():
-    gone = Mark(family=Family(master=Process(pid=4_000_000, parent=1, start=1, state="S", title="nginx: master process")))
+    gone = Before(family=Family(master=Process(pid=4_000_000, parent=1, start=1, state="S", title="nginx: master process")))
     ran = HOST.run(sampling.sample(gone, "127.0.0.1:1", ""), deadline=10)
     samples = sampling.parse_samples(ran.out, gone)
     assert {sample.family for sample in samples} == {Family(master=None)}
@@ -207,11 +207,11 @@ def test_where_there_is_no_master_there_is_no_family():
 
 def test_marks_after_one_that_is_none_of_ours_do_not_count():
     text = b"sample 2.50\nmark 000002-B 7\nmark no\nmark 000002-B 7\n"
-    (sample,) = sampling.parse_samples(text, Mark(family=Family(master=None), at=2.0))
+    (sample,) = sampling.parse_samples(text, Before(family=Family(master=None), at=2.0))
     assert (sample.at, sample.marks) == (0.5, (Marker(generation="000002-B", pid=7),))
 
 
 def test_the_script_for_bash_is_one_that_bash_takes_and_needs_nothing_new():
-    script = sampling.sample(Mark(family=Family(master=None)), "127.0.0.1:1", "")[2]
+    script = sampling.sample(Before(family=Family(master=None)), "127.0.0.1:1", "")[2]
     assert subprocess.run(("bash", "-n", "-c", script), check=False, capture_output=True).returncode == 0
     assert not re.search(r"EPOCH|mapfile -d|\$\{[a-z]+@", script)

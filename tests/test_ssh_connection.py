@@ -19,6 +19,8 @@ from upswitch.adapters.ssh.config import load
 from upswitch.adapters.ssh.host import SshHost
 from upswitch.adapters.ssh.keyring import Keyring
 from upswitch.adapters.ssh.login import login
+from upswitch.adapters.ssh.pipe import NotBegunError, Pipe
+from upswitch.core import needs
 from upswitch.core.errors import HostError
 from upswitch.core.scripts import FENCED
 from upswitch.demo.process import Process, until
@@ -562,3 +564,80 @@ def test_a_commands_deadline_does_not_stretch_the_lease_once_it_has_ended(sshd, 
     assert int((tmp_path / "lease").read_text()) <= uptime + 11
     lock.release()
     host.close()
+
+
+# ---- what a host is like ----
+
+
+class Recorded:
+    """A channel that takes a command and ends."""
+
+    command = ""
+    eof_received = closed = True
+
+    def exec_command(self, command: str) -> None:
+        self.command = command
+
+    def settimeout(self, timeout: float) -> None: ...
+
+    def recv(self, _limit: int) -> bytes:
+        return b""
+
+    recv_stderr = recv
+
+
+def test_every_login_shell_takes_the_first_command_and_no_argument_is_changed():
+    channel = Recorded()
+    odd = ("a\nb", "\\\\", "\\'", "!!", "it's", "ü\udcff", "", "$HOME", "%s\\0", "tab\t", "end\n")
+    with pytest.raises(NotBegunError):
+        Pipe(channel, "begin", lost=lambda: "").begin(("printf", "%s\\0", *odd), sudo="")
+    assert channel.command.isprintable()
+    assert channel.command.isascii()
+    assert not {*channel.command} & {*"\n!"}
+    assert "\\\\" not in channel.command  # fish's; csh has no line breaks between quotes, and reads "!" there
+    assert "\\'" not in channel.command
+    out = subprocess.run(("sh", "-c", channel.command), capture_output=True, check=True).stdout
+    assert out[32:].split(b"\0")[:-1] == [each.encode("utf-8", "surrogateescape") for each in odd]
+
+
+@pytest.fixture
+def tools(tmp_path):
+    """A folder that comes first on the PATH of `poor`."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def poor(tmp_path, tools):
+    with Sshd(tmp_path / "poor", f"SetEnv HOME={tmp_path} PATH={tools}:/usr/bin:/bin") as sshd:
+        yield host_of(sshd)
+
+
+def put(folder, name, text):
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+BUSYBOX_DD = """case $* in *nofollow*) echo "dd: invalid argument 'nofollow' to 'oflag'" >&2; exit 1 ;; esac
+PATH=/usr/bin:/bin exec dd "$@\""""
+
+
+def test_what_a_host_lacks_is_named_with_the_packages(poor, tools):
+    ran = poor.run(needs.look(), deadline=5)
+    assert (ran.exit, ran.out) == (0, Path("/proc/sys/kernel/random/boot_id").read_bytes())
+    put(tools, "flock", "echo 'flock: unrecognized option: version' >&2; exit 1")
+    ran = poor.run(needs.look(), deadline=5)
+    assert (ran.exit, needs.problem(ran.out).partition(":")[0]) == (needs.LACKS, "it lacks util-linux")
+    put(tools, "dd", BUSYBOX_DD)
+    ran = poor.run(needs.look(), deadline=5)
+    assert ran.exit == needs.LACKS
+    assert needs.problem(ran.out).startswith("it lacks coreutils and util-linux: install that there")
+    poor.close()
+
+
+def test_a_flock_that_does_not_run_is_not_taken_for_a_held_lock(poor, tools, tmp_path):
+    put(tools, "flock", "echo 'flock: not found' >&2; exit 127")
+    with pytest.raises(HostError, match=r"open the lock .*: not found"):
+        poor.lock_in(f"{tmp_path}").acquire(ME)
+    poor.close()

@@ -1,19 +1,19 @@
 """One command on every host at once, each in a thread of its own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from upswitch import fleetreport
+from upswitch.core import outcome
 from upswitch.core.errors import HostError
 from upswitch.core.words import Outcome, Unreachable
 from upswitch.fleetviews import FleetView
 from upswitch.retreat import Retreat
 from upswitch.rollout import Rollout
-from upswitch.session import Session
+from upswitch.session import Act, Session
 from upswitch.views import Acted, View
 
-Act = Callable[[Session], View]
 _DONE = {Outcome.SWITCHED.value, Outcome.UNCHANGED.value}
 
 
@@ -26,26 +26,25 @@ class Lost:
 
     def view(self, command: str, error: HostError) -> View:
         """What such a host comes to: of a way back nobody knows whether it happened there."""
-        if command == "switch":
-            return fleetreport.unreachable(command, str(error), 0 if self.is_skipped else 3)
-        return fleetreport.unreachable(command, str(error), 5 if command in {"rollback", "repair"} else 3)
+        is_left = command == "switch" and self.is_skipped
+        exit_ = 0 if is_left else outcome.EXIT[Outcome.STUCK if command in {"rollback", "repair"} else Outcome.REFUSED]
+        return fleetreport.unreachable(command, str(error), exit_)
 
     @property
     def is_skipped(self) -> bool:
         return self.policy is Unreachable.SKIP
 
 
-def serve(command: str, sessions: Mapping[str, Session], lost: Lost, *, act: Act, rollout: Rollout | Retreat | None) -> FleetView:
-    """What `act` says of each host, and of those that are `lost`. `act` raises nothing. With a `rollout` they go together."""
-    if isinstance(rollout, Rollout) and not lost.is_skipped:
+def serve(command: str, sessions: Mapping[str, Session], lost: Lost, *, act: Act, meeting: Rollout | Retreat | None) -> FleetView:
+    """What `act` says of each host, and of those that are `lost`. `act` raises nothing. With a `meeting` they go together."""
+    if isinstance(meeting, Rollout) and not lost.is_skipped:
         for name, error in lost.errors.items():
-            rollout.fails(name, f"can't be reached: {error}")
+            meeting.fails(name, f"can't be reached: {error}")
 
     def on(name: str) -> View:
         view = act(sessions[name])
-        if rollout is not None:
-            is_done = isinstance(view, Acted) and view.outcome in _DONE
-            rollout.ended(name, "" if is_done else getattr(view, "said", ""))
+        if meeting is not None:
+            meeting.ended(name, view.said if isinstance(view, Acted) and view.outcome not in _DONE else "")
         return view
 
     views: dict[str, View] = {name: lost.view(command, error) for name, error in lost.errors.items()}

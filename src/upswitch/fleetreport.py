@@ -16,11 +16,12 @@ _UNTOUCHED = {Outcome.REFUSED.value, Outcome.UNCHANGED.value, Outcome.INTERRUPTE
 
 def unreachable(command: str, why: str, exit_: int) -> Acted:
     """A host in the table that nobody could ask. Exit 0 where it is skipped by choice."""
+    kind = UNREACHABLE if exit_ else SKIPPED
     return Acted(
         command=command,
-        outcome=UNREACHABLE if exit_ else SKIPPED,
+        outcome=kind,
         exit=exit_,
-        said=f"{UNREACHABLE if exit_ else SKIPPED}: {why}",
+        said=f"{kind}: {why}",
         production=None,
         hint=hint_of(f"see why ssh can't reach it; {page_of(why)}"),
     )
@@ -30,8 +31,7 @@ def together(command: str, views: Mapping[str, View]) -> FleetView:
     """One view of all hosts, in their order."""
     table = tuple(_line(name, view) for name, view in sorted(views.items()))
     is_acting = command in {"switch", "rollback", "repair"}
-    found = _acted(command, table) if is_acting else _read(command, table)
-    exit_, said, kind = found
+    exit_, said, kind = _acted(command, table) if is_acting else _read(command, table)
     worst = min(table, key=lambda line: (_WORST.index(line.exit), line.outcome in _UNTOUCHED))
     return FleetView(
         command=command,
@@ -67,7 +67,7 @@ def _short(view: View) -> str:
 
 def _acted(command: str, table: Sequence[HostLine]) -> tuple[int, str, str]:
     """Exit code, sentence, outcome."""
-    worst = min((line.exit for line in table), key=_WORST.index)
+    worst = _worst(table)
     if _is_split(command, table) and worst != outcome.EXIT[Outcome.HELD]:
         is_for_nothing = command == "repair" and not _touched(table)
         exit_ = outcome.FINDINGS if is_for_nothing else outcome.EXIT[Outcome.STUCK]
@@ -106,7 +106,8 @@ def _touched(table: Sequence[HostLine]) -> list[str]:
 
 
 def _read(command: str, table: Sequence[HostLine]) -> tuple[int, str, str]:
-    worst = min((line.exit for line in table), key=_WORST.index)
+    """As `_acted`, of a command that only reads."""
+    worst = _worst(table)
     if command != "status":
         return worst, f"{command} on {len(table)} hosts", ""
     pools = {line.pool for line in table if line.pool}
@@ -114,6 +115,11 @@ def _read(command: str, table: Sequence[HostLine]) -> tuple[int, str, str]:
     exit_ = max(worst, outcome.FINDINGS) if len(pools) > 1 or lost else worst
     split = f"{SPLIT}: " if len(pools) > 1 else ""
     return exit_, split + _shares(table), SPLIT if split else UNREACHABLE if lost else ""
+
+
+def _worst(table: Sequence[HostLine]) -> int:
+    """The exit code that a person must see first."""
+    return min((line.exit for line in table), key=_WORST.index)
 
 
 def _shares(table: Sequence[HostLine]) -> str:

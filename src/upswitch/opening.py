@@ -17,6 +17,7 @@ from upswitch.adapters.clock import SystemClock
 from upswitch.adapters.local import LocalHost
 from upswitch.adapters.lock import FileLock
 from upswitch.adapters.signals import Interrupts
+from upswitch.core import needs
 from upswitch.core.errors import HostError
 from upswitch.core.fleettable import in_waves
 from upswitch.core.foreign import plain, told
@@ -26,7 +27,7 @@ from upswitch.ports import Clock, Host, Lock, Ports, Tell
 from upswitch.progress import Teller
 from upswitch.retreat import Retreat
 from upswitch.rollout import Alone, Rollout
-from upswitch.session import Session, new_run
+from upswitch.session import Act, Session, new_run
 from upswitch.views import View
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 _LOOK_EVERY = 0.2
 _REACH = 20.0  # seconds for a host to answer the first time
 
-Act = Callable[[Session], View]
 Guarded = Callable[[str, Session, Act], View]
 """`act` on one host, with whatever goes wrong there turned into a view."""
 
@@ -101,25 +101,26 @@ class Fleet:
 
     def serve(self, command: str, act: Act) -> View:
         shared = self._shared
-        rollout = self._together(command)
+        meeting = self._meeting(command)
         run = new_run(shared.clock.now())
         sessions = {}
         for entry in self._site.hosts:
             if entry.name in self._ports:
-                ports = dataclasses.replace(self._ports[entry.name], turn=rollout.turn(entry.name) if rollout else Alone())
+                ports = self._ports[entry.name]
+                ports = dataclasses.replace(ports, turn=meeting.turn(entry.name)) if meeting else ports
                 sessions[entry.name] = _session(shared, self._site.on(entry), ports, run)
         return fleet.serve(
             command,
             sessions,
             fleet.Lost(errors=self._lost, policy=self._site.rollout.unreachable),
             act=lambda each: shared.guarded(command, each, act),
-            rollout=rollout,
+            meeting=meeting,
         )
 
-    def _together(self, command: str) -> Rollout | Retreat | None:
+    def _meeting(self, command: str) -> Rollout | Retreat | None:
         """Where the hosts of this command meet; None where each is on its own."""
         shared, site = self._shared, self._site
-        if command == "rollback" and self._ports:
+        if command == "rollback":
             return Retreat(frozenset(self._ports), clock=shared.clock)
         if command != "switch" or not self._ports:
             return None
@@ -173,11 +174,19 @@ class Fleet:
             host = SshHost(entry.name, login(entry.ssh, settings), keyring=keys, user=entry.nginx.user, tell=tell)
             shared.closing.callback(host.close)
             lock = host.lock_in(entry.nginx.state)
-            self._boots[entry.name] = told(host.run(("cat", "/proc/sys/kernel/random/boot_id"), deadline=_REACH).out)
+            self._boots[entry.name] = _boot(host, entry)
         except HostError as exc:
             return HostError(plain(exc.what), plain(exc.why))
         here = LocalHost(shared.clock) if self._site.gate.vantage is Vantage.HERE else None
         return _ports(shared, host, lock, tell, probed_from=here)
+
+
+def _boot(host: Host, entry: HostEntry) -> str:
+    """The boot's id. HostError where the host can't be asked, or lacks what every command needs there."""
+    ran = host.run(needs.look(), deadline=_REACH)
+    if ran.exit != 0:
+        raise HostError(f"use the host {entry.ssh}", needs.problem(ran.out) if ran.exit == needs.LACKS else ran.words)
+    return told(ran.out)
 
 
 def _ask(prompt: str) -> str | None:

@@ -8,7 +8,7 @@ from upswitch.core.confirm import Finding, Proof, Sample
 from upswitch.core.errors import HostError, NotAppendedError
 from upswitch.core.foreign import told
 from upswitch.core.run import Took
-from upswitch.core.sampling import Mark
+from upswitch.core.sampling import Before
 from upswitch.core.site import Nginx
 from upswitch.core.words import Result
 from upswitch.marker import ask, ask_marker
@@ -36,7 +36,7 @@ class Reloader:
         self._nginx = nginx
         self._facts = facts
         self._master = facts.running.family.master if facts.running.family and not facts.running.problem else None
-        self._before: Mark | None = None
+        self._before: Before | None = None
         self._asked_at = 0.0
         self._can_sample = True
         self._raised = 0  # a token of its own for each raise: an older watcher must not lower a younger flag
@@ -161,7 +161,7 @@ class Reloader:
         pace = Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=clock.sleep)
         return pace.until(lambda seen: seen.proof is not Proof.WAITING, look)
 
-    def _samples(self, before: Mark) -> tuple[Sample, ...]:
+    def _samples(self, before: Before) -> tuple[Sample, ...]:
         """What came next: several moments at once where the host has bash, else one."""
         if self._can_sample:
             ran = self._host.run(sampling.sample(before, self._nginx.marker, self._facts.error_log), deadline=_ROUND)
@@ -173,7 +173,7 @@ class Reloader:
             self._can_sample = False
         return (self._sample(before),)
 
-    def _sample(self, before: Mark) -> Sample:
+    def _sample(self, before: Before) -> Sample:
         family = survey.read_family(self._host, self._pid)
         asked = (ask_marker(self._host, self._nginx) for _ in range(_MARKS_AT_ONCE))
         marks = takewhile(lambda mark: mark is not None, asked)  # a stranger who never answers is asked once
@@ -186,7 +186,7 @@ class Reloader:
             fatal=fatal,
         )
 
-    def _complaints(self, before: Mark) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _complaints(self, before: Before) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The master's own [emerg] lines since the mark, and those about workers that can't be started."""
         chunk = self._log(offset=before.size)
         if chunk is not None and (chunk.inode != before.inode or chunk.size < before.size):

@@ -4,7 +4,7 @@ import threading
 
 from upswitch.core.errors import Refusal, RefusedError
 from upswitch.core.retreat import SplitError, Stand, going
-from upswitch.ports import Clock
+from upswitch.ports import Clock, Turn
 from upswitch.rollout import Alone
 
 _PATIENCE = 30.0  # seconds for a host to say where it stands; one that hangs does not keep the others from going back
@@ -21,8 +21,8 @@ class Retreat:
         self._stands: dict[str, Stand] = {}
         self._ended: set[str] = set()
 
-    def turn(self, name: str) -> "Goer":
-        return Goer(self, name)
+    def turn(self, name: str) -> Turn:
+        return _Turn(self, name)
 
     def ended(self, name: str, failure: str) -> None:
         """A host's command is over; what it came to is its own business: the others go on past it."""
@@ -46,8 +46,8 @@ class Retreat:
                 raise RefusedError(Refusal(what=f"the hosts would serve different pools: {exc}", hint=hint)) from exc
 
 
-class Goer(Alone):
-    """A ports.Turn: one host of a Retreat."""
+class _Turn(Alone):
+    """One host's, by its name."""
 
     def __init__(self, retreat: Retreat, name: str) -> None:
         self._retreat = retreat

@@ -19,7 +19,7 @@ from upswitch.core.probation import Probation
 from upswitch.core.retreat import Stand
 from upswitch.core.run import Took
 from upswitch.core.words import Result, SpikePolicy, Step
-from upswitch.ports import Clock, Interrupts, Tell
+from upswitch.ports import Clock, Interrupts, Tell, Turn
 
 _LOOK_EVERY = 0.2  # seconds after which a waiting host looks for a signal
 _LAST_MEETING = 10.0  # seconds that a judged host waits for the others
@@ -86,8 +86,8 @@ class Rollout:
         self._stop: Took | None = None
         self._pooled = _Pooled()
 
-    def turn(self, name: str) -> "Place":
-        return Place(self, name)
+    def turn(self, name: str) -> Turn:
+        return _Turn(self, name)
 
     def fails(self, name: str, why: str) -> None:
         """The fleet goes no further."""
@@ -99,7 +99,7 @@ class Rollout:
         with self._changing():
             self._ended.add(name)
             if failure:
-                self._fail(Took(result=Result.FAILED, said=f"{name}: {failure}"))
+                self.fails(name, failure)
             self._go_on()
 
     # ---- what a host's turn asks; see ports.Turn ----
@@ -190,7 +190,6 @@ class Rollout:
     def _fail(self, why: Took) -> None:
         if self._stop is None and not self._is_over:
             self._stop = why
-            self._meeting.notify_all()
 
     @property
     def _refusal(self) -> Took | None:
@@ -223,8 +222,8 @@ class Rollout:
         self._meeting.notify_all()
 
 
-class Place(Alone):
-    """A ports.Turn: one host in a Rollout."""
+class _Turn(Alone):
+    """One host's, by its name. It goes back as if alone."""
 
     def __init__(self, rollout: Rollout, name: str) -> None:
         self._rollout = rollout

@@ -54,6 +54,10 @@ class Session:
         return Ask(run=self.run, command=command, pool=pool, reason=clean(reason), user=self.user, skips=skips)
 
 
+Act = Callable[[Session], View]
+"""What a command does on one host."""
+
+
 def new_run(now: str) -> str:
     """A run's name: wall time, and what tells it from another one of that second."""
     return f"{now[:19].replace(':', '').replace('-', '')}-{secrets.token_hex(3)}"
@@ -70,11 +74,11 @@ def clean(text: str) -> str:
 class App(Protocol):
     """The program around the commands."""
 
-    def serve(self, command: str, common: Common, act: Callable[[Session], View], *, every: float | None = None) -> int:
+    def serve(self, command: str, common: Common, act: Act, *, every: float | None = None) -> int:
         """Read the site, open the ports, act on each host, print; the exit code. With `every`: again after so many seconds."""
         ...
 
-    def serve_site(self, command: str, common: Common, site: Site, *, act: Callable[[Session], View]) -> int:
+    def serve_site(self, command: str, common: Common, site: Site, *, act: Act) -> int:
         """The same for a site that no file describes yet."""
         ...
 

@@ -131,9 +131,9 @@ class Steps:
         return None if proved.result is Result.OK else Took(result=Result.UNKNOWN, said=proved.said)
 
     def recheck(self) -> Took:
-        """The proof may have aged while nginx tested, or while other hosts went first: never swap on one older than gating.FRESH.
+        """Wait until this host may go, get the watch ready, and look once more who is live.
 
-        And look once more who is live.
+        The gate's proof may have aged meanwhile: never swap on one older than gating.FRESH.
         """
         never = self._ports.turn.prepared()
         if never is not None:
@@ -238,12 +238,12 @@ class Steps:
         """The last look, and no dead-man from here on: one script. What is said at the end was read here, not remembered."""
         plan, host = self._job.plan, self._ports.host
         self._ports.turn.judged()
-        looks = (*survey.looks(self._nginx), *(() if Step.ARM in plan.skips else (disarm(self._nginx.state, plan.run),)))
-        ran = several.run(host, looks[::-1], deadline=_FINISH)[::-1]
-        if Step.ARM not in plan.skips:
-            alive = deadman.disarmed(plan.run, ran[-1])
-            if alive.result is not Result.OK:
-                return Took(result=alive.result, said=alive.said)
+        disarming = () if Step.ARM in plan.skips else (disarm(self._nginx.state, plan.run),)
+        ran = several.run(host, (*disarming, *survey.looks(self._nginx)), deadline=_FINISH)
+        if disarming:
+            disarmed = deadman.disarmed(plan.run, ran.pop(0))
+            if disarmed.result is not Result.OK:
+                return Took(result=disarmed.result, said=disarmed.said)
         disk, running = survey.glanced(host, self._nginx, ran)
         answer = running.marker.generation if running.marker else "nothing"
         if disk.live != plan.to or answer != plan.to or running.problem:

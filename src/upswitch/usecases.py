@@ -210,13 +210,8 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
     """The switch that `ask` would be, without doing any of it. RefusedError where it would be refused before its first step."""
     facts = surveyed(ports.host, site, adopt=choices.adopt)
     runs = journal_of(ports.host, site.nginx).read()
-    holder = ports.lock.holder()
-    if run.unfinished(runs) and holder is not None:
-        _refuse_if(
-            (Refusal(what=f"a run is under way: {holder.text}", hint="wait for its end; `upswitch status` shows what is live"),)
-        )
     if run.unfinished(runs):
-        _refuse_if((Refusal(what="a killed run is unfinished", hint="`upswitch repair` finishes or undoes it"),))
+        raise RefusedError(_unfinished(ports.lock.holder()))
     job = jobs.for_switch(ports, site, ask, jobs.Found(facts=facts, runs=runs, templates=templates))
     return Planned(
         plan=job.plan,
@@ -227,6 +222,12 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
         warmth=job.warmth,
         notes=(*warming.notes(site, ask.pool, job.warmth, facts), *_seen(site, job)),
     )
+
+
+def _unfinished(holder: Owner | None) -> Refusal:
+    if holder is None:
+        return Refusal(what="a killed run is unfinished", hint="`upswitch repair` finishes or undoes it")
+    return Refusal(what=f"a run is under way: {holder.text}", hint="wait for its end; `upswitch status` shows what is live")
 
 
 def _seen(site: Site, job: Job) -> tuple[str, ...]:

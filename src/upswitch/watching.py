@@ -19,6 +19,7 @@ from upswitch.core.probation import Brought, Probation
 from upswitch.core.rule import Failure, Final, Judgement, Second
 from upswitch.core.site import Site
 from upswitch.core.words import Result, SilencePolicy, SpikePolicy, Value
+from upswitch.marker import ask_marker
 from upswitch.ports import Ports
 from upswitch.pulse import Pulse
 from upswitch.watchlogs import AccessLogs, ErrorLog, Notes
@@ -29,6 +30,7 @@ THROUGH_EVERY = 0.5
 _ASK_FORMER = 3
 _GUARD_EVERY_S = 5
 _LOST_S = 3.0  # without the host; its own dead-man waits 15
+_DEAF_S = 8.0  # without an answer of nginx itself; a host that fell silent is found out before
 
 
 class Sought(Value):
@@ -81,6 +83,7 @@ class Watcher:
         self._sought = sought
         self._notes = Notes()
         self._lost_since: float | None = None
+        self._deaf_since: float | None = None
         self._has_passed = False
         self._access = AccessLogs(ports, sought.access_logs, sought.attribution, self._notes)
         ours = sought.attribution
@@ -140,10 +143,12 @@ class Watcher:
         if probation.at_s % _GUARD_EVERY_S == 0 and not self._has_passed:
             self._has_guard()
         lost = self._out_of_reach(probation.at_s)
+        deaf = self._deaf(probation.at_s)
         if self._has_passed and self._may_end():
             return self._ended(_Judged(probation=probation, look=look), is_over=True)  # decided by all: too late to go back alone
         if lost:
             return self._report(Result.FAILED, "rollback", lost, _Judged(probation=probation, look=look))
+        why = why or deaf
         self._ports.tell("watch", why or probation.progress(look), is_passing=True)
         judged = _Judged(probation=probation, look=look)
         if why:
@@ -158,7 +163,8 @@ class Watcher:
 
     def _may_end(self) -> bool:
         """Whether all hosts may. This one must answer now: its silence would be taken for consent, and its dead-man would act."""
-        return self._lost_since is None and self._has_guard() and self._ports.turn.passed()
+        is_there = self._lost_since is None and self._deaf_since is None
+        return is_there and self._has_guard() and self._ports.turn.passed()
 
     def _has_guard(self) -> bool:
         """Whether the host answers; told where nothing would take it back if we vanished."""
@@ -182,6 +188,17 @@ class Watcher:
             return f"t+{at_s}s ROLLBACK: the host is out of reach for {lost_s:.0f} s: {exc}" if lost_s >= _LOST_S else ""
         self._lost_since = None
         return ""
+
+    def _deaf(self, at_s: int) -> str:
+        """Why nginx itself is what fails: what it does not answer is in no log, so a dead one would look like a quiet site."""
+        now = self._ports.clock.monotonic()
+        try:
+            is_answered = ask_marker(self._ports.host, self._site.nginx) is not None
+        except HostError:  # says nothing of nginx
+            is_answered = True
+        self._deaf_since = None if is_answered else self._deaf_since or now
+        deaf_s = 0.0 if self._deaf_since is None else now - self._deaf_since
+        return f"t+{at_s}s ROLLBACK: nginx itself has not answered for {deaf_s:.0f} s" if deaf_s >= _DEAF_S else ""
 
     def _failed(self, judged: _Judged, why: str, old: tuple[Target, ...]) -> WatchReport:
         if self._site.watch.on_spike is SpikePolicy.HOLD:

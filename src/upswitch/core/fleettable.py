@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from upswitch.core import allowed
 from upswitch.core.reader import Reader, shown
-from upswitch.core.site import Rollout
+from upswitch.core.site import RolloutTable
 from upswitch.core.words import Unreachable, Value
 
 MOST_HOSTS = 500
@@ -74,9 +74,9 @@ def _refuse_equal(reader: Reader, found: Sequence[Entry]) -> None:
             reader.refuse(each.name, shown(each.ssh), f"another host than {former}, or a table nginx of its own")
 
 
-def rollout(reader: Reader) -> Rollout:
-    default = Rollout()
-    found = Rollout(
+def rollout(reader: Reader) -> RolloutTable:
+    default = RolloutTable()
+    found = RolloutTable(
         waves=reader.each("waves", default.waves, _wave),
         unreachable=reader.take("unreachable", default.unreachable, allowed.word(Unreachable)),
     )

@@ -115,7 +115,7 @@ exit 0
 """
 
 
-class Mark(Value):
+class Before(Value):
     """The state just before a reload: who the children were, where the error log ended, and when it was (see above)."""
 
     family: Family
@@ -132,7 +132,7 @@ def reload(command: tuple[str, ...], master: Process, *, pid_file: str, log: str
     return ("sh", "-c", _RELOAD, "reload", pid_file, str(master.pid), str(master.start), log, f"{seconds:g}", *command)
 
 
-def parse_reload(output: bytes, master: Process) -> Mark | None:
+def parse_reload(output: bytes, master: Process) -> Before | None:
     """None where the command was not begun."""
     head, begun, _ = output.partition(b"\nreload\n")
     if not begun:
@@ -140,10 +140,10 @@ def parse_reload(output: bytes, master: Process) -> Mark | None:
     said = {word: rest for word, _, rest in (line.partition(" ") for line in head.decode("utf-8", "replace").split("\n"))}
     inode, _, size = said.get("log", "").partition(" ")
     family = processes.parse_family(head, master=master.pid)
-    return Mark(family=family, inode=int(inode or 0), size=int(size or 0), at=float(said["up"]))
+    return Before(family=family, inode=int(inode or 0), size=int(size or 0), at=float(said["up"]))
 
 
-def sample(before: Mark, marker: str, log: str) -> tuple[str, ...]:
+def sample(before: Before, marker: str, log: str) -> tuple[str, ...]:
     """Needs bash; `marker` is IP:PORT."""
     master = before.family.master
     ip, _, port = marker.rpartition(":")
@@ -152,7 +152,7 @@ def sample(before: Mark, marker: str, log: str) -> tuple[str, ...]:
     return ("bash", "-c", _SAMPLE, "sample", str(master.pid if master else 0), ip.strip("[]"), port, log, *place, pids)
 
 
-def parse_samples(output: bytes, before: Mark) -> tuple[Sample, ...]:
+def parse_samples(output: bytes, before: Before) -> tuple[Sample, ...]:
     """In their order. A last one that is not complete is one of them: what it lacks it does not show."""
     lines: list[bytes] = []
     found = []
@@ -163,7 +163,7 @@ def parse_samples(output: bytes, before: Mark) -> tuple[Sample, ...]:
     return tuple(found)
 
 
-def _sample(at: float, text: bytes, lines: list[bytes], before: Mark) -> Sample:
+def _sample(at: float, text: bytes, lines: list[bytes], before: Before) -> Sample:
     pid = before.family.master.pid if before.family.master else 0
     answers = (parse_marker(line[5:]) for line in text.split(b"\n") if line.startswith(b"mark "))
     marks = takewhile(lambda mark: mark is not None, answers)

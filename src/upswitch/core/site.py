@@ -127,14 +127,14 @@ class HostEntry(Value):
     probe: str = ""
 
 
-class Rollout(Value):
+class RolloutTable(Value):
     """`waves`: how many hosts go at once, wave by wave, as numbers or shares of all; the last one goes on to the end."""
 
     waves: tuple[str, ...] = ("1", "25%", "100%")
     unreachable: Unreachable = Unreachable.REFUSE
 
 
-class Deadman(Value):
+class DeadmanTable(Value):
     """Whether a host takes itself back when we vanish."""
 
     enabled: bool = True
@@ -148,8 +148,8 @@ class Site(Value):
     gate: Gate
     watch: Watch
     hosts: tuple[HostEntry, ...] = ()
-    rollout: Rollout = Rollout()
-    deadman: Deadman = Deadman()
+    rollout: RolloutTable = RolloutTable()
+    deadman: DeadmanTable = DeadmanTable()
 
     def on(self, host: HostEntry) -> "Site":
         """The site as it is on one of its hosts."""

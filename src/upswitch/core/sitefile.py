@@ -8,7 +8,7 @@ from upswitch.core.fleettable import Entry, hosts, rollout
 from upswitch.core.gaterule import GateRule, effective_check
 from upswitch.core.reader import Reader
 from upswitch.core.serverline import parse_server
-from upswitch.core.site import Deadman, Gate, HostEntry, Nginx, Problem, Site, Watch
+from upswitch.core.site import DeadmanTable, Gate, HostEntry, Nginx, Problem, Site, Watch
 from upswitch.core.upstreamtable import http_class, http_send, upstreams
 from upswitch.core.words import CheckType, SilencePolicy, SpikePolicy, Vantage
 
@@ -134,8 +134,8 @@ def _host(entry: Entry, nginx: Nginx, watch: Watch) -> HostEntry:
     return own
 
 
-def _deadman(reader: Reader) -> Deadman:
-    deadman = Deadman(enabled=reader.take("enabled", Deadman().enabled, allowed.truth))
+def _deadman(reader: Reader) -> DeadmanTable:
+    deadman = DeadmanTable(enabled=reader.take("enabled", DeadmanTable().enabled, allowed.truth))
     reader.close()
     return deadman
 

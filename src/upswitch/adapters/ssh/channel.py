@@ -116,11 +116,15 @@ class Streams:
             return
         said = plain(relay.last_words(pipe)).removesuffix("\n")
         if relay.is_missing(said):
-            why = (
-                f"sshd forbids forwarding, and there is no relay ({said}): allow it with AllowTcpForwarding local, or install bash"
-            )
-            raise HostError(f"connect to {address} from {self._connection.login.shown}", why)
+            raise HostError(f"connect to {address} from {self._connection.login.shown}", _unrelayed(address, said))
         raise _as_the_kernel(said.rpartition(": ")[2])
+
+
+def _unrelayed(address: str, said: str) -> str:
+    """Of a socket file sshd does not say why it can't be opened; sshd does of an address, so there it was a prohibition."""
+    if address.startswith("unix:"):
+        return f"sshd did not open it, and nothing on the host can say why ({said}): is the server up? Else install perl or python3"
+    return f"sshd forbids forwarding, and there is no relay ({said}): allow it with AllowTcpForwarding local, or install bash"
 
 
 def _as_the_kernel(text: str) -> OSError:

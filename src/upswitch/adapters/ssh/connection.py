@@ -28,7 +28,7 @@ TIMEOUT = 10.0
 
 
 class SshConnection:
-    """`login` says where to, `keyring` has the keys and the passwords."""
+    """`login` says where to, `keyring` has the keys and the passwords. `timeout`: seconds for each part of opening it."""
 
     def __init__(self, login: Login, keyring: Keyring, *, timeout: float = TIMEOUT) -> None:
         self.login = login
@@ -90,11 +90,10 @@ class SshConnection:
             raise self._not_begun(user, exc) from exc
 
     def _begun(self, argv: Sequence[str], user: str, *, is_asking: bool = False) -> Pipe:
-        what = f"run a program on {self.login.shown}"
-        pipe = Pipe(self._session(), what, lost=lambda: self.lost)
-        password = self._keyring.password(self.login.user) if is_asking else ""
+        pipe = Pipe(self._session(), f"run a program on {self.login.shown}", lost=lambda: self.lost)
         try:
-            pipe.begin(argv, sudo=user, password=(lambda: password) if is_asking else None)
+            password = self._keyring.password(self.login.user) if is_asking else None
+            pipe.begin(argv, sudo=user, password=password)
         except (NotBegunError, HostError):
             pipe.close()
             raise
@@ -121,7 +120,7 @@ class SshConnection:
             gateway = self._hops[-1] if self._hops else None
             self._hops.append(_connection(login, self._keyring, gateway, timeout=self._timeout))
             try:
-                with _mapped(login):
+                with _mapped(login, self._timeout):
                     self._hops[-1].open()
                 self._hops[-1].transport.guard()
             except HostError:
@@ -185,7 +184,7 @@ def _connection(login: Login, keyring: Keyring, gateway: fabric.Connection | Non
 
 
 @contextmanager
-def _mapped(login: Login) -> Iterator[None]:
+def _mapped(login: Login, timeout: float) -> Iterator[None]:
     """What paramiko, fabric and the socket raise at an open, in our words."""
     what = f"connect to {login.shown}"
     try:
@@ -195,7 +194,7 @@ def _mapped(login: Login) -> Iterator[None]:
     except paramiko.AuthenticationException as exc:
         raise HostError(what, _unaccepted(login, exc)) from exc
     except (socket.gaierror, TimeoutError) as exc:
-        raise HostError(what, exc.strerror or f"no answer within {TIMEOUT:g} s") from exc
+        raise HostError(what, exc.strerror or f"no answer within {timeout:g} s") from exc
     except (ChannelRefusedError, WireLostError, paramiko.SSHException, OSError, EOFError) as exc:
         said = "sshd takes the connection and says nothing" if str(exc) in _SILENCE else plain(str(exc))
         raise HostError(what, said or "the connection was closed") from exc

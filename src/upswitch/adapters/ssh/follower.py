@@ -20,7 +20,7 @@ _SILENT_S = 5 * BEAT_S
 _REOPEN_S = 1.0
 
 
-class Pipe(Protocol):
+class FarProgram(Protocol):
     """A program on the host, by its streams."""
 
     def receive(self, limit: int, *, timeout: float) -> bytes:
@@ -39,7 +39,7 @@ class FarFollower:
     same folder.
     """
 
-    def __init__(self, path: str, *, open_pipe: Callable[[Sequence[str]], Pipe]) -> None:
+    def __init__(self, path: str, *, open_pipe: Callable[[Sequence[str]], FarProgram]) -> None:
         """HostError where the file can't be followed. `open_pipe` starts a program on the host; it is called again after a cut."""
         self._what = f"follow {path}"
         self._path = path
@@ -142,7 +142,7 @@ class FarFollower:
 
     # ---- the stream ----
 
-    def _start(self, places: Mapping[int, int] | None) -> tuple[Frames, Pipe]:
+    def _start(self, places: Mapping[int, int] | None) -> tuple[Frames, FarProgram]:
         """Begun, and said to have begun: from then on no line is missed."""
         self._program = self._wanted
         nonce = secrets.token_hex(16)
@@ -159,7 +159,7 @@ class FarFollower:
             raise
         return frames, pipe
 
-    def _receive(self, frames: Frames, pipe: Pipe, *, timeout: float) -> list[Frame]:
+    def _receive(self, frames: Frames, pipe: FarProgram, *, timeout: float) -> list[Frame]:
         try:
             data = pipe.receive(_PART, timeout=timeout)
         except TimeoutError as exc:

@@ -9,7 +9,8 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from upswitch.adapters.ssh import files
 from upswitch.adapters.ssh.channel import FarStream, Streams
@@ -118,17 +119,13 @@ class SshHost:
         return files.check_ahead(ran, path) if data else ran
 
     def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
-        self._standing()
         self._send_waiting()
-        self._count()
-        with self._shells.one() as shell:
+        with self._shell() as shell:
             return files.read(shell, path, offset=offset, limit=limit)
 
     def write(self, path: str, data: bytes, *, mode: int) -> None:
-        self._standing()
         self._send_waiting()
-        self._count()
-        with self._shells.one() as shell:
+        with self._shell() as shell:
             files.write(shell, path, data, mode=mode, token=secrets.token_hex(4))
 
     def append(self, path: str, data: bytes, *, is_ahead: bool = False) -> None:
@@ -141,8 +138,7 @@ class SshHost:
 
     def _append(self, path: str, data: bytes) -> None:
         if data:
-            self._count()
-            with self._shells.one() as shell:
+            with self._shell() as shell:
                 files.append(shell, path, data, fence=self._fence)
 
     def _send_waiting(self) -> None:
@@ -171,6 +167,13 @@ class SshHost:
         self._connection = SshConnection(self._login, self._keyring, timeout=timeout)
         self._shells = Shells(lambda: self._open_shell(0))
         self._streams = Streams(self._connection, user=self._user)
+
+    @contextmanager
+    def _shell(self) -> Iterator[Shell]:
+        """For one script of ours."""
+        self._count()
+        with self._shells.one() as shell:
+            yield shell
 
     def _open_shell(self, lease: int) -> Shell:
         self._count()

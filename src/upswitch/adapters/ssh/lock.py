@@ -48,7 +48,12 @@ take() {
   [ ! -L "$state/lock" ] || { echo 'x: Too many levels of symbolic links' >&2; return 1; }
   touch -- "$state/lock" && command exec 9>>"$state/lock" || return 1
   is_fenced "$2" && return 94
-  if [ "$3" = 0 ]; then flock -n 9; else flock -w "$3" 9; fi || { cat "$state/lock"; exec 9>&-; return 93; }
+  if [ "$3" = 0 ]; then flock -n 9; else flock -w "$3" 9; fi
+  case $? in
+    0) ;;
+    1) cat "$state/lock"; exec 9>&-; return 93 ;;
+    *) exec 9>&-; return 1 ;;
+  esac
   if is_fenced "$2"; then exec 9>&-; return 94; fi
   epoch=$2
   if [ -z "$2" ]; then

@@ -43,15 +43,11 @@ class Login(Value):
         return self.text if place in self.text else f"{self.text} ({place})"
 
 
-def login(text: str, config: paramiko.SSHConfig) -> Login:
+def login(text: str, config: paramiko.SSHConfig, *, depth: int = 0) -> Login:
     """`text`: NAME, USER@NAME, USER@NAME:PORT, [IP6]:PORT; what it leaves open ssh_config says. HostError where it can't be used.
 
-    It may not begin with "-" nor hold what a shell or ssh would read (reliability.md, S3).
+    It may not begin with "-" nor hold what a shell or ssh would read (reliability.md, S3). `depth`: jumps that led here.
     """
-    return _login(text, config, depth=0)
-
-
-def _login(text: str, config: paramiko.SSHConfig, *, depth: int) -> Login:
     user, name, port = _parse(text)
     found = _lookup(config, name, text)
     if found.get("proxycommand", "none") != "none":
@@ -85,7 +81,7 @@ def _jumps(value: str, config: paramiko.SSHConfig, *, text: str, depth: int) -> 
         return ()
     if depth >= _MOST_JUMPS:
         raise HostError(f"use the host {text}", f"its ProxyJump in ssh_config leads over more than {_MOST_JUMPS} hosts")
-    hops = [_login(hop.strip().removeprefix("ssh://"), config, depth=depth + 1) for hop in value.split(",")]
+    hops = [login(hop.strip().removeprefix("ssh://"), config, depth=depth + 1) for hop in value.split(",")]
     return (*hops[0].jumps, *hops)
 
 
@@ -93,8 +89,7 @@ def _parse(text: str) -> tuple[str, str, int]:
     """User, name and port; "" and 0 for what is not given."""
     match = _FORMS.fullmatch(text) if _ALLOWED.fullmatch(text) else None
     if match is None:
-        shown = repr(text)
-        raise HostError(f"use the host {shown}", "allowed are NAME, USER@NAME, USER@NAME:PORT and [IP6]:PORT")
+        raise HostError(f"use the host {text!r}", "allowed are NAME, USER@NAME, USER@NAME:PORT and [IP6]:PORT")
     name = match["six"] or match["bare"] or match["name"]
     port = int(match["six_port"] or match["port"] or 0)
     if name.startswith("-") or port > 65535:  # noqa: PLR2004  (the last port)

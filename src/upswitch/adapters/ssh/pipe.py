@@ -1,5 +1,6 @@
 """A program on the host with its three streams: a raw exec channel, 300 MB/s. It begins when the host has begun it, not before."""
 
+import re
 import secrets
 import select
 import shlex
@@ -16,7 +17,9 @@ _LOOK_S = 0.05
 _AGAIN_S = 1.0
 _OPEN_S = 15.0
 # Debian's bash reads ~/.bashrc where it believes that sshd has started it: up to 200 ms, and whatever that prints.
-_BEGIN = 'unset SSH_CLIENT SSH2_CLIENT; printf %s "$0"; exec "$@"'
+_BEGIN = 'unset SSH_CLIENT SSH2_CLIENT; printf %s "$0"; eval "set -- $(printf %b "$1")"; exec "$@"'
+_UNSAFE = re.compile(rb"[^ -~]|[!'\\\\]")
+"""What csh or fish reads in its own way between single quotes, and the quote itself."""
 
 
 class NotBegunError(Exception):
@@ -122,23 +125,24 @@ class Pipe:
 
     # ---- the beginning ----
 
-    def begin(self, argv: Sequence[str], *, sudo: str, password: Callable[[], str] | None = None) -> None:
+    def begin(self, argv: Sequence[str], *, sudo: str, password: str | None = None) -> None:
         """Start it, as the user `sudo` unless that is "". NotBegunError where the host, or its sudo, refuses.
 
         The host prints a word of ours first, so that what a login shell's rc file prints is not taken for the program's, and
         a password goes out only when sudo has asked with another word of ours: else it would be read as the program's input.
+        With None sudo must not ask.
         """
         mark, prompt = secrets.token_hex(16), secrets.token_hex(16)
-        rights = ("sudo", "-k", "-S", "-p", prompt) if password else ("sudo", "-n")
+        rights = ("sudo", "-n") if password is None else ("sudo", "-k", "-S", "-p", prompt)
         prefix = (*rights, "-u", sudo, "--") if sudo else ()
-        command = shlex.join((*prefix, "sh", "-c", _BEGIN, mark, *argv))
+        command = shlex.join((*prefix, "sh", "-c", _BEGIN, mark, _plain(shlex.join(argv))))
         try:
             self._channel.exec_command(f"exec {command}")
         except (paramiko.SSHException, OSError, EOFError) as exc:
             raise self.failure() from exc
         self._await(mark.encode(), prompt.encode(), password)
 
-    def _await(self, mark: bytes, prompt: bytes, password: Callable[[], str] | None) -> None:
+    def _await(self, mark: bytes, prompt: bytes, password: str | None) -> None:
         until = time.monotonic() + _OPEN_S
         out = err = b""
         while mark not in out:
@@ -146,7 +150,7 @@ class Pipe:
             if prompt in err:
                 if password is None:
                     raise NotBegunError("the password was refused")
-                self.send(f"{password()}\n".encode())
+                self.send(f"{password}\n".encode())
                 err, password = b"", None
             try:
                 data = self.receive(timeout=_LOOK_S)
@@ -163,3 +167,9 @@ class Pipe:
         while more := self.receive_err(timeout=1.0):
             err += more
         return self.failure() if self._lost() else NotBegunError(told(err or out) or "it ended at once")
+
+
+def _plain(text: str) -> str:
+    """As printf's %b turns it back, in characters that every login shell leaves alone."""
+    data = text.encode("utf-8", "surrogateescape")
+    return _UNSAFE.sub(lambda match: b"\\0%03o" % match[0][0], data).decode("ascii")

@@ -31,6 +31,7 @@ _AT_ONCE = 1 << 16
 
 # $1: the lease in seconds, 0 for none; $2: the word with which it says that it runs nothing any more. `next` reads a header into h:
 # with a lease bash does it without a process. `guard` and `beat` are put in by whoever holds something (lock.py).
+# `bytes` takes so many and no more: busybox's head reads on.
 # 9 is the lock's descriptor: only what runs for its holder has it, so that a lock never outlives its holder in other hands.
 _SCRIPT = r"""
 export LC_ALL=C
@@ -38,20 +39,21 @@ PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 lease=$1 over=$2
 if [ "$lease" = 0 ]; then next() { IFS= read -r h; }
 elif [ -n "$BASH_VERSION" ]; then next() { IFS= read -r -t "$lease" h; }
-else next() { h=$(timeout "$lease" head -c 64 9<&-); }; fi
+else next() { h=$(timeout "$lease" dd bs=64 count=1 iflag=fullblock status=none 9<&-); }; fi
+bytes() { dd bs=65536 iflag=fullblock,count_bytes count="$1" status=none 9<&-; }
 guard() { :; }
 beat() { :; }
 run() { timeout -s KILL "$time" "$@"; }
 feed() {
   if [ "$size" = 0 ]; then eval "$text" </dev/null; return; fi
-  head -c "$size" 9<&- | { eval "$text"; r=$?; cat >/dev/null 9<&-; return $r; }
+  bytes "$size" | { eval "$text"; r=$?; cat >/dev/null 9<&-; return $r; }
 }
 while next && [ -n "$h" ]; do
   set -- $h
   kind=$1 nonce=$2 time=$3 size=$5
   if guard; then beat "${time%.*}"; elif [ "$kind" = B ]; then break; fi
   [ "$kind" != B ] || continue
-  text=$(head -c "$4" 9<&-)
+  text=$(bytes "$4")
   case $text in *"#$nonce") ;; *) break ;; esac
   code=0
   case $kind in
@@ -64,7 +66,10 @@ done
 printf %s "$over"
 """
 # The script goes in as input and not as an argument: not every login shell takes one of several lines.
-_BEGIN = 's=$(head -c "$3"); [ "$1" = 0 ] || ! command -v bash >/dev/null || exec bash -c "$s" "$0" "$@"; eval "$s"'
+_BEGIN = (
+    's=$(dd bs=65536 iflag=fullblock,count_bytes count="$3" status=none);'
+    ' [ "$1" = 0 ] || ! command -v bash >/dev/null || exec bash -c "$s" "$0" "$@"; eval "$s"'
+)
 
 
 def open_shell(begin: Callable[[Sequence[str]], Pipe], *, lease: int = 0) -> "Shell":
