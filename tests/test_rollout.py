@@ -219,6 +219,8 @@ def test_once_all_have_passed_a_later_failure_is_that_hosts_own():
         assert set(pool.map(lambda name: found.turn(name).prepared(), "ab")) == {None}
     assert [found.turn(name).passed() for name in "aba"] == [False] * 3
     assert found.turn("b").passed()
+    with ThreadPoolExecutor(2) as pool:
+        assert set(pool.map(lambda name: found.turn(name).judged(), "ab")) == {None}
     found.turn("b").saw(Step.WATCH, BAD)
     assert found.turn("a").stopped() is None
     assert found.turn("a").passed()
@@ -273,5 +275,15 @@ def test_a_judged_host_waits_for_the_others():
     assert story.lines == ["b is judged", "a goes on"]
 
 
-def test_a_judged_host_does_not_wait_for_one_that_never_is():
-    rollout("a b", clock=Later(seconds=20)).turn("a").judged()
+def test_a_host_that_never_ends_its_watch_turns_the_others_back():
+    found = rollout("a b", clock=Later(seconds=20))
+    assert found.turn("a").judged().said == "b: nothing heard since its watch has passed"
+    assert found.turn("b").judged().result is Result.FAILED
+
+
+def test_a_watch_that_fails_while_others_wait_at_its_end_turns_them_back():
+    found = rollout("a b")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(found.turn("a").judged)
+        found.turn("b").saw(Step.WATCH, BAD)
+        assert waiting.result(10).said == "b: watch: it broke"

@@ -96,7 +96,7 @@ def _is_split(command: str, table: Sequence[HostLine]) -> bool:
     is_as_asked = all(line.outcome in _AS_ASKED for line in table)
     has_switched = any(line.outcome == Outcome.SWITCHED for line in table)
     if command == "switch" and has_switched and not is_as_asked:
-        return True
+        return len({line.pool if line.proved else "" for line in table}) > 1
     return len({line.pool for line in table if line.proved}) > 1 and bool(_touched(table) or is_as_asked)
 
 

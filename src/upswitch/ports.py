@@ -232,8 +232,8 @@ class Turn(Protocol):
         """Before a rollback: whether this host goes, or stays: the newest run never reached it. RefusedError: they disagree."""
         ...
 
-    def judged(self) -> None:
-        """This host's verdict is on its disk; return when all others' are, or can't come any more."""
+    def judged(self) -> Took | None:
+        """This host ends its watch; returns when all do: None, or why it must go back after all, because another one does not."""
         ...
 
 

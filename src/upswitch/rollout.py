@@ -5,8 +5,9 @@ meet: before the locks, before the first change (the barrier, then wave by wave)
 A host waits here for the others; it never acts for them. So a host that fails goes back by its own machine, and the others hear
 of it at their next meeting and go back by theirs, all at once; nobody waits for one that hangs.
 
-A host that was switched stays in its watch until the last wave has passed and every host has said so once more since: only then
-is it too late to go back together. One that fell silent meanwhile does not say it, and would go back alone by its dead-man.
+A host that was switched stays in its watch until the last wave has passed and every host has said so once more since; then all meet
+once more, and only then is it too late to go back together. One that fell silent meanwhile misses that, and would go back alone by
+its dead-man.
 """
 
 import threading
@@ -57,8 +58,8 @@ class Alone:
         del stand
         return True
 
-    def judged(self) -> None:
-        return
+    def judged(self) -> Took | None:
+        return None
 
 
 class Rollout:
@@ -150,7 +151,7 @@ class Rollout:
             return self.stopped
 
     def passed(self, name: str) -> bool:
-        """Once true it stays so for all: whatever comes then is each host's own."""
+        """Where it is true of all each host ends its watch; see `judged`."""
         with self._changing():
             if name not in self._passed and self._wave + 1 < len(self._waves):
                 self._tell("wave", f"{name} has passed; it is watched on until the last wave has, so that it can still go back")
@@ -158,7 +159,7 @@ class Rollout:
             if self._is_closing:
                 self._agreed.add(name)
             self._go_on()
-            return self._is_over
+            return self._is_closed and self._stop is None
 
     def stands_by(self, name: str) -> None:
         with self._changing():
@@ -168,12 +169,19 @@ class Rollout:
             while self._names - self._judged - self._ended and not self._interrupts.count:
                 self._meeting.wait(_LOOK_EVERY)
 
-    def judged(self, name: str) -> None:
+    def judged(self, name: str) -> Took | None:
+        """The last meeting, and the point of no return: whoever misses it turns all back, and after it each is on its own."""
         until = self._clock.monotonic() + _LAST_MEETING
         with self._changing():
             self._judged.add(name)
-            while self._names - self._judged - self._ended and self._clock.monotonic() < until:
-                self._meeting.wait(_LOOK_EVERY)
+            self._meeting.notify_all()
+            while self._stop is None and self._missing:
+                if self._clock.monotonic() >= until:
+                    missing = ", ".join(sorted(self._missing))
+                    self._fail(Took(result=Result.FAILED, said=f"{missing}: nothing heard since its watch has passed"))
+                else:
+                    self._meeting.wait(_LOOK_EVERY)
+            return self._stop
 
     # ---- all of these with the meeting held ----
 
@@ -184,8 +192,17 @@ class Rollout:
             self._meeting.notify_all()
 
     @property
-    def _is_over(self) -> bool:
+    def _is_closed(self) -> bool:
+        """All waves have passed."""
         return self._wave >= len(self._waves)
+
+    @property
+    def _missing(self) -> set[str]:
+        return self._names - self._judged - self._ended
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_closed and not self._missing
 
     def _fail(self, why: Took) -> None:
         if self._stop is None and not self._is_over:
@@ -205,7 +222,7 @@ class Rollout:
             return
         if self._wave < 0:
             self._begin(0)
-        while not self._is_over and not self._waves[self._wave] - self._passed - self._ended:
+        while not self._is_closed and not self._waves[self._wave] - self._passed - self._ended:
             if self._wave + 1 == len(self._waves) and not self._are_agreed():
                 return
             self._begin(self._wave + 1)
@@ -253,8 +270,8 @@ class _Turn(Alone):
     def stands_by(self) -> None:
         self._rollout.stands_by(self._name)
 
-    def judged(self) -> None:
-        self._rollout.judged(self._name)
+    def judged(self) -> Took | None:
+        return self._rollout.judged(self._name)
 
 
 class _Pooled:

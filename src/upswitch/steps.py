@@ -140,7 +140,7 @@ class Steps:
             return never
         if Step.WATCH not in self._job.plan.skips:
             # Made here, not in the swap: reading history takes time, and from the drain on clients pay for time.
-            self._watcher = Watcher(self._ports, self._job.site, self._sought(), unguarded=self._unguarded)
+            self._watcher = Watcher(self._ports, self._job.site, self._sought(), unguarded=self._unguarded, unready=self._unready)
         disk = survey.read_disk(self._ports.host, self._nginx)
         if disk.live != self._job.plan.base:
             return Took(result=Result.FAILED, said=f"live is {disk.live or 'nothing'} now, not {self._job.plan.base}")
@@ -221,7 +221,8 @@ class Steps:
             if interrupts.count:
                 return Took(result=Result.INTERRUPTED, said=f"{interrupts.name} while the others were switched")
             interrupts.sleep(_OTHERS_EVERY)
-        return None
+        missed = turn.judged()
+        return Took(result=Result.FAILED, said=missed.said) if missed else None
 
     def _confirmed(self, want: str) -> Took:
         self._finding = self._reloader.confirm(want)
@@ -235,9 +236,22 @@ class Steps:
         return Took(result=self.watch_report.result, said=self.watch_report.said)
 
     def finish(self) -> Took:
-        """The last look, and no dead-man from here on: one script. What is said at the end was read here, not remembered."""
+        """The last look, and no dead-man from here on. Done again where the connection broke: all of it may be done twice."""
+        clock = self._ports.clock
+        until = clock.monotonic() + _REACHED_AGAIN
+
+        def attempt() -> Took:
+            try:
+                return self._finished()
+            except HostError as exc:
+                return Took(result=Result.UNKNOWN, said=str(exc))
+
+        pace = Pace(1.0, monotonic=clock.monotonic, sleep=clock.sleep)
+        return pace.until(lambda took: took.result is not Result.UNKNOWN or clock.monotonic() >= until, attempt)
+
+    def _finished(self) -> Took:
+        """One script. What is said at the end was read here, not remembered."""
         plan, host = self._job.plan, self._ports.host
-        self._ports.turn.judged()
         disarming = () if Step.ARM in plan.skips else (disarm(self._nginx.state, plan.run),)
         ran = several.run(host, (*disarming, *survey.looks(self._nginx)), deadline=_FINISH)
         if disarming:
@@ -245,12 +259,16 @@ class Steps:
             if disarmed.result is not Result.OK:
                 return Took(result=disarmed.result, said=disarmed.said)
         disk, running = survey.glanced(host, self._nginx, ran)
-        answer = running.marker.generation if running.marker else "nothing"
-        if disk.live != plan.to or answer != plan.to or running.problem:
-            said = f"disk says {disk.live or 'nothing'}, nginx answers {answer}; wanted {plan.to}. {running.problem}".strip()
-            return Took(result=Result.FAILED, said=said)
+        amiss = survey.amiss(disk, running, want=plan.to)
+        if amiss:
+            return Took(result=Result.FAILED, said=amiss)
         self.found = (disk, running)
         return Took(result=Result.OK, said=f"nginx answers {plan.to}, and so does the disk")
+
+    def _unready(self) -> str:
+        """Why a finish would fail now."""
+        disk, running = survey.glance(self._ports.host, self._nginx)
+        return survey.amiss(disk, running, want=self._job.plan.to)
 
     @property
     def outdated(self) -> tuple[str, ...]:

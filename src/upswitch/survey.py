@@ -150,6 +150,14 @@ def looks(nginx: Nginx) -> tuple[tuple[str, ...], ...]:
     return scripts.look(nginx.dir), processes.look(nginx.dir, nginx.marker)
 
 
+def amiss(disk: Disk, running: Running, *, want: str) -> str:
+    """Why this is no host that could be left with the generation `want`; "" where it is one."""
+    answer = running.marker.generation if running.marker else "nothing"
+    if disk.live == answer == want and not running.problem:
+        return ""
+    return f"disk says {disk.live or 'nothing'}, nginx answers {answer}; wanted {want}. {running.problem}".strip()
+
+
 def glanced(host: Host, nginx: Nginx, seen: Sequence[Ran]) -> tuple[Disk, Running]:
     """What they found. The pid file is the one that the live manifest names."""
     disk, running = _disk(nginx, seen[0]), _running(host, nginx, seen[1])

@@ -156,7 +156,7 @@ def _repaired(ports: Ports, site: Site, journal: Journal) -> Ending | None:
     if left.is_over and live.agrees and live.disk != plan.to:
         write(journal, Settled(run=plan.run, at=ports.clock.now()), ports)
         return None
-    left = _taken_up(ports, site, left, journal)
+    left = _taken_up(ports, left, journal, live)
     if left.is_over:
         return _close(ports, left, journal, site.nginx)
     job = Job(site=site, plan=plan, facts=_way_back_facts(ports.host, site), files={}, back_files={}, new=(), old=())
@@ -182,14 +182,17 @@ def _taken_back(ports: Ports, site: Site, journal: Journal) -> Ending | None:
     return _close(ports, last, journal, site.nginx)
 
 
-def _taken_up(ports: Ports, site: Site, left: Run, journal: Journal) -> Run:
-    """The run with the step that was cut off counted as what it came to, by what the link says now."""
+def _taken_up(ports: Ports, left: Run, journal: Journal, live: Live) -> Run:
+    """The run with the step that was cut off counted as what it came to, by what the link says now.
+
+    One that got STUCK in its finish has passed its watch: where nginx serves what it wanted, it is finished and not taken back.
+    """
     plan, step = left.plan, left.pending or left.next_step
     record: AnyRecord
     if step is None:
-        record = Retried(run=plan.run, at=ports.clock.now())
+        is_forward = left.steps[-1].step is Step.FINISH and live.agrees and live.disk == plan.to
+        record = Retried(run=plan.run, at=ports.clock.now(), is_forward=is_forward)
     elif left.can_interrupt:
-        live = survey.live_now(ports.host, site.nginx)
         result = run.resolve(left, live.disk, is_proved=live.agrees)
         record = Ended(run=plan.run, step=step, result=result, said="the run was killed here", at=ports.clock.now())
     else:

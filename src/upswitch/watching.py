@@ -17,6 +17,7 @@ from upswitch.core.gate import Probe, Tally, Target
 from upswitch.core.known import Known
 from upswitch.core.probation import Brought, Probation
 from upswitch.core.rule import Failure, Final, Judgement, Second
+from upswitch.core.run import Took
 from upswitch.core.site import Site
 from upswitch.core.words import Result, SilencePolicy, SpikePolicy, Value
 from upswitch.marker import ask_marker
@@ -75,10 +76,15 @@ class _Judged(Value):
 class Watcher:
     """One watch. Made before the swap, run after the confirm."""
 
-    def __init__(self, ports: Ports, site: Site, sought: Sought, *, unguarded: Callable[[], str] = lambda: "") -> None:
-        """`unguarded` says why the host would not take itself back any more if we vanished."""
+    def __init__(
+        self, ports: Ports, site: Site, sought: Sought, *, unguarded: Callable[[], str], unready: Callable[[], str]
+    ) -> None:
+        """Both ask the host. `unguarded`: why it would not take itself back any more if we vanished. `unready`: why it could not
+        be left as it is now.
+        """
         self._ports = ports
         self._unguarded = unguarded
+        self._unready = unready
         self._site = site
         self._sought = sought
         self._notes = Notes()
@@ -145,7 +151,7 @@ class Watcher:
         lost = self._out_of_reach(probation.at_s)
         deaf = self._deaf(probation.at_s)
         if self._has_passed and self._may_end():
-            return self._ended(_Judged(probation=probation, look=look), is_over=True)  # decided by all: too late to go back alone
+            return self._ended(_Judged(probation=probation, look=look), old, is_over=True)  # decided by all
         if lost:
             return self._report(Result.FAILED, "rollback", lost, _Judged(probation=probation, look=look))
         why = why or deaf
@@ -157,9 +163,13 @@ class Watcher:
             return self._report(Result.INTERRUPTED, "interrupted", f"{self._ports.interrupts.name} during the watch", judged)
         stop = self._ports.turn.heard(probation)
         if stop:
-            is_held = stop.result is Result.HOLD
-            return self._held(stop.said, "as the other hosts are", judged) if is_held else self._going_back(judged, stop.said, old)
-        return self._ended(judged) if probation.at_s >= self._site.watch.duration else None
+            return self._stopped(judged, stop, old)
+        return self._ended(judged, old) if probation.at_s >= self._site.watch.duration else None
+
+    def _stopped(self, judged: _Judged, stop: Took, old: tuple[Target, ...]) -> WatchReport:
+        """As the whole fleet is."""
+        is_held = stop.result is Result.HOLD
+        return self._held(stop.said, "as the other hosts are", judged) if is_held else self._going_back(judged, stop.said, old)
 
     def _may_end(self) -> bool:
         """Whether all hosts may. This one must answer now: its silence would be taken for consent, and its dead-man would act."""
@@ -190,15 +200,21 @@ class Watcher:
         return ""
 
     def _deaf(self, at_s: int) -> str:
-        """Why nginx itself is what fails: what it does not answer is in no log, so a dead one would look like a quiet site."""
+        """Why nginx itself is what fails: what it does not answer is in no log, so a dead one would look like a quiet site.
+
+        One that has passed must be as a finish wants it, its master too.
+        """
         now = self._ports.clock.monotonic()
         try:
-            is_answered = ask_marker(self._ports.host, self._site.nginx) is not None
+            why = self._unready() if self._has_passed else self._unanswered()
         except HostError:  # says nothing of nginx
-            is_answered = True
-        self._deaf_since = None if is_answered else self._deaf_since or now
-        deaf_s = 0.0 if self._deaf_since is None else now - self._deaf_since
-        return f"t+{at_s}s ROLLBACK: nginx itself has not answered for {deaf_s:.0f} s" if deaf_s >= _DEAF_S else ""
+            why = ""
+        self._deaf_since = (self._deaf_since or now) if why else None
+        deaf_s = now - (self._deaf_since or now)
+        return f"t+{at_s}s ROLLBACK: for {deaf_s:.0f} s {why}" if deaf_s >= _DEAF_S else ""
+
+    def _unanswered(self) -> str:
+        return "" if ask_marker(self._ports.host, self._site.nginx) is not None else "nginx itself has not answered"
 
     def _failed(self, judged: _Judged, why: str, old: tuple[Target, ...]) -> WatchReport:
         if self._site.watch.on_spike is SpikePolicy.HOLD:
@@ -226,7 +242,7 @@ class Watcher:
         """What would have been a rollback must not be called one."""
         return self._report(Result.HOLD, "rollback", f"{why.replace('ROLLBACK', 'SPIKE', 1)} | held: {because}", judged)
 
-    def _ended(self, judged: _Judged, *, is_over: bool = False) -> WatchReport | None:
+    def _ended(self, judged: _Judged, old: tuple[Target, ...], *, is_over: bool = False) -> WatchReport | None:
         """None where this host would pass, and others are not so far yet. `is_over`: all are."""
         final = Final.UNPROVEN if self._access.is_behind else judged.probation.final(judged.look)
         said = f"{final.replace('_', ' ')}: {judged.probation.progress(judged.look)}"
@@ -242,6 +258,9 @@ class Watcher:
         has_asked, self._has_passed = self._has_passed, result is Result.OK
         if self._has_passed and not is_over and (has_asked or not self._may_end()):
             return None
+        missed = self._ports.turn.judged() if self._has_passed else None
+        if missed:
+            return self._stopped(judged, missed, old)
         return self._report(result, final, said, judged)
 
     def _report(self, result: Result, final: str, said: str, judged: _Judged) -> WatchReport:

@@ -88,10 +88,11 @@ class Closed(Record):
 
 
 class Retried(Record):
-    """A STUCK run taken up again, on its way back."""
+    """A STUCK run taken up again, on its way back; `is_forward`: at its finish, as nothing but that is left to be done."""
 
     run: str
     at: str
+    is_forward: bool = False
 
 
 class Fired(Record):
@@ -188,7 +189,7 @@ def fold(run: Run, record: AnyRecord) -> Run:
         case Closed():
             return msgspec.structs.replace(run, closed=record)
         case Retried():
-            return msgspec.structs.replace(run, phase=Phase.BACKING_OUT, closed=None)
+            return msgspec.structs.replace(run, phase=Phase.JUDGED if record.is_forward else Phase.BACKING_OUT, closed=None)
         case Fired():
             phase = Phase.ROLLED_BACK if record.result is Result.OK else Phase.BACKING_OUT
             return msgspec.structs.replace(run, phase=phase, pending=None, closed=None, fired=record)
