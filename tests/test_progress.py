@@ -6,11 +6,11 @@ import re
 import subprocess
 import sys
 import termios
-import threading
 
 import msgspec
 import pytest
 
+from terminal import terminal
 from upswitch.demo.process import until
 
 TELLER = """
@@ -98,24 +98,12 @@ def test_a_terminal_that_is_not_read_changes_nothing(tmp_path):
 
 
 def test_a_terminal_gets_every_lasting_line(tmp_path):
-    master, slave = pty.openpty()
-    seen = bytearray()
-
-    def read():
-        try:
-            while data := os.read(master, 65536):
-                seen.extend(data)
-        except OSError:  # the other side is closed
-            return
-
-    reader = threading.Thread(target=read)
-    reader.start()
     argv = (*TELLING, tmp_path / "events", "20")
-    ran = subprocess.run(argv, stdout=subprocess.PIPE, stderr=slave, check=False, timeout=30, env=os.environ | {"TERM": "xterm"})
-    until(lambda: b"line 18" in seen, what="the last line")
-    os.close(slave)
-    reader.join()
-    os.close(master)
+    with terminal() as (slave, seen):
+        ran = subprocess.run(
+            argv, stdout=subprocess.PIPE, stderr=slave, check=False, timeout=30, env=os.environ | {"TERM": "xterm"}
+        )
+        until(lambda: b"line 18" in seen, what="the last line")
     assert (ran.returncode, ran.stdout) == (7, b"told\nclosed\n")  # the result is never drawn on the terminal's side
     assert all(b"line %d " % at in seen for at in range(0, 20, 2))
 
@@ -156,25 +144,11 @@ tell.close()
 
 def on_terminal(*, hosts: int, lines: int, columns: int) -> str:
     """What a terminal of that size was sent."""
-    master, slave = pty.openpty()
-    termios.tcsetwinsize(slave, (lines, columns))
-    seen = bytearray()
-
-    def read():
-        try:
-            while data := os.read(master, 65536):
-                seen.extend(data)
-        except OSError:  # the other side is closed
-            return
-
-    reader = threading.Thread(target=read)
-    reader.start()
     argv = (sys.executable, "-c", FLEET, str(hosts))
     env = {name: value for name, value in os.environ.items() if name not in {"LINES", "COLUMNS"}}  # xdist's: not this terminal's
-    subprocess.run(argv, stdin=slave, stdout=slave, stderr=slave, check=True, timeout=30, env=env | {"TERM": "xterm"})
-    os.close(slave)
-    reader.join()
-    os.close(master)
+    with terminal() as (slave, seen):
+        termios.tcsetwinsize(slave, (lines, columns))
+        subprocess.run(argv, stdin=slave, stdout=slave, stderr=slave, check=True, timeout=30, env=env | {"TERM": "xterm"})
     return seen.decode()
 
 

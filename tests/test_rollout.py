@@ -287,3 +287,12 @@ def test_a_watch_that_fails_while_others_wait_at_its_end_turns_them_back():
         waiting = pool.submit(found.turn("a").judged)
         found.turn("b").saw(Step.WATCH, BAD)
         assert waiting.result(10).said == "b: watch: it broke"
+
+
+def test_the_last_one_missing_that_ends_in_a_failure_turns_those_who_wait_back():
+    found = rollout("a b")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(found.turn("a").judged)
+        until(lambda: "a" in found._judged, what="the first one's verdict")
+        found.ended("b", "it broke")
+        assert waiting.result(10).said == "b: it broke"

@@ -2,19 +2,18 @@
 
 import gzip
 import os
-import pty
 import random
 import re
 import signal
 import subprocess
 import sys
-import threading
 from functools import reduce
 from pathlib import Path
 
 import pytest
 
 from command import Answer, Command, upswitch
+from terminal import terminal
 from test_json import documented
 from upswitch.core.attribution import Attribution
 from upswitch.core.counting import BlockCounter
@@ -484,28 +483,13 @@ def test_a_switch_meanwhile_is_said_and_the_new_pool_is_judged(lab):
 
 
 def test_a_terminal_shows_requests_and_failures_by_pool(lab):
-    master, slave = pty.openpty()
-    seen = bytearray()
-
-    def read():
-        try:
-            while data := os.read(master, 65536):
-                seen.extend(data)
-        except OSError:  # the other side is closed
-            return
-
-    reader = threading.Thread(target=read)
-    reader.start()
     argv = (sys.executable, "-m", "upswitch", "watch", "-c", str(lab.site_file))
-    with lab.load("--connections", "4", "--rate", "200"):
+    with lab.load("--connections", "4", "--rate", "200"), terminal() as (slave, seen):
         watching = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=slave, text=True, env=os.environ | {"TERM": "xterm"})
         until(lambda: b"requests/s" in seen and b"failures/s" in seen and b"t+2s" in seen, deadline=30, what="the plot")
         assert "█".encode() in seen
         watching.send_signal(signal.SIGINT)
         out, _ = watching.communicate(timeout=30)
-    os.close(slave)
-    reader.join()
-    os.close(master)
     assert watching.returncode == 0
     assert out.startswith("keep: ")
     assert "█" not in out

@@ -98,9 +98,9 @@ class Rollout:
     def ended(self, name: str, failure: str) -> None:
         """A host's command is over; `failure` says why it did not do as asked, "" where it did."""
         with self._changing():
-            self._ended.add(name)
             if failure:
-                self.fails(name, failure)
+                self.fails(name, failure)  # before it counts as ended: else the last meeting could be over without it
+            self._ended.add(name)
             self._go_on()
 
     # ---- what a host's turn asks; see ports.Turn ----
@@ -166,7 +166,7 @@ class Rollout:
             for met in (self._prepared, self._passed, self._agreed, self._judged):
                 met.add(name)
             self._go_on()
-            while self._names - self._judged - self._ended and not self._interrupts.count:
+            while self._missing and not self._interrupts.count:
                 self._meeting.wait(_LOOK_EVERY)
 
     def judged(self, name: str) -> Took | None:
