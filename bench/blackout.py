@@ -13,13 +13,13 @@ import sys
 
 from sides import prepare_shell, settle, shell, upswitch
 
-from upswitch.core import blackout
-from upswitch.core.site import Check
-from upswitch.demo.conf import Layout
-from upswitch.demo.find import CHECK_ENV, find_check_nginx
-from upswitch.demo.lab import Lab
-from upswitch.demo.load import Summary
-from upswitch.demo.process import until
+from upswitch.health.module import blackout
+from upswitch.site.model import Check
+from upswitch_lab.conf import Layout
+from upswitch_lab.find import CHECK_ENV, find_check_nginx
+from upswitch_lab.lab import Lab
+from upswitch_lab.load import Summary
+from upswitch_lab.process import until
 
 RATE = 200
 OK = 200

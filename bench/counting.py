@@ -28,17 +28,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from upswitch import lookback
-from upswitch.adapters.clock import SystemClock
-from upswitch.adapters.follow import LogFollower
-from upswitch.adapters.local import LocalHost
-from upswitch.core import advice
-from upswitch.core.attribution import Attribution
-from upswitch.core.conflogs import COMBINED
-from upswitch.core.counting import BlockCounter, Tally
-from upswitch.core.history import Timeline
-from upswitch.core.logformat import LineReader, compile_format
-from upswitch.core.words import Value
+from upswitch.basics.value import Value
+from upswitch.hosts.clock import SystemClock
+from upswitch.hosts.local.follow import LogFollower
+from upswitch.hosts.local.host import LocalHost
+from upswitch.logs import last_minutes
+from upswitch.logs.line import LineReader, compile_format
+from upswitch.nginx import advice
+from upswitch.nginx.conf_logs import COMBINED
+from upswitch.watch.attribution import Attribution
+from upswitch.watch.count import BlockCounter, Tally, Timeline
 
 USUAL = (
     f'{COMBINED} rt=$request_time ua="$upstream_addr" us="$upstream_status" uct="$upstream_connect_time"'
@@ -217,7 +216,7 @@ def history(kind: Kind, path: Path, *, seconds: int, size: int) -> None:
     began, busy = time.perf_counter(), time.process_time()
     timeline = Timeline()
     counter = BlockCounter(kind.reader, OURS, is_timed=True)
-    for block in lookback.last_minutes(LocalHost(SystemClock()), str(path), kind.reader):
+    for block in last_minutes.last_minutes(LocalHost(SystemClock()), str(path), kind.reader):
         timeline.add(counter.count(block))
     found = timeline.history()
     wall, busy = time.perf_counter() - began, time.process_time() - busy
@@ -236,7 +235,7 @@ def history(kind: Kind, path: Path, *, seconds: int, size: int) -> None:
 
 def ours(kind: Kind, path: Path) -> Tally:
     counter, found = BlockCounter(kind.reader, OURS), Tally()
-    for block in lookback.blocks(LocalHost(SystemClock()), str(path), range(path.stat().st_size)):
+    for block in last_minutes.blocks(LocalHost(SystemClock()), str(path), range(path.stat().st_size)):
         found += counter.tally(block)
     return found
 

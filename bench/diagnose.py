@@ -26,12 +26,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from upswitch.core.accesscount import AccessCounter
-from upswitch.core.causes.catalogue import cause_of
-from upswitch.core.errorcount import ErrorCounter
-from upswitch.core.errorlog import parse_error
-from upswitch.core.history import ALWAYS
-from upswitch.core.logformat import compile_format
+from upswitch.diagnose.causes.catalogue import cause_of
+from upswitch.diagnose.count_access import AccessCounter
+from upswitch.diagnose.count_errors import ErrorCounter
+from upswitch.logs.clock import ALWAYS
+from upswitch.logs.error_line import parse_error
+from upswitch.logs.line import compile_format
 
 FORMAT = (
     '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" '
@@ -39,7 +39,7 @@ FORMAT = (
     '"$upstream_bytes_sent" "$request_completion"'
 )
 READER = compile_format(FORMAT)
-BLOCK = 1 << 20  # bytes, as lookback.py reads them
+BLOCK = 1 << 20  # bytes, as logs/last_minutes.py reads them
 SINCE = "2026/11/20 16:59:00"
 SPAN = range(1795193940, ALWAYS.stop)  # the same, in UTC
 SECONDS = 600

@@ -36,10 +36,10 @@ import roundtrips
 
 from fleetlab import FleetLab
 from sshd import program, with_libraries
-from upswitch.demo.conf import Layout
-from upswitch.demo.find import find_nginx
-from upswitch.demo.lab import Lab
-from upswitch.demo.process import until
+from upswitch_lab.conf import Layout
+from upswitch_lab.find import find_nginx
+from upswitch_lab.lab import Lab
+from upswitch_lab.process import until
 
 SITE = {
     "rollout": {"waves": ["100%"]},

@@ -16,15 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 from sides import HEAD, line
 
-from upswitch.adapters.clock import SystemClock
-from upswitch.adapters.local import LocalHost
-from upswitch.adapters.probe import NetProber
-from upswitch.core.gate import Target
-from upswitch.core.gaterule import effective_check
-from upswitch.core.site import Check, Gate, Pool, Server, Upstream
-from upswitch.core.words import CheckType
-from upswitch.demo.net import free_port, is_listening
-from upswitch.demo.process import Process, until
+from upswitch.health.gate.prober import NetProber
+from upswitch.hosts.clock import SystemClock
+from upswitch.hosts.local.host import LocalHost
+from upswitch.site.model import Check, Gate, Pool, Server, Upstream
+from upswitch.site.probe import Target, effective_check
+from upswitch.site.words import CheckType
+from upswitch_lab.net import free_port, is_listening
+from upswitch_lab.process import Process, until
 
 CHECK = Check(type=CheckType.HTTP, http_send="GET /healthz HTTP/1.0\r\n\r\n", http_expect_alive=("http_2xx",))
 
@@ -38,7 +37,7 @@ def main() -> None:
     while len(ports) < options.servers:
         ports.add(free_port("127.0.0.1"))
     addresses = [f"127.0.0.1:{port}" for port in ports]
-    argv = (sys.executable, "-m", "upswitch.demo.backend", "--name", "A", "--until-stdin-closes", "--ports")
+    argv = (sys.executable, "-m", "upswitch_lab.backend", "--name", "A", "--until-stdin-closes", "--ports")
     with tempfile.TemporaryFile() as out:
         backend = Process((*argv, ",".join(map(str, ports))), out=out)
         try:

@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 from sides import prepare_shell, settle, shell, upswitch
 
-from upswitch.demo.conf import Layout
-from upswitch.demo.find import find_nginx
-from upswitch.demo.lab import Lab
-from upswitch.demo.load import Summary
+from upswitch_lab.conf import Layout
+from upswitch_lab.find import find_nginx
+from upswitch_lab.lab import Lab
+from upswitch_lab.load import Summary
 
 BLOCK = 10
 

@@ -35,7 +35,9 @@ from itertools import accumulate, product
 from math import ceil, exp, inf, lgamma, log, log1p, sqrt
 from operator import add
 
-from upswitch.core.rule import BIG_PERCENT, ENOUGH_FAILED, HISTORY_S, LUCK, NEW_TIMES, History, Second, judge
+from upswitch.logs.clock import HISTORY_S
+from upswitch.logs.line import BIG_PERCENT, ENOUGH_FAILED
+from upswitch.watch.rule import LUCK, NEW_TIMES, History, Second, judge
 
 WATCH_S = 60
 BASES = (0.0, 0.0001, 0.001, 0.005, 0.01)
@@ -116,7 +118,7 @@ class Draws:
         return [Second(total=count, hung=count) for mean in left for count in self._poisson(mean, 1)]
 
     def _probed(self, cell: Cell, at: int, share: float) -> Second:
-        """Two a second; a hung one takes 2 s, and the next waits for it (adapters/through.py, pulse.py)."""
+        """Two a second; a hung one takes 2 s, and the next waits for it (watch/through.py, hosts/wait.py)."""
         if cell.fault == "hung":
             return Second(total=at % 2, hung=at % 2)
         return Second(total=2, gateway=sum(self.chance.random() < either(share, cell.base) for _ in range(2)))

@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from upswitch.demo.lab import Lab
-from upswitch.demo.process import until
+from upswitch_lab.lab import Lab
+from upswitch_lab.process import until
 
 # As installed: compiled once. PYTHONDONTWRITEBYTECODE would have each start compile the sources anew.
 ENV = {**os.environ, "PYTHONPYCACHEPREFIX": f"{tempfile.gettempdir()}/upswitch-bench-pyc"}

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from sides import HEAD, line, prepare_shell, shell
 
-from upswitch.demo.children import Load
-from upswitch.demo.conf import Layout
-from upswitch.demo.find import find_nginx
-from upswitch.demo.lab import Lab
-from upswitch.demo.process import until
+from upswitch_lab.children import Load
+from upswitch_lab.conf import Layout
+from upswitch_lab.find import find_nginx
+from upswitch_lab.lab import Lab
+from upswitch_lab.process import until
 
 LAYOUT = Layout(servers_per_pool=4, site={"watch": {"duration": "60s"}})
 SIDES = ("shell loop, until the last failure", "upswitch, until the last failure", "upswitch, until confirmed")

@@ -16,9 +16,9 @@ from collections import defaultdict
 
 from sides import ENV, HEAD, line, timed
 
-from upswitch.demo.conf import Layout
-from upswitch.demo.find import find_nginx
-from upswitch.demo.lab import Lab
+from upswitch_lab.conf import Layout
+from upswitch_lab.find import find_nginx
+from upswitch_lab.lab import Lab
 
 TIMED = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| (.*)")
 

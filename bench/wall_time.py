@@ -19,9 +19,9 @@ from contextlib import AbstractContextManager
 
 from sides import GONE, HEAD, POLL, line, prepare_shell, settle, shell, timed, upswitch
 
-from upswitch.demo.conf import Layout
-from upswitch.demo.find import find_nginx
-from upswitch.demo.lab import Lab
+from upswitch_lab.conf import Layout
+from upswitch_lab.find import find_nginx
+from upswitch_lab.lab import Lab
 
 SIDES = ("shell", "shell, old workers gone", "switch --no-watch", "rollback", "python -c pass")
 

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from command import Command
-from upswitch.demo.find import CHECK_ENV, ENV, find_check_nginx, find_nginx
-from upswitch.demo.lab import Lab
+from skips import NONE_HERE
+from upswitch_lab.find import CHECK_ENV, find_check_nginx, find_nginx
+from upswitch_lab.lab import Lab
 
 # A job in the background is started with SIGINT ignored, nohup's with SIGHUP; what the tests start must not inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-NONE_HERE = pytest.param("", marks=pytest.mark.skip(reason=f"no nginx here: run scripts/setup, or set {ENV}"), id="none")
 
 NO_MODULE = pytest.param("", marks=pytest.mark.skip(reason=f"no nginx with a check module: set {CHECK_ENV} to one"), id="none")
 

@@ -1,5 +1,5 @@
 """`python -m upswitch`."""
 
-from upswitch.cli import main
+from upswitch.cli.main import main
 
 main()

@@ -1,0 +1,94 @@
+"""What a command can't do or can't know, as one tree. An expected ending of a run is a value, not one of these; readers of texts
+(site files, dumps, statements, templates) raise their own ValueErrors, which whoever called them turns into these.
+
+UpswitchError
+├── RefusedError         nothing was done, and why: exit 3
+├── LockedError          another upswitch holds the host's lock: exit 6
+├── StuckError           neither the new state nor the former one could be confirmed: exit 5
+├── HostError            a host could not be asked, or could not do it; inside a step: UNKNOWN
+│   └── NotAppendedError  what was to be on disk before a command could not be: the command was not begun
+├── NginxBrokenError     nginx's own configuration does not pass as it is
+└── JournalCorruptError  a line of the journal is not ours
+"""
+
+from upswitch.basics.value import Value
+
+
+class Refusal(Value):
+    """Why nothing will be done, and what to do about it."""
+
+    what: str
+    hint: str
+
+
+class Owner(Value):
+    """Who holds the lock: shown to those who wait. `since` is wall time."""
+
+    user: str
+    host: str
+    pid: int
+    since: str
+    reason: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.user}@{self.host} (pid {self.pid}) since {self.since}: {self.reason}"
+
+
+class UpswitchError(Exception):
+    """The root."""
+
+
+class RefusedError(UpswitchError):
+    """Nothing was done, and why. `refusals` has at least one."""
+
+    def __init__(self, *refusals: Refusal) -> None:
+        super().__init__(" | ".join(refusal.what for refusal in refusals))
+        self.refusals = refusals
+
+
+class LockedError(UpswitchError):
+    """Another upswitch holds this host's lock."""
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(f"locked by {owner.text}")
+        self.owner = owner
+
+
+class StuckError(UpswitchError):
+    """A first use failed, and that nginx is as it was could not be confirmed: a person must look. `failed` came first."""
+
+    def __init__(self, failed: str, undone: str) -> None:
+        super().__init__(f"{failed}; going back: {undone}")
+        self.failed = failed
+        self.undone = undone
+
+
+class HostError(UpswitchError):
+    """A host could not be asked or could not do it: `what` was tried and `why` it failed. State is as it was or UNKNOWN."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}")
+        self.what = what
+        self.why = why
+
+
+class NotAppendedError(HostError):
+    """What was to be durable before this call could not be made so (`ports.Host.append`, ahead): the call did nothing."""
+
+
+class NginxBrokenError(UpswitchError):
+    """nginx's own configuration does not pass as it is, before anything of ours. `said` is what nginx said."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        self.said = said
+
+
+class JournalCorruptError(UpswitchError):
+    """A line of the journal is not one of ours, or a newer version's. `line` is 1-based."""
+
+    def __init__(self, line: int, why: str) -> None:
+        super().__init__(f"line {line}: {why}")
+        self.line = line
+        self.why = why

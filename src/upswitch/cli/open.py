@@ -1,0 +1,219 @@
+"""The adapters of a command: those of this machine, or of every host of the site behind SSH."""
+
+import dataclasses
+import functools
+import getpass
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from upswitch.basics.errors import HostError
+from upswitch.basics.text import plain, told
+from upswitch.cli.progress import Teller
+from upswitch.cli.session import Act
+from upswitch.cli.views.parts import View
+from upswitch.fleet import together
+from upswitch.fleet.going_back import Retreat
+from upswitch.fleet.switching import Rollout
+from upswitch.hosts import sh
+from upswitch.hosts.clock import SystemClock
+from upswitch.hosts.host import Clock, Host, Lock, Ports, Tell
+from upswitch.hosts.local.host import LocalHost
+from upswitch.hosts.local.lock import FileLock
+from upswitch.hosts.signals import Interrupts
+from upswitch.site.model import HostEntry, Site
+from upswitch.site.read_hosts import in_waves
+from upswitch.site.words import Vantage
+from upswitch.switch.session import Session, new_run
+from upswitch.switch.turn import Alone
+
+if TYPE_CHECKING:
+    from paramiko import SSHConfig
+
+    from upswitch.hosts.ssh.keyring import Keyring
+
+
+_LOOK_EVERY = 0.2
+_REACH = 20.0  # seconds for a host to answer the first time
+
+Guarded = Callable[[str, Session, Act], View]
+"""`act` on one host, with whatever goes wrong there turned into a view."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wiring:
+    """How the adapters that touch the world are made. A test of crashes hands in a host that dies."""
+
+    clock: Callable[[], Clock] = SystemClock
+    host: Callable[[Clock, FileLock], Host] = LocalHost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What all hosts of one command have in common."""
+
+    clock: Clock
+    interrupts: Interrupts
+    tell: Teller
+    closing: ExitStack
+    user: str
+    guarded: Guarded
+
+
+class Opened(Protocol):
+    """What a command acts on."""
+
+    def serve(self, command: str, act: Act) -> View: ...
+
+
+class Here:
+    """This machine."""
+
+    def __init__(self, site: Site, shared: Shared, wiring: Wiring) -> None:
+        self._shared = shared
+        self._site = site
+        lock = FileLock(f"{site.nginx.state}/lock")
+        self._ports = _ports(shared, wiring.host(shared.clock, lock), lock, shared.tell)
+
+    def serve(self, command: str, act: Act) -> View:
+        shared = self._shared
+        session = _session(shared, self._site, self._ports, new_run(shared.clock.now()))
+        return shared.guarded(command, session, act)
+
+
+class Fleet:
+    """Every host of a site, reached at once."""
+
+    def __init__(self, site: Site, shared: Shared) -> None:
+        self._site = site
+        self._shared = shared
+        self._lost: dict[str, HostError] = {}
+        self._ports: dict[str, Ports] = {}
+        self._boots: dict[str, str] = {}
+        for name, ports in self._reached_all().items():
+            if isinstance(ports, HostError):
+                self._lost[name] = ports
+                shared.tell.of(name)("ssh", f"UNREACHABLE: {ports}")
+            else:
+                self._ports[name] = ports
+
+    def serve(self, command: str, act: Act) -> View:
+        shared = self._shared
+        meeting = self._meeting(command)
+        run = new_run(shared.clock.now())
+        sessions = {}
+        for entry in self._site.hosts:
+            if entry.name in self._ports:
+                ports = self._ports[entry.name]
+                ports = dataclasses.replace(ports, turn=meeting.turn(entry.name)) if meeting else ports
+                sessions[entry.name] = _session(shared, self._site.on(entry), ports, run)
+        return together.serve(
+            command,
+            sessions,
+            together.Lost(errors=self._lost, policy=self._site.rollout.unreachable),
+            act=lambda each: shared.guarded(command, each, act),
+            meeting=meeting,
+        )
+
+    def _meeting(self, command: str) -> Rollout | Retreat | None:
+        """Where the hosts of this command meet; None where each is on its own."""
+        shared, site = self._shared, self._site
+        if command == "rollback":
+            return Retreat(frozenset(self._ports), clock=shared.clock)
+        if command != "switch" or not self._ports:
+            return None
+        waves = in_waves(sorted(self._ports), site.rollout.waves)
+        return Rollout(waves, site.watch.on_spike, clock=shared.clock, interrupts=shared.interrupts, tell=shared.tell)
+
+    def _reached_all(self) -> dict[str, Ports | HostError]:
+        """Every host by its name. A signal is not made to wait for hosts that don't answer."""
+        from upswitch.hosts.ssh import config, keyring
+
+        hosts, interrupts = self._site.hosts, self._shared.interrupts
+        try:
+            settings = config.load()
+        except HostError as exc:
+            return {entry.name: HostError(plain(exc.what), plain(exc.why)) for entry in hosts}
+        keys = keyring.Keyring(ask=_ask)
+        found: dict[str, Ports | HostError] = {}
+
+        def reach(entry: HostEntry) -> None:
+            try:
+                found[entry.name] = self._reached(entry, settings, keys)
+            except ValueError as exc:  # paramiko's, of an ssh_config that it can't read
+                found[entry.name] = HostError(f"use the host {entry.ssh}", plain(str(exc)))
+
+        threads = [threading.Thread(target=reach, args=(entry,), daemon=True) for entry in hosts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive() and not interrupts.count:
+                thread.join(_LOOK_EVERY)
+        cut = HostError("reach it", f"{interrupts.name} came before it answered")
+        return self._each_once({entry.name: found.get(entry.name, cut) for entry in hosts})
+
+    def _each_once(self, found: dict[str, Ports | HostError]) -> dict[str, Ports | HostError]:
+        """Two names for one host and one state would wait for each other's lock for ever."""
+        seen: dict[tuple[str, str], str] = {}
+        for entry in self._site.hosts:
+            if isinstance(found[entry.name], HostError):
+                continue
+            first = seen.setdefault((self._boots[entry.name], entry.nginx.state), entry.name)
+            if first != entry.name:
+                found[entry.name] = HostError(f"use the host {entry.name}", f"it is the same machine as {first}: leave one out")
+        return found
+
+    def _reached(self, entry: HostEntry, settings: "SSHConfig", keys: "Keyring") -> Ports | HostError:
+        from upswitch.hosts.ssh.host import SshHost
+        from upswitch.hosts.ssh.login import login
+
+        shared, tell = self._shared, self._shared.tell.of(entry.name)
+        try:
+            host = SshHost(entry.name, login(entry.ssh, settings), keyring=keys, user=entry.nginx.user, tell=tell)
+            shared.closing.callback(host.close)
+            lock = host.lock_in(entry.nginx.state)
+            self._boots[entry.name] = _boot(host, entry)
+        except HostError as exc:
+            return HostError(plain(exc.what), plain(exc.why))
+        here = LocalHost(shared.clock) if self._site.gate.vantage is Vantage.HERE else None
+        return _ports(shared, host, lock, tell, probed_from=here)
+
+
+def _boot(host: Host, entry: HostEntry) -> str:
+    """The boot's id. HostError where the host can't be asked, or lacks what every command needs there."""
+    ran = host.run(sh.look(), deadline=_REACH)
+    if ran.exit != 0:
+        raise HostError(f"use the host {entry.ssh}", sh.problem(ran.out) if ran.exit == sh.LACKS else ran.words)
+    return told(ran.out)
+
+
+def _ask(prompt: str) -> str | None:
+    """A secret from whoever sits at the terminal; None where nobody does."""
+    return getpass.getpass(prompt) if sys.stdin and sys.stdin.isatty() else None
+
+
+def _ports(shared: Shared, host: Host, lock: Lock, tell: Tell, *, probed_from: Host | None = None) -> Ports:
+    from upswitch.health.gate.prober import NetProber
+    from upswitch.watch.through import ThroughProbe
+
+    prober = NetProber(probed_from or host, shared.clock)
+    shared.closing.callback(prober.close)
+    return Ports(
+        host=host,
+        prober=prober,
+        through=functools.partial(ThroughProbe, host=host),
+        clock=shared.clock,
+        lock=lock,
+        interrupts=shared.interrupts,
+        tell=tell,
+        turn=Alone(),
+    )
+
+
+def _session(shared: Shared, site: Site, ports: Ports, run: str) -> Session:
+    return Session(site=site, ports=ports, user=shared.user, machine=socket.gethostname(), pid=os.getpid(), run=run)

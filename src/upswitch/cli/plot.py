@@ -1,0 +1,92 @@
+"""The live plot of `upswitch watch` on a terminal: requests and failures a second, by pool.
+
+It is drawn by a thread of its own, the newest seconds only: a terminal that is not read (Ctrl-S) must hold neither the watch nor
+its end.
+"""
+
+import contextlib
+import io
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from upswitch.basics.text import plain
+from upswitch.watch.live import Frame
+from upswitch.watch.rule import Second
+
+_STDERR = 2
+_KEPT = 600  # seconds
+_LAST_WORDS = 1.0  # seconds for the last frame to be drawn
+_LABEL, _NUMBER = 12, 10  # columns
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+class Plot:
+    """Draws on standard error until it is closed."""
+
+    def __init__(self) -> None:
+        self._frames: deque[Frame] = deque(maxlen=_KEPT)
+        self._came = threading.Event()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._draw, daemon=True)
+        self._thread.start()
+
+    def __call__(self, frame: Frame) -> None:
+        self._frames.append(frame)
+        self._came.set()
+
+    def close(self) -> None:
+        """The last frame stays; it is waited for, for at most a second."""
+        self._is_over = True
+        self._came.set()
+        self._thread.join(_LAST_WORDS)
+
+    def _draw(self) -> None:
+        stream = io.TextIOWrapper(io.FileIO(_STDERR, "w", closefd=False), encoding="utf-8", write_through=True)
+        console = Console(file=stream, highlight=False, markup=False)
+        live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        with contextlib.suppress(OSError, ValueError), live:  # a terminal that is gone must not change what happens
+            while not self._is_over:
+                self._came.wait()
+                self._came.clear()
+                if self._frames:
+                    live.update(picture(tuple(self._frames), width=console.width), refresh=True)
+
+
+def picture(frames: Sequence[Frame], *, width: int) -> Group:
+    """The newest seconds at the right, as many as fit into `width` columns; below them the words on the last one."""
+    last = frames[-1]
+    shown = frames[-max(1, width - _LABEL - _NUMBER - 1) :]
+    return Group(
+        *_plot("requests/s", shown, _requests, style="green"),
+        *_plot("failures/s", shown, _failures, style="red"),
+        *(Text(part, style="bold red" if " ROLLBACK: " in part else "") for part in plain(last.words or last.said).split(" | ")),
+        *(Text(f"Down: {plain(server)}", style="bold red") for server in last.down),
+        *(Text(plain(note), style="yellow") for note in last.notes),
+    )
+
+
+def _requests(second: Second) -> int:
+    return second.total
+
+
+def _failures(second: Second) -> int:
+    return second.gateway + second.hung
+
+
+def _plot(name: str, frames: Sequence[Frame], count: Callable[[Second], int], *, style: str) -> list[Text]:
+    """A head and two rows of one scale: the pool, and whatever else is in the logs."""
+    rows = {frames[-1].pool: [count(each.new) for each in frames], "others": [count(each.others) for each in frames]}
+    top = max(map(max, rows.values()))
+    return [Text(f"{name} (up to {top:,})", style="bold"), *(_row(label, values, top, style) for label, values in rows.items())]
+
+
+def _row(label: str, values: Sequence[int], top: int, style: str) -> Text:
+    """A value above zero has a bar, however small."""
+    bars = "".join(_BARS[-(-value * (len(_BARS) - 1) // top) if top else 0] for value in values)
+    name = plain(label)
+    return Text.assemble(f"{name[:_LABEL]:{_LABEL}}{values[-1]:>{_NUMBER},} ", (bars, style), no_wrap=True)

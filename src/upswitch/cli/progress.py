@@ -1,0 +1,211 @@
+"""Telling people what happens while it happens, on stderr: a live line on a terminal, timestamped lines elsewhere.
+
+Printing must never stop a switch: a pager that is not read, or Ctrl-S, blocks a write for ever once 64 KiB are under way. So
+a thread of its own writes, from a queue with a bound, and what does not fit or can't be written is dropped. It writes to the
+descriptor, past `sys.stderr`: what is left in that one's buffer Python flushes at its end, and then it would be Python that
+hangs on a reader who does not read, or ends with 120 on one who is gone.
+"""
+
+import contextlib
+import io
+import queue
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from upswitch.basics.text import printable
+from upswitch.hosts.host import Tell
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+_STDERR = 2
+_QUEUED = 1000
+_PASSING_EVERY = 5.0  # seconds between two passing lines of one step where there is no terminal
+_STEP = 12  # columns; the longest is "confirm back"
+_LAST_WORDS = 1.0  # seconds for the queue to empty at the end
+
+
+class _Line(NamedTuple):
+    """`host` is "" for what concerns this machine or all hosts."""
+
+    host: str
+    step: str
+    said: str
+    is_passing: bool
+
+
+class Teller:
+    """A ports.Tell. `events` gets every line as JSON, too. With `hosts`, a terminal shows a row for each."""
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], str],
+        monotonic: Callable[[], float],
+        events: IO[bytes] | None = None,
+        hosts: tuple[str, ...] = (),
+    ) -> None:
+        self._now = now
+        self._monotonic = monotonic
+        self._events = events
+        self._passed: dict[str, float] = {}
+        self._queue: queue.Queue[_Line | None] = queue.Queue(_QUEUED)
+        stream = _past_buffer()
+        self._out = _Terminal(stream, hosts) if stream is not None and stream.isatty() else _Pipe(now, stream, hosts)
+        self._thread = threading.Thread(target=self._write, daemon=True)
+        self._thread.start()
+
+    def __call__(self, step: str, said: str, *, is_passing: bool = False) -> None:
+        self._tell(_Line("", step, said, is_passing))
+
+    def of(self, host: str) -> Tell:
+        """The same for what concerns one host."""
+
+        def tell(step: str, said: str, *, is_passing: bool = False) -> None:
+            self._tell(_Line(host, step, said, is_passing))
+
+        return tell
+
+    def _tell(self, line: _Line) -> None:
+        if line.is_passing and not self._is_due(f"{line.host} {line.step}"):
+            return
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(line._replace(said=printable(line.said.encode("utf-8", "backslashreplace"))))
+
+    def close(self) -> None:
+        """Write what is left, for at most a second."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(None)
+        self._thread.join(_LAST_WORDS)
+
+    def _is_due(self, step: str) -> bool:
+        if self._out.is_live:
+            return True
+        now, last = self._monotonic(), self._passed.get(step)
+        if last is not None and now - last < _PASSING_EVERY:
+            return False
+        self._passed[step] = now
+        return True
+
+    def _write(self) -> None:
+        while (line := self._queue.get()) is not None:
+            if self._events is not None:  # first: stderr may block for ever, a file does not
+                with contextlib.suppress(OSError, ValueError):
+                    self._events.write(self._event(line))
+                    self._events.flush()
+            with contextlib.suppress(OSError, ValueError):  # a closed pipe must not change what happens
+                self._out.write(line)
+        with contextlib.suppress(OSError, ValueError):
+            self._out.close()
+
+    def _event(self, line: _Line) -> bytes:
+        event = {"at": self._now(), "step": line.step, "said": line.said, "passing": line.is_passing}
+        return msgspec.json.encode(event | ({"host": line.host} if line.host else {})) + b"\n"
+
+
+def _past_buffer() -> IO[str] | None:
+    """Standard error without a buffer; None where we were started with it closed (its number may be another file's by now)."""
+    stderr: IO[str] | None = getattr(sys, "stderr", None)
+    if stderr is None:
+        return None
+    raw = io.FileIO(_STDERR, "w", closefd=False)
+    return io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
+
+
+class _Pipe:
+    """One timestamped line each."""
+
+    is_live = False
+
+    def __init__(self, now: Callable[[], str], stream: IO[str] | None, hosts: tuple[str, ...]) -> None:
+        self._now = now
+        self._stream = stream
+        self._width = max(map(len, hosts), default=-1) + 1
+
+    def write(self, line: _Line) -> None:
+        if self._stream is not None:
+            self._stream.write(f"{self._now()} {line.host:{self._width}}{line.step:12} {line.said}\n")
+
+    def close(self) -> None:
+        return
+
+
+class _Row(NamedTuple):
+    """The last that a host said."""
+
+    step: str
+    said: str
+    is_bad: bool
+
+
+def shown_first(rows: "Mapping[str, _Row]", height: int) -> list[str]:
+    """The hosts of a table that has `height` lines below its head, the last of them for a count where not all fit."""
+    if len(rows) <= height:
+        return [*rows]
+    return sorted(rows, key=lambda host: not rows[host].is_bad)[: max(1, height - 1)]
+
+
+class _Terminal:
+    """Passing lines on a spinner that the next line replaces; the others stay. Of several hosts each has a row of its own."""
+
+    is_live = True
+
+    def __init__(self, stream: IO[str], hosts: tuple[str, ...]) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.spinner import Spinner
+        from rich.table import Table
+        from rich.text import Text
+
+        self._table = Table
+        self._rows = dict.fromkeys(hosts, _Row("", "", is_bad=False))
+        self._text = Text  # never markup: a log line may hold brackets
+        self._console = Console(file=stream, highlight=False, markup=False)
+        self._spinner = Spinner("dots", style="status.spinner")
+        # Not console.status(): that one puts proxies in the place of sys.stdout and sys.stderr, also under the other thread's
+        # feet. The result would be printed on the terminal's side, and a terminal that is not read crashed us at exit (seen).
+        self._live = Live(
+            self._spinner,
+            console=self._console,
+            refresh_per_second=12.5,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def write(self, line: _Line) -> None:
+        is_bad = line.said.startswith(("FAILED", "UNKNOWN", "UNREACHABLE"))
+        if line.host:
+            self._rows[line.host] = _Row(line.step, line.said, is_bad=is_bad)
+            self._live.update(self._drawn())
+            self._live.start()
+        if line.is_passing and not line.host:
+            self._spinner.update(text=self._text(f"{line.step:12} {line.said}"))
+            self._live.start()
+        if line.is_passing or (line.host and not is_bad):
+            return
+        self.close()
+        said = f"{line.host:{max(map(len, self._rows), default=-1) + 1}}{line.step:12} {line.said}"
+        self._console.print(said, style="red" if is_bad else None)
+
+    def _drawn(self) -> "Table":
+        """A narrow terminal cuts what was said; a low one rows, but not those of hosts that fail."""
+        table = self._table(box=None, padding=(0, 2, 0, 0), expand=True)
+        for name, width in (("HOST", max(map(len, self._rows))), ("STEP", _STEP)):
+            table.add_column(name, no_wrap=True, min_width=width)
+        table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
+        shown = shown_first(self._rows, self._console.height - 1)
+        for host in shown:
+            row = self._rows[host]
+            table.add_row(host, row.step, self._text(row.said, style="red" if row.is_bad else ""))
+        if more := len(self._rows) - len(shown):
+            table.add_row("", "", f"and {more} more hosts")
+        return table
+
+    def close(self) -> None:
+        self._live.stop()

@@ -1,0 +1,195 @@
+"""What `diagnose` prints: the sum, each cause with what to do, what the live host says, and what was read."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from upswitch.basics.text import plain
+from upswitch.basics.value import Value
+from upswitch.cli.views.acted import cause_line
+from upswitch.cli.views.parts import CauseLine, SettingLine
+from upswitch.diagnose.causes.cause import Code
+from upswitch.diagnose.directives import Setting
+from upswitch.diagnose.finding import Finding
+from upswitch.diagnose.questions import Asked
+from upswitch.diagnose.run import Diagnosed, LogRead
+from upswitch.switch import outcome
+
+_MOST_SERVERS = 8
+_MSEC = re.compile(r"\d{9,11}(\.\d{3})?")
+_WORDS = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d")
+
+
+class AskedLine(Value):
+    """One server, asked past nginx. `live`: of the pool that serves."""
+
+    upstream: str
+    pool: str
+    server: str
+    live: bool
+    up: bool
+    text: str
+
+
+class LogLine(Value):
+    name: str
+    kind: str
+    lines: int
+    first: str
+    last: str
+
+
+class DiagnoseView(Value):
+    """`diagnose`: exit 0 with nothing found (or what hurt nobody), 3 with findings. `whose`: the pools of an address."""
+
+    command: str
+    exit: int
+    said: str
+    since: str
+    findings: tuple[CauseLine, ...]
+    problems: tuple[str, ...]
+    servers: tuple[AskedLine, ...]
+    whose: dict[str, str]
+    read: tuple[LogLine, ...]
+    zone: str
+    unread: int
+    notes: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        lines, told = [self.said], set[str]()
+        for finding in self.findings:
+            lines += ["", *_finding_lines(finding, self, told)]
+            told = told if finding.consequence_of else {each.text for each in finding.settings}
+        lines += ["", *(f"Problem: {each}" for each in self.problems)] if self.problems else []
+        lines += ["", "Each server asked past nginx, now:", *_asked_text(self.servers)] if self.servers else []
+        lines += ["", *(_log_text(each, self.zone) for each in self.read), *(f"Note: {each}" for each in self.notes)]
+        return "\n".join(lines)
+
+
+def diagnosed(found: Diagnosed) -> DiagnoseView:
+    causes = found.diagnosis.findings
+    settings = found.settings or ((),) * len(causes)
+    findings = tuple(cause_line(each, tuple(map(_setting_line, its))) for each, its in zip(causes, settings, strict=True))
+    servers = tuple(_asked_line(each, found.live_pool) for each in found.asked)
+    return DiagnoseView(
+        command="diagnose",
+        exit=outcome.FINDINGS if found.is_trouble else 0,
+        said=_said(found),
+        since=found.since,
+        findings=findings,
+        problems=tuple(map(plain, found.problems)),
+        servers=servers,
+        whose=dict(found.whose),
+        read=tuple(map(_log_line, found.read)),
+        zone=found.zone,
+        unread=found.diagnosis.unread,
+        notes=(*map(plain, found.notes), *_unread(found.diagnosis.unread), *found.diagnosis.limits),
+    )
+
+
+def _unread(lines: int) -> tuple[str, ...]:
+    return (f"{_lines(lines)} not of the log's format",) if lines else ()
+
+
+def _said(found: Diagnosed) -> str:
+    """What fails now, how many of how many, since when, and the worst with what followed, in one sentence."""
+    since = f" since {_clock(found.since, found.zone)}" if found.since else ""
+    worst, *others = found.diagnosis.findings or (None,)
+    lines = found.diagnosis.error_lines
+    now = f"FAILS now: {_listed(tuple(each.target.server for each in found.failing), {})}. " if found.failing else ""
+    if found.access.requests or lines is None:
+        left = sum(each.clients for each in found.diagnosis.findings if each.code == Code.CLIENT_CLOSED)
+        given_up = f" ({left} of them given up by their clients)" if left else ""
+        head = f"{found.access.failed + left} of {found.access.requests} requests failed{given_up}{since}"
+        also = f", and {lines} lines of the error log were read" if lines is not None else ""
+    else:
+        hurting = sum(each.count for each in found.diagnosis.findings if each.is_hurting)
+        head, also = f"{hurting} of {lines or 0} lines of the error log tell of failures{since}", ""
+    if worst and not worst.is_hurting:
+        return f"{now}nothing that hurt anybody: {head}{also}"
+    if worst:
+        then = "".join(f", then {each.count} x {each.code}" for each in others if each.consequence_of == worst.code)
+        return f"{now}{head}. Worst: {worst.count} x {worst.code}{_at(worst)}{then}: {worst.why}"
+    nothing = "no cause was found in the logs" if found.is_trouble else "nothing found"
+    return f"{now}{nothing}: {head}{also}"
+
+
+def _at(finding: Finding) -> str:
+    return f" at {_listed(finding.servers, {})}" if finding.servers else ""
+
+
+def _listed(servers: tuple[str, ...], whose: dict[str, str]) -> str:
+    named = [f"{each} ({whose[each]})" if each in whose else each for each in servers[:_MOST_SERVERS]]
+    more = f" and {len(servers) - _MOST_SERVERS} more" if len(servers) > _MOST_SERVERS else ""
+    return ", ".join(named) + more
+
+
+def _finding_lines(finding: CauseLine, view: DiagnoseView, told: set[str]) -> Iterator[str]:
+    """A consequence without the settings that were told (`told`) of its cause."""
+    margin = "    " if finding.consequence_of else ""
+    status = "no status" if finding.status is None else f"{finding.status:03}"
+    follows = f"  (follows from {finding.consequence_of})" if finding.consequence_of else ""
+    hidden = f" ({finding.clients} reached clients)" if finding.clients < finding.count else ""
+    yield f"{margin}{finding.code}  {finding.count} x{hidden}  {status}  {_listed(finding.servers, view.whose)}{follows}".rstrip()
+    lines = [
+        ("when", _span(finding.first, finding.last, view.zone)),
+        ("line", finding.evidence),
+        ("why", finding.why),
+        ("check", finding.check),
+    ]
+    lines += [
+        ("fix", finding.fix),
+        *(("set", each.text) for each in finding.settings if not (finding.consequence_of and each.text in told)),
+    ]
+    yield from (f"{margin}  {name + ':':7}{text}" for name, text in (*lines, ("note", finding.note)) if text)
+
+
+def _setting_line(setting: Setting) -> SettingLine:
+    return SettingLine(name=setting.name, value=plain(setting.value), place=plain(setting.place), text=plain(setting.text))
+
+
+def _asked_line(asked: Asked, live_pool: str) -> AskedLine:
+    return AskedLine(
+        upstream=asked.upstream,
+        pool=asked.pool,
+        server=asked.target.server,
+        live=asked.pool == live_pool,
+        up=asked.probe.ok,
+        text=asked.text,
+    )
+
+
+def _log_line(read: LogRead) -> LogLine:
+    return LogLine(name=plain(read.name), kind=read.kind, lines=read.lines, first=read.first, last=read.last)
+
+
+def _asked_text(servers: tuple[AskedLine, ...]) -> Iterator[str]:
+    failing = [each for each in servers if not each.up]
+    yield from (f"  FAILS: {each.text}" for each in failing)
+    if rest := len(servers) - len(failing):
+        others = " others" if failing and rest > 1 else " other" if failing else ""
+        yield f"  {rest}{others} {'answers' if rest == 1 else 'answer'}"
+
+
+def _log_text(log: LogLine, zone: str) -> str:
+    span = f", {_span(log.first, log.last, zone)}" if log.first else ""
+    return f"Read: {log.name} ({log.kind} log, {_lines(log.lines)}{span})"
+
+
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count} lines"
+
+
+def _span(first: str, last: str, zone: str) -> str:
+    return _clock(first, zone) if first == last else f"{_clock(first, zone)} to {_clock(last, zone)}"
+
+
+def _clock(time: str, zone: str) -> str:
+    """As people read it, and by which clock: an error log's, without a zone, and seconds since 1970 are told by the same one."""
+    if _WORDS.fullmatch(time):
+        return f"{time} {zone or '(local time)'}"
+    if not _MSEC.fullmatch(time):
+        return time
+    at = datetime.fromtimestamp(float(time), datetime.strptime(zone, "%z").tzinfo if zone else UTC)
+    return f"{at:%Y/%m/%d %H:%M:%S %z}"

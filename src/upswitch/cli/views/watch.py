@@ -1,0 +1,163 @@
+"""From what a watch saw to what `upswitch watch` prints (docs/json.md)."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from upswitch.basics.text import plain
+from upswitch.basics.value import Value
+from upswitch.site.model import Watch
+from upswitch.site.words import SilencePolicy, SpikePolicy
+from upswitch.switch import outcome
+from upswitch.watch import rule
+from upswitch.watch.live import Observed
+from upswitch.watch.replay.replay import Replayed, clock_time
+from upswitch.watch.rule import Final, Judgement, Second
+
+_SPIKE = "rollback"
+
+
+class WatchView(Value):
+    """`watch`: what the rule says of traffic, live or past; nothing was changed. Exit 3: a switch would not have been kept.
+
+    Of the look that decided are `at_s`, `answers` and `before`; where none did, of the last one.
+    """
+
+    command: str
+    exit: int
+    said: str
+    verdict: str
+    would: str
+    at_s: int | None
+    at: str
+    pool: str
+    generation: str
+    seconds: int
+    failed: int
+    total: int
+    mode: str
+    answers: dict[str, bool]
+    before: dict[str, int]
+    thresholds: dict[str, float]
+    peers_down: tuple[str, ...]
+    reasons: str
+    changes: tuple[str, ...]
+    notes: tuple[str, ...]
+    looks: tuple[str, ...]
+    told: tuple[int, ...]
+
+    @property
+    def text(self) -> str:
+        lines = [*(self.looks[second - 1] for second in self.told), self.said]
+        lines += [f"Changed: {change}" for change in self.changes]
+        lines += [f"Down: {', '.join(self.peers_down)}"] if self.peers_down else []
+        lines += [f"Why: {self.reasons}"] if self.reasons else []
+        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
+
+
+def replayed(found: Replayed, watch: Watch) -> WatchView:
+    """`watch` has what a spike, or too little to judge, would have led to."""
+    pool, seconds, begin = plain(found.release.pool), len(found.looks), clock_time(found.at)
+    would = _would(found.verdict, watch)
+    at_s = seconds if found.verdict == _SPIKE else None
+    whole = sum(found.since, Second())
+    return WatchView(
+        command="watch",
+        exit=0 if would == "keep" else outcome.FINDINGS,
+        said=f"{_headline(found.verdict, at_s)}: {_counts(whole, pool)} in {seconds} s from {begin}; {_WOULD[would]}",
+        verdict=found.verdict,
+        would=would,
+        at_s=at_s,
+        at=begin,
+        pool=pool,
+        generation=plain(found.release.attribution.generation),
+        seconds=seconds,
+        failed=whole.gateway + whole.hung,
+        total=whole.total,
+        mode=found.mode,
+        answers=_answers(found.looks[-1]),
+        before=_before(found.looks[-1]),
+        thresholds=msgspec.structs.asdict(found.looks[-1].thresholds),
+        peers_down=(),
+        reasons="",
+        changes=(),
+        notes=tuple(map(plain, found.notes)),
+        looks=tuple(rule.sentence(look, second, pool) for second, look in enumerate(found.looks, 1)),
+        told=tuple(_told(found)),
+    )
+
+
+def _told(found: Replayed) -> Iterator[int]:
+    """The seconds, from 1, in which something failed or an answer changed."""
+    answers = {"enough": False, "big": False, "new": False, "not_luck": False}
+    for second, (look, brought) in enumerate(zip(found.looks, found.since, strict=True), 1):
+        if brought.gateway or brought.hung or _answers(look) != answers:
+            yield second
+        answers = _answers(look)
+
+
+def observed(found: Observed, watch: Watch) -> WatchView:
+    """The same of live traffic. A server that is down, be it since the verdict, is a finding too."""
+    look = found.judgement
+    would = _would(found.verdict, watch)
+    said = found.why or f"{found.verdict.replace('_', ' ')}: {found.progress}"
+    return WatchView(
+        command="watch",
+        exit=0 if would == "keep" and not found.peers_down else outcome.FINDINGS,
+        said=f"{plain(said)}; {_WOULD[would]}",
+        verdict=found.verdict,
+        would=would,
+        at_s=found.at_s,
+        at=found.began,
+        pool=plain(found.pool),
+        generation=plain(found.generation),
+        seconds=found.seconds,
+        failed=found.failed,
+        total=found.total,
+        mode=found.mode,
+        answers=_answers(look),
+        before=_before(look),
+        thresholds=msgspec.structs.asdict(look.thresholds),
+        peers_down=found.peers_down,
+        reasons=found.reasons,
+        changes=tuple(map(plain, found.changes)),
+        notes=tuple(map(plain, found.notes)),
+        looks=(),
+        told=(),
+    )
+
+
+_WOULD = {
+    "keep": "a switch would have been kept",
+    "rollback": "a switch would have been taken back",
+    "hold": "a switch would have been held: the pool serves on, and a person decides",
+}
+
+
+def _would(verdict: str, watch: Watch) -> str:
+    """What a switch with this verdict would have led to: keep, rollback or hold."""
+    if verdict == _SPIKE:
+        return "hold" if watch.on_spike is SpikePolicy.HOLD else "rollback"
+    match Final(verdict):
+        case Final.KEEP | Final.KEEP_ELEVATED:
+            return "keep"
+        case Final.NOT_SWITCHED:
+            return "rollback"
+        case Final.UNPROVEN | Final.BLIND:
+            return SilencePolicy(watch.on_silence).value
+
+
+def _headline(verdict: str, at_s: int | None) -> str:
+    return f"ROLLBACK at t+{at_s}s" if at_s is not None else verdict.replace("_", " ")
+
+
+def _counts(whole: Second, pool: str) -> str:
+    return f"{whole.gateway + whole.hung} of {whole.total} requests to {pool} failed"
+
+
+def _answers(look: Judgement) -> dict[str, bool]:
+    return {"enough": look.is_enough, "big": look.is_big, "new": look.is_new, "not_luck": look.is_not_luck}
+
+
+def _before(look: Judgement) -> dict[str, int]:
+    return {"failed": look.before_failed, "total": look.before_total, "seconds": look.before_s}

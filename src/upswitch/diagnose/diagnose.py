@@ -1,0 +1,118 @@
+"""What error log and access log say together: causes, worst first, each with what follows from it.
+
+Worst is what clients got most of: errors, then answers cut short and what has no status, then what nobody noticed. "no live
+upstreams" is a consequence of the failures just before it (errorcount.py), which weigh what it weighs. The times of the two logs
+are never compared: the error log's have no zone.
+"""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from upswitch.basics.value import Value
+from upswitch.diagnose.access_findings import from_access
+from upswitch.diagnose.causes.cause import Code
+from upswitch.diagnose.count_access import Access
+from upswitch.diagnose.count_errors import ErrorCount, Errors, NoLive
+from upswitch.diagnose.error_findings import Attempts, from_errors
+from upswitch.diagnose.finding import Finding, errors_told, explained
+from upswitch.diagnose.from_conf import Known
+
+_LONGEST = 300
+_SERVERS = 4
+_MORE = "; and more"
+_WITHOUT_ERRORS = "without the error log nginx's own failures have no cause"
+_WITHOUT_ACCESS = "without an access log 502s of the app, retries and clients that left are not seen"
+
+
+class Diagnosis(Value):
+    """Findings, worst first, a consequence directly after its cause. `limits`: what could not be seen, a clause each.
+
+    `error_lines` and `requests` were read, None where that log was not given; `unread` lines were not of their log's format.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    limits: tuple[str, ...] = ()
+    error_lines: int | None = None
+    requests: int | None = None
+    unread: int = 0
+
+
+_NOTHING_KNOWN = Known()
+
+
+def diagnose(errors: Errors | None = None, access: Access | None = None, known: Known = _NOTHING_KNOWN) -> Diagnosis:
+    """From the error log, the access log, or both."""
+    seen = from_access(access, errors) if access else []
+    has_left = any(each.code == Code.CLIENT_CLOSED for each in seen)
+    attempts = Attempts(errors or Errors(), access)
+    said = from_errors(errors, access, attempts, keeps_alive=known.keeps_alive) if errors else []
+    causes = [*seen, *(each for each in said if not (has_left and each.code == Code.CLIENT_CLOSED))]
+    follow = _no_live(errors, attempts, known) if errors else []
+    if any(each.code == Code.DNS_SERVER_DOWN for each in causes):
+        follow += [replace(each, consequence_of=Code.DNS_SERVER_DOWN) for each in causes if each.code == Code.DNS_TIMEOUT]
+        causes = [each for each in causes if each.code != Code.DNS_TIMEOUT]
+    return Diagnosis(
+        findings=_in_order(causes, follow),
+        limits=(*(() if errors else (_WITHOUT_ERRORS,)), *(access.limits if access else (_WITHOUT_ACCESS,))),
+        error_lines=errors.lines if errors else None,
+        requests=access.requests if access else None,
+        unread=(errors.unread if errors else 0) + (access.unread if access else 0),
+    )
+
+
+def about(diagnosis: Diagnosis, servers: frozenset[str]) -> Diagnosis:
+    """Only what is of these servers (addresses, and names of upstreams), or of none; all of it where no server is known."""
+    ours = tuple(each for each in diagnosis.findings if not servers or not each.servers or not servers.isdisjoint(each.servers))
+    return replace(diagnosis, findings=ours)
+
+
+def sentence(diagnosis: Diagnosis) -> str:
+    """One sentence of at most 300 characters: the worst findings; "" where there is none."""
+    told = ""
+    for number, finding in enumerate(diagnosis.findings):
+        part = _clause(finding, is_first=number == 0)
+        more = f"{told}; {part}" if told else part
+        if len(more) > _LONGEST - len(_MORE):
+            return f"{told}{_MORE}" if told else f"{part[: _LONGEST - 3]}..."
+        told = more
+    return told
+
+
+def _no_live(errors: Errors, attempts: Attempts, known: Known) -> list[Finding]:
+    """By what they follow from; where nothing failed before, by what may be so in the configuration."""
+    lines = {each.server: each for each in errors.counts if each.code is Code.NO_LIVE_ALL_DOWN}
+    groups: dict[tuple[Code, str], list[ErrorCount]] = {}
+    for each in sorted(errors.no_live, key=lambda each: -each.count):
+        part = replace(lines[each.name], count=each.count, first=each.first, last=each.last)
+        groups.setdefault((_code(each, known), each.after), []).append(part)
+    found = []
+    for (code, after), counts in groups.items():
+        clients, note = attempts.weigh(counts)
+        found.append(replace(explained(code, errors_told(counts), clients, note=note), consequence_of=after))
+    return found
+
+
+def _code(no_live: NoLive, known: Known) -> Code:
+    if not no_live.after and no_live.name in known.max_conns:
+        return Code.MAX_CONNS
+    is_starting = not no_live.after and no_live.name in known.checked
+    return Code.HEALTH_CHECK_NOT_YET_UP if is_starting else Code.NO_LIVE_ALL_DOWN
+
+
+def _in_order(causes: Sequence[Finding], follow: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Each consequence behind the first cause of its code; one whose cause is not among them stands alone."""
+    codes = {each.code for each in causes}
+    of = {code: [each for each in follow if each.consequence_of == code] for code in codes}
+    alone = [replace(each, consequence_of="") for each in follow if each.consequence_of not in codes]
+    families = [[each, *of.pop(each.code, [])] for each in sorted((*causes, *alone), key=lambda each: -each.clients)]
+    families.sort(key=lambda family: (min(each.rank for each in family), -sum(each.clients for each in family)))
+    return tuple(each for family in families for each in family)
+
+
+def _clause(finding: Finding, *, is_first: bool) -> str:
+    names = [server for server in finding.servers if server]
+    more = f" and {len(names) - _SERVERS} more" if len(names) > _SERVERS else ""
+    where = f" at {', '.join(names[:_SERVERS])}{more}" if names else ""
+    why = f"follows from {finding.consequence_of}" if finding.consequence_of else finding.why if is_first else ""
+    return f"{finding.count} x {finding.code}{where}{f' ({why})' if why else ''}"

@@ -1,0 +1,248 @@
+"""From logs, as files or on the live host, to a diagnosis; and with a live host on: its servers, names, and what nginx is told."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+import msgspec
+
+from upswitch.basics.errors import HostError
+from upswitch.basics.value import Value
+from upswitch.diagnose import directives, host, questions, unknown_servers
+from upswitch.diagnose.count_access import Access, AccessCounter
+from upswitch.diagnose.count_errors import FAIL_TIMEOUT_S, Addresses, ErrorCounter
+from upswitch.diagnose.diagnose import Diagnosis, diagnose
+from upswitch.diagnose.directives import Setting
+from upswitch.diagnose.from_conf import Known
+from upswitch.diagnose.host import HostSight
+from upswitch.diagnose.questions import Asked
+from upswitch.health.gate import rounds
+from upswitch.hosts.host import Host, Ports
+from upswitch.logs import coverage, last_minutes, line, since
+from upswitch.logs.line import FormatError, LineReader, newlines
+from upswitch.logs.since import EVER, AccessTimes, ErrorTimes, Since, Span, Times
+from upswitch.logs.source import FileSource, Source
+from upswitch.nginx import advice, conf_logs
+from upswitch.nginx.conf_logs import AccessLog, LogFormat
+from upswitch.site.model import Site
+
+_LAST = Since(seconds=600)
+"""How far back a live host's logs are read."""
+
+_TOO_HIGH = frozenset({"crit", "alert", "emerg"})
+
+
+class Wanted(Value):
+    """What to read. No files: the live host's own logs. `log_format` as formats.parse_format takes it."""
+
+    error_logs: tuple[str, ...] = ()
+    access_logs: tuple[str, ...] = ()
+    log_format: str = ""
+    since: Since | None = None
+
+    @property
+    def has_files(self) -> bool:
+        return bool(self.error_logs or self.access_logs)
+
+
+class LogRead(Value):
+    """One log: what was read of it. Times as it writes them, "" without any."""
+
+    name: str
+    kind: str
+    lines: int
+    first: str
+    last: str
+
+
+class Diagnosed(Value):
+    """All of it. `settings` are finding by finding, () where no configuration was read. `whose`: which pools an address is of.
+
+    `problems` are what is wrong beside the logs, `notes` what could not be seen; both sentences. `since` "": all that there is.
+    `zone` is that of times without one, `+0100`, "" where it is not known.
+    """
+
+    diagnosis: Diagnosis
+    access: Access
+    read: tuple[LogRead, ...]
+    since: str = ""
+    settings: tuple[tuple[Setting, ...], ...] = ()
+    whose: Mapping[str, str] = msgspec.field(default_factory=dict)
+    live_pool: str = ""
+    asked: tuple[Asked, ...] = ()
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    zone: str = ""
+
+    @property
+    def failing(self) -> tuple[Asked, ...]:
+        """Live servers that fail now."""
+        return tuple(each for each in self.asked if each.pool == self.live_pool and not each.probe.ok)
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether anybody should act on anything of it."""
+        return any(each.is_hurting for each in self.diagnosis.findings) or bool(self.problems or self.failing)
+
+
+class _Logs(Value):
+    """What there is to read, and from when on."""
+
+    errors: tuple[Source, ...]
+    access: tuple[tuple[Source, LineReader], ...]
+    span: Span
+    notes: tuple[str, ...] = ()
+
+
+def of_files(wanted: Wanted, site: Site | None) -> Diagnosed:
+    """Files alone; with a site it is said whose a server is. OSError and FormatError where a file can't be used."""
+    found = _read(_files(wanted, ()), Known(), {})
+    return found if site is None else msgspec.structs.replace(found, whose=_whose(site, {}))
+
+
+def of_host(ports: Ports, site: Site, wanted: Wanted) -> Diagnosed:
+    """The live host: its logs (or the files), and the checks. HostError where it can't be asked at all."""
+    live = host.look(ports.host, site)
+    logs = _files(wanted, live.log_formats) if wanted.has_files else _host_logs(ports.host, site, live, wanted)
+    found = _read(logs, live.known, host.ever(ports.host, site, live), fail_timeout_s=live.fail_timeout_s)
+    asked = questions.ask_servers(ports, site, live.names, dialect=live.dialect)
+    asked = questions.with_listeners(ports.host, asked, pid=live.master)
+    places, peers = live.places(site), found.access.peers if live.build else {}
+    return msgspec.structs.replace(
+        found,
+        settings=tuple(directives.behind(live.conf, each.code, each.servers, live.addresses) for each in found.diagnosis.findings),
+        whose=_whose(site, live.names.resolved),
+        asked=asked,
+        live_pool=live.disk.pool,
+        problems=(*live.problems, *unknown_servers.strangers(peers, places)),
+        notes=(
+            *found.notes,
+            *unknown_servers.unasked(peers, places, spared=live.spared),
+            *(() if wanted.has_files else _unseen(site, live)),
+        ),
+    )
+
+
+def _whose(site: Site, names: rounds.Resolved) -> dict[str, str]:
+    """The pools that an address is in, by address; as long as a name is not resolved it stands for itself."""
+    found: dict[str, list[str]] = {}
+    for pool in site.pools:
+        for upstream, addresses in rounds.servers(site, pool, names).items():
+            for address in addresses:
+                found.setdefault(address, []).append(f"{upstream} {pool}")
+    return {address: ", ".join(pools) for address, pools in found.items()}
+
+
+def _unseen(site: Site, live: HostSight) -> Iterator[str]:
+    """What the host's logs don't tell us."""
+    for log in _access_logs(site, live):
+        if not coverage.can_follow(log):
+            yield f"the access log at {log.file}:{log.line} ({log.path or 'off'}) can't be read here"
+    for each in conf_logs.error_logs(live.conf, live.build) if live.build else ():
+        if not each.is_file:
+            yield f"error_log {each.path} is no file: what is written there is not seen"
+        elif each.threshold in _TOO_HIGH:
+            yield f"{each.path} is written from {each.threshold} on: most failures are of the level error, and missing"
+
+
+# ---- what to read ----
+
+
+def _files(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Logs:
+    errors = tuple(map(FileSource, wanted.error_logs))
+    access, notes = _access_files(wanted, found_formats)
+    if wanted.since is None:
+        return _Logs(errors=errors, access=access, span=EVER, notes=notes)
+    span = since.in_files(
+        wanted.since,
+        newest_errors=[source.newest(since.past_errors()) for source in errors],
+        newest_requests=[source.newest(AccessTimes(reader)) for source, reader in access],
+    )
+    return _Logs(errors=errors, access=access, span=span, notes=notes)
+
+
+def _access_files(
+    wanted: Wanted, found_formats: Iterable[LogFormat]
+) -> tuple[tuple[tuple[FileSource, LineReader], ...], tuple[str, ...]]:
+    """And what can't be read of them, a sentence each: as long as another log can be read, that is no reason to stop."""
+    found, notes = list[tuple[FileSource, LineReader]](), list[str]()
+    for source in map(FileSource, wanted.access_logs):
+        try:
+            found.append((source, line.reader_of(source.name, source.head(), given=wanted.log_format, known=found_formats)))
+        except FormatError as exc:
+            if wanted.log_format or not wanted.error_logs:
+                raise
+            notes.append(str(exc))
+    return tuple(found), tuple(notes)
+
+
+def _host_logs(host: Host, site: Site, live: HostSight, wanted: Wanted) -> _Logs:
+    errors = [site.nginx.error_log] if site.nginx.error_log != "auto" else []
+    if not errors and live.build:
+        errors = [each.path for each in conf_logs.error_logs(live.conf, live.build) if each.is_file]
+    if not errors and live.disk.manifest:
+        errors = [live.disk.manifest.error_log] if live.disk.manifest.error_log else []
+    access = [(log.path, coverage.reader_of(log)) for log in _access_logs(site, live) if coverage.can_follow(log)]
+    span = since.on_host(host, wanted.since or _LAST)
+    return _Logs(
+        errors=tuple(each for path in dict.fromkeys(errors) for each in last_minutes.with_rotated(host, path, ErrorTimes(span))),
+        access=tuple(
+            (each, reader) for path, reader in access for each in last_minutes.with_rotated(host, path, AccessTimes(reader, span))
+        ),
+        span=span,
+    )
+
+
+def _access_logs(site: Site, live: HostSight) -> tuple[AccessLog, ...]:
+    if live.build is None:
+        return ()
+    logs = advice.own_logs(live.conf, live.build, [each.name for each in site.upstreams])
+    return tuple(log for log in logs if site.nginx.access_log in {"auto", log.path})
+
+
+def _read(logs: _Logs, known: Known, addresses: Addresses, *, fail_timeout_s: int = FAIL_TIMEOUT_S) -> Diagnosed:
+    span, reading = logs.span, _Reading()
+    access = Access()
+    for source, reader in logs.access:
+        requests = AccessCounter(reader, span=span.range)
+        reading.count(source, AccessTimes(reader, span), requests)
+        access += requests.found()
+    errors = ErrorCounter(since=span.words, addresses=addresses, peers=access.peers, fail_timeout_s=fail_timeout_s)
+    for source in logs.errors:
+        reading.count(source, ErrorTimes(span), errors)
+    kinds = {each.kind for each in reading.read}
+    found = diagnose(errors.found() if "error" in kinds else None, access if "access" in kinds else None, known)
+    return Diagnosed(
+        diagnosis=found,
+        access=access,
+        read=tuple(sorted(reading.read, key=lambda each: each.kind, reverse=True)),  # the error logs first
+        since=span.words,
+        notes=(*logs.notes, *reading.notes),
+        zone=span.zone,
+    )
+
+
+class _Counts(Protocol):
+    def count(self, block: bytes) -> None: ...
+
+
+class _Reading:
+    """What was read, and what could not be."""
+
+    def __init__(self) -> None:
+        self.read: list[LogRead] = []
+        self.notes: list[str] = []
+
+    def count(self, source: Source, times: Times, counter: _Counts) -> None:
+        """A host's log that can't be read is noted: the others say something all the same."""
+        first = last = b""
+        lines = 0
+        try:
+            for block in source.blocks(times):
+                counter.count(block)
+                first, last, lines = first or block, block, lines + newlines(block)
+        except HostError as exc:
+            self.notes.append(f"the {times.kind} log {exc.what.removeprefix('read ')} can't be read: {exc.why}")
+            return
+        self.notes += [source.cut] if source.cut else []
+        span = (times.first(first), times.last(last))
+        self.read.append(LogRead(name=source.name, kind=times.kind, lines=lines, first=span[0], last=span[1]))

@@ -1,0 +1,79 @@
+"""A rollback of several hosts at once: each waits until all have said where they stand, and then goes or stays."""
+
+import threading
+from collections.abc import Mapping
+
+from upswitch.basics.errors import Refusal, RefusedError
+from upswitch.hosts.host import Clock
+from upswitch.switch.turn import Alone, Stand, Turn
+
+# Where a rollback of several hosts leads: it takes back the newest run, and nothing else.
+#
+# Each host alone would go to what it served before; where a run reached only some of them (a wave that failed, a host that was
+# skipped), that would take the others to the very release that has failed. So: the newest run that made anything live is taken
+# back where it is live still; a host that it never reached, or that is back from it already, stays.
+
+_PATIENCE = 30.0  # seconds for a host to say where it stands; one that hangs does not keep the others from going back
+_LOOK_EVERY = 0.2
+
+
+class Retreat:
+    """What the hosts of one rollback know of each other."""
+
+    def __init__(self, names: frozenset[str], *, clock: Clock) -> None:
+        self._names = names
+        self._clock = clock
+        self._meeting = threading.Condition()
+        self._stands: dict[str, Stand] = {}
+        self._ended: set[str] = set()
+
+    def turn(self, name: str) -> Turn:
+        return _Turn(self, name)
+
+    def ended(self, name: str, failure: str) -> None:
+        """A host's command is over; what it came to is its own business: the others go on past it."""
+        del failure
+        with self._meeting:
+            self._ended.add(name)
+            self._meeting.notify_all()
+
+    def goes(self, name: str, stand: Stand) -> bool:
+        """Whether this host goes back. RefusedError where the hosts would serve different pools afterwards."""
+        until = self._clock.monotonic() + _PATIENCE
+        with self._meeting:
+            self._stands[name] = stand
+            self._meeting.notify_all()
+            while self._names - self._stands.keys() - self._ended and self._clock.monotonic() < until:
+                self._meeting.wait(_LOOK_EVERY)
+            try:
+                return name in going(self._stands)
+            except SplitError as exc:
+                hint = "`switch --to POOL` takes all of them to one; `upswitch rollback --host NAME` takes one back"
+                raise RefusedError(Refusal(what=f"the hosts would serve different pools: {exc}", hint=hint)) from exc
+
+
+class _Turn(Alone):
+    """One host's, by its name."""
+
+    def __init__(self, retreat: Retreat, name: str) -> None:
+        self._retreat = retreat
+        self._name = name
+
+    def goes_back(self, stand: Stand) -> bool:
+        return self._retreat.goes(self._name, stand)
+
+
+class SplitError(Exception):
+    """They would serve different pools afterwards; the text says which."""
+
+
+def going(stands: Mapping[str, Stand]) -> frozenset[str]:
+    """The hosts that go back; the others stay as they are. SplitError. Where all are back already all go: each says why not."""
+    newest = max(stand.run for stand in stands.values())
+    found = frozenset(name for name, stand in stands.items() if stand.run == newest and not stand.is_back) or frozenset(stands)
+    pools: dict[str, list[str]] = {}
+    for name, stand in sorted(stands.items()):
+        pools.setdefault(stand.before if name in found else stand.pool, []).append(name)
+    if len(pools) > 1:
+        raise SplitError("; ".join(f"{pool or 'nothing'} on {', '.join(names)}" for pool, names in pools.items()))
+    return found

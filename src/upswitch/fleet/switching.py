@@ -1,0 +1,266 @@
+"""Several hosts as one switch: who may go when, and one verdict over what all of them see.
+
+Each host runs the whole machine in a thread of its own, exactly as it would alone (switch/switch.py). This is where the threads
+meet: before the locks, before the first change (the barrier, then wave by wave), every second of the watch, and before the end.
+A host waits here for the others; it never acts for them. So a host that fails goes back by its own machine, and the others hear
+of it at their next meeting and go back by theirs, all at once; nobody waits for one that hangs.
+
+A host that was switched stays in its watch until the last wave has passed and every host has said so once more since; then all meet
+once more, and only then is it too late to go back together. One that fell silent meanwhile misses that, and would go back alone by
+its dead-man.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from upswitch.basics.errors import Refusal, RefusedError
+from upswitch.basics.result import Result, Took
+from upswitch.hosts.host import Clock, Interrupts, Tell
+from upswitch.site.words import SpikePolicy
+from upswitch.switch import machine
+from upswitch.switch.turn import Alone, Turn
+from upswitch.switch.words import Step
+from upswitch.watch import rule
+from upswitch.watch.probation import Probation
+
+_LOOK_EVERY = 0.2  # seconds after which a waiting host looks for a signal
+_LAST_MEETING = 10.0  # seconds that a judged host waits for the others
+
+
+class Rollout:
+    """What the hosts of one command know of each other. `waves` are names; `tell` says what concerns all of them."""
+
+    def __init__(
+        self, waves: Sequence[Sequence[str]], on_spike: SpikePolicy, *, clock: Clock, interrupts: Interrupts, tell: Tell
+    ) -> None:
+        self._on_spike = Result.HOLD if on_spike is SpikePolicy.HOLD else Result.FAILED
+        self._waves = [set(wave) for wave in waves]
+        self._clock = clock
+        self._interrupts = interrupts
+        self._tell = tell
+        self._meeting = threading.Condition()
+        self._names = {name for wave in waves for name in wave}
+        self._first = min(self._names)
+        self._locked: set[str] = set()
+        self._prepared: set[str] = set()
+        self._passed: set[str] = set()
+        self._agreed: set[str] = set()  # those that passed once more since all had
+        self._is_closing = False
+        self._judged: set[str] = set()
+        self._ended: set[str] = set()
+        self._wave = -1  # the one that goes now; -1 before the barrier
+        self._stop: Took | None = None
+        self._pooled = _Pooled()
+
+    def turn(self, name: str) -> Turn:
+        return _Turn(self, name)
+
+    def fails(self, name: str, why: str) -> None:
+        """The fleet goes no further."""
+        with self._changing():
+            self._fail(Took(result=Result.FAILED, said=f"{name}: {why}"))
+
+    def ended(self, name: str, failure: str) -> None:
+        """A host's command is over; `failure` says why it did not do as asked, "" where it did."""
+        with self._changing():
+            if failure:
+                self.fails(name, failure)  # before it counts as ended: else the last meeting could be over without it
+            self._ended.add(name)
+            self._go_on()
+
+    # ---- what a host's turn asks; see ports.Turn ----
+
+    def before_lock(self, name: str) -> None:
+        """The first host in sorted order decides between two who come at once; the others follow it."""
+        with self._meeting:
+            while name != self._first and self._first not in self._locked | self._ended and self._stop is None:
+                self._meeting.wait(_LOOK_EVERY)
+                if self._interrupts.count:
+                    what = f"{self._interrupts.name} before the lock"
+                    raise RefusedError(Refusal(what=what, hint="run it again when ready; nothing was done here"))
+            if self._stop is not None:
+                raise RefusedError(
+                    Refusal(what=f"not begun: {self._stop.said}", hint="see to that host first; nothing was done here")
+                )
+
+    def locked(self, name: str) -> None:
+        with self._changing():
+            self._locked.add(name)
+
+    def prepared(self, name: str) -> Took | None:
+        with self._changing():
+            self._prepared.add(name)
+            self._go_on()
+            while self._stop is None and not self._may_go(name):
+                self._meeting.wait(_LOOK_EVERY)
+                if self._interrupts.count:
+                    return Took(result=Result.INTERRUPTED, said=f"{self._interrupts.name} while waiting for its wave")
+            return self._refusal
+
+    def saw(self, name: str, step: Step, took: Took) -> None:
+        if not machine.turns(step, took.result):
+            return
+        with self._changing():
+            result = Result.HOLD if took.result is Result.HOLD else Result.FAILED
+            self._fail(Took(result=result, said=f"{name}: {step.replace('_', ' ')}: {took.said}"))
+
+    @property
+    def stopped(self) -> Took | None:
+        return None if self._is_over else self._stop
+
+    def heard(self, name: str, probation: Probation) -> Took | None:
+        with self._changing():
+            spike = self._pooled.heard(name, probation, now=self._clock.monotonic())
+            if spike:
+                self._fail(Took(result=self._on_spike, said=f"all {len(self._pooled.hosts)} switched hosts together: {spike}"))
+            return self.stopped
+
+    def passed(self, name: str) -> bool:
+        """Where it is true of all each host ends its watch; see `judged`."""
+        with self._changing():
+            if name not in self._passed and self._wave + 1 < len(self._waves):
+                self._tell("wave", f"{name} has passed; it is watched on until the last wave has, so that it can still go back")
+            self._passed.add(name)
+            if self._is_closing:
+                self._agreed.add(name)
+            self._go_on()
+            return self._is_closed and self._stop is None
+
+    def stands_by(self, name: str) -> None:
+        with self._changing():
+            for met in (self._prepared, self._passed, self._agreed, self._judged):
+                met.add(name)
+            self._go_on()
+            while self._missing and not self._interrupts.count:
+                self._meeting.wait(_LOOK_EVERY)
+
+    def judged(self, name: str) -> Took | None:
+        """The last meeting, and the point of no return: whoever misses it turns all back, and after it each is on its own."""
+        until = self._clock.monotonic() + _LAST_MEETING
+        with self._changing():
+            self._judged.add(name)
+            self._meeting.notify_all()
+            while self._stop is None and self._missing:
+                if self._clock.monotonic() >= until:
+                    missing = ", ".join(sorted(self._missing))
+                    self._fail(Took(result=Result.FAILED, said=f"{missing}: nothing heard since its watch has passed"))
+                else:
+                    self._meeting.wait(_LOOK_EVERY)
+            return self._stop
+
+    # ---- all of these with the meeting held ----
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._meeting:
+            yield
+            self._meeting.notify_all()
+
+    @property
+    def _is_closed(self) -> bool:
+        """All waves have passed."""
+        return self._wave >= len(self._waves)
+
+    @property
+    def _missing(self) -> set[str]:
+        return self._names - self._judged - self._ended
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_closed and not self._missing
+
+    def _fail(self, why: Took) -> None:
+        if self._stop is None and not self._is_over:
+            self._stop = why
+
+    @property
+    def _refusal(self) -> Took | None:
+        """To a host that was not switched yet the fleet's end is a refusal, whatever it is to the others."""
+        return Took(result=Result.FAILED, said=f"not switched, because of {self._stop.said}") if self._stop else None
+
+    def _may_go(self, name: str) -> bool:
+        return any(name in wave for wave in self._waves[: self._wave + 1])
+
+    def _go_on(self) -> None:
+        """The next wave, where all hosts are prepared and those that went have passed."""
+        if self._stop is not None or self._names - self._prepared - self._ended:
+            return
+        if self._wave < 0:
+            self._begin(0)
+        while not self._is_closed and not self._waves[self._wave] - self._passed - self._ended:
+            if self._wave + 1 == len(self._waves) and not self._are_agreed():
+                return
+            self._begin(self._wave + 1)
+
+    def _are_agreed(self) -> bool:
+        was_closing, self._is_closing = self._is_closing, True
+        return len(self._names) == 1 or (was_closing and not self._names - self._agreed - self._ended)
+
+    def _begin(self, wave: int) -> None:
+        self._wave = wave
+        names = self._waves[wave] - self._ended if wave < len(self._waves) else set()
+        if names and len(self._names) > 1:
+            self._tell("wave", f"{wave + 1} of {len(self._waves)}: {', '.join(sorted(names))}")
+        self._meeting.notify_all()
+
+
+class _Turn(Alone):
+    """One host's, by its name. It goes back as if alone."""
+
+    def __init__(self, rollout: Rollout, name: str) -> None:
+        self._rollout = rollout
+        self._name = name
+
+    def before_lock(self) -> None:
+        self._rollout.before_lock(self._name)
+
+    def locked(self) -> None:
+        self._rollout.locked(self._name)
+
+    def prepared(self) -> Took | None:
+        return self._rollout.prepared(self._name)
+
+    def saw(self, step: Step, took: Took) -> None:
+        self._rollout.saw(self._name, step, took)
+
+    def stopped(self) -> Took | None:
+        return self._rollout.stopped
+
+    def heard(self, probation: Probation) -> Took | None:
+        return self._rollout.heard(self._name, probation)
+
+    def passed(self) -> bool:
+        return self._rollout.passed(self._name)
+
+    def stands_by(self) -> None:
+        self._rollout.stands_by(self._name)
+
+    def judged(self) -> Took | None:
+        return self._rollout.judged(self._name)
+
+
+class _Pooled:
+    """What all switched hosts saw, each since its own switch, added up once a second."""
+
+    def __init__(self) -> None:
+        self.hosts: dict[str, Probation] = {}
+        self._looked_at = float("-inf")
+
+    def heard(self, name: str, probation: Probation, *, now: float) -> str:
+        """Why all of them together are a spike; "" while they are none, or only one was heard."""
+        self.hosts[name] = probation
+        if len(self.hosts) == 1 or now - self._looked_at < 1:
+            return ""
+        self._looked_at = now
+        pooled = Probation(
+            pool=probation.pool,
+            history=rule.added_histories(each.history for each in self.hosts.values()),
+            tallies=(),
+            log_mode="log",
+            silent_after=0.0,
+            seconds=rule.added(each.judged for each in self.hosts.values()),
+            at_s=max(each.at_s for each in self.hosts.values()),
+        )
+        look = pooled.look()
+        return pooled.sentence(look) if look.is_spike else ""

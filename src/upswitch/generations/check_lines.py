@@ -1,0 +1,91 @@
+"""The `check` lines of an upstream, in the order that both modules take: `check` first, then what belongs to it.
+
+yaoweibin's takes any order, Tengine's refuses a `check_http_send` before its `check`; several lines of expect_alive add up in
+one and replace each other in the other, so there is one (nginx-facts.md, section 6).
+"""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from upswitch.nginx.dump import quoted
+from upswitch.nginx.statements import Statement, StatementError, statements
+from upswitch.site.model import Check
+from upswitch.site.words import CheckType, Dialect
+
+_SENDS = ("check_http_send", "check_fastcgi_param")
+
+
+def check_lines(check: Check | None, dialect: Dialect) -> tuple[str, ...]:
+    """The lines without `;`, none where this nginx has no check module."""
+    return () if check is None or dialect is Dialect.NONE else tuple(_lines(check, dialect))
+
+
+def trusted(check: Check | None) -> Check | None:
+    """The check of servers that serve, or did a moment ago: see `trusting`."""
+    return msgspec.structs.replace(check, default_down=False) if check is not None else None
+
+
+def _lines(check: Check, dialect: Dialect) -> Iterator[str]:
+    yield (
+        f"check interval={check.interval_ms} rise={check.rise} fall={check.fall} timeout={check.timeout_ms} "
+        f"default_down={'true' if check.default_down else 'false'} type={check.type}"
+        + (f" port={check.port}" if check.port else "")
+    )
+    if check.type is CheckType.HTTP:
+        yield f"check_http_send {quoted(check.http_send)}"
+    if check.type in {CheckType.HTTP, CheckType.FASTCGI} and check.http_expect_alive:
+        yield f"check_http_expect_alive {' '.join(check.http_expect_alive)}"
+    if check.keepalive_requests > 1 and dialect is Dialect.TENGINE:  # yaoweibin's never checks again after the first
+        yield f"check_keepalive_requests {check.keepalive_requests}"
+    if check.type is CheckType.FASTCGI:
+        yield from (f"check_fastcgi_param {name} {quoted(value)}" for name, value in check.fastcgi_param)
+
+
+def trusting(text: str) -> str:
+    """The same upstreams with `default_down=false`: what serves, or did a moment ago, need not be proved again.
+
+    A module carries a server's state over a reload by looking for the zone of the generation before. A reload that nginx
+    rejects counts that generation up, so the next good one finds no state at all, and with `default_down=true` every server is
+    down at once (seen on both builds). Whoever makes that reload, and whenever: no client may depend on it.
+    """
+    return _replaced(text, ("check",), _trusting)
+
+
+def redacted(text: str) -> str:
+    """The text without what its checks send: headers and parameters may hold a secret (reliability.md, S10)."""
+    try:
+        return _replaced(text, _SENDS, lambda words: (*words[:-1], "(not shown)"))
+    except StatementError:
+        return "(not shown: it can't be read)\n" if any(each in text for each in _SENDS) else text
+
+
+def has_check(data: bytes) -> bool:
+    """Whether an upstream of this file has a check. A file that can't be read counts as one that has."""
+    try:
+        return bool(_found(data.decode(), ("check",)))
+    except (UnicodeDecodeError, StatementError):
+        return True
+
+
+def _trusting(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The last one counts, and the module compares without case."""
+    given = [word for word in words if word.startswith("default_down=")]
+    others = tuple(word for word in words if word not in given)
+    return words if given and given[-1].lower() == "default_down=false" else (*others, "default_down=false")
+
+
+def _replaced(text: str, names: tuple[str, ...], change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> str:
+    """The text with these statements of its upstreams written anew; one that does not change keeps every byte."""
+    kept, at = [], 0
+    for found in _found(text, names):
+        words = change(found.words)
+        if words != found.words:
+            kept += [text[at : found.start], " ".join(map(quoted, words)), ";"]
+            at = found.end
+    return "".join((*kept, text[at:]))
+
+
+def _found(text: str, names: tuple[str, ...]) -> list[Statement]:
+    blocks = (each.block or () for each in statements(text) if each.words[0] == "upstream")
+    return [inner for block in blocks for inner in block if inner.words[0] in names]

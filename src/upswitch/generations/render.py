@@ -1,0 +1,200 @@
+"""From a site to the files of one generation.
+
+A template is code, from us or from a path the owner named: it runs sandboxed, an undefined name is an error, and values reach it
+as variables only, never as template text (reliability.md S2, F30). What comes out is read back: a template that does not yield
+exactly the servers asked for is refused, before nginx sees it.
+"""
+
+import re
+from collections.abc import Mapping
+
+from jinja2 import FunctionLoader, StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from upswitch.generations.check_lines import check_lines, trusted
+from upswitch.generations.contents import MARKER, File, Rendering
+from upswitch.generations.standby import STANDBY
+from upswitch.site.model import Server, Site, Upstream
+from upswitch.site.words import Dialect
+
+MARKER_TEMPLATE = "marker.conf.j2"
+STANDBY_TEMPLATE = "standby.conf.j2"
+DRAIN_TEMPLATES = ("drain-location", "drain-server")
+
+# What a template can do wrong while it runs: jinja2's own errors, and what Python raises for its arithmetic and its lookups.
+_TEMPLATE_FAULTS = (TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+_SAFE = re.compile(r"[A-Za-z0-9_./@:+,=-]*")
+# Read apart differently by nginx and by our lexer: white space that is none to nginx, control characters, ${.
+_AMBIGUOUS = re.compile(r"[^\S \t\r\n]|[\x00-\x08\x0e-\x1f\x7f]|\$\{")
+
+
+class RenderError(Exception):
+    """No files: `template` failed, or gave something else than was asked for; `why` has the line where there is one."""
+
+    def __init__(self, template: str, why: str) -> None:
+        super().__init__(f"{template}: {why}")
+        self.template = template
+        self.why = why
+
+
+def render(site: Site, rendering: Rendering, templates: Mapping[str, str]) -> tuple[File, ...]:
+    """The files of a generation: NAME.conf of every upstream, standby.conf where there are any, marker.conf. `templates` by name.
+
+    RenderError: see there. KeyError: the site has no such pool.
+    """
+    _refuse_unkept(rendering)
+    environment = _environment(templates)
+    files = [_upstream(environment, upstream, rendering) for upstream in site.upstreams]
+    return (*files, *_ours(environment, site, rendering))
+
+
+def render_ours(site: Site, rendering: Rendering, templates: Mapping[str, str]) -> tuple[File, ...]:
+    """All but the upstreams, for a generation whose upstream files are the owner's or a former one's. RenderError: see there."""
+    _refuse_unkept(rendering)
+    return _ours(_environment(templates), site, rendering)
+
+
+def render_drain_snippets(site: Site, templates: Mapping[str, str]) -> tuple[File, ...]:
+    """The cure for nginx before 1.27.4 (nginx-facts.md section 4), two files an upstream, to be pasted or included by the owner."""
+    environment = _environment(templates)
+    return tuple(
+        File(
+            name=f"{kind}-{upstream.name}.conf",
+            text=_rendered(
+                environment,
+                f"{kind}.conf.j2",
+                {"name": upstream.name, "location": f"@upswitch_drain_{upstream.name}", "drain_flag": site.nginx.drain_flag},
+            ),
+        )
+        for upstream in site.upstreams
+        for kind in DRAIN_TEMPLATES
+    )
+
+
+def _ours(environment: ImmutableSandboxedEnvironment, site: Site, rendering: Rendering) -> tuple[File, ...]:
+    standbys = (_standby(environment, rendering),) if rendering.standbys else ()
+    return (*standbys, _marker(environment, site, rendering))
+
+
+def _standby(environment: ImmutableSandboxedEnvironment, rendering: Rendering) -> File:
+    found = [
+        {"name": each.name, "addresses": each.addresses, "checks": check_lines(each.check, rendering.dialect)}
+        for each in rendering.standbys
+    ]
+    return File(
+        name=STANDBY, text=_rendered(environment, STANDBY_TEMPLATE, {"standbys": found, "generation": rendering.generation})
+    )
+
+
+def _marker(environment: ImmutableSandboxedEnvironment, site: Site, rendering: Rendering) -> File:
+    values = {
+        "listen": site.nginx.marker,
+        "generation": rendering.generation,
+        "pool": rendering.pool,
+        "min_timeout": rendering.min_timeout,
+        "drain_flag": rendering.drain_flag,
+        "stub_status": rendering.stub_status,
+        "check_status": rendering.dialect is not Dialect.NONE,
+        "check_shm_size": rendering.check_shm_size,
+    }
+    return File(name=MARKER, text=_rendered(environment, MARKER_TEMPLATE, values))
+
+
+def _refuse_unkept(rendering: Rendering) -> None:
+    for text in (rendering.generation, rendering.pool, rendering.min_timeout, rendering.drain_flag, rendering.check_shm_size):
+        if not _SAFE.fullmatch(text):
+            raise RenderError(MARKER_TEMPLATE, f"{text!a} is not plain text")
+
+
+def _environment(templates: Mapping[str, str]) -> ImmutableSandboxedEnvironment:
+    def load(name: str) -> tuple[str, str, None] | None:
+        # The name as the file name: so a traceback tells our lines from Python's.
+        return (templates[name], name, None) if name in templates else None
+
+    return ImmutableSandboxedEnvironment(
+        loader=FunctionLoader(load),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # nginx's syntax, not HTML; the text is read back below
+    )
+
+
+def _upstream(environment: ImmutableSandboxedEnvironment, upstream: Upstream, rendering: Rendering) -> File:
+    servers = upstream.servers(rendering.pool)
+    checks = check_lines(trusted(upstream.check), rendering.dialect)
+    values = {
+        "name": upstream.name,
+        "servers": tuple(server.text for server in servers),
+        "directives": upstream.directives,
+        "checks": checks,
+        "generation": rendering.generation,
+        "pool": rendering.pool,
+    }
+    text = _rendered(environment, upstream.template, values)
+    try:
+        _read_back(text, upstream.name, servers=servers, checks=checks)
+    except ValueError as exc:
+        raise RenderError(upstream.template, str(exc)) from exc
+    return File(name=f"{upstream.name}.conf", text=text)
+
+
+def _rendered(environment: ImmutableSandboxedEnvironment, template: str, values: Mapping[str, object]) -> str:
+    try:
+        return environment.get_template(template).render(values)
+    except _TEMPLATE_FAULTS as exc:
+        raise RenderError(template, _why(exc, template)) from exc
+
+
+def _why(exc: BaseException, template: str) -> str:
+    """The fault with the line of the template it happened in, where Python or jinja2 knows it."""
+    line = getattr(exc, "lineno", None)
+    trace = exc.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == template:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    where = f"line {line}: " if line else ""
+    return f"{where}{type(exc).__name__}: {exc}"
+
+
+def _read_back(text: str, name: str, *, servers: tuple[Server, ...], checks: tuple[str, ...]) -> None:
+    """ValueError unless `text` is one upstream block that holds exactly `servers`, and exactly the lines `checks`."""
+    found = _AMBIGUOUS.search(text)
+    if found:
+        raise ValueError(f"{found[0]!a} may not be in an upstream file")
+    opening, *inside = _statements(text)
+    if opening != ("upstream", name, "{") or not inside or inside.pop() != ("}",):
+        raise ValueError(f"not exactly one block `upstream {name} {{ ... }}`")
+    if any(statement[-1] != ";" for statement in inside):
+        raise ValueError("a block inside the upstream block, or something after it")
+    if any(statement[0] == "include" for statement in inside):
+        raise ValueError("an include inside the upstream block can hide servers")
+    wanted = [("server", *server.text.split(" "), ";") for server in servers]
+    if [statement for statement in inside if statement[0] == "server"] != wanted:
+        raise ValueError(f"its server lines are not the {len(wanted)} asked for, in their order")
+    wanted = _statements("".join(f"{line};" for line in checks)) if checks else []
+    if [statement for statement in inside if statement[0].startswith("check")] != wanted:
+        lines = "{% for line in checks %}{{ line }};{% endfor %}"
+        raise ValueError(f"its check lines are not those of the site file: write {lines} into its upstream")
+
+
+def _statements(text: str) -> list[tuple[str, ...]]:
+    """The words of each statement, comments left out, closed by `;`, `{` or `}`. A quoted one of these three keeps its quotes."""
+    from crossplane.errors import NgxParserBaseException  # noqa: PLC0415  (11 ms that only a rendering should cost)
+    from crossplane.lexer import lex_string  # noqa: PLC0415  (the same)
+
+    statements: list[tuple[str, ...]] = []
+    words: list[str] = []
+    try:
+        for token, _, is_quoted in lex_string(text):
+            if not is_quoted and token.startswith("#"):
+                continue
+            words.append(repr(token) if is_quoted and token in (";", "{", "}") else token)
+            if not is_quoted and token in (";", "{", "}"):
+                statements.append(tuple(words))
+                words = []
+    except NgxParserBaseException as exc:
+        raise ValueError(f"not nginx syntax: {exc}") from exc
+    return [*statements, tuple(words)] if words else statements or [()]

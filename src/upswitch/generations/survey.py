@@ -1,0 +1,156 @@
+"""Reading a host once: what is on disk, what runs, what nginx is and how it is configured. Nothing is assumed."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from upswitch.basics.errors import HostError
+from upswitch.basics.value import Value
+from upswitch.generations import scripts, store
+from upswitch.generations.generation import Live
+from upswitch.generations.store import Disk, disk_of
+from upswitch.hosts import batch
+from upswitch.hosts.host import Host, Ran
+from upswitch.hosts.sh import QUICK_S
+from upswitch.nginx import check_module, conf_logs, configuration, dump, processes
+from upswitch.nginx.build import Build
+from upswitch.nginx.check_status import CheckStatus
+from upswitch.nginx.commands import can_mount, dump_argv, nginx_version, probe_check
+from upswitch.nginx.running import NGINX_S, Running, build_of, conf_of, error_log_path, read_running, running_of
+from upswitch.site.model import Nginx
+from upswitch.site.words import Dialect
+
+
+class Facts(Value):
+    """All of it. `access_logs` are those that requests to our upstreams end in; `error_log` is the master's ("": no file).
+
+    `checked` is nginx's own view of its servers, None where it gives none. `live_files` are those of the live generation by name;
+    empty where they were not read.
+    """
+
+    disk: Disk
+    running: Running
+    build: Build
+    conf: dump.NginxConf
+    access_logs: tuple[conf_logs.AccessLog, ...] = ()
+    error_log: str = ""
+    pid_file: str = ""
+    can_mount: bool = False
+    dialect: Dialect = Dialect.NONE
+    checked: CheckStatus | None = None
+    live_files: Mapping[str, bytes] = {}
+
+    @property
+    def is_conf_read(self) -> bool:
+        return bool(self.conf.files)
+
+
+def glance(host: Host, nginx: Nginx) -> tuple[Disk, Running]:
+    """Disk and processes without asking nginx for its configuration: what `status` and every last line need. One script."""
+    return glanced(host, nginx, batch.run(host, looks(nginx), deadline=QUICK_S))
+
+
+def looks(nginx: Nginx) -> tuple[tuple[str, ...], ...]:
+    """The two commands of a glance."""
+    return scripts.look(nginx.dir), processes.look(nginx.dir, nginx.marker)
+
+
+def amiss(disk: Disk, running: Running, *, want: str) -> str:
+    """Why this is no host that could be left with the generation `want`; "" where it is one."""
+    answer = running.marker.generation if running.marker else "nothing"
+    if disk.live == answer == want and not running.problem:
+        return ""
+    return f"disk says {disk.live or 'nothing'}, nginx answers {answer}; wanted {want}. {running.problem}".strip()
+
+
+def glanced(host: Host, nginx: Nginx, seen: Sequence[Ran]) -> tuple[Disk, Running]:
+    """What they found. The pid file is the one that the live manifest names."""
+    disk, running = disk_of(nginx, seen[0]), running_of(host, nginx, seen[1])
+    if disk.manifest is None:
+        problem = f"{disk.live}/manifest.json can't be read" if disk.live else "no generation of ours is live (`upswitch init`)"
+        return disk, msgspec.structs.replace(running, problem=problem)
+    return disk, _of(host, nginx, running, disk.manifest.pid_file)
+
+
+def _of(host: Host, nginx: Nginx, running: Running, pid_file: str) -> Running:
+    """`running` where it is that of `pid_file`; else read anew."""
+    return running if running.pid_file == pid_file else read_running(host, nginx, pid_file)
+
+
+def live_now(host: Host, nginx: Nginx) -> Live:
+    """What serves, read now. A host that can't be read is said to be so."""
+    try:
+        disk, running = glance(host, nginx)
+    except HostError as exc:
+        return Live(disk="", running="", pool="", problem=str(exc))
+    return live(disk, running)
+
+
+def live(disk: Disk, running: Running) -> Live:
+    """One glance in a sentence's worth of words."""
+    problem = running.problem or (f"edited on disk: {', '.join(disk.drift)}" if disk.drift else "")
+    return Live(disk=disk.live, running=running.marker.generation if running.marker else "", pool=disk.pool, problem=problem)
+
+
+def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
+    """Everything a switch needs to know, read now: one script, and a second one where what it took for granted is not so."""
+    commands = (
+        nginx_version(nginx),
+        dump_argv(nginx, seconds=NGINX_S),
+        probe_check(nginx, modules=()),
+        *looks(nginx),
+        can_mount(),
+        scripts.fetch_live(nginx.dir),
+    )
+    version, dumped, checked, disk, running, mounted, live = batch.run(host, commands, deadline=3 * NGINX_S)
+    build, conf = build_of(nginx, version), conf_of(dumped)
+    pid_file = configuration.pid_file(conf, build)
+    dialect = check_module.read_dialect(host, nginx, conf, seen=checked)
+    return Facts(
+        disk=disk_of(nginx, disk),
+        live_files=_files(live),
+        running=_of(host, nginx, running_of(host, nginx, running), pid_file),
+        build=build,
+        conf=conf,
+        access_logs=_access_logs(nginx, build, conf, upstreams),
+        error_log=error_log_path(nginx, build, conf),
+        pid_file=pid_file,
+        can_mount=mounted.exit == 0,
+        dialect=dialect,
+        checked=check_module.ask_status(host, nginx) if dialect is not Dialect.NONE else None,
+    )
+
+
+def _files(ran: Ran) -> dict[str, bytes]:
+    """None of them where they can't be read: whoever needs them says so."""
+    try:
+        return store.unpack(ran.out) if ran.exit == 0 else {}
+    except ValueError:
+        return {}
+
+
+def survey_without_conf(host: Host, nginx: Nginx) -> Facts:
+    """For a way back from a configuration that no longer passes: what /proc, the disk and the live manifest say."""
+    commands = (*looks(nginx), nginx_version(nginx), can_mount())
+    *seen, version, mounted = batch.run(host, commands, deadline=NGINX_S)
+    disk, running = glanced(host, nginx, seen)
+    checked = check_module.ask_status(host, nginx)
+    return Facts(
+        disk=disk,
+        running=running,
+        build=build_of(nginx, version),
+        conf=dump.NginxConf(files=(), tree=()),
+        error_log=disk.manifest.error_log if disk.manifest else "",
+        dialect=checked.dialect if checked else Dialect.NONE,
+        checked=checked,
+        pid_file=running.pid_file,
+        can_mount=mounted.exit == 0,
+    )
+
+
+def _access_logs(nginx: Nginx, build: Build, conf: dump.NginxConf, upstreams: tuple[str, ...]) -> tuple[conf_logs.AccessLog, ...]:
+    logs = conf_logs.access_logs(conf, build)
+    if nginx.access_log != "auto":
+        return tuple(log for log in logs if log.path == nginx.access_log)
+    ours = tuple(log for log in logs if set(log.upstreams) & set(upstreams))
+    return ours or logs

@@ -1,0 +1,44 @@
+"""Template texts: the packaged ones, and those that the owner names by path."""
+
+import os
+import stat
+from pathlib import Path
+
+from upswitch.basics.errors import HostError
+from upswitch.site.model import Site
+
+_PACKAGED = ("upstream.conf.j2", "marker.conf.j2", "standby.conf.j2", "drain-location.conf.j2", "drain-server.conf.j2")
+
+
+def folder() -> Path:
+    """In a wheel beside this package, in a checkout at its top."""
+    package = Path(__file__).resolve().parents[1]
+    shipped = package / "templates"
+    return shipped if shipped.is_dir() else package.parent.parent / "templates"
+
+
+def load(site: Site | None = None) -> dict[str, str]:
+    """Every text by the name that the site file uses. HostError for one that can't be read or that others may write."""
+    texts = {name: _read(folder() / name) for name in _PACKAGED}
+    for name in {upstream.template for upstream in site.upstreams} - texts.keys() if site else ():
+        path = Path(name) if name.startswith("/") else folder() / name
+        _check_owner(path)
+        texts[name] = _read(path)
+    return texts
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise HostError(f"read the template {path}", str(exc)) from exc
+
+
+def _check_owner(path: Path) -> None:
+    """A template is code: whoever may write it decides what nginx does (reliability.md, S2)."""
+    try:
+        status = path.stat()
+    except OSError as exc:
+        raise HostError(f"read the template {path}", exc.strerror or str(exc)) from exc
+    if status.st_uid not in {0, os.geteuid()} or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise HostError(f"use the template {path}", "others may write it: it must belong to root or you, mode 0644 at most")

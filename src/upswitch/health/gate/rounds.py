@@ -1,0 +1,134 @@
+"""The gate on a host: rounds of probes until the new pool is proved, or can't be.
+
+The former pool is probed beside it until it has answered once: whether there is a way back is known before there is need of one.
+"""
+
+from collections.abc import Mapping
+
+from upswitch.basics.value import Value
+from upswitch.generations.generation import Manifest
+from upswitch.health.gate import gate_rule
+from upswitch.health.gate.gate_rule import Tally
+from upswitch.hosts.host import Ports
+from upswitch.hosts.wait import Pace
+from upswitch.site.model import Server, Site
+from upswitch.site.probe import GateRule, Target, effective_check
+from upswitch.site.server_line import probe_address
+from upswitch.site.words import Dialect, Verdict
+
+FRESH = 10.0  # seconds; an older proof is taken again before the swap (reliability.md, I3)
+
+
+class GateReport(Value):
+    """How the gate ended. `old` are the former pool's servers; `seconds` is how long it took."""
+
+    verdict: Verdict
+    new: tuple[Tally, ...]
+    old: tuple[Tally, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def has_way_back(self) -> bool:
+        return bool(self.old) and gate_rule.serves(self.old)
+
+
+Resolved = Mapping[str, tuple[str, ...]]
+"""The IP addresses of host names, as the host resolves them."""
+
+
+def targets(site: Site, pool: str, names: Resolved, *, dialect: Dialect) -> tuple[Target, ...]:
+    """Every server of `pool` to probe. A name is probed at each of its addresses, as nginx would use them all."""
+    found = []
+    for upstream in site.upstreams:
+        rule = effective_check(upstream, site.gate, dialect)
+        for server in upstream.servers(pool):
+            addresses = () if server.is_down else _addresses(server, rule.port, names)
+            found += [Target(upstream=upstream.name, server=server.address, address=each, rule=rule) for each in addresses]
+    return tuple(found)
+
+
+def servers(site: Site, pool: str, names: Resolved) -> dict[str, tuple[str, ...]]:
+    """Where nginx itself sends requests, by upstream and as its log names them: the servers' own ports, `down` ones too."""
+    return {
+        upstream.name: tuple(each for server in upstream.servers(pool) for each in _addresses(server, 0, names))
+        for upstream in site.upstreams
+    }
+
+
+def checked(site: Site, pool: str, names: Resolved) -> dict[str, tuple[str, ...]]:
+    """Those of `servers` that nginx's own check asks: of upstreams with a check table, without the `down` ones."""
+    return {
+        upstream.name: tuple(
+            each for server in upstream.servers(pool) if not server.is_down for each in _addresses(server, 0, names)
+        )
+        for upstream in site.upstreams
+        if upstream.check is not None
+    }
+
+
+def _addresses(server: Server, port: int, names: Resolved) -> tuple[str, ...]:
+    address = probe_address(server, port)
+    name, _, own = address.rpartition(":")
+    return tuple(f"{each}:{own}" for each in names.get(name, ())) or (address,)
+
+
+def staged_targets(site: Site, manifest: Manifest, *, dialect: Dialect) -> tuple[Target, ...]:
+    """The servers of a generation that was staged before, by today's rule. The site file may name others by now."""
+    found: list[Target] = []
+    for upstream in site.upstreams:
+        rule = effective_check(upstream, site.gate, dialect)
+        found += [target(upstream.name, address, rule) for address in manifest.servers.get(upstream.name, ())]
+    return tuple(found)
+
+
+def target(upstream: str, address: str, rule: GateRule) -> Target:
+    """One server by its address in nginx: the check may ask another port."""
+    host, _, port = address.rpartition(":")
+    probed = address if address.startswith("unix:") else f"{host}:{rule.port or port}"
+    return Target(upstream=upstream, server=address, address=probed, rule=rule)
+
+
+def run_gate(ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...]) -> GateReport:
+    """Probe every `interval` until the verdict or a signal (then the verdict is RUNNING)."""
+    began = ports.clock.monotonic()
+    report = GateReport(verdict=Verdict.RUNNING, new=gate_rule.begin(new), old=gate_rule.begin(old))
+
+    def look() -> GateReport:
+        nonlocal report
+        report = _round(ports, report, began)
+        ports.tell("gate", _progress(report), is_passing=True)
+        return report
+
+    pace = Pace(_interval(new), monotonic=ports.clock.monotonic, sleep=ports.interrupts.sleep)
+    return pace.until(lambda seen: seen.verdict is not Verdict.RUNNING or ports.interrupts.count > 0, look)
+
+
+def one_round(ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...]) -> GateReport:
+    """One look at both pools, for `plan`: RUNNING where `rise` asks for more than one."""
+    return _round(
+        ports, GateReport(verdict=Verdict.RUNNING, new=gate_rule.begin(new), old=gate_rule.begin(old)), ports.clock.monotonic()
+    )
+
+
+def _round(ports: Ports, report: GateReport, began: float) -> GateReport:
+    asked = [*report.new, *(tally for tally in report.old if not tally.ok)]
+    probes = ports.prober.round([tally.target for tally in asked])
+    seen = [gate_rule.observe(tally, probe) for tally, probe in zip(asked, probes, strict=True)]
+    new, old = seen[: len(report.new)], iter(seen[len(report.new) :])
+    elapsed = ports.clock.monotonic() - began
+    return GateReport(
+        verdict=gate_rule.verdict(new, elapsed=elapsed),
+        new=tuple(new),
+        old=tuple(tally if tally.ok else next(old) for tally in report.old),
+        seconds=elapsed,
+    )
+
+
+def _interval(new: tuple[Target, ...]) -> float:
+    return min((target.rule.interval for target in new), default=1.0)
+
+
+def _progress(report: GateReport) -> str:
+    down = gate_rule.down(report.new)
+    said = f"{len(report.new) - len(down)} of {len(report.new)} servers up after {report.seconds:.1f} s"
+    return said + (f"; {down[0].text}" if down else "")

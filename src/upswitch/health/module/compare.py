@@ -1,0 +1,77 @@
+"""nginx's own view of the site's servers, and ours, side by side."""
+
+from upswitch.basics.errors import HostError
+from upswitch.basics.text import printable
+from upswitch.basics.value import Value
+from upswitch.generations.standby import served_as
+from upswitch.health.gate import rounds
+from upswitch.hosts.host import Host, Ports
+from upswitch.logs import error_line
+from upswitch.nginx import check_module, commands
+from upswitch.nginx.check_module import _QUICK
+from upswitch.nginx.check_status import Checked
+from upswitch.nginx.processes import Family
+from upswitch.site.model import Site
+from upswitch.site.probe import Probe, Target, effective_check
+
+_LOG_TAIL = 1 << 22  # bytes of the error log that are searched for a rejected reload
+
+
+def last_rejection(host: Host, error_log: str, family: Family | None) -> str | None:
+    """What the master said when it rejected a reload since the present workers began; "": it did not; None: nobody can tell."""
+    workers = family.workers if family else ()
+    pid = family.master.pid if family and family.master else 0
+    if not workers:
+        return None
+    began = host.run(commands.started(min(worker.start for worker in workers)), deadline=_QUICK)
+    since, _, until = printable(began.out.strip()).partition(" - ")
+    lines = _log_tail(host, error_log)
+    return None if lines is None or not until else error_line.emerg_between(lines, pid, since=since, until=until)
+
+
+def _log_tail(host: Host, path: str) -> list[bytes] | None:
+    try:
+        end = host.read(path, limit=0) if path else None
+        found = host.read(path, offset=max(0, end.size - _LOG_TAIL)) if end else None
+    except HostError:
+        return None
+    return found.data.splitlines() if found else None
+
+
+class Compared(Value):
+    """One server: what nginx counts, and one probe of ours."""
+
+    upstream: str
+    pool: str
+    nginx: Checked
+    ours: Probe
+
+    @property
+    def is_serving(self) -> bool:
+        """Not a standby."""
+        return self.nginx.upstream == self.upstream
+
+    @property
+    def problem(self) -> str:
+        """What of a server that is to serve now is wrong, in either view; "" where both call it up."""
+        name = f"{self.upstream} {self.nginx.address} of the live pool {self.pool}"
+        if self.nginx.is_up:
+            return "" if self.ours.ok else f"our probe of {name} fails ({self.ours.error}), and nginx's own check calls it up"
+        ours = "and ours passes" if self.ours.ok else f"and ours fails ({self.ours.error})"
+        return f"nginx's own check holds {name} {self.nginx.state}, {ours}"
+
+
+def compare(ports: Ports, site: Site, live_pool: str) -> tuple[Compared, ...]:
+    """Every server of the site that nginx checks, live and standing by; () where it has no check, or does not answer."""
+    status = check_module.ask_status(ports.host, site.nginx)
+    if status is None:
+        return ()
+    rules = {each.name: effective_check(each, site.gate, status.dialect) for each in site.upstreams if each.check is not None}
+    seen = [(each, *served_as(each.upstream, live_pool)) for each in status.servers]
+    known = [(each, upstream, pool) for each, upstream, pool in seen if upstream in rules]
+    targets: list[Target] = [rounds.target(upstream, each.address, rules[upstream]) for each, upstream, _ in known]
+    probes = ports.prober.round(targets)
+    return tuple(
+        Compared(upstream=upstream, pool=pool, nginx=each, ours=probe)
+        for (each, upstream, pool), probe in zip(known, probes, strict=True)
+    )

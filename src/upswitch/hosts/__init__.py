@@ -1,0 +1,1 @@
+"""upswitch.hosts."""

@@ -1,0 +1,207 @@
+"""What upswitch needs from the world, as small Protocols. No policy lives behind them.
+
+Every adapter maps its library's errors to `HostError`; nothing else leaves it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self, runtime_checkable
+
+from upswitch.basics.errors import Owner
+from upswitch.basics.result import Failure
+from upswitch.basics.text import told
+from upswitch.basics.value import Value
+from upswitch.hosts.count_program import Alike, CountProgram
+from upswitch.site.probe import Probe, Target
+from upswitch.switch.turn import Turn
+
+
+class Ran(Value):
+    """A command's ending. `exit` is None when it was cut off or killed, `why` says how: it may or may not have done its work."""
+
+    exit: int | None
+    out: bytes = b""
+    err: bytes = b""
+    why: str = ""
+
+    @property
+    def words(self) -> str:
+        """In one line what ended it, else what it said on its error output, else its exit code."""
+        return self.why or told(self.err) or f"exit {self.exit}"
+
+
+class Chunk(Value):
+    """Bytes of a file from an offset. `size` is the whole file's, in bytes; `inode` tells a rotated file from the old."""
+
+    inode: int
+    size: int
+    data: bytes
+
+
+class Follower(Protocol):
+    """A growing file, followed by name over rotation (rename + USR1) and truncation (copytruncate)."""
+
+    def read(self) -> bytes:
+        """Whole lines that came since the last call, each with its newline; some MiB at most, never blocks."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class CountingFollower(Follower, Protocol):
+    """A follower of a log on another machine: it can count lines over there instead of sending them."""
+
+    def count(self, program: CountProgram) -> None:
+        """From now on `read` gives only the lines that the program sends whole, and `counts` all the others."""
+        ...
+
+    def counts(self) -> tuple[Alike, ...]:
+        """What was counted since the last call; never blocks."""
+        ...
+
+
+class Connection(Protocol):
+    """A byte stream, in a socket's own words. Raises OSError, and HostError where the host is lost."""
+
+    def settimeout(self, value: float | None, /) -> None: ...
+
+    def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001  (a socket's own signature)
+        """Not blocking: `recv` raises BlockingIOError where there is nothing yet."""
+        ...
+
+    def sendall(self, data: bytes, /) -> None: ...
+
+    def recv(self, size: int, /) -> bytes:
+        """The next bytes; b"" at the peer's end."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Host(Protocol):
+    """The machine that nginx runs on. Times are seconds. All but `run` raise HostError."""
+
+    name: str
+
+    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", holds_lock: bool = False) -> Ran:
+        """Run to the end or the deadline (then exit is None). A missing program is exit 127, as in sh.
+
+        `holds_lock`: the command changes what is live; the host's lock is not free before it has ended, even when we are killed.
+        """
+        ...
+
+    def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
+        """Up to `limit` bytes from `offset`; None where there is no such file."""
+        ...
+
+    def write(self, path: str, data: bytes, *, mode: int) -> None:
+        """Replace a whole file: temp in the same folder, mode, fsync, rename, fsync of the folder."""
+        ...
+
+    def append(self, path: str, data: bytes, *, is_ahead: bool = False) -> None:
+        """Append and fsync; the file is created 0600.
+
+        Ahead: it may travel with the next `run`, `read`, `write` or `append` of this thread, which does nothing and raises
+        NotAppendedError where it could not be made durable first. To append nothing is to send what waits.
+        """
+        ...
+
+    def connect(self, address: str, *, timeout: float) -> Connection:
+        """A stream from where the host stands to `IP:PORT`, `[IP6]:PORT`, `name:PORT` or `unix:/path`.
+
+        Raises OSError as the kernel said it: a refused connection is an answer, not a failure of the host.
+        """
+        ...
+
+    def follow(self, path: str) -> Follower:
+        """Follow from the file's present end; a file that appears later is read from its start.
+
+        Of another machine's it may be a CountingFollower.
+        """
+        ...
+
+
+class Clock(Protocol):
+    def monotonic(self) -> float: ...
+
+    def now(self) -> str:
+        """Wall time, ISO 8601 in UTC with milliseconds. For people and the journal; never compared."""
+        ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Interrupts(Protocol):
+    """Signals that asked us to stop: how many came, and which was the last."""
+
+    count: int
+    name: str
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but wake at a signal."""
+        ...
+
+
+class Prober(Protocol):
+    """Health probes from where the host stands."""
+
+    def round(self, targets: Sequence[Target]) -> tuple[Probe, ...]:
+        """One probe of each target, in their order, all at once."""
+        ...
+
+
+class Through(Protocol):
+    """One URL, asked through nginx as a client would."""
+
+    def ask(self) -> Failure:
+        """How one request fared, in the words of the watch rule."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Lock(Protocol):
+    """The kernel's lock on one host; free as soon as its holder is gone. `epoch` is our number among its holders."""
+
+    epoch: int
+
+    def acquire(self, owner: "Owner") -> "Owner | None":
+        """None when it is ours now; else who holds it."""
+        ...
+
+    def holder(self) -> "Owner | None":
+        """Who holds it now; looking does not take it."""
+        ...
+
+    def beat(self) -> None:
+        """Say that the holder lives: without a beat for some seconds its claim ends. HostError: it can't be said."""
+        ...
+
+    def release(self) -> None: ...
+
+
+class Tell(Protocol):
+    """Tells people what happens: the step's word and one line. Never blocks, never raises."""
+
+    def __call__(self, step: str, said: str, *, is_passing: bool = False) -> None:
+        """A passing line is progress: the next one replaces it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Everything that touches the world, for one host."""
+
+    host: Host
+    prober: Prober
+    through: Callable[[str], Through]
+    clock: Clock
+    lock: Lock
+    interrupts: Interrupts
+    tell: Tell
+    turn: Turn

@@ -1,0 +1,198 @@
+"""A growing log file on another machine (theory: follow_script.py), followed there and taken up again after a cut."""
+
+import secrets
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from upswitch.basics.errors import HostError
+from upswitch.basics.text import told
+from upswitch.hosts.count_program import LINES, Alike, CountProgram
+from upswitch.hosts.ssh.follow_script import BEAT_S, Frame, Frames, argv
+
+MOST_HELD = 1 << 23
+"""Bytes of lines that wait for `read`. When there are more, the far side waits."""
+
+_PART = 1 << 17  # bytes
+_START_S = 15.0
+_SILENT_S = 5 * BEAT_S
+_REOPEN_S = 1.0
+
+
+class FarProgram(Protocol):
+    """A program on the host, by its streams."""
+
+    def receive(self, limit: int, *, timeout: float) -> bytes:
+        """What it wrote, b"" at its end. TimeoutError; HostError where the channel was lost."""
+        ...
+
+    def close(self) -> None:
+        """Ends its input, and a `receive` that waits."""
+        ...
+
+
+class FarFollower:
+    """A `ports.Follower`. It starts at the file's present end; a file that appears later is read from its start.
+
+    After a cut it goes on where the last whole line ended, also in the file that was renamed meanwhile, as long as that is in the
+    same folder.
+    """
+
+    def __init__(self, path: str, *, open_pipe: Callable[[Sequence[str]], FarProgram]) -> None:
+        """HostError where the file can't be followed. `open_pipe` starts a program on the host; it is called again after a cut."""
+        self._what = f"follow {path}"
+        self._path = path
+        self._open_pipe = open_pipe
+        self._program = self._wanted = LINES
+        self._changed = threading.Condition()
+        self._places: dict[int, int] = {}
+        self._blocks = deque[bytes]()
+        self._held = 0
+        self._alike = Counter[tuple[bytes, bool]]()
+        self._failure: HostError | None = None
+        self._is_closed = self._is_cut = False
+        self._frames, self._pipe = self._start(None)
+        self._thread = threading.Thread(target=self._run, name=self._what, daemon=True)
+        self._thread.start()
+
+    def read(self) -> bytes:
+        """Whole lines since the last call, each with its newline, at most 4 MiB of them. HostError once where it was cut off."""
+        with self._changed:
+            if self._blocks:
+                block = self._blocks.popleft()
+                self._held -= len(block)
+                self._changed.notify_all()
+                return block
+            failure, self._failure = self._failure, None
+        if failure:
+            raise failure
+        return b""
+
+    def count(self, program: CountProgram) -> None:
+        """From the next look on, lines that it can count are not sent: `counts` has them. No line is lost or comes twice."""
+        with self._changed:
+            self._wanted = program
+            self._changed.notify_all()
+        self._pipe.close()
+
+    def counts(self) -> tuple[Alike, ...]:
+        """What was counted over there since the last call: other lines than those that `read` gives."""
+        with self._changed:
+            found, self._alike = self._alike, Counter()
+        return tuple(Alike(line=line, is_good=is_good, times=times) for (line, is_good), times in found.items())
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        self._pipe.close()
+        self._thread.join(_START_S)
+
+    # ---- the reader's thread ----
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            try:
+                self._pump()
+            except HostError as exc:
+                if not self._is_turning:
+                    self._fail(exc)
+            self._pipe.close()
+            if not self._is_turning:
+                self._pause()
+            if not self._is_closed:
+                self._restart()
+
+    def _pump(self) -> None:
+        """Until the stream ends, which it says by HostError."""
+        while not (self._is_closed or self._is_turning):
+            self._await_room()
+            for frame in self._receive(self._frames, self._pipe, timeout=_SILENT_S):
+                self._keep(frame)
+
+    def _restart(self) -> None:
+        try:
+            frames, pipe = self._start(self._places)
+        except HostError as exc:
+            self._fail(exc)
+            return
+        with self._changed:
+            self._frames, self._pipe, self._is_cut = frames, pipe, False
+
+    @property
+    def _is_turning(self) -> bool:
+        """From lines to counts: no failure."""
+        return self._wanted is not self._program
+
+    def _fail(self, failure: HostError) -> None:
+        """Told once for each cut, not for each vain attempt to mend it."""
+        with self._changed:
+            if not self._is_cut:
+                self._failure = failure
+            self._is_cut = True
+
+    def _pause(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed, _REOPEN_S)
+
+    def _await_room(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self._is_turning or self._held < MOST_HELD)
+
+    # ---- the stream ----
+
+    def _start(self, places: Mapping[int, int] | None) -> tuple[Frames, FarProgram]:
+        """Begun, and said to have begun: from then on no line is missed."""
+        self._program = self._wanted
+        nonce = secrets.token_hex(16)
+        frames = Frames(nonce)
+        pipe = self._open_pipe(argv(self._path, nonce=nonce, program=self._program, places=places))
+        try:
+            is_begun = False
+            while not is_begun:
+                for frame in self._receive(frames, pipe, timeout=_START_S):
+                    self._keep(frame)
+                    is_begun = is_begun or frame.kind == "."
+        except HostError:
+            pipe.close()
+            raise
+        return frames, pipe
+
+    def _receive(self, frames: Frames, pipe: FarProgram, *, timeout: float) -> list[Frame]:
+        try:
+            data = pipe.receive(_PART, timeout=timeout)
+        except TimeoutError as exc:
+            raise HostError(self._what, f"the host has said nothing for {timeout:g} s") from exc
+        if not data:
+            raise HostError(self._what, "the connection was lost, or the program on the host was ended")
+        return frames.feed(data)
+
+    def _keep(self, frame: Frame) -> None:
+        match frame.kind:
+            case "=":
+                self._keep_rows(frame.rows)
+                self._places[frame.inode] = frame.offset
+            case "x":
+                self._places.pop(frame.inode, None)
+            case "?":
+                self._places.pop(frame.inode, None)
+                self._failure = HostError(self._what, "it was rotated away while the connection was lost: some lines are missing")
+            case "!":
+                raise HostError(self._what, told(frame.why))
+            case _:
+                return
+
+    def _keep_rows(self, rows: bytes) -> None:
+        if not rows:
+            return
+        try:
+            lines, counts = self._program.rows(rows)
+        except ValueError as exc:
+            raise HostError(self._what, f"what awk counted there can't be read: {told(rows[-200:])}") from exc
+        with self._changed:
+            if lines:
+                self._blocks.append(lines)
+                self._held += len(lines)
+            for each in counts:
+                self._alike[each.line, each.is_good] += each.times

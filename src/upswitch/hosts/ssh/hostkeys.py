@@ -1,0 +1,137 @@
+"""Which key a host must have. Strict: a key that known_hosts does not have is refused before anything is sent to its holder.
+
+fabric accepts any key as it comes, even another one than the recorded; paramiko gives up a whole file for one line it can't read.
+So the files are read here: hashed names, [host]:port, patterns and @revoked count as in sshd(8); a line that is no such line is
+passed over, and so is @cert-authority, as certificates are not asked for.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable
+
+from upswitch.basics.errors import HostError
+from upswitch.basics.value import Value
+from upswitch.hosts.ssh.login import Login
+
+_RSA = ("rsa-sha2-512", "rsa-sha2-256")
+
+
+class Record(Value):
+    """A line of known_hosts that names the host. `place` is FILE:LINE."""
+
+    place: str
+    type: str
+    key: bytes
+    is_revoked: bool
+
+
+def records(login: Login) -> tuple[Record, ...]:
+    """What the files say about this host; a file that can't be read says nothing."""
+    found: list[Record] = []
+    for path in login.known_hosts:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                found += _parse(path, file, login.known_as.lower())
+        except OSError:
+            continue
+    return tuple(found)
+
+
+def algorithms(known: tuple[Record, ...]) -> tuple[str, ...]:
+    """What to ask the host for first: else one with two keys shows that which is not recorded, and looks like another host."""
+    types = dict.fromkeys(record.type for record in known if not record.is_revoked)
+    return tuple(algorithm for each in types for algorithm in (_RSA if each == "ssh-rsa" else (each,)))
+
+
+def check(login: Login, known: tuple[Record, ...], *, offered: bytes) -> None:
+    """HostError, with what a person has to do, where the key that is offered is not the recorded one."""
+    same = [record for record in known if record.key == offered]
+    if revoked := [record for record in same if record.is_revoked]:
+        raise _refused(login, f"its host key {_named(offered)} is revoked in {revoked[0].place}: do not connect")
+    if same:
+        return
+    if valid := [record for record in known if not record.is_revoked]:
+        raise _refused(login, _changed(login, valid, offered))
+    raise _refused(login, _unknown(login, offered))
+
+
+def _changed(login: Login, valid: list[Record], offered: bytes) -> str:
+    was = ", ".join(f"{_named(record.key)} in {record.place}" for record in valid)
+    path = valid[0].place.rpartition(":")[0]
+    return (
+        f"its host key is not the recorded one: {_named(offered)} was offered; recorded is {was}. Somebody may stand in between, or"
+        f" the host was made anew. Only when its owner has confirmed the new fingerprint:"
+        f" ssh-keygen -R '{login.known_as}' -f {path}, then record the new key"
+    )
+
+
+def _unknown(login: Login, offered: bytes) -> str:
+    """What is recorded must be what was compared: asked again, whoever answers may show another key."""
+    kind = _file_of(offered)
+    return (
+        f"its host key is not known: {_named(offered)} was offered, and none is recorded for {login.known_as} in"
+        f" {', '.join(login.known_hosts)}. Fetch that key alone: ssh-keyscan -t {kind} -p {login.port} {login.host} > new-key;"
+        f" compare what ssh-keygen -lf new-key says with the host's own console (there: ssh-keygen -lf"
+        f" /etc/ssh/ssh_host_{kind}_key.pub); only when they are the same, record it: cat new-key >> {login.known_hosts[0]}"
+    )
+
+
+def _refused(login: Login, why: str) -> HostError:
+    return HostError(f"connect to {login.shown}", why)
+
+
+def _named(key: bytes) -> str:
+    """Type and fingerprint, as ssh-keygen -l shows them."""
+    digest = base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
+    return f"{_type_of(key)} SHA256:{digest}"
+
+
+def _type_of(key: bytes) -> str:
+    name = key[4 : 4 + int.from_bytes(key[:4])]
+    return "".join(char for char in name.decode("ascii", "replace") if char.isalnum() or char in "-@.")
+
+
+def _file_of(key: bytes) -> str:
+    return _type_of(key).removeprefix("ssh-").partition("-")[0]
+
+
+def _parse(path: str, lines: Iterable[str], name: str) -> list[Record]:
+    found = []
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        marker = words.pop(0) if words and words[0].startswith("@") else ""
+        if len(words) < 3 or words[0].startswith("#") or marker not in {"", "@revoked"}:  # noqa: PLR2004  (names, type, key)
+            continue
+        key = _decoded(words[2])
+        if key is not None and _type_of(key) == words[1] and _is_named(words[0], name):
+            found.append(Record(place=f"{path}:{number}", type=words[1], key=key, is_revoked=bool(marker)))
+    return found
+
+
+def _decoded(text: str) -> bytes | None:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return None
+
+
+def _is_named(names: str, name: str) -> bool:
+    if names.startswith("|1|"):
+        return _is_hash_of(names, name)
+    patterns = names.lower().split(",")
+    if any(_matches(pattern[1:], name) for pattern in patterns if pattern.startswith("!")):
+        return False
+    return any(_matches(pattern, name) for pattern in patterns)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), name) is not None
+
+
+def _is_hash_of(hashed: str, name: str) -> bool:
+    parts = hashed.split("|")
+    salt, digest = (_decoded(part) for part in parts[2:4]) if len(parts) == 4 else (None, None)  # noqa: PLR2004  (|1|salt|hash)
+    return salt is not None and digest is not None and hmac.compare_digest(hmac.digest(salt, name.encode(), "sha1"), digest)

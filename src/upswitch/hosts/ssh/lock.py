@@ -1,0 +1,170 @@
+"""The kernel's lock on the host, held by a shell there that has the descriptor; the same files as hosts/local/lock.py.
+
+lock    flock is on it; holds its owner's name, for people
+epoch   counts the holders. A command under the lock runs only while the epoch is still its holder's (FENCED else), so that one who
+        was stopped and wakes up later can't change what another has begun
+lease   seconds of /proc/uptime until which the holder is surely alive, its first line; renewed by each of its frames
+
+The shell ends, and the lock is free, when no frame has come for LEASE_S: a silent orchestrator does not hold it for ever. A
+command that runs under the lock has the descriptor too: until it has ended nobody else gets it.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from upswitch.basics.errors import HostError, Owner
+from upswitch.basics.text import told
+from upswitch.hosts.host import Ran
+from upswitch.hosts.local.lock import holder_in
+from upswitch.hosts.sh import FENCED
+from upswitch.hosts.ssh.shell import Shell
+
+LEASE_S = 15
+_HELD = 93
+_DEADLINE = 10.0
+_PATIENCE_S = 8
+"""How long a command of our own, from before a cut, is waited for."""
+
+# In the shell itself, which keeps descriptor 9. $1: the folder, $2: the owner, $3: our epoch or "", $4: seconds of patience.
+_TAKE = r"""
+state=$1
+guard() { read -r now < "$state/epoch" && [ "$now" = "$epoch" ]; } 2>/dev/null
+beat() {
+  read -r up rest < /proc/uptime
+  printf '%-10s\n' "$((${up%%.*} + 10 + $1))" 1<>"$state/lease"
+} 2>/dev/null
+number() {
+  n=0
+  [ ! -s "$state/epoch" ] || read -r n < "$state/epoch"
+  case $n in '' | *[!0-9]*) n=0 ;; esac
+  echo "$n"
+}
+is_fenced() { [ -n "$1" ] && [ "$1" != "$(number)" ] && cat "$state/lock"; }
+take() {
+  umask 077
+  [ ! -L "$state/lock" ] || { echo 'x: Too many levels of symbolic links' >&2; return 1; }
+  touch -- "$state/lock" && command exec 9>>"$state/lock" || return 1
+  is_fenced "$2" && return 94
+  if [ "$3" = 0 ]; then flock -n 9; else flock -w "$3" 9; fi
+  case $? in
+    0) ;;
+    1) cat "$state/lock"; exec 9>&-; return 93 ;;
+    *) exec 9>&-; return 1 ;;
+  esac
+  if is_fenced "$2"; then exec 9>&-; return 94; fi
+  epoch=$2
+  if [ -z "$2" ]; then
+    epoch=$(($(number) + 1))
+    printf '%-10s\n' "$epoch" 1<>"$state/epoch" && sync "$state/epoch" || { exec 9>&-; return 1; }
+  fi
+  { printf '%s\n' "$1" > "$state/lock"; } 2>/dev/null
+  beat 0
+  echo "$epoch"
+}
+take "$2" "$3" "$4"
+"""
+
+# $1: the lock. Looking must not take it: by the kernel's own table, as FileLock does.
+_LOOK = r"""
+inode=$(stat -c %i -- "$1" 2>/dev/null) && grep -q "FLOCK.*:$inode " /proc/locks && cat -- "$1" && exit 0
+exit 90
+"""
+
+
+class FencedError(HostError):
+    """Somebody else has had the lock since it was ours."""
+
+
+class SshLock:
+    """`open_shell` opens a shell with a lease of so many seconds; `run` runs a command in any shell."""
+
+    def __init__(self, folder: str, *, open_shell: Callable[[int], Shell], run: Callable[..., Ran], shown: str) -> None:
+        self._folder = folder
+        self._open_shell = open_shell
+        self._run = run
+        self._shown = shown
+        self._shell: Shell | None = None
+        self._owner = b""
+        self._is_released = False
+        self._regaining = threading.Lock()
+        self.epoch = 0
+
+    @property
+    def is_claimed(self) -> bool:
+        """It was acquired and not released; whether it is still ours is only known on the host."""
+        return self.epoch > 0 and not self._is_released
+
+    @property
+    def fence(self) -> tuple[str, str]:
+        """The epoch's file and what it must say for a change to be ours to make; two "" while nothing is claimed."""
+        return (f"{self._folder}/epoch", str(self.epoch)) if self.is_claimed else ("", "")
+
+    def acquire(self, owner: Owner) -> Owner | None:
+        """None when it is ours now; else its holder. HostError where it could not be asked for: that is not "locked"."""
+        self._owner = msgspec.json.encode(owner)
+        ran, _ = self._take(epoch="", patience=0)
+        return holder_in(ran.out) if ran.exit == _HELD else None
+
+    def regain(self) -> Shell:
+        """After a cut: ours again if nobody has had it since. HostError, "fenced", where somebody had."""
+        with self._regaining:
+            if self._shell is not None and self._shell.is_alive:
+                return self._shell
+            ran, shell = self._take(epoch=str(self.epoch), patience=_PATIENCE_S)
+        if ran.exit == FENCED:
+            raise FencedError(f"hold the lock on {self._shown}", f"fenced: {holder_in(ran.out).text} took it")
+        if ran.exit == _HELD:
+            raise HostError(f"hold the lock on {self._shown}", f"a command under it has not ended in {_PATIENCE_S} s")
+        return shell
+
+    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", before: str = "") -> Ran:
+        """A command under the lock: exit FENCED, and nothing is done, when others have had it since. `before`: see `Shell.run`."""
+        if self._shell is not None and self._shell.is_alive:
+            with contextlib.suppress(HostError):  # it has ended before the command could be sent
+                ran = self._shell.run(argv, deadline=deadline, stdin=stdin, before=before)
+                if not self._shell.is_over:
+                    return ran
+        try:
+            shell = self.regain()
+        except FencedError as exc:
+            return Ran(exit=FENCED, err=str(exc).encode())
+        return shell.run(argv, deadline=deadline, stdin=stdin, before=before)
+
+    def holder(self) -> Owner | None:
+        ran = self._run(("sh", "-c", _LOOK, "look", f"{self._folder}/lock"), deadline=_DEADLINE)
+        return holder_in(ran.out) if ran.exit == 0 else None
+
+    def beat(self) -> None:
+        """Renew the lease. Where the far shell is gone and the host is not, the lock is taken again, if nobody has had it since."""
+        if self._shell is None:
+            return
+        if self._shell.is_alive:
+            self._shell.beat()
+        else:
+            self.regain()
+
+    def release(self) -> None:
+        """Free at the return, or as soon as the host sees that the connection is gone."""
+        self._is_released = True
+        if self._shell is None:
+            return
+        with contextlib.suppress(HostError):
+            self._shell.evaluate("exec 9>&-", deadline=_DEADLINE)
+        self._shell.close()
+        self._shell = None
+
+    def _take(self, *, epoch: str, patience: int) -> tuple[Ran, Shell]:
+        shell = self._open_shell(LEASE_S)
+        args = (self._folder, self._owner.decode(), epoch, str(patience))
+        ran = shell.evaluate(_TAKE, *args, deadline=_DEADLINE + patience)
+        if ran.exit == 0:
+            self.epoch = int(ran.out)
+            self._shell, self._is_released = shell, False
+            return ran, shell
+        shell.close()
+        if ran.exit not in {_HELD, FENCED}:
+            raise HostError(f"open the lock {self._folder}/lock on {self._shown}", told(ran.err).rpartition(": ")[2] or "no answer")
+        return ran, shell

@@ -1,0 +1,101 @@
+"""Where and as whom to log in: a host as the site file names it, completed from ssh_config."""
+
+import getpass
+import os
+import re
+import shlex
+from typing import Any
+
+import paramiko
+
+from upswitch.basics.errors import HostError
+from upswitch.basics.value import Value
+
+PORT = 22
+_ALLOWED = re.compile(r"[A-Za-z0-9._:@\[\]%][A-Za-z0-9._:@\[\]%-]*")
+_FORMS = re.compile(
+    r"(?:(?P<user>[^@\[\]]+)@)?"
+    r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\](?::(?P<six_port>\d+))?|(?P<bare>[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.%\w]*)|(?P<name>[^:@\[\]]+)(?::(?P<port>\d+))?)"
+)
+_KNOWN_HOSTS = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
+SYSTEM_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
+_IDENTITIES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
+_MOST_JUMPS = 8
+
+
+class Login(Value):
+    """One host, ready to be connected to. `text` is how the site file names it, `jumps` are gone through in their order."""
+
+    text: str
+    user: str
+    host: str
+    port: int
+    known_as: str
+    known_hosts: tuple[str, ...]
+    identities: tuple[str, ...]
+    only_identities: bool
+    jumps: "tuple[Login, ...]" = ()
+
+    @property
+    def shown(self) -> str:
+        """For people: its name, and its address where that says more."""
+        place = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return self.text if place in self.text else f"{self.text} ({place})"
+
+
+def login(text: str, config: paramiko.SSHConfig, *, depth: int = 0) -> Login:
+    """`text`: NAME, USER@NAME, USER@NAME:PORT, [IP6]:PORT; what it leaves open ssh_config says. HostError where it can't be used.
+
+    It may not begin with "-" nor hold what a shell or ssh would read (reliability.md, S3). `depth`: jumps that led here.
+    """
+    user, name, port = _parse(text)
+    found = _lookup(config, name, text)
+    if found.get("proxycommand", "none") != "none":
+        raise HostError(f"use the host {text}", "its ProxyCommand in ssh_config is not supported: use ProxyJump")
+    host = found.get("hostname", name)
+    port = port or int(found.get("port", PORT))
+    given = tuple(found.get("identityfile", ()))
+    return Login(
+        text=text,
+        user=user or found.get("user", "") or getpass.getuser(),
+        host=host,
+        port=port,
+        known_as=found.get("hostkeyalias", "") or (host if port == PORT else f"[{host}]:{port}"),
+        known_hosts=(*_files(found.get("userknownhostsfile", _KNOWN_HOSTS)), SYSTEM_KNOWN_HOSTS),
+        identities=tuple(map(os.path.expanduser, given or _IDENTITIES)),
+        only_identities=found.get("identitiesonly", "no") == "yes",
+        jumps=_jumps(found.get("proxyjump", "none"), config, text=text, depth=depth),
+    )
+
+
+def _lookup(config: paramiko.SSHConfig, name: str, text: str) -> dict[str, Any]:
+    try:
+        return dict(config.lookup(name))
+    except (paramiko.ConfigParseError, paramiko.CouldNotCanonicalize, KeyError, ValueError) as exc:
+        raise HostError(f"use the host {text}", f"ssh_config: {exc}") from exc
+
+
+def _jumps(value: str, config: paramiko.SSHConfig, *, text: str, depth: int) -> tuple[Login, ...]:
+    """The hops in their order. As in OpenSSH the first one's own ProxyJump counts, the others' do not."""
+    if value.lower() == "none":
+        return ()
+    if depth >= _MOST_JUMPS:
+        raise HostError(f"use the host {text}", f"its ProxyJump in ssh_config leads over more than {_MOST_JUMPS} hosts")
+    hops = [login(hop.strip().removeprefix("ssh://"), config, depth=depth + 1) for hop in value.split(",")]
+    return (*hops[0].jumps, *hops)
+
+
+def _parse(text: str) -> tuple[str, str, int]:
+    """User, name and port; "" and 0 for what is not given."""
+    match = _FORMS.fullmatch(text) if _ALLOWED.fullmatch(text) else None
+    if match is None:
+        raise HostError(f"use the host {text!r}", "allowed are NAME, USER@NAME, USER@NAME:PORT and [IP6]:PORT")
+    name = match["six"] or match["bare"] or match["name"]
+    port = int(match["six_port"] or match["port"] or 0)
+    if name.startswith("-") or port > 65535:  # noqa: PLR2004  (the last port)
+        raise HostError(f"use the host {text!r}", "a name may not begin with '-', and ports end at 65535")
+    return match["user"] or "", name, port
+
+
+def _files(value: str) -> tuple[str, ...]:
+    return tuple(os.path.expanduser(each) for each in shlex.split(value) if each != "none")

@@ -1,0 +1,192 @@
+"""A shell on the host that waits for commands: one round trip each, instead of four for a session of its own.
+
+A frame is a header of 64 bytes (kind, nonce, deadline in seconds, length of the text, length of its input), then these two. The
+shell evaluates the text, in which `run` is a command under `timeout -s KILL`, which ends its whole process group; what that did not
+read of its input is drained, and both outputs end with the nonce: what a command prints can't be taken for an end, as nobody else
+knows the nonce. The text ends with the nonce too, so that one that was cut off is not taken for a shorter one.
+
+A shell that holds something (a lock) has a lease: when no frame has come for so many seconds it ends by itself, so that an
+orchestrator that hangs, or a network that swallows everything, frees it.
+"""
+
+import contextlib
+import secrets
+import shlex
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from upswitch.basics.errors import HostError
+from upswitch.hosts.host import Ran
+from upswitch.hosts.ssh.pipe import Pipe
+
+_RUN, _INSIDE, _BEAT = "R", "E", "B"
+"""The kinds of a frame: a command, a script for the shell itself, nothing to be done."""
+
+_HEADER = 64
+_LOOK_S = 0.05
+_SLACK_S = 5.0
+_KILLED = 128
+_AT_ONCE = 1 << 16
+
+# $1: the lease in seconds, 0 for none; $2: the word with which it says that it runs nothing any more. `next` reads a header into h:
+# with a lease bash does it without a process. `guard` and `beat` are put in by whoever holds something (lock.py).
+# `bytes` takes so many and no more: busybox's head reads on.
+# 9 is the lock's descriptor: only what runs for its holder has it, so that a lock never outlives its holder in other hands.
+_SCRIPT = r"""
+export LC_ALL=C
+PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+lease=$1 over=$2
+if [ "$lease" = 0 ]; then next() { IFS= read -r h; }
+elif [ -n "$BASH_VERSION" ]; then next() { IFS= read -r -t "$lease" h; }
+else next() { h=$(timeout "$lease" dd bs=64 count=1 iflag=fullblock status=none 9<&-); }; fi
+bytes() { dd bs=65536 iflag=fullblock,count_bytes count="$1" status=none 9<&-; }
+guard() { :; }
+beat() { :; }
+run() { timeout -s KILL "$time" "$@"; }
+feed() {
+  if [ "$size" = 0 ]; then eval "$text" </dev/null; return; fi
+  bytes "$size" | { eval "$text"; r=$?; cat >/dev/null 9<&-; return $r; }
+}
+while next && [ -n "$h" ]; do
+  set -- $h
+  kind=$1 nonce=$2 time=$3 size=$5
+  if guard; then beat "${time%.*}"; elif [ "$kind" = B ]; then break; fi
+  [ "$kind" != B ] || continue
+  text=$(bytes "$4")
+  case $text in *"#$nonce") ;; *) break ;; esac
+  code=0
+  case $kind in
+  R) guard || text='(exit 94)'; feed; code=$?; guard && beat 0 ;;
+  E) eval "$text"; code=$? ;;
+  esac
+  printf '%s\n' "$nonce" >&2
+  printf '%s %03d\n' "$nonce" "$code"
+done
+printf %s "$over"
+"""
+# The script goes in as input and not as an argument: not every login shell takes one of several lines.
+_BEGIN = (
+    's=$(dd bs=65536 iflag=fullblock,count_bytes count="$3" status=none);'
+    ' [ "$1" = 0 ] || ! command -v bash >/dev/null || exec bash -c "$s" "$0" "$@"; eval "$s"'
+)
+
+
+def open_shell(begin: Callable[[Sequence[str]], Pipe], *, lease: int = 0) -> "Shell":
+    """`begin` starts a program on the host. `lease` in seconds, 0 for none."""
+    over = secrets.token_hex(16)
+    pipe = begin(("sh", "-c", _BEGIN, "upswitch", str(lease), over, str(len(_SCRIPT))))
+    pipe.send(_SCRIPT.encode())
+    return Shell(pipe, over.encode())
+
+
+def quoted(argv: Sequence[str]) -> str:
+    """The one place where a command becomes text."""
+    return shlex.join(argv)
+
+
+class Shell:
+    """One far-side shell; calls from several threads wait for each other."""
+
+    def __init__(self, pipe: Pipe, over: bytes) -> None:
+        self._pipe = pipe
+        self._over = over
+        self.is_over = False
+        """It ended by itself before it got the last command, which was not run."""
+        self._lock = threading.Lock()
+        self._is_broken = False
+
+    @property
+    def is_alive(self) -> bool:
+        return not self._is_broken and self._pipe.is_open
+
+    def close(self) -> None:
+        self._is_broken = True
+        self._pipe.close()
+
+    def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", before: str = "") -> Ran:
+        """One command, to its end or the deadline. HostError where it could not be sent.
+
+        `before`: one line of script for the shell itself; the command is begun only where that ends with 0, else its exit is ours.
+        """
+        text = f"run {quoted(argv)}"
+        return self._ask(_RUN, f"{before} && {text}" if before else text, deadline=deadline, stdin=stdin)
+
+    def evaluate(self, script: str, *args: str, deadline: float) -> Ran:
+        """Run a script in the shell itself, which keeps what it opens. It must not exit."""
+        return self._ask(_INSIDE, f"set -- {quoted(args)}\n{script}", deadline=deadline)
+
+    def beat(self) -> None:
+        """Renew the lease. While a command runs there is no need to: the lease begins anew at its end."""
+        if not self.is_alive:
+            raise self._pipe.failure()
+        if self._lock.acquire(blocking=False):
+            try:
+                self._pipe.send(_frame(_BEAT, "-", 0.0))
+            finally:
+                self._lock.release()
+
+    def _ask(self, kind: str, command: str, *, deadline: float, stdin: bytes = b"") -> Ran:
+        nonce = secrets.token_hex(16)
+        text = f"{command}\n#{nonce}".encode("utf-8", "surrogateescape")
+        with self._lock:
+            if not self.is_alive:
+                raise self._pipe.failure()
+            sender = self._send(_frame(kind, nonce, deadline, len(text), len(stdin)) + text + stdin)
+            ran = self._receive(nonce.encode(), deadline)
+            if ran is None:
+                why = self._pipe.failure().why if not self._pipe.is_open else f"no end within {deadline:g} s"
+                self.close()
+                return Ran(exit=None, why=why)
+            if sender is not None:
+                sender.join()
+            return ran
+
+    def _send(self, data: bytes) -> threading.Thread | None:
+        """What is long goes out in a thread: a command that prints before it has read everything would stop us both."""
+        if len(data) <= _AT_ONCE:
+            self._pipe.send(data)
+            return None
+
+        def send() -> None:
+            with contextlib.suppress(HostError):  # whoever reads the answer sees the same
+                self._pipe.send(data)
+
+        sender = threading.Thread(target=send, name="ssh-stdin", daemon=True)
+        sender.start()
+        return sender
+
+    def _receive(self, nonce: bytes, deadline: float) -> Ran | None:
+        """Both outputs up to their ends; None when they do not come."""
+        until = time.monotonic() + deadline + _SLACK_S
+        end, end_err = len(nonce) + 5, nonce + b"\n"
+        out, err = bytearray(), bytearray()
+        while not (out[-end:].startswith(nonce) and err.endswith(end_err)):
+            if time.monotonic() > until:
+                return None
+            self._pipe.wait(until - time.monotonic())
+            if self._pipe.has_err:
+                err += self._pipe.receive_err(timeout=_LOOK_S)
+            if self._pipe.has_out and not self._more(out):
+                self.is_over = out == self._over
+                return None
+        code = int(out[-4:-1])
+        killed = f"killed, after at most {deadline:g} s" if code > _KILLED else ""
+        return Ran(exit=None if killed else code, out=bytes(out[:-end]), err=bytes(err[: -len(end_err)]), why=killed)
+
+    def _more(self, out: bytearray) -> bool:
+        """Whether there may be more: False at the end."""
+        try:
+            data = self._pipe.receive(timeout=_LOOK_S)
+        except TimeoutError:
+            return True
+        except HostError:
+            return False
+        out += data
+        return bool(data)
+
+
+def _frame(kind: str, nonce: str, deadline: float, *sizes: int) -> bytes:
+    """A header. To `timeout` a duration of 0 would be none at all."""
+    words = (kind, nonce, f"{max(deadline, 0.001):.3f}", *map(str, sizes or (0, 0)))
+    return f"{' '.join(words):<{_HEADER - 1}}\n".encode()

@@ -1,0 +1,273 @@
+"""`upswitch init`: what it takes to put an nginx that has its upstream in a file of its own under upswitch.
+
+Two shapes are known. A file that holds nothing but upstreams (upstreamA.conf) and is included by its own name: that include
+becomes the include of the live generation, and the first generation is the file as it is. Or one upstream block among other
+things (in nginx.conf, say): the block becomes the include. In both, one statement changes and every other byte stays, and nginx
+serves the same servers before and after. Anything else is refused with what to do: an edit that we can't foresee whole is not ours.
+"""
+
+import difflib
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from upswitch.basics.value import Value
+from upswitch.generations.contents import File
+from upswitch.init.site_text import site_text
+from upswitch.nginx.configuration import includes_live, upstream_blocks
+from upswitch.nginx.dump import ConfFile, Directive, NginxConf, is_glob, matches_include, unescaped
+from upswitch.nginx.statements import StatementError
+from upswitch.nginx.upstream_file import UpstreamBlock, read_upstream_at, read_upstreams
+from upswitch.site.model import Nginx
+
+_INCLUDE = re.compile(r"""(?<![^\s;{}])include[ \t\r\n]+("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s;"']\S*?)[ \t\r\n]*;""")
+_UPSTREAM = re.compile(r"(?<![^\s;{}])upstream[ \t\r\n]")
+_CLASSES = (r"[A-Z]+", r"[a-z]+", r"[0-9]+", r"[A-Za-z0-9_-]+")
+
+
+class AdoptRefused(Exception):  # noqa: N818  (an ending that is expected, named as people say it)
+    """This configuration can't be taken over as it is; the message says why and what to do. Nothing was changed."""
+
+
+class Candidate(Value):
+    """A file that may hold a pool: its absolute path and its whole text."""
+
+    pool: str
+    path: str
+    text: str
+
+
+class Edit(Value):
+    """The one change to nginx's own configuration: the whole text of a file, before and after; `line` is where it differs."""
+
+    path: str
+    line: int
+    old: str
+    new: str
+
+
+class Adoption(Value):
+    """What `init` proposes: the site file's text, the first generation's files (without the marker), and the edit."""
+
+    site_text: str
+    files: tuple[File, ...]
+    edit: Edit
+
+
+class _Place(Value):
+    """The bytes that become the include, and what goes into the generation instead of them."""
+
+    file: ConfFile
+    line: int
+    start: int
+    end: int
+    content: File
+    upstreams: tuple[UpstreamBlock, ...]
+
+
+def adopt(conf: NginxConf, candidates: tuple[Candidate, ...], *, nginx: Nginx) -> Adoption:
+    """Work out the adoption. `candidates` begins with the `--from` file; the others are its siblings, one for each further pool.
+
+    AdoptRefused where this can't be one change of one statement.
+    """
+    already = includes_live(conf, nginx.include)
+    if already is not None:
+        raise AdoptRefused(f"{already.place} includes {nginx.include} already: this nginx was adopted before")
+    source, *siblings = candidates
+    place = _place(conf, source)
+    for each in place.upstreams:
+        _refuse_unfit(each, place.file.path)
+    pools, remarks = _pools(source, place.upstreams, siblings)
+    return Adoption(
+        site_text=site_text(source.path, pools, nginx, remarks),
+        files=(place.content,),
+        edit=_edit(place, nginx),
+    )
+
+
+def sibling_names(path: str, pool: str, listing: Iterable[str]) -> dict[str, str]:
+    """Pool name to path of the files that are called like `path` but for the pool's name: upstreamA.conf, upstreamB.conf.
+
+    `listing` are the bare names in the folder. The other word has to be of the same kind (capitals, small letters, digits).
+    """
+    folder, name = posixpath.split(path)
+    before, found, after = name.rpartition(pool)
+    if not found:
+        return {}
+    kind = next((each for each in _CLASSES if re.fullmatch(each, pool)), re.escape(pool))
+    pattern = re.compile(f"{re.escape(before)}({kind}){re.escape(after)}")
+    matches = (pattern.fullmatch(each) for each in sorted(listing))
+    return {match[1]: posixpath.join(folder, match[0]) for match in matches if match and match[1] != pool}
+
+
+def diff(old: str, new: str, path: str) -> str:
+    """The unified diff of one file; "" where nothing differs."""
+    lines = difflib.unified_diff(_lines(old), _lines(new), fromfile=path, tofile=path)
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+
+
+def _place(conf: NginxConf, source: Candidate) -> _Place:
+    file = _read_by_nginx(conf, source)
+    blocks = [each for each in upstream_blocks(conf) if each.file == file.path]
+    if not blocks:
+        raise AdoptRefused(
+            f"{source.path} has no upstream block inside http (nginx read it elsewhere): upswitch switches http upstreams"
+        )
+    try:
+        return _inline(file, blocks) if _holds_others(conf.tree, file.path) else _whole(conf, file)
+    except StatementError as exc:
+        raise AdoptRefused(f"{source.path} can't be read: {exc}") from exc
+
+
+def _read_by_nginx(conf: NginxConf, source: Candidate) -> ConfFile:
+    path = posixpath.normpath(source.path)
+    file = next((each for each in conf.files if posixpath.normpath(each.path) == path), None)
+    if file is None:
+        twin = next((each.path for each in conf.files if each.text == source.text), None)
+        hint = f"it reads the same text as {twin}: give that path" if twin else f"include it in the http block of {conf.path} first"
+        raise AdoptRefused(f"nginx does not include {source.path}; {hint}")
+    if file.text != source.text:
+        raise AdoptRefused(f"{source.path} changed while it was read; run init again")
+    return file
+
+
+def _holds_others(block: Iterable[Directive], path: str) -> bool:
+    """Whether the file has a statement that is not an upstream's."""
+    others = (each for each in block if each.name != "upstream")
+    return any(each.file == path or _holds_others(each.block or (), path) for each in others)
+
+
+def _whole(conf: NginxConf, file: ConfFile) -> _Place:
+    include = _only_include(conf, file)
+    including = next(each for each in conf.files if each.path == include.file)
+    start, end = _span(including.text, include)
+    content = File(name=_generation_name(file.path), text=file.text)
+    upstreams = read_upstreams(file.text).upstreams
+    return _Place(file=including, line=include.line, start=start, end=end, content=content, upstreams=upstreams)
+
+
+def _only_include(conf: NginxConf, file: ConfFile) -> Directive:
+    reading = [each for each in _includes(conf.tree) if matches_include(conf.includes(each), file.path)]
+    if len(reading) != 1:
+        places = ", ".join(each.place for each in reading)
+        raise AdoptRefused(f"{file.path} is included {len(reading)} times ({places}): leave one include of it, in the http block")
+    if is_glob(conf.includes(reading[0])):
+        raise AdoptRefused(
+            f"{reading[0].place}: `{reading[0].text}` reads {file.path} by a pattern, so no one line can be replaced. "
+            "Move the file and its siblings out of the pattern's reach, include it by its own name in the http block, "
+            "reload nginx, run init again"
+        )
+    return reading[0]
+
+
+def _includes(block: Iterable[Directive]) -> Iterator[Directive]:
+    for each in block:
+        if each.name == "include" and each.args:
+            yield each
+        yield from _includes(each.block or ())
+
+
+def _span(text: str, include: Directive) -> tuple[int, int]:
+    """The bytes of the include, from its word to its `;`. crossplane gives its line; what else is on the line stays."""
+    start, end = _line_span(text, include.line)
+    for found in _INCLUDE.finditer(text, start):
+        quoted = found[1]
+        if found.start() < end and unescaped(quoted[1:-1] if quoted[0] in "\"'" else quoted) == include.args[0]:
+            return found.span()
+    raise AdoptRefused(f"{include.place}: the include could not be found in the text; write it on one line of its own")
+
+
+def _inline(file: ConfFile, blocks: list[Directive]) -> _Place:
+    if len(blocks) > 1:
+        names = ", ".join(each.args[0] for each in blocks)
+        raise AdoptRefused(
+            f"{file.path} holds {len(blocks)} upstreams ({names}) beside other things: "
+            f"move them into a file of their own, include it by its name in the http block, reload nginx, run init again"
+        )
+    start, end = _line_span(file.text, blocks[0].line)
+    found = next((each for each in _UPSTREAM.finditer(file.text, start) if each.start() < end), None)
+    if found is None:
+        raise AdoptRefused(f"{blocks[0].place}: the upstream block could not be found in the text; begin it on a line of its own")
+    block = read_upstream_at(file.text, found.start())
+    content = File(name=_generation_name(f"{block.name}.conf"), text=file.text[block.start : block.end] + "\n")
+    return _Place(file=file, line=blocks[0].line, start=block.start, end=block.end, content=content, upstreams=(block,))
+
+
+def _line_span(text: str, line: int) -> tuple[int, int]:
+    start = 0
+    for _ in range(line - 1):
+        start = text.find("\n", start) + 1
+    newline = text.find("\n", start)
+    return start, len(text) if newline < 0 else newline
+
+
+def _generation_name(path: str) -> str:
+    """Under its own base name, if `*.conf` catches that and it is not our marker's."""
+    name = posixpath.basename(path).lstrip(".")
+    name = name if name.endswith(".conf") else f"{name}.conf"
+    return f"upstream-{name}" if name == "marker.conf" else name
+
+
+def _refuse_unfit(block: UpstreamBlock, path: str) -> None:
+    if any(each.split()[0] == "include" for each in block.directives):
+        raise AdoptRefused(
+            f"{path}: upstream {block.name} includes another file; write its servers into the block, then run init again"
+        )
+    if not block.servers:
+        raise AdoptRefused(f"{path}: upstream {block.name} has no server line")
+
+
+def _pools(
+    source: Candidate, own: tuple[UpstreamBlock, ...], siblings: list[Candidate]
+) -> tuple[dict[str, tuple[UpstreamBlock, ...]], tuple[str, ...]]:
+    """The blocks of every pool, and what to say about siblings: one without the same upstreams is left out."""
+    pools, remarks = {source.pool: own}, []
+    for each in siblings:
+        found = _readable(each)
+        if {block.name for block in found if block.servers} != {block.name for block in own}:
+            remarks.append(f"{each.path} was left out: it does not hold the same upstreams as {source.path}")
+            continue
+        pools[each.pool] = found
+        own, taken = _with_checks(own, found)
+        remarks += [f"{each.path}: its check of {name} is taken for every pool; {source.path} has none" for name in taken]
+        remarks += [f"{each.path}: {why} of {source.path} is taken for both pools" for why in _differences(own, found)]
+    return {**pools, source.pool: own}, tuple(remarks)
+
+
+def _with_checks(
+    own: tuple[UpstreamBlock, ...], other: tuple[UpstreamBlock, ...]
+) -> tuple[tuple[UpstreamBlock, ...], tuple[str, ...]]:
+    """A live file can't have a check line on an nginx without the module; a file beside it may. Also the names that took one."""
+    theirs = {each.name: each.check for each in other}
+    taken = tuple(each.name for each in own if each.check is None and theirs[each.name] is not None)
+    filled = (msgspec.structs.replace(each, check=theirs[each.name]) if each.name in taken else each for each in own)
+    return tuple(filled), taken
+
+
+def _readable(candidate: Candidate) -> tuple[UpstreamBlock, ...]:
+    try:
+        return read_upstreams(candidate.text).upstreams
+    except StatementError:
+        return ()
+
+
+def _differences(own: tuple[UpstreamBlock, ...], other: tuple[UpstreamBlock, ...]) -> Iterator[str]:
+    theirs = {each.name: each for each in other}
+    for each in own:
+        if theirs[each.name].directives != each.directives:
+            yield f"its directives of {each.name} differ; the list"
+        if theirs[each.name].check != each.check:
+            yield f"its check of {each.name} differs; the one"
+
+
+def _edit(place: _Place, nginx: Nginx) -> Edit:
+    text = place.file.text
+    new = f"{text[: place.start]}include {nginx.include};{text[place.end :]}"
+    return Edit(path=place.file.path, line=place.line, old=text, new=new)
+
+
+def _lines(text: str) -> list[str]:
+    """nginx's lines: `splitlines` would also cut at form feeds and the like."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)

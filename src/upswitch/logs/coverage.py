@@ -1,0 +1,142 @@
+"""What an access log shows the watch, and what it can't: told by `lint` and `plan`, and before the swap."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from upswitch.basics.value import Value
+from upswitch.logs.format_regex import forgeable
+from upswitch.logs.line import LineReader, compile_format
+from upswitch.nginx import advice
+from upswitch.nginx.conf_logs import AccessLog
+
+_SILENT = 10.0
+"""Seconds without a line, while our own requests are answered, after which a log is blind."""
+
+_PATIENCE = 30.0
+"""Seconds; a watch does not wait for a `flush` that takes longer."""
+
+_LOSSES = {
+    "upstream_status": "a failure that error_page hides is not seen, one of nginx's own counts",
+    "request_time": "clients that give up on a hanging pool are not seen",
+}
+_TIMES = ("msec", "time_iso8601", "time_local")
+_NGINX_TIME = re.compile(r"(\d+)(ms|[smhdw]?)", re.ASCII)
+_SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+_DECIDING = ("status", "upstream_status", "upstream_addr", "upswitch_generation")
+
+
+class Gap(Value):
+    """One thing that a log doesn't show: a code for programs, what it means for the watch, what to write instead."""
+
+    code: str
+    what: str
+    hint: str
+
+
+def can_follow(log: AccessLog) -> bool:
+    """One plain file in a known format that tells failures."""
+    return not _unfollowed(log)
+
+
+def beside(logs: Sequence[AccessLog]) -> tuple[tuple[AccessLog, ...], ...]:
+    """Logs that have the same requests, the one that shows most first. One of each is to be followed: no request counts twice."""
+    found: dict[str, list[AccessLog]] = {}
+    for log in sorted(logs, key=lambda log: (not can_follow(log), len(list(gaps(log))))):
+        found.setdefault(log.beside or log.path, []).append(log)
+    return tuple(map(tuple, found.values()))
+
+
+def distinct(logs: Sequence[AccessLog]) -> tuple[AccessLog, ...]:
+    """Of logs that have the same requests only the one that shows most."""
+    return tuple(same[0] for same in beside(logs))
+
+
+def silent_after(log: AccessLog) -> float:
+    """Seconds without a line that are no sign of blindness yet: lines that wait in a buffer come a `flush` later."""
+    flush_s = _flush_s(log)
+    return _SILENT + (flush_s if flush_s <= _PATIENCE else 0.0)
+
+
+def reader_of(log: AccessLog) -> LineReader:
+    """Of a log that can be followed."""
+    assert log.format is not None  # noqa: S101  (can_follow)
+    return compile_format(log.format.text, log.format.escape)
+
+
+def gaps(log: AccessLog) -> Iterator[Gap]:
+    """What to know of one log, worst first."""
+    at = f"{log.file}:{log.line}" if log.file else "nginx's default"
+    why = _unfollowed(log)
+    if why:
+        yield Gap(code="log_unwatched", what=f"access log at {at}: {why}", hint="write a plain file: access_log PATH FORMAT;")
+    else:
+        yield from _attribution(log, f"access log {log.path} ({at})")
+        yield from _late(log, f"access log {log.path} ({at})")
+
+
+def _unfollowed(log: AccessLog) -> str:
+    if log.is_off:
+        return "off: the watch has only its probes"
+    if log.is_syslog:
+        return "syslog: the watch can't follow it"
+    if log.has_variables:
+        return f"{log.path}: a name with variables can't be followed"
+    if log.format is None:
+        return f"{log.path}: its format {log.format_name} is not defined"
+    if log.gzip:
+        return f"{log.path}: compressed, so it can't be followed"
+    if log.path.startswith("/dev/"):
+        return f"{log.path}: a device can't be followed"
+    if not reader_of(log).variables & {"status", "upstream_status"}:
+        return f"{log.path}: its format {log.format_name} has neither $upstream_status nor $status, so it shows no failure"
+    return ""
+
+
+def _attribution(log: AccessLog, name: str) -> Iterator[Gap]:
+    has = reader_of(log).variables
+    hint = f"use this format: {advice.log_format_line()}"
+    if not has & {"upswitch_generation", "upstream_addr"}:
+        what = (
+            f"{name} has neither $upswitch_generation nor $upstream_addr: LIMITED MODE, other upstreams and old workers count too"
+        )
+        yield Gap(code="log_limited", what=what, hint=hint)
+    elif "upswitch_generation" not in has:
+        yield Gap(code="log_no_generation", what=f"{name} has no $upswitch_generation: the watch goes by address", hint=hint)
+    if lacks := [f"${variable} ({loss})" for variable, loss in _LOSSES.items() if variable not in has]:
+        yield Gap(code="log_lacks", what=f"{name} lacks {', '.join(lacks)}", hint=hint)
+    if has.isdisjoint(_TIMES):
+        what = f"{name} has no time: what was before the switch can't be told, and bursts that are normal look new"
+        yield Gap(code="log_no_time", what=what, hint=hint)
+
+
+def _late(log: AccessLog, name: str) -> Iterator[Gap]:
+    if log.buffer and not log.flush:
+        what = f"{name} has buffer={log.buffer} without flush: on a quiet site the watch sees nothing"
+        yield Gap(code="log_buffered", what=what, hint="add flush=1s")
+    elif _flush_s(log) > _PATIENCE:
+        what = f"{name} has buffer={log.buffer} flush={log.flush}: a quiet site's watch is over before it sees anything"
+        yield Gap(code="log_buffered", what=what, hint="flush=1s")
+    elif _flush_s(log) > 1.0:
+        yield Gap(code="log_late", what=f"{name} has flush={log.flush}: what the watch sees is that late", hint="flush=1s")
+    if log.condition:
+        what = f"{name} has if={log.condition}: what it leaves out is not seen"
+        yield Gap(code="log_conditional", what=what, hint="a log of its own without if= for the requests to these upstreams")
+    reader = reader_of(log)
+    if log.format and log.format.escape == "none":
+        what = f"{name} is of a format with escape=none: a client can write what looks like other fields"
+        yield Gap(code="log_unescaped", what=what, hint="escape=json, or none at all")
+    elif free := forgeable(reader.parts, reader.escape, _DECIDING):
+        named = ", ".join(f"${each}" for each in free)
+        what = (
+            f"{name} has {named} without quotes before what decides: a client can write there what looks like a failure of the pool"
+        )
+        yield Gap(
+            code="log_unquoted", what=what, hint=f'quotes around them ("${free[0]}"), or behind $upstream_status and $upstream_addr'
+        )
+
+
+def _flush_s(log: AccessLog) -> float:
+    """nginx's own notation: `1m30s`, and a bare number is seconds (ngx_parse_time)."""
+    return sum(int(number) * _SECONDS[unit] for number, unit in _NGINX_TIME.findall(log.flush))

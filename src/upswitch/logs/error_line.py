@@ -1,0 +1,142 @@
+"""Lines of nginx's error log, read so that what a client wrote into them proves nothing.
+
+A line is (ngx_log.c, ngx_http_log_error_handler):
+
+    DATE TIME [level] PID#TID: *CONN message (errno: text) while ACTION, client: C, server: S, request: "R"[, subrequest: "U"]
+    [, upstream: "U"][, host: "H"][, referrer: "F"]
+
+nginx writes R, H, F and paths in messages raw. So we read from the left and stop where a client's words could begin: the
+cause is what stands before `, client: `; where it quotes something, errno and action count only before the quote; the
+upstream counts only directly behind a request without blanks (nginx 1.21.1 and later refuse others), before host and
+referrer. A line is cut at 2048 bytes: then the upstream may be missing.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from msgspec.structs import replace
+
+from upswitch.basics.text import printable
+from upswitch.basics.value import Value
+
+_HEAD = re.compile(rb"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[([a-z]+)\] (\d+)#\d+: (?:\*(\d+) )?(.*)", re.DOTALL)
+_CAUSE = re.compile(rb"(.*?)(?: \((\d+): ([^()]*(?:\([^()]*\)[^()]*)*)\))?(?: while ([a-zA-Z ]+))?(?:, [^:]*: .*)?", re.DOTALL)
+_CONTEXT = re.compile(
+    rb'[^,"]*, server: [^,"]*, request: "\S+ [^\s"]*(?:"[^\s"]*)* HTTP/[\d.]+"(?:, subrequest: "[^\s"]*")?'
+    rb', upstream: "(?:[a-z]+://)?(unix:[^:"\s]*|[^/"\s]*)'
+)
+_TO_ADDRESS = re.compile(r"(connect|bind)\(\) to \S+ failed|(\S+) (could not be resolved)")
+_NO_LIVE = "no live upstreams"
+_BENIGN = ("an upstream response is buffered", "a client request body is buffered", "upstream server temporarily disabled")
+_SHOWN = 160
+_TIME = 19  # bytes of a line's time
+_LONGEST = 2048
+"""Bytes: NGX_MAX_ERROR_STR. What is longer was not written by nginx in one go."""
+
+
+class ErrorLine(Value):
+    """One line. Text is printable ASCII. `errno` 0, `connection` 0, `upstream` and `action` "": the line has none.
+
+    `message` is all of the cause but errno and action; `upstream` is `IP:PORT`, `unix:/path`, or an upstream's name.
+    """
+
+    level: str
+    pid: int
+    connection: int
+    message: str
+    errno: int = 0
+    errno_text: str = ""
+    upstream: str = ""
+    action: str = ""
+
+    @property
+    def text(self) -> str:
+        """The cause as nginx wrote it."""
+        errno = f" ({self.errno}: {self.errno_text})" if self.errno else ""
+        return f"{self.message}{errno}" + (f" while {self.action}" if self.action else "")
+
+
+def parse_error(line: bytes) -> ErrorLine | None:
+    """None where it is no line of nginx's (a continuation, another program's)."""
+    match = _HEAD.fullmatch(line[:_LONGEST])
+    if match is None:
+        return None
+    level, pid, connection, rest = match.groups()
+    cause, _, context = rest.partition(b", client: ")
+    message, errno, errno_text, action = _cause(cause)
+    return ErrorLine(
+        level=level.decode(),
+        pid=int(pid[:18]),
+        connection=int(connection[:18]) if connection else 0,
+        message=printable(message),
+        errno=int(errno[:9]) if errno else 0,
+        errno_text=printable(errno_text or b""),
+        upstream=_upstream(cause, context),
+        action=printable(action or b""),
+    )
+
+
+def emerg_lines(lines: Iterable[bytes], pid: int) -> tuple[str, ...]:
+    """What this process, the master, said at `[emerg]`: a failing `nginx -t` writes its own into the same log."""
+    return tuple(line.text for line in _of_process(lines, pid) if line.level == "emerg")
+
+
+def emerg_between(lines: Iterable[bytes], pid: int, *, since: str, until: str) -> str:
+    """The last `[emerg]` of this process in these times (`YYYY/MM/DD HH:MM:SS`, as nginx writes them), with its time; "" for none.
+
+    A line that a client forged may say so too: it explains, and decides nothing.
+    """
+    found = [line for line in lines if since.encode() <= line[:_TIME] <= until.encode() and emerg_lines((line,), pid)]
+    return f"{found[-1][:_TIME].decode()} {emerg_lines(found[-1:], pid)[0]}" if found else ""
+
+
+def fatal_lines(lines: Iterable[bytes], pid: int) -> tuple[str, ...]:
+    """What this process, the master, said about workers that it can't start (ngx_process_cycle.c, ngx_reap_children)."""
+    return tuple(line.text for line in _of_process(lines, pid) if line.message.endswith("cannot be respawned"))
+
+
+def crash_lines(lines: Iterable[bytes], pid: int) -> tuple[str, ...]:
+    """What this process, the master, said about workers killed by a signal (a crash, the OOM killer)."""
+    return tuple(line.text for line in _of_process(lines, pid) if " exited on signal " in line.message)
+
+
+def failure_of(line: bytes) -> tuple[str, str] | None:
+    """A failure towards an upstream: what is the same in all lines of its kind, and the server (`IP:PORT`, an upstream's name)."""
+    parsed = parse_error(line)
+    return (_name(parsed), parsed.upstream) if parsed and _is_failure(parsed) else None
+
+
+def _of_process(lines: Iterable[bytes], pid: int) -> Iterator[ErrorLine]:
+    return (parsed for line in lines if (parsed := parse_error(line)) and parsed.pid == pid)
+
+
+def _cause(cause: bytes) -> tuple[bytes, bytes | None, bytes | None, bytes | None]:
+    """Message, errno, its text and action. Where something is quoted the message is everything: the quote may hold anything."""
+    if b'"' in cause:
+        return cause, None, None, None
+    match = _CAUSE.fullmatch(cause)
+    return (match[1], match[2], match[3], match[4]) if match else (cause, None, None, None)
+
+
+def _upstream(cause: bytes, context: bytes) -> str:
+    """A cause that quotes and is not about the upstream (`open() "/path"`) may hold a client's forged context."""
+    if b'"' in cause and not cause.startswith((b"upstream ", b"FastCGI ")):
+        return ""
+    match = _CONTEXT.match(context)
+    return printable(match[1]) if match else ""
+
+
+def _is_failure(line: ErrorLine) -> bool:
+    """Not by level: some failures are `[crit]`, TLS alerts changed theirs."""
+    return bool(line.upstream or "upstream" in line.action) and not line.message.startswith(_BENIGN)
+
+
+def _name(line: ErrorLine) -> str:
+    """What is the same in lines of one kind: no address, no action where it goes without saying."""
+    message = _TO_ADDRESS.sub(
+        lambda found: f"{found[1]}() failed" if found[1] else "a name could not be resolved", line.message, count=1
+    )
+    if message.startswith(_NO_LIVE):
+        return _NO_LIVE
+    is_plain = message == "connect() failed"
+    return replace(line, message=message, action="" if is_plain else line.action).text[:_SHOWN]

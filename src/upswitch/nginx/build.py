@@ -1,0 +1,137 @@
+"""What an nginx binary says of itself with `nginx -V`: its version, its modules, its compiled paths."""
+
+import posixpath
+import re
+import shlex
+
+from upswitch.basics.value import Value
+from upswitch.site.words import Dialect
+
+# Which module's `check` an nginx takes, by what it says of one line (scripts.check_probe), and no line after it.
+
+_VERSION = re.compile(r"version: ([\w-]+)/(\d+)\.(\d+)\.(\d+)")
+_ARGUMENTS = re.compile(r"configure arguments:([^\r\n]*)")
+
+
+class BuildError(ValueError):
+    """The text is not the answer of an `nginx -V`."""
+
+
+class Build(Value):
+    """One binary. `version` is nginx's own also for Tengine and OpenResty; `prefix_option` is the `-p` it runs with ("" = none)."""
+
+    name: str
+    version: tuple[int, int, int]
+    arguments: tuple[str, ...] = ()
+    prefix_option: str = ""
+
+    @property
+    def has_stub_status(self) -> bool:
+        return "--with-http_stub_status_module" in self.arguments
+
+    @property
+    def has_min_timeout(self) -> bool:
+        """`keepalive_min_timeout`: the cure for requests lost at a reload (nginx CHANGES 1.27.4)."""
+        return self.version >= (1, 27, 4)
+
+    @property
+    def needs_drain_flag(self) -> bool:
+        """The other cure, for all that came before."""
+        return not self.has_min_timeout
+
+    @property
+    def takes_error_log_flag(self) -> bool:
+        """`-e FILE` (nginx CHANGES 1.19.5); without it a failing `-t` writes into the live error log."""
+        return self.version >= (1, 19, 5)
+
+    @property
+    def truncates_on_reload(self) -> bool:
+        """A reload may cut a proxied answer in flight (nginx CHANGES 1.23.1: "had appeared in 1.17.5")."""
+        return (1, 17, 5) <= self.version <= (1, 23, 0)
+
+    @property
+    def prefix(self) -> str:
+        return self.prefix_option or self._option("prefix") or "/usr/local/nginx"
+
+    @property
+    def conf_path(self) -> str:
+        return self._compiled("conf-path", "conf/nginx.conf")
+
+    @property
+    def pid_path(self) -> str:
+        return self._compiled("pid-path", "logs/nginx.pid")
+
+    @property
+    def error_log_path(self) -> str:
+        """A path, or the word `stderr` (Debian's build)."""
+        return "stderr" if self._option("error-log-path") == "stderr" else self._compiled("error-log-path", "logs/error.log")
+
+    @property
+    def http_log_path(self) -> str:
+        return self._compiled("http-log-path", "logs/access.log")
+
+    @property
+    def user(self) -> str:
+        """Who the workers run as where the configuration doesn't say."""
+        return self._option("user") or "nobody"
+
+    def under(self, prefix: str) -> "Build":
+        """The same binary run with `-p prefix`; "" is no `-p`."""
+        return self if not prefix else Build(name=self.name, version=self.version, arguments=self.arguments, prefix_option=prefix)
+
+    def resolve(self, path: str) -> str:
+        """A path of the configuration that nginx takes from its prefix (logs, pid, temp files; not includes)."""
+        return posixpath.normpath(posixpath.join(self.prefix, path))
+
+    def _option(self, name: str) -> str:
+        """The last one counts, as in configure's own loop."""
+        start = f"--{name}="
+        return next((each.removeprefix(start) for each in reversed(self.arguments) if each.startswith(start)), "")
+
+    def _compiled(self, name: str, default: str) -> str:
+        """A given relative path is joined to the compiled prefix by configure (auto/options); the defaults move with `-p`."""
+        given = self._option(name)
+        return self.resolve(posixpath.join(self._option("prefix"), given) if given else default)
+
+
+def parse_build(text: str, *, prefix: str = "") -> Build:
+    """Read what `nginx -V` wrote (to stderr). BuildError where there is no version in it.
+
+    Tengine prints its own version first and nginx's after it; OpenResty's has nginx's as its first three numbers.
+    """
+    found = _VERSION.findall(text)
+    if not found:
+        raise BuildError(f"no version in the answer of nginx -V: {text[:200]!r}")
+    major, minor, patch = found[-1][1:]
+    return Build(
+        name=found[0][0],
+        version=(int(major), int(minor), int(patch)),
+        arguments=_arguments(text),
+        prefix_option=prefix,
+    )
+
+
+def _arguments(text: str) -> tuple[str, ...]:
+    found = _ARGUMENTS.search(text)
+    if found is None:
+        return ()
+    try:
+        return tuple(shlex.split(found[1]))
+    except ValueError:  # an unbalanced quote: nginx prints what configure was given, unchecked
+        return tuple(found[1].split())
+
+
+END = "upswitch_end"
+"""A directive that no nginx knows: where it is what is complained of, all before it passed."""
+
+_UNKNOWN_DIRECTIVE = b'unknown directive "check"'
+_UNKNOWN_PARAMETER = b'invalid parameter "unique=false"'
+
+
+def judge(err: bytes) -> Dialect | None:
+    """Tengine's takes `unique=`, yaoweibin's does not know it, nginx alone has no `check`. None: the answer is another one."""
+    if f'unknown directive "{END}"'.encode() in err:
+        return Dialect.TENGINE
+    if _UNKNOWN_DIRECTIVE in err:
+        return Dialect.NONE
+    return Dialect.YAOWEIBIN if _UNKNOWN_PARAMETER in err else None

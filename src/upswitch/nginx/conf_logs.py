@@ -1,0 +1,200 @@
+"""Which logs a configuration writes: `access_log` and `error_log` with nginx's rules of inheritance.
+
+Both are replaced, never added to, by a level that has its own (ngx_http_log_merge_loc_conf, ngx_http_core_merge_loc_conf).
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+
+from msgspec.structs import replace
+
+from upswitch.basics.value import Value
+from upswitch.nginx.build import Build
+from upswitch.nginx.configuration import PASSES, SCOPES, http, http_children, passed_upstream
+from upswitch.nginx.dump import Directive, NginxConf
+
+COMBINED = '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"'
+"""nginx's built-in format (ngx_http_log_module)."""
+
+
+class LogFormat(Value):
+    name: str
+    text: str
+    escape: str = "default"
+
+
+class AccessLog(Value):
+    """One `access_log` as it takes effect somewhere. `upstreams` are what the requests in it are passed to, by name.
+
+    `level` is where the line stands: http, server, location, if, limit_except, or "default" (then file is "" and line 0).
+    `path` is resolved, "" for `off`; `buffer`, `gzip`, `flush` and `condition` are the parameters' text, "" without.
+    `format` is None where the named one isn't defined. `beside` names the block whose lines take effect together: each of its
+    requests is in every one of its logs.
+    """
+
+    path: str
+    format_name: str
+    format: LogFormat | None
+    level: str
+    file: str = ""
+    line: int = 0
+    buffer: str = ""
+    gzip: str = ""
+    flush: str = ""
+    condition: str = ""
+    beside: str = ""
+    upstreams: tuple[str, ...] = ()
+
+    @property
+    def is_off(self) -> bool:
+        return self.path == ""
+
+    @property
+    def is_syslog(self) -> bool:
+        return self.path.startswith("syslog:")
+
+    @property
+    def has_variables(self) -> bool:
+        return "$" in self.path
+
+    @property
+    def is_file(self) -> bool:
+        """Can be followed: one plain file. It may still be late (`buffer`), or be compressed (`gzip`)."""
+        return not (self.is_off or self.is_syslog or self.has_variables)
+
+
+class ErrorLog(Value):
+    """One `error_log` as it takes effect. `path` is resolved, or `stderr`, `syslog:...`, `memory:...` as written."""
+
+    path: str
+    threshold: str
+    level: str
+    file: str = ""
+    line: int = 0
+
+    @property
+    def is_file(self) -> bool:
+        return self.path != "stderr" and not self.path.startswith(("syslog:", "memory:"))
+
+
+def log_formats(conf: NginxConf) -> dict[str, LogFormat]:
+    """The http-level formats by name, the built-in `combined` among them. `text` is the arguments joined, as nginx does."""
+    found = {"combined": LogFormat(name="combined", text=COMBINED)}
+    for each in http_children(conf, "log_format"):
+        written = format_of(each.args)
+        found[written.name] = written
+    return found
+
+
+def format_of(args: Sequence[str]) -> LogFormat:
+    """What the arguments of a `log_format` say."""
+    name, *parts = args or ("",)
+    escape = parts.pop(0).removeprefix("escape=") if parts and parts[0].startswith("escape=") else "default"
+    return LogFormat(name=name, text="".join(parts), escape=escape)
+
+
+def access_logs(conf: NginxConf, build: Build) -> tuple[AccessLog, ...]:
+    """The distinct logs that requests of http end in, in the order of the configuration; `build` carries the `-p` prefix.
+
+    A level without servers below it counts only where nothing else does: http's own logs are listed where a server inherits them.
+    """
+    block = http(conf)
+    if block is None:
+        return ()
+    reader = _AccessLogs(build, log_formats(conf))
+    default = AccessLog(path=build.http_log_path, format_name="combined", format=reader.formats["combined"], level="default")
+    inherited = reader.of(block) or (default,)
+    effective = [each for server in block.children("server") for each in reader.walk(server, inherited)]
+    return _merged(effective or list(inherited))
+
+
+def error_logs(conf: NginxConf, build: Build) -> tuple[ErrorLog, ...]:
+    """The distinct logs that the master and the servers of http write to; the first is the master's (its `[emerg]` lines)."""
+    inherited = _error_logs(conf.tree, "main", build)
+    if not inherited:
+        path = build.error_log_path
+        inherited = (ErrorLog(path=path, threshold="error", level="default"),)
+    block = http(conf)
+    found = [*inherited, *(_walk_errors(block, inherited, build) if block else ())]
+    distinct: dict[tuple[str, str], ErrorLog] = {}
+    for each in found:
+        distinct.setdefault((each.path, each.threshold), each)
+    return tuple(distinct.values())
+
+
+class _AccessLogs:
+    """Reads the `access_log` lines of one configuration."""
+
+    def __init__(self, build: Build, formats: dict[str, LogFormat]) -> None:
+        self.formats = formats
+        self._build = build
+        self._blocks = count()
+
+    def walk(self, scope: Directive, inherited: tuple[AccessLog, ...]) -> Iterator[AccessLog]:
+        """The logs in effect in this scope and in every one below it."""
+        logs = self.of(scope) or inherited
+        upstreams = tuple(dict.fromkeys(passed_upstream(each) for each in scope.children(*PASSES)))
+        yield from (replace(each, upstreams=upstreams) for each in logs)
+        for inner in scope.children(*SCOPES):
+            yield from self.walk(inner, logs)
+
+    def of(self, scope: Directive) -> tuple[AccessLog, ...]:
+        """The lines that stand in this very scope. `off` silences the others beside it."""
+        block = f"{scope.place}#{next(self._blocks)}"
+        logs = tuple(replace(self._read(each, scope.name), beside=block) for each in scope.children("access_log") if each.args)
+        return tuple(each for each in logs if each.is_off)[:1] or logs
+
+    def _read(self, directive: Directive, level: str) -> AccessLog:
+        path, *rest = directive.args
+        is_off = path == "off"
+        plain = [each for each in rest if "=" not in each and each != "gzip"]
+        name = plain[0] if plain else "combined"
+        return AccessLog(
+            path="" if is_off else path if path.startswith("syslog:") else self._build.resolve(path),
+            format_name="" if is_off else name,
+            format=None if is_off else self.formats.get(name),
+            level=level,
+            file=directive.file,
+            line=directive.line,
+            buffer=_parameter(rest, "buffer"),
+            gzip=_parameter(rest, "gzip") or ("1" if "gzip" in rest else ""),
+            flush=_parameter(rest, "flush"),
+            condition=_parameter(rest, "if"),
+        )
+
+
+def _parameter(args: list[str], name: str) -> str:
+    return next((each.removeprefix(f"{name}=") for each in args if each.startswith(f"{name}=")), "")
+
+
+def _merged(logs: list[AccessLog]) -> tuple[AccessLog, ...]:
+    """One of each, at its first place, with the upstreams of all the scopes it serves: a file must not be followed twice."""
+    found: dict[AccessLog, AccessLog] = {}
+    for each in logs:
+        same = replace(each, level="", file="", line=0, beside="", upstreams=()) if not each.is_off else replace(each, upstreams=())
+        first = found.setdefault(same, each)
+        upstreams = tuple(dict.fromkeys((*first.upstreams, *each.upstreams)))
+        found[same] = replace(first, upstreams=upstreams)
+    return tuple(found.values())
+
+
+def _walk_errors(scope: Directive, inherited: tuple[ErrorLog, ...], build: Build) -> Iterator[ErrorLog]:
+    logs = _error_logs(scope.block or (), scope.name, build) or inherited
+    yield from logs
+    for inner in scope.children(*SCOPES):
+        yield from _walk_errors(inner, logs, build)
+
+
+def _error_logs(block: tuple[Directive, ...], level: str, build: Build) -> tuple[ErrorLog, ...]:
+    return tuple(
+        ErrorLog(
+            path=path if path.startswith(("syslog:", "memory:")) or path == "stderr" else build.resolve(path),
+            threshold=each.args[1] if len(each.args) > 1 else "error",
+            level=level,
+            file=each.file,
+            line=each.line,
+        )
+        for each in block
+        if each.name == "error_log" and each.args
+        for path in each.args[:1]
+    )

@@ -1,0 +1,193 @@
+"""Questions to a configuration that `nginx -T` dumped (dump.py). Each is a pure function; logs are in conflogs.py."""
+
+import re
+from collections.abc import Collection, Iterator
+
+from upswitch.basics.value import Value
+from upswitch.nginx.build import Build
+from upswitch.nginx.dump import Directive, NginxConf
+
+PASSES = ("proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass")
+SCOPES = ("server", "location", "if", "limit_except")
+"""The blocks inside http that have settings of their own, each inheriting from the one around it."""
+
+_SCHEME = re.compile(r"^[a-z]+://")
+_IP_OR_UNIX = re.compile(r"^(?:unix:|\[|\d+\.\d+\.\d+\.\d+(?::|$))")
+
+
+class ProxiedLocation(Value):
+    """A location (or `if` in one) that passes to an upstream of ours. `drain_flag` is the file of its drain lines, "" without."""
+
+    upstream: str
+    file: str
+    line: int
+    name: str
+    drain_flag: str = ""
+
+    @property
+    def has_drain_lines(self) -> bool:
+        return self.drain_flag != ""
+
+
+class NamedServer(Value):
+    """A `server` whose address is a host name: resolved once, when nginx starts, and fatal to it where that fails."""
+
+    upstream: str
+    server: str
+    file: str
+    line: int
+
+
+def http(conf: NginxConf) -> Directive | None:
+    return next((each for each in conf.tree if each.name == "http"), None)
+
+
+def http_children(conf: NginxConf, *names: str) -> tuple[Directive, ...]:
+    block = http(conf)
+    return () if block is None else block.children(*names)
+
+
+def pid_file(conf: NginxConf, build: Build, prefix: str = "") -> str:
+    """Absolute where the prefix is; `prefix` is the `-p` that nginx runs with."""
+    given = _main_value(conf, "pid")
+    return build.under(prefix).resolve(given) if given else build.under(prefix).pid_path
+
+
+def user(conf: NginxConf, build: Build) -> str:
+    """The workers' user (it counts only where the master is root)."""
+    return _main_value(conf, "user") or build.user
+
+
+def worker_processes(conf: NginxConf) -> str:
+    """A number as text, or `auto`."""
+    return _main_value(conf, "worker_processes") or "1"
+
+
+def load_modules(conf: NginxConf) -> tuple[str, ...]:
+    """The `load_module` lines as text: a wrapper around a candidate needs the same ones."""
+    return tuple(each.text for each in conf.tree if each.name == "load_module")
+
+
+def resolvers(conf: NginxConf) -> tuple[str, ...]:
+    """The http-level `resolver` and `resolver_timeout` lines as text."""
+    return tuple(each.text for each in http_children(conf, "resolver", "resolver_timeout"))
+
+
+def includes_live(conf: NginxConf, pattern: str) -> Directive | None:
+    """The line inside http that includes our live generation (`pattern` is `Nginx.include`)."""
+    includes = http_children(conf, "include")
+    return next((each for each in includes if each.args and conf.includes(each) == pattern), None)
+
+
+def defined_elsewhere(conf: NginxConf, name: str, *, live: str) -> Directive | None:
+    """An http-level directive `name` in a file that is not ours (`live` is `Nginx.live`): ours beside it is a duplicate."""
+    found = http_children(conf, name)
+    return next((each for each in found if not each.file.startswith(f"{live}/")), None)
+
+
+def upstream_blocks(conf: NginxConf) -> tuple[Directive, ...]:
+    """The `upstream` blocks of http (not those of stream)."""
+    return tuple(each for each in http_children(conf, "upstream") if each.args)
+
+
+def named_servers(conf: NginxConf) -> tuple[NamedServer, ...]:
+    """Servers that are host names, of every upstream of http. `resolve` is not left out: it needs a resolver all the same."""
+    return tuple(
+        NamedServer(upstream=block.args[0], server=server.args[0], file=server.file, line=server.line)
+        for block in upstream_blocks(conf)
+        for server in block.children("server")
+        if server.args and not _IP_OR_UNIX.match(server.args[0])
+    )
+
+
+def listens(conf: NginxConf) -> tuple[str, ...]:
+    """Every address that a server of http, stream or mail listens on, each once: `*:80`, `127.0.0.1:8080`, `[::]:80`, `unix:/path`.
+
+    A server of http without a `listen` has nginx's default, `*:80` (root's).
+    """
+    found: dict[str, None] = {}
+    for context in (each for each in conf.tree if each.name in ("http", "stream", "mail")):
+        for server in context.children("server"):
+            given = [_listen_address(each.args[0]) for each in server.children("listen") if each.args]
+            found.update(dict.fromkeys(given or (["*:80"] if context.name == "http" else [])))
+    return tuple(found)
+
+
+def proxied_locations(conf: NginxConf, upstream_names: Collection[str]) -> tuple[ProxiedLocation, ...]:
+    """Where clients' requests are passed to one of these upstreams by its name, in the order of the configuration.
+
+    Drain locations (what `error_page 418` leads to) are left out: no client reaches them while the flag is down.
+    A name held in a variable can't be seen here, as `nginx -t` can't either.
+    """
+    return tuple(
+        each
+        for server in http_children(conf, "server")
+        for each in _proxied(server, (server,), upstream_names)
+        if each.name not in _drain_targets(server)
+    )
+
+
+def passed_upstream(directive: Directive) -> str:
+    """The host that a `proxy_pass` or the like names: an upstream's name, or an address. "" where it begins with a variable."""
+    target = _SCHEME.sub("", directive.args[0]) if directive.args else ""
+    return target.split("/", 1)[0].split("$", 1)[0] if not target.startswith("unix:") else target
+
+
+def _main_value(conf: NginxConf, name: str) -> str:
+    return next((each.args[0] for each in conf.tree if each.name == name and each.args), "")
+
+
+def _listen_address(text: str) -> str:
+    if text.startswith("unix:"):
+        return text
+    if text.isdigit():
+        return f"*:{text}"
+    return text if _has_port(text) else f"{text}:80"
+
+
+def _has_port(text: str) -> bool:
+    return ":" in text.rsplit("]", 1)[-1]
+
+
+def _proxied(scope: Directive, around: tuple[Directive, ...], names: Collection[str]) -> Iterator[ProxiedLocation]:
+    for each in scope.children(*PASSES):
+        if passed_upstream(each) in names:
+            yield ProxiedLocation(
+                upstream=passed_upstream(each),
+                file=each.file,
+                line=each.line,
+                name=" ".join(_location(around)),
+                drain_flag=_drain_flag(around),
+            )
+    for inner in scope.children(*SCOPES):
+        yield from _proxied(inner, (*around, inner), names)
+
+
+def _location(around: tuple[Directive, ...]) -> tuple[str, ...]:
+    return next((each.args for each in reversed(around) if each.name == "location"), ())
+
+
+def _drain_flag(around: tuple[Directive, ...]) -> str:
+    """`if (-f FLAG)` counts in the server and in the innermost location; `error_page` comes from the nearest level that has one."""
+    pages = next((pages for each in reversed(around) if (pages := each.children("error_page"))), ())
+    if not any("418" in page.args[:-1] for page in pages):
+        return ""
+    innermost = [each for each in around if each.name == "location"][-1:]
+    flags = (_flag(test) for each in (around[0], *innermost) for test in each.children("if"))
+    return next((flag for flag in flags if flag), "")
+
+
+def _flag(test: Directive) -> str:
+    returns = any(each.args[:1] == ("418",) for each in test.children("return"))
+    return test.args[1] if returns and test.args[:1] == ("-f",) and len(test.args) > 1 else ""
+
+
+def _drain_targets(server: Directive) -> set[str]:
+    pages = (each for scope in _scopes(server) for each in scope.children("error_page"))
+    return {page.args[-1] for page in pages if "418" in page.args[:-1]}
+
+
+def _scopes(scope: Directive) -> Iterator[Directive]:
+    yield scope
+    for inner in scope.children(*SCOPES):
+        yield from _scopes(inner)

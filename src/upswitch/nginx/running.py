@@ -1,0 +1,149 @@
+"""upswitch.nginx.running."""
+
+import time
+from collections.abc import Mapping
+
+from upswitch.basics.errors import HostError, NginxBrokenError
+from upswitch.basics.text import told
+from upswitch.basics.value import Value
+from upswitch.hosts.host import Host, Ran
+from upswitch.hosts.sh import QUICK_S
+from upswitch.nginx import commands, conf_logs, dump, processes
+from upswitch.nginx.build import Build, BuildError, parse_build
+from upswitch.nginx.marker import Marker, body_of, parse_marker
+from upswitch.nginx.processes import Family
+from upswitch.site.model import Nginx, Site
+from upswitch.site.server_line import probe_address
+
+_PART = 65536  # bytes
+_LARGEST = 1 << 22
+
+
+def ask_marker(host: Host, nginx: Nginx, *, path: str = "/", timeout: float = 1.0) -> Marker | None:
+    """The generation that nginx answers with on the marker address; None where nothing of ours answers."""
+    body = ask(host, nginx, path=path, timeout=timeout)
+    return parse_marker(body) if body is not None else None
+
+
+def ask(host: Host, nginx: Nginx, *, path: str, timeout: float = 1.0) -> bytes | None:
+    """The body of one GET on the marker server; None for no answer within `timeout` seconds, or one that is not 200.
+
+    A dozen lines instead of httpx: our own server is asked for one short line, up to a hundred times a second during a
+    confirm, from where the host stands; and httpx takes 120 ms to import, which is all that `status` may take.
+    """
+    until = time.monotonic() + timeout  # over all of it: whoever drips bytes in nginx's place is not waited for
+    try:
+        with host.connect(nginx.marker, timeout=timeout) as stream:
+            stream.settimeout(timeout)
+            stream.sendall(f"GET {path} HTTP/1.0\r\nHost: upswitch\r\n\r\n".encode())
+            answer = b""
+            while len(answer) < _LARGEST and (data := stream.recv(_PART)):
+                answer += data
+                stream.settimeout(max(0.001, until - time.monotonic()))
+    except OSError:
+        return None
+    return body_of(answer)
+
+
+NGINX_S = 15.0  # seconds for `nginx -V` and `-T`; a name that does not resolve takes 10 s
+
+
+class Running(Value):
+    """What runs. `problem` says why the master can't be trusted with a signal, "" where it can. `marker` is nginx's own answer."""
+
+    pid_file: str = ""
+    pid: int = 0
+    family: Family | None = None
+    problem: str = ""
+    marker: Marker | None = None
+
+
+def read_running(host: Host, nginx: Nginx, pid_file: str) -> Running:
+    """The master, verified in /proc, its children, and what the marker says."""
+    if not pid_file:
+        return Running(problem=_NO_PID_FILE, marker=ask_marker(host, nginx))
+    return running_of(host, nginx, host.run(processes.look(nginx.dir, nginx.marker, pid_file=pid_file), deadline=QUICK_S))
+
+
+_NO_PID_FILE = "the pid file does not exist: nginx is not running, or runs elsewhere"
+
+
+def running_of(host: Host, nginx: Nginx, ran: Ran) -> Running:
+    if ran.exit != 0:
+        raise HostError("look at nginx's processes", ran.words)
+    seen = processes.parse_look(ran.out)
+    body = body_of(seen.reply)
+    marker = parse_marker(body) if body is not None else ask_marker(host, nginx)
+    if seen.family is None:
+        problem = f"{seen.pid_file} {seen.fault}: nginx is not running, or runs elsewhere" if seen.pid_file else _NO_PID_FILE
+        return Running(pid_file=seen.pid_file, problem=problem, marker=marker)
+    problem = processes.problem(seen) or ""
+    return Running(pid_file=seen.pid_file, pid=seen.pid, family=seen.family, problem=problem, marker=marker)
+
+
+def read_family(host: Host, pid: int) -> Family:
+    """HostError where /proc could not be read in time: that says nothing about the processes."""
+    ran = host.run(("sh", "-c", processes.SCRIPT, "family", str(pid)), deadline=QUICK_S)
+    if ran.exit != 0:
+        raise HostError(f"read /proc of {pid}", ran.words)
+    return processes.parse_family(ran.out, master=pid)
+
+
+def read_build(host: Host, nginx: Nginx) -> Build:
+    return build_of(nginx, host.run(commands.nginx_version(nginx), deadline=NGINX_S))
+
+
+def build_of(nginx: Nginx, ran: Ran) -> Build:
+    if ran.exit != 0:
+        raise NginxBrokenError(f"{nginx.binary} -V: {ran.words}" if ran.why else ran.words)
+    try:
+        return parse_build(ran.err.decode("utf-8", "replace"), prefix=nginx.prefix)
+    except BuildError as exc:
+        raise NginxBrokenError(f"{nginx.binary} -V: {exc}") from exc
+
+
+def read_conf(host: Host, nginx: Nginx, build: Build) -> dump.NginxConf:
+    """The whole configuration as nginx itself reads it. NginxBrokenError where it does not pass."""
+    return conf_of(host.run(commands.nginx_argv(nginx, build, "-T"), deadline=NGINX_S))
+
+
+def conf_of(ran: Ran) -> dump.NginxConf:
+    if ran.exit is None:
+        raise NginxBrokenError(f"nginx -T was cut off after at most {NGINX_S:g} s (a name that does not resolve?): {ran.words}")
+    if ran.exit != 0:
+        raise NginxBrokenError(ran.words)
+    try:
+        return dump.parse_dump(ran.out.decode("utf-8", "replace"))
+    except dump.DumpError as exc:
+        raise NginxBrokenError(f"nginx -T passes, but we can't read what it prints: {exc}") from exc
+
+
+def error_log_path(nginx: Nginx, build: Build, conf: dump.NginxConf) -> str:
+    if nginx.error_log != "auto":
+        return nginx.error_log
+    return next((log.path for log in conf_logs.error_logs(conf, build) if log.is_file), "")
+
+
+_RESOLVE = 15.0  # seconds for all names together
+
+
+def resolve_names(host: Host, site: Site, pool: str) -> Mapping[str, tuple[str, ...]]:
+    """The addresses of every server of `pool` that is a host name, as the host resolves them. HostError: one does not."""
+    servers = [server for upstream in site.upstreams for server in upstream.servers(pool)]
+    names = {name for name in (_name(probe_address(server, 0)) for server in servers) if name}
+    return {name: _resolve(host, name) for name in sorted(names)}
+
+
+def _name(address: str) -> str:
+    """The host name in `name:PORT`; "" where it is an IP address or a unix socket."""
+    host = address.rpartition(":")[0]
+    is_ip = host == "unix" or host.startswith("[") or host.replace(".", "").isdigit()
+    return "" if is_ip else host
+
+
+def _resolve(host: Host, name: str) -> tuple[str, ...]:
+    ran = host.run(("getent", "ahosts", name), deadline=_RESOLVE)
+    found = [line.split()[0] for line in ran.out.decode("ascii", "replace").splitlines() if line.strip()]
+    if not found:
+        raise HostError(f"resolve {name}", told(ran.err) or "no address")
+    return tuple(dict.fromkeys(f"[{address}]" if ":" in address else address for address in found))

@@ -1,0 +1,113 @@
+r"""nginx statements with the place of every byte, so that a file can be cut without touching the rest of it.
+
+crossplane gives lines, not bytes; this is nginx's own rule of words (ngx_conf_read_token): a word ends at white space,
+`;` or `{`; quotes count only at its start; `${` does not open a block; a backslash takes the next character along.
+"""
+
+import re
+from collections.abc import Iterator
+
+from upswitch.basics.value import Value
+from upswitch.nginx.dump import unescaped
+
+# Atomic groups, not possessive quantifiers: those match wrongly over a group before Python 3.11.5 (CPython issue 101955).
+_TOKEN = re.compile(
+    r"""(?P<skip>[ \t\r\n]++|\#[^\n]*+)
+      | (?P<token>[;{}]
+        | "(?>(?:[^"\\]|\\.)*)"
+        | '(?>(?:[^'\\]|\\.)*)'
+        | (?:\\.|[^ \t\r\n;{}"'\\])(?>(?:\\.|(?<=\$)\{|[^ \t\r\n;{\\])*))""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+class StatementError(ValueError):
+    """The text can't be read as nginx statements: which line, and why."""
+
+
+class Token(Value):
+    """A word as written, quotes and all, or one of `;` `{` `}`; `start` and `end` are offsets in the text."""
+
+    text: str
+    start: int
+    end: int
+
+
+class Statement(Value):
+    """One directive from its first word to its `;` or `}`. `words` are unquoted. No words: the closing `}` of a block."""
+
+    words: tuple[str, ...]
+    start: int
+    end: int
+    block: "tuple[Statement, ...] | None" = None
+
+
+def tokens(text: str) -> tuple[str, ...]:
+    """The words and marks without comments and white space: two files are the same to nginx where these are equal."""
+    return tuple(each.text for each in _tokens(text, 0))
+
+
+def statements(text: str) -> tuple[Statement, ...]:
+    """The top-level statements of a text."""
+    found: list[Statement] = []
+    source = _tokens(text, 0)
+    while (each := _statement(source)) is not None:
+        if not each.words:
+            raise StatementError(f'line {_line(text, each.start)}: unexpected "}}"')
+        found.append(each)
+    return tuple(found)
+
+
+def statement_at(text: str, start: int) -> Statement | None:
+    """The one statement that begins at `start` (white space may come first): what is around it need not be readable (lua, say)."""
+    return _statement(_tokens(text, start))
+
+
+def _tokens(text: str, start: int) -> Iterator[Token]:
+    at = start
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        if found is None:
+            raise StatementError(f"line {_line(text, at)}: a quote or a backslash that nothing ends")
+        if found["token"]:
+            yield Token(text=found["token"], start=at, end=found.end())
+        at = found.end()
+
+
+def _statement(source: Iterator[Token]) -> Statement | None:
+    """The next statement; None at the end of the text."""
+    words: list[Token] = []
+    for token in source:
+        match token.text:
+            case ";" if words:
+                return Statement(words=_unquoted(words), start=words[0].start, end=token.end)
+            case "{" if words:
+                block, end = _block(source)
+                return Statement(words=_unquoted(words), start=words[0].start, end=end, block=block)
+            case "}" if not words:
+                return Statement(words=(), start=token.start, end=token.end)
+            case ";" | "{" | "}":
+                raise StatementError(f'unexpected "{token.text}" at byte {token.start}')
+            case _:
+                words.append(token)
+    if words:
+        raise StatementError(f'"{words[0].text}" is not ended by ";" or a block')
+    return None
+
+
+def _block(source: Iterator[Token]) -> tuple[tuple[Statement, ...], int]:
+    """The statements up to the closing brace, and the offset behind it."""
+    found: list[Statement] = []
+    while (each := _statement(source)) is not None:
+        if not each.words:
+            return tuple(found), each.end
+        found.append(each)
+    raise StatementError('the text ends where a "}" is missing')
+
+
+def _unquoted(words: list[Token]) -> tuple[str, ...]:
+    return tuple(unescaped(each.text[1:-1] if each.text[0] in "\"'" else each.text) for each in words)
+
+
+def _line(text: str, at: int) -> int:
+    return text.count("\n", 0, at) + 1

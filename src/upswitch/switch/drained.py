@@ -1,0 +1,124 @@
+"""`upswitch drain`: whether the pool that served before can be stopped without cutting anybody off."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from upswitch.basics.value import Value
+from upswitch.generations import store, survey
+from upswitch.generations.generation import Manifest
+from upswitch.generations.store import Disk
+from upswitch.hosts.host import Host, Ports
+from upswitch.hosts.wait import Pace
+from upswitch.nginx import sockets
+from upswitch.nginx.running import Running
+from upswitch.site.model import Nginx
+
+_LOOK_EVERY = 0.2
+_TABLE = 1 << 26  # bytes; 150 a connection
+
+
+class DrainReport(Value):
+    """What is left of the former pool. `connections` counts the established ones by address; "" in `pool`: there is no former pool.
+
+    `shared` are its addresses that the live pool has too. `problem` says why nothing can be known for sure, "" where it can.
+    """
+
+    pool: str
+    live: str
+    addresses: tuple[str, ...] = ()
+    old_workers: tuple[int, ...] = ()
+    connections: dict[str, int] = msgspec.field(default_factory=dict)
+    shared: tuple[str, ...] = ()
+    problem: str = ""
+
+    @property
+    def is_safe(self) -> bool:
+        return bool(self.pool) and not (self.old_workers or self.connections or self.shared or self.problem)
+
+    @property
+    def said(self) -> str:
+        if not self.pool:
+            return f"{self.problem or 'no pool was live before'}: nothing to stop"
+        if self.is_safe:
+            return f"safe to stop {self.pool}: no old worker, no connection to {', '.join(self.addresses)}"
+        return f"not yet safe to stop {self.pool}: {', '.join(_left(self))}"
+
+
+def drained(ports: Ports, nginx: Nginx) -> DrainReport:
+    """One look, from the generation that is live and the one it replaced. HostError where the host can't be asked."""
+    disk, running = survey.glance(ports.host, nginx)
+    manifests = store.read_manifests(ports.host, nginx) if disk.generations else {}
+    former = _former(disk.manifest, manifests)
+    if disk.manifest is None or former is None:
+        return DrainReport(pool="", live=disk.live, problem="" if disk.live else f"{nginx.live} points to no generation")
+    return DrainReport(
+        pool=former.pool,
+        live=disk.live,
+        addresses=former.addresses,
+        old_workers=tuple(process.pid for process in running.family.draining) if running.family else (),
+        connections=_connections(ports.host, running, former.addresses),
+        shared=tuple(address for address in former.addresses if address in disk.manifest.addresses),
+        problem=running.problem or _disagreement(disk, running, nginx),
+    )
+
+
+def wait(ports: Ports, nginx: Nginx, *, deadline: float) -> DrainReport:
+    """Look until it is safe, for at most `deadline` seconds or until a signal. What waiting can't change ends it at once."""
+    clock = ports.clock
+    until = clock.monotonic() + deadline
+
+    def look() -> DrainReport:
+        report = drained(ports, nginx)
+        ports.tell("drain", report.said, is_passing=not report.is_safe)
+        return report
+
+    def is_final(report: DrainReport) -> bool:
+        is_settled = report.is_safe or not report.pool or bool(report.shared)
+        return is_settled or ports.interrupts.count > 0 or clock.monotonic() >= until
+
+    return Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=ports.interrupts.sleep).until(is_final, look)
+
+
+def _former(live: Manifest | None, manifests: Mapping[str, Manifest]) -> Manifest | None:
+    """What the live generation replaced; generations of the very same servers are passed over, for they go on serving."""
+    if live is None:
+        return None
+    unseen = dict(manifests)
+    found = unseen.pop(live.replaces, None)
+    while found is not None and set(found.addresses) == set(live.addresses):
+        found = unseen.pop(found.replaces, None)
+    return found
+
+
+def _connections(host: Host, running: Running, addresses: tuple[str, ...]) -> dict[str, int]:
+    """As nginx's own network namespace shows them, where its master is known."""
+    net = "/proc/net" if running.problem else f"/proc/{running.pid}/net"
+    count = Counter(peer for peer in _peers(host, net) if peer in addresses)
+    return {address: count[address] for address in addresses if count[address]}
+
+
+def _peers(host: Host, net: str) -> Iterator[str]:
+    for name in ("tcp", "tcp6"):
+        table = host.read(f"{net}/{name}", limit=_TABLE)
+        yield from sockets.peers(table.data) if table else ()
+    table = host.read(f"{net}/unix", limit=_TABLE)
+    yield from sockets.unix_peers(table.data) if table else ()
+
+
+def _disagreement(disk: Disk, running: Running, nginx: Nginx) -> str:
+    answer = running.marker.generation if running.marker else "nothing"
+    return "" if answer == disk.live else f"{nginx.live} is {disk.live}, but nginx answers {answer}"
+
+
+def _left(report: DrainReport) -> Iterator[str]:
+    if report.problem:
+        yield report.problem
+    if report.old_workers:
+        yield f"{len(report.old_workers)} old workers ({', '.join(map(str, report.old_workers))})"
+    if report.connections:
+        total = sum(report.connections.values())
+        yield f"{total} connections to {', '.join(report.connections)}"
+    if report.shared:
+        yield f"{', '.join(report.shared)} is in the live pool too"

@@ -1,0 +1,325 @@
+"""Building a run's material: its plan, and every byte that it will write, before it writes any."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import msgspec
+
+from upswitch.basics.errors import HostError, Refusal, RefusedError
+from upswitch.basics.value import Value
+from upswitch.generations import contents, generation, store
+from upswitch.generations.check_lines import has_check, redacted
+from upswitch.generations.contents import MARKER, File, Rendering
+from upswitch.generations.generation import Manifest
+from upswitch.generations.standby import STANDBY, Addresses, Standby, standbys
+from upswitch.generations.survey import Facts
+from upswitch.health.gate import rounds
+from upswitch.health.module import checked, zone
+from upswitch.hosts.host import Host, Ports
+from upswitch.nginx import configuration, running
+from upswitch.site import words
+from upswitch.site.model import Site
+from upswitch.site.probe import Target
+from upswitch.site.words import Dialect
+from upswitch.switch import planning, warm
+from upswitch.switch.planning import ROLLBACK_SKIPS, Ask, Names
+from upswitch.switch.run import Plan, Run
+from upswitch.switch.turn import Stand
+from upswitch.switch.warm import Warmth
+from upswitch.switch.words import Step
+from upswitch.watch.attribution import Attribution
+
+# The files of a switch's generations, before any is written.
+
+
+class Found(Value):
+    """What was read before: the host, every run of its journal, and the templates' texts by name."""
+
+    facts: Facts
+    runs: tuple[Run, ...]
+    templates: Mapping[str, str] = {}
+
+
+class Job(Value):
+    """One run's material: the plan, the host as it was found, and every byte that will be written."""
+
+    site: Site
+    plan: Plan
+    facts: Facts
+    files: Mapping[str, bytes]
+    back_files: Mapping[str, bytes]
+    new: tuple[Target, ...]
+    old: tuple[Target, ...]
+    addresses: tuple[str, ...] = ()
+    warm_files: Mapping[str, bytes] = {}
+    warmth: Warmth = Warmth()
+    accept_one_way: bool = False
+
+    @property
+    def attribution(self) -> Attribution:
+        """Whose the requests are that the watch will see."""
+        manifest = self.facts.disk.manifest
+        return Attribution(
+            generation=self.plan.to,
+            addresses=frozenset(self.addresses),
+            former_generation=self.plan.former,
+            former_addresses=frozenset(manifest.addresses if manifest else ()),
+            upstreams=frozenset(upstream.name for upstream in self.site.upstreams),
+        )
+
+
+def for_switch(ports: Ports, site: Site, ask: Ask, found: Found) -> Job:
+    """A switch to `ask.pool`: rendered now, for this nginx. RefusedError where a template or a name fails."""
+    facts = found.facts
+    names_of = _resolved(ports.host, site, ask.pool, facts)
+    checked = {pool: rounds.checked(site, pool, names) for pool, names in names_of.items()}
+    warmth = warm.needed(site, checked[ask.pool], facts)
+    names = _names(facts, ask.pool, found.runs, has_warm=warmth.why != "")
+    resolved = names_of[ask.pool]
+    making = Making(site=site, facts=facts, templates=found.templates, checked=checked)
+    manifest = Manifest(
+        name=names.to,
+        pool=ask.pool,
+        sha256={},
+        replaces=names.base,
+        made_by=ask.run,
+        made_at=ports.clock.now(),
+        servers=rounds.servers(site, ask.pool, resolved),
+        marker=site.nginx.marker,
+        pid_file=facts.pid_file,
+        error_log=facts.error_log,
+    )
+    base, live = facts.disk.manifest or _bare(names), _live_files(ports.host, site, facts)
+    if names.warm:
+        base = msgspec.structs.replace(base, name=names.warm, made_by=ask.run, made_at=ports.clock.now(), marker=site.nginx.marker)
+        live = making.warm(names, live)
+    back = _copy_manifest(ports, ask, of=base, name=names.back, replaces=names.to)
+    return Job(
+        site=site,
+        plan=planning.plan(ask, names, skips=_skips(site, facts, warmth)),
+        facts=facts,
+        files=contents.with_manifest(making.rendered(names.to, manifest.servers), manifest),
+        warm_files=contents.with_manifest(live, base) if names.warm else {},
+        back_files=contents.with_manifest(contents.copied(live, of=names.base, name=names.back), back),
+        new=rounds.targets(site, ask.pool, resolved, dialect=facts.dialect),
+        old=rounds.staged_targets(site, facts.disk.manifest, dialect=facts.dialect) if facts.disk.manifest else (),
+        addresses=manifest.addresses,
+        warmth=warmth,
+    )
+
+
+def stand(ports: Ports, site: Site, facts: Facts) -> Stand:
+    """Where this host stands before a rollback."""
+    live = facts.disk.manifest
+    before = store.read_manifests(ports.host, site.nginx).get(live.replaces) if live else None
+    return Stand(
+        run=live.made_by if live else "",
+        pool=facts.disk.pool,
+        before=before.pool if before else "",
+        is_back=bool(live and live.copy_of),
+    )
+
+
+def for_rollback(ports: Ports, site: Site, ask: Ask, found: Found, *, number: int | None) -> Job:
+    """Generation `number`, or what was live before, as a copy under a new number. RefusedError where there is none."""
+    facts = found.facts
+    manifests = store.read_manifests(ports.host, site.nginx)
+    origin = _target(facts, manifests, number)
+    names = _names(facts, manifests[origin].pool, found.runs)
+    files = store.get(ports.host, site.nginx, origin)
+    _refuse_damaged(origin, files, manifests[origin])
+    if any(map(has_check, files.values())):
+        _refuse_down(facts, manifests[origin])
+    manifest = _copy_manifest(ports, ask, of=manifests[origin], name=names.to, replaces=names.former)
+    back = _copy_manifest(ports, ask, of=facts.disk.manifest or _bare(names), name=names.back, replaces=names.to)
+    ask = msgspec.structs.replace(ask, pool=manifest.pool, skips=ROLLBACK_SKIPS)
+    live = _live_files(ports.host, site, facts)
+    return Job(
+        site=site,
+        plan=planning.plan(ask, names, copy_of=origin, skips=_skips(site, facts, Warmth())),
+        facts=facts,
+        files=contents.with_manifest(contents.copied(files, of=origin, name=names.to), manifest),
+        back_files=contents.with_manifest(contents.copied(live, of=names.former, name=names.back), back),
+        new=(),
+        old=(),
+        addresses=manifest.addresses,
+    )
+
+
+def _live_files(host: Host, site: Site, facts: Facts) -> Mapping[str, bytes]:
+    """As the survey read them."""
+    return facts.live_files or store.get(host, site.nginx, facts.disk.live)
+
+
+def _copy_manifest(ports: Ports, ask: Ask, *, of: Manifest, name: str, replaces: str) -> Manifest:
+    return msgspec.structs.replace(
+        of, name=name, sha256={}, replaces=replaces, copy_of=of.name, made_by=ask.run, made_at=ports.clock.now()
+    )
+
+
+def can_drain(site: Site, facts: Facts) -> bool:
+    """Draining has an effect where nginx needs the flag and a location that serves our upstreams tests it."""
+    if site.nginx.drain <= 0 or not facts.build.needs_drain_flag:
+        return False
+    locations = configuration.proxied_locations(facts.conf, [upstream.name for upstream in site.upstreams])
+    return any(location.drain_flag == site.nginx.drain_flag for location in locations)
+
+
+def is_unchanged(host: Host, job: Job) -> bool:
+    """Whether the switch would change nothing: the same pool, the same tokens, and both on disk and running."""
+    plan, facts = job.plan, job.facts
+    if plan.pool != plan.former_pool or facts.disk.drift:
+        return False
+    live = _live_files(host, job.site, facts)
+    new = {name: data for name, data in job.files.items() if name.endswith(".conf")}
+    return contents.is_same(new, live, names=(plan.to, plan.former))
+
+
+def diff(host: Host, job: Job) -> str:
+    """What would change in the files that nginx reads, as a unified diff. What a check sends may hold a secret and is not shown."""
+    plan = job.plan
+    live = _live_files(host, job.site, job.facts)
+    names = sorted(name for name in live.keys() | job.files.keys() if name.endswith(".conf"))
+    lines: list[str] = []
+    for name in names:
+        texts = (redacted(files.get(name, b"").decode("utf-8", "replace")) for files in (live, job.files))
+        old, new = (text.splitlines(keepends=True) for text in texts)
+        lines += difflib.unified_diff(old, new, f"{plan.former}/{name}", f"{plan.to}/{name}")
+    return "".join(lines)
+
+
+def _skips(site: Site, facts: Facts, warmth: Warmth) -> tuple[Step, ...]:
+    """The steps that have no effect here."""
+    drain = () if can_drain(site, facts) else (Step.DRAIN,)
+    warm = () if any(warmth.wanted.values()) else (Step.WARM,)
+    arm = () if site.deadman.enabled else (Step.ARM,)
+    return (*drain, *warm, *arm)
+
+
+def _names(facts: Facts, pool: str, runs: tuple[Run, ...], *, has_warm: bool = False) -> Names:
+    live = words.parse_name(facts.disk.live)
+    if live is None:
+        raise ValueError(f"no live generation: {facts.disk.live}")  # preflight refuses it before
+    number = planning.next_number(facts.disk.generations, runs)
+    return planning.names(live, pool, number=number, has_warm=has_warm)
+
+
+def _resolved(host: Host, site: Site, wanted: str, facts: Facts) -> dict[str, rounds.Resolved]:
+    """The addresses of host names by pool. One of an idle pool that fails only leaves its standby without that server."""
+    try:
+        found = {wanted: running.resolve_names(host, site, wanted)}
+    except HostError as exc:
+        raise RefusedError(Refusal(what=str(exc), hint="nginx would not resolve it either")) from exc
+    is_checked = facts.dialect is not Dialect.NONE and any(upstream.check for upstream in site.upstreams)
+    for pool in site.pools if is_checked else ():
+        if pool != wanted:
+            with suppress(HostError):
+                found[pool] = running.resolve_names(host, site, pool)
+    return found
+
+
+def _bare(names: Names) -> Manifest:
+    """For a live generation whose manifest can't be read (--adopt)."""
+    return Manifest(name=names.former, pool=names.former_pool, sha256={})
+
+
+def _target(facts: Facts, manifests: Mapping[str, Manifest], number: int | None) -> str:
+    have = ", ".join(sorted(manifests))
+    if number is None:
+        found = generation.way_back(facts.disk.live, manifests)
+        if found is None:
+            live = manifests.get(facts.disk.live)
+            hint = f"name a generation with --to N, or `switch --to POOL`; here are {have}"
+            why = (
+                f"{facts.disk.live} is a way back itself, to what {live.copy_of} was"
+                if live and live.copy_of
+                else "it is the first"
+            )
+            raise RefusedError(Refusal(what=f"nothing safe was live before {facts.disk.live}: {why}", hint=hint))
+        return found
+    for name in manifests:
+        generation_ = words.parse_name(name)
+        if generation_ is not None and generation_.number == number:
+            return name
+    raise RefusedError(Refusal(what=f"--to {number}: no such generation", hint=f"here are {have}"))
+
+
+def _refuse_down(facts: Facts, manifest: Manifest) -> None:
+    """nginx sends no request to a server that its own check holds down: going there would be an outage."""
+    for name, addresses in manifest.servers.items():
+        seen = [facts.checked.find(address) if facts.checked else None for address in addresses]
+        if seen and all(each is not None and not each.is_up for each in seen):
+            down = ", ".join(each.text for each in seen if each)
+            what = f"nginx's own check holds every server of {name} in {manifest.pool} down: {down}"
+            is_dead = all(each.fall for each in seen if each)
+            start = "start them; nginx finds them up by itself" if is_dead else "it is still proving them: again in some seconds"
+            raise RefusedError(Refusal(what=what, hint=f"{start} (`upswitch status`); or name another one with --to N"))
+
+
+def _refuse_damaged(name: str, files: Mapping[str, bytes], manifest: Manifest) -> None:
+    damaged = [file for file, digest in manifest.sha256.items() if generation.digest(files.get(file, b"")) != digest]
+    if damaged:
+        what = f"generation {name} is not as it was staged: {', '.join(damaged)}"
+        raise RefusedError(Refusal(what=what, hint="choose another one with --to N"))
+
+
+_Render = Callable[[Site, Rendering, Mapping[str, str]], tuple[File, ...]]
+
+
+class Making(Value):
+    """What they are made from. `templates`: texts by name; `checked`: the servers under nginx's own check, by pool and upstream."""
+
+    site: Site
+    facts: Facts
+    templates: Mapping[str, str]
+    checked: Mapping[str, Addresses]
+
+    def rendered(self, to: str, serving: Addresses) -> dict[str, bytes]:
+        """A new generation: its pool serves, and every other server that is known stands by."""
+        from upswitch.generations.render import render  # noqa: PLC0415  (jinja2 takes 60 ms; only a switch needs it)
+
+        return self._files(render, to, serving, self.facts.disk.manifest)
+
+    def warm(self, names: Names, live: Mapping[str, bytes]) -> dict[str, bytes]:
+        """What is live now, with every other server beside it as a standby."""
+        from upswitch.generations.render import render_ours  # noqa: PLC0415  (as above)
+
+        manifest = self.facts.disk.manifest
+        kept = {name: data for name, data in live.items() if name not in {MARKER, STANDBY}}
+        ours = self._files(render_ours, names.warm, manifest.servers if manifest else {}, None)
+        return {**contents.copied(kept, of=names.former, name=names.warm), **ours}
+
+    def _files(self, render: _Render, to: str, serving: Addresses, former: Manifest | None) -> dict[str, bytes]:
+        from upswitch.generations.render import RenderError  # noqa: PLC0415  (as above)
+
+        name = words.parse_name(to)
+        if name is None:
+            highest = self.facts.disk.generations[-1].name
+            raise RefusedError(
+                Refusal(what=f"no number is left above generation {highest}", hint="remove that folder: it is not ours")
+            )
+        facts = self.facts
+        found = standbys(self.site, serving, known=self.checked, former=former) if facts.dialect is not Dialect.NONE else ()
+        rendering = contents.rendering(self.site.nginx, facts.build, facts.conf, name, dialect=facts.dialect)
+        rendering = msgspec.structs.replace(
+            rendering, standbys=found, check_shm_size=rendering.check_shm_size or self._zone(serving, found)
+        )
+        try:
+            return contents.encoded(render(self.site, rendering, self.templates))
+        except RenderError as exc:
+            raise RefusedError(Refusal(what=f"template {exc}", hint="mend the template")) from exc
+
+    def _zone(self, serving: Addresses, found: tuple[Standby, ...]) -> str:
+        """A `check_shm_size` for all that is checked, standbys too; "" where somebody gives one, or the default will do."""
+        facts = self.facts
+        if facts.dialect is Dialect.NONE or configuration.defined_elsewhere(
+            facts.conf, "check_shm_size", live=self.site.nginx.live
+        ):
+            return ""
+        others = [each for each in checked.of_conf(facts.conf) if not each.place.startswith(f"{self.site.nginx.live}/")]
+        servers = [address for each in others for address in each.servers]
+        servers += [address for each in serving.values() for address in each]
+        servers += [address for each in found for address in each.addresses]
+        is_enough = zone.is_enough(zone.DEFAULT, servers, facts.dialect)
+        return "" if is_enough else zone.advised(servers, facts.dialect)

@@ -1,0 +1,107 @@
+"""What a command came to, its exit code, and what a tired person needs to read (docs/design.md)."""
+
+from upswitch.basics.result import Result
+from upswitch.generations.generation import Live
+from upswitch.switch.run import Plan, Run
+from upswitch.switch.words import Outcome, Step
+
+BUG, USAGE, FINDINGS, LOCKED = 1, 2, 3, 6
+
+
+def headline(run: Run, outcome: Outcome, live: Live) -> str:
+    """What happened, with the step that decided it."""
+    plan, cause = run.plan, run.cause
+    because = f": {cause.step.replace('_', ' ')}: {cause.said}" if cause else ""
+    because = f": {run.fired.text}" if run.fired else because
+    match outcome:
+        case Outcome.SWITCHED:
+            return _switched(plan)
+        case Outcome.UNCHANGED:
+            return f"UNCHANGED: {plan.pool} is live already, with the same servers"
+        case Outcome.REFUSED if run.outcome is Outcome.ROLLED_BACK:
+            return f"REFUSED: this run was taken back, and then somebody else made {live.disk} live"
+        case Outcome.REFUSED:
+            return f"REFUSED{because}"
+        case Outcome.INTERRUPTED:
+            return f"INTERRUPTED before the swap{because}"
+        case Outcome.ROLLED_BACK:
+            return f"ROLLED BACK to {plan.former_pool} (generation {live.disk}){because}"
+        case Outcome.HELD:
+            return f"HELD on {plan.pool}{because}"
+        case Outcome.STUCK:
+            return f"STUCK{because}{_last(run)}"
+
+
+def _switched(plan: Plan) -> str:
+    if plan.copy_of:
+        return f"SWITCHED back to {plan.pool} (generation {plan.to}, as {plan.copy_of} was), from {plan.former_pool}"
+    if plan.pool == plan.former_pool:
+        return f"SWITCHED {plan.pool} to what the site file says now (generation {plan.to}, from {plan.former})"
+    return f"SWITCHED to {plan.pool} (generation {plan.to}), from {plan.former_pool}"
+
+
+def _last(run: Run) -> str:
+    """The step that could not be done, where it is not the one that turned the run."""
+    last = run.steps[-1] if run.steps else None
+    return f"; then {last.step.replace('_', ' ')}: {last.said}" if last and last is not run.cause else ""
+
+
+def hint(run: Run, outcome: Outcome, live: Live) -> str:
+    """The next command, or the page to open."""
+    plan = run.plan
+    match outcome:
+        case Outcome.SWITCHED:
+            if plan.pool == plan.former_pool:
+                return "`upswitch rollback` goes back to the servers that it had"
+            again = f"`switch --to {plan.former_pool}` when it is mended" if plan.copy_of else "`upswitch rollback` goes back"
+            return f"`upswitch drain` says when {plan.former_pool} may be stopped; {again}"
+        case Outcome.UNCHANGED:
+            return "nothing to do"
+        case Outcome.INTERRUPTED:
+            return f"run it again when ready: {_again(plan)}; playbooks/incident/interrupted.md"
+        case Outcome.ROLLED_BACK:
+            page = "playbooks/incident/dead-man.md" if run.fired else "playbooks/incident/rolled-back.md"
+            return f"{_to_mend(run)}{_again(plan)}; {page}"
+        case Outcome.HELD:
+            return f"decide: `upswitch rollback` for {plan.former_pool}, or mend {plan.pool}; playbooks/incident/held.md"
+        case Outcome.STUCK:
+            if _is_cut_off(run):
+                look = "see why ssh can't reach it: playbooks/incident/unreachable.md"
+            else:
+                look = "a person must look, by the last words above: playbooks/incident/stuck.md"
+            return f"{look}; then `upswitch repair`"
+        case Outcome.REFUSED:
+            return _refused_hint(run, live)
+
+
+def _is_cut_off(run: Run) -> bool:
+    """Whether the host could not be reached any more (adapters/ssh)."""
+    last = run.steps[-1] if run.steps else None
+    is_lost = last is not None and (last.said.startswith(("reach ", "connect to ")) or "connection lost: " in last.said)
+    return last is not None and last.result is Result.UNKNOWN and is_lost
+
+
+def _to_mend(run: Run) -> str:
+    """A release that failed in the watch; else what a step named. Nothing where the run was only cut off, or stopped."""
+    cause = run.cause
+    is_cut = cause is not None and cause.result is Result.UNKNOWN and cause.step is not Step.CONFIRM
+    if cause is None or is_cut or cause.result is Result.INTERRUPTED or run.fired:
+        return "when ready: "
+    return f"mend {run.plan.pool}, then " if cause.step is Step.WATCH else "mend what is named, then "
+
+
+def _refused_hint(run: Run, live: Live) -> str:
+    step = run.cause.step if run.cause else None
+    if not live.agrees:
+        return "`upswitch status` shows what is live; playbooks/incident/refused.md"
+    match step:
+        case Step.GATE | Step.RECHECK:
+            return f"look at the servers named above, then {_again(run.plan)}; playbooks/incident/refused.md"
+        case Step.TEST:
+            return "mend what is named, then try again; `upswitch plan` shows the files; playbooks/incident/refused.md"
+        case _:
+            return f"mend that, then {_again(run.plan)}; playbooks/incident/refused.md"
+
+
+def _again(plan: Plan) -> str:
+    return "`upswitch rollback` again" if plan.copy_of else f"`switch --to {plan.pool}` again"

@@ -1,0 +1,61 @@
+"""upswitch.switch.plan."""
+
+from collections.abc import Mapping
+
+from upswitch.basics.errors import Owner, Refusal, RefusedError
+from upswitch.basics.value import Value
+from upswitch.health.gate import rounds
+from upswitch.hosts.host import Ports
+from upswitch.site.model import Site
+from upswitch.switch import machine, run, warm
+from upswitch.switch.go import Choices, surveyed
+from upswitch.switch.job import Found, Job, diff, for_switch, is_unchanged
+from upswitch.switch.journal import journal_of
+from upswitch.switch.planning import Ask
+from upswitch.switch.run import Plan
+from upswitch.switch.warm import Warmth
+from upswitch.switch.words import Step
+from upswitch.watch import attribution
+
+
+class Planned(Value):
+    """What a switch would do. `diff` is unified; `gate` is one round of probes taken now; `notes` are about nginx's own check."""
+
+    plan: Plan
+    steps: tuple[Step, ...]
+    diff: str
+    gate: rounds.GateReport
+    is_unchanged: bool
+    warmth: Warmth
+    notes: tuple[str, ...]
+
+
+def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, choices: Choices) -> Planned:
+    """The switch that `ask` would be, without doing any of it. RefusedError where it would be refused before its first step."""
+    facts = surveyed(ports.host, site, adopt=choices.adopt)
+    runs = journal_of(ports.host, site.nginx).read()
+    if run.unfinished(runs):
+        raise RefusedError(_unfinished(ports.lock.holder()))
+    job = for_switch(ports, site, ask, Found(facts=facts, runs=runs, templates=templates))
+    return Planned(
+        plan=job.plan,
+        steps=machine.way(job.plan.skips),
+        diff=diff(ports.host, job),
+        gate=rounds.one_round(ports, job.new, job.old),
+        is_unchanged=is_unchanged(ports.host, job),
+        warmth=job.warmth,
+        notes=(*warm.notes(site, ask.pool, job.warmth, facts), *_seen(site, job)),
+    )
+
+
+def _unfinished(holder: Owner | None) -> Refusal:
+    if holder is None:
+        return Refusal(what="a killed run is unfinished", hint="`upswitch repair` finishes or undoes it")
+    return Refusal(what=f"a run is under way: {holder.text}", hint="wait for its end; `upswitch status` shows what is live")
+
+
+def _seen(site: Site, job: Job) -> tuple[str, ...]:
+    """What the watch would go by, and what it can't see."""
+    if Step.WATCH in job.plan.skips:
+        return ()
+    return attribution.told(job.facts.access_logs, job.attribution, probe=site.watch.probe)

@@ -1,0 +1,212 @@
+"""Draining idle clients, reloading, and the proof of the reload."""
+
+from itertools import takewhile
+
+from upswitch.basics.errors import HostError, NotAppendedError
+from upswitch.basics.result import Result, Took
+from upswitch.basics.text import told
+from upswitch.generations.survey import Facts
+from upswitch.hosts import sh
+from upswitch.hosts.host import Chunk, Host, Ports, Ran
+from upswitch.hosts.wait import Pace
+from upswitch.logs import error_line
+from upswitch.nginx import commands, configuration
+from upswitch.nginx.running import ask, ask_marker, read_family, read_running
+from upswitch.site.model import Nginx
+from upswitch.switch.reload import proof, sampling
+from upswitch.switch.reload.proof import Finding, Proof, Sample
+from upswitch.switch.reload.sampling import Before
+
+_RELOAD = 30.0  # seconds for the reload command; it parses the whole configuration first
+_LOOK_EVERY = 0.02
+_SCRIPT = 5.0  # seconds for what is around it
+_ROUND = 10.0  # seconds for several looks in one go: 0.3, and what a stranger in the marker's place may draw out
+_MARKS_AT_ONCE = 5
+_FLAG_SEEN = 2.0  # seconds for nginx to see the flag; it looks at every request
+_FLAG_LEFT = 45.0  # seconds beyond the drain after which a flag that nobody lowered lowers itself: a reload and its proof
+_QUIET_LOOKS = 3
+_DIGITS = 10  # a stranger may answer in nginx's place
+
+
+class Reloader:
+    """One host's reloads. `reload` remembers what was before; `confirm` proves what came of it."""
+
+    def __init__(self, ports: Ports, nginx: Nginx, facts: Facts) -> None:
+        self._ports = ports
+        self._host: Host = ports.host
+        self._nginx = nginx
+        self._facts = facts
+        self._master = facts.running.family.master if facts.running.family and not facts.running.problem else None
+        self._before: Before | None = None
+        self._asked_at = 0.0
+        self._can_sample = True
+        self._raised = 0  # a token of its own for each raise: an older watcher must not lower a younger flag
+
+    # ---- drain: nginx before 1.27.4 ----
+
+    def drain(self, limit: float, token: str) -> Took:
+        """Raise the flag, wait until nginx itself says that it drains, then until no client is idle, at most `limit` seconds."""
+        self._raised += 1
+        if limit <= 0:
+            return Took(result=Result.OK, said="not wanted (nginx.drain = 0)")
+        ran = self._host.run(
+            commands.raise_flag(self._nginx.drain_flag, f"{token}.{self._raised}", tenths=round((limit + _FLAG_LEFT) * 10)),
+            deadline=5.0,
+        )
+        if ran.exit != 0:
+            return Took(result=Result.FAILED, said=f"can't raise {self._nginx.drain_flag}: {ran.words}")
+        if not self._says_draining():
+            self.lower()
+            said = f"nginx does not see {self._nginx.drain_flag}: can its worker user enter that folder? (nginx.drain_flag)"
+            return Took(result=Result.FAILED, said=said)
+        return Took(result=Result.OK, said=self._wait_idle(limit))
+
+    def lower(self) -> None:
+        """Lower the flag; where that fails it lowers itself."""
+        self._host.run(commands.lower_flag(self._nginx.drain_flag), deadline=5.0)
+
+    def _says_draining(self) -> bool:
+        clock = self._ports.clock
+        until = clock.monotonic() + _FLAG_SEEN
+        pace = Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=clock.sleep)
+        answer = pace.until(
+            lambda said: said == b"draining\n" or clock.monotonic() >= until,
+            lambda: ask(self._host, self._nginx, path="/drain"),
+        )
+        return answer == b"draining\n"
+
+    def _wait_idle(self, limit: float) -> str:
+        """Until no connection waits for its next request; without stub_status nobody can tell, and the whole limit passes."""
+        clock = self._ports.clock
+        began = clock.monotonic()
+        quiet = 0
+
+        def look() -> int | None:
+            nonlocal quiet
+            waiting = _waiting(ask(self._host, self._nginx, path="/connections"))
+            quiet = quiet + 1 if waiting == 0 else 0
+            return waiting
+
+        pace = Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=clock.sleep)
+        left = pace.until(lambda _: quiet >= _QUIET_LOOKS or clock.monotonic() - began >= limit, look)
+        idle = "" if left is None else f", {left} idle client connections left"
+        return f"clients were told to close for {clock.monotonic() - began:.1f} s{idle}"
+
+    # ---- reload and proof ----
+
+    def reload(self) -> Took:
+        """Reload a master that was verified just now. An exit code of 0 only says that the command ran."""
+        argv = commands.reload(self._nginx, self._facts.build)
+        ran = self._reloaded(argv) if self._master else None
+        if ran is None:  # never verified, or nginx has been restarted since
+            running = read_running(self._host, self._nginx, self._facts.pid_file)
+            if running.problem or running.family is None:
+                return Took(result=Result.FAILED, said=f"no signal was sent: {running.problem}")
+            self._master = running.family.master
+            ran = self._reloaded(argv)
+        if ran is None:
+            return Took(result=Result.FAILED, said="no signal was sent: the nginx master is another one every time")
+        if ran.exit is None:
+            return Took(result=Result.UNKNOWN, said=f"{argv[0]}: {ran.words}")
+        if ran.exit == sampling.KILLED:
+            return Took(result=Result.UNKNOWN, said=f"{argv[0]} did not end within {_RELOAD:g} s")
+        if ran.exit != 0:
+            return Took(result=Result.FAILED, said=f"{' '.join(argv)}: exit {ran.exit}: {told(ran.err)}")
+        return Took(result=Result.OK, said=f"asked the master {self._pid}")
+
+    def _reloaded(self, argv: tuple[str, ...]) -> Ran | None:
+        """None where the master is not the one that was verified: nothing was done."""
+        master = self._master
+        if master is None:
+            return None
+        self._asked_at = self._ports.clock.monotonic()
+        command = sampling.reload(argv, master, pid_file=self._facts.pid_file, log=self._facts.error_log, seconds=_RELOAD)
+        ran = self._host.run(command, deadline=_RELOAD + _SCRIPT)
+        mark = sampling.parse_reload(ran.out, master)
+        if mark is None and ran.exit == sh.CHANGED:
+            return None
+        self._before = mark
+        return ran
+
+    @property
+    def _pid(self) -> int:
+        return self._master.pid if self._master else 0
+
+    def confirm(self, want: str) -> Finding:
+        """What the reload came to for generation `want`. A run that lost its `before` in a crash reloads once more."""
+        if self._before is None:
+            again = self.reload()
+            if again.result is Result.FAILED or self._before is None:
+                return Finding(proof=Proof.UNKNOWN, said=again.said)
+        before = self._before
+        samples: list[Sample] = []
+        is_slow = not self._facts.is_conf_read or configuration.named_servers(self._facts.conf)
+        deadline = proof.DEADLINE_NAMES if is_slow else proof.DEADLINE
+        clock = self._ports.clock
+
+        def look() -> Finding:
+            found = Finding(proof=Proof.WAITING, said="nothing was seen")
+            try:
+                for sample in self._samples(before):
+                    samples.append(sample)
+                    found = proof.judge(before.family, samples, want=want, deadline=deadline)
+                    if found.proof is not Proof.WAITING:
+                        break
+            except NotAppendedError:
+                raise
+            except HostError as exc:  # a look that was cut off shows nothing, neither a dead master nor a live one
+                is_late = clock.monotonic() - self._asked_at >= deadline
+                return Finding(proof=Proof.UNKNOWN if is_late else Proof.WAITING, said=str(exc))
+            return found
+
+        pace = Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=clock.sleep)
+        return pace.until(lambda seen: seen.proof is not Proof.WAITING, look)
+
+    def _samples(self, before: Before) -> tuple[Sample, ...]:
+        """What came next: several moments at once where the host has bash, else one."""
+        if self._can_sample:
+            ran = self._host.run(sampling.sample(before, self._nginx.marker, self._facts.error_log), deadline=_ROUND)
+            if ran.exit is None:
+                raise HostError("watch nginx reload", ran.words)
+            found = sampling.parse_samples(ran.out, before) if ran.exit == 0 else ()
+            if found:
+                return found
+            self._can_sample = False
+        return (self._sample(before),)
+
+    def _sample(self, before: Before) -> Sample:
+        family = read_family(self._host, self._pid)
+        asked = (ask_marker(self._host, self._nginx) for _ in range(_MARKS_AT_ONCE))
+        marks = takewhile(lambda mark: mark is not None, asked)  # a stranger who never answers is asked once
+        emerg, fatal = self._complaints(before)
+        return Sample(
+            at=self._ports.clock.monotonic() - self._asked_at,
+            family=family,
+            marks=tuple(mark for mark in marks if mark is not None),
+            emerg=emerg,
+            fatal=fatal,
+        )
+
+    def _complaints(self, before: Before) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The master's own [emerg] lines since the mark, and those about workers that can't be started."""
+        chunk = self._log(offset=before.size)
+        if chunk is not None and (chunk.inode != before.inode or chunk.size < before.size):
+            chunk = self._log()  # rotated since: all of the new file is news
+        lines = chunk.data.splitlines() if chunk else []
+        return (
+            error_line.emerg_lines(lines, self._pid),
+            error_line.fatal_lines(lines, self._pid),
+        )
+
+    def _log(self, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
+        """The error log only explains: one that can't be read must not stop a reload, least of all a way back."""
+        try:
+            return self._host.read(self._facts.error_log, offset=offset, limit=limit) if self._facts.error_log else None
+        except HostError:
+            return None
+
+
+def _waiting(status: bytes | None) -> int | None:
+    """Idle client connections of a stub_status answer; None where it says nothing."""
+    words = status.split() if status else []
+    return int(words[-1]) if b"Waiting:" in words and words[-1].isdigit() and len(words[-1]) < _DIGITS else None

@@ -1,0 +1,76 @@
+"""upswitch.switch.repair."""
+
+from upswitch.basics.errors import HostError
+from upswitch.generations import survey
+from upswitch.generations.generation import Live
+from upswitch.hosts.host import Ports
+from upswitch.site.model import Site
+from upswitch.switch import run
+from upswitch.switch.drive import write
+from upswitch.switch.go import Ending, close, drive_on, settle_deadman, way_back_facts
+from upswitch.switch.job import Job
+from upswitch.switch.journal import Journal, journal_of
+from upswitch.switch.run import AnyRecord, Ended, Retried, Run, Settled
+from upswitch.switch.words import Step
+
+
+def repair(ports: Ports, site: Site) -> Ending | None:
+    """Finish or undo what a killed or STUCK run left; None where nothing is left. Killed itself, it is simply run again."""
+    return repaired(ports, site, journal_of(ports.host, site.nginx))
+
+
+def repaired(ports: Ports, site: Site, journal: Journal) -> Ending | None:
+    left = run.unfinished(journal.open())
+    if left is not None and Step.ARM not in left.plan.skips:
+        settle_deadman(ports, left, journal, site.nginx)
+        left = run.unfinished(journal.open())
+    if left is None:
+        return _taken_back(ports, site, journal)
+    plan = left.plan
+    ports.tell("repair", f"run {plan.run} ({plan.command} to {plan.pool}) was left at {left.phase}")
+    _prepare(ports, journal)
+    live = survey.live_now(ports.host, site.nginx)
+    if left.is_over and live.agrees and live.disk != plan.to:
+        write(journal, Settled(run=plan.run, at=ports.clock.now()), ports)
+        return None
+    left = _taken_up(ports, left, journal, live)
+    if left.is_over:
+        return close(ports, left, journal, site.nginx)
+    job = Job(site=site, plan=plan, facts=way_back_facts(ports.host, site), files={}, back_files={}, new=(), old=())
+    return drive_on(ports, left, job, journal)
+
+
+def _taken_back(ports: Ports, site: Site, journal: Journal) -> Ending | None:
+    """A run that the host itself took back, where nobody has been told of it yet."""
+    last = next(iter(journal.opened[::-1]), None)
+    if last is None or last.fired is None or last.closed is not None:
+        return None
+    ports.tell("repair", f"run {last.plan.run} ({last.plan.command} to {last.plan.pool}): {last.fired.text}")
+    return close(ports, last, journal, site.nginx)
+
+
+def _taken_up(ports: Ports, left: Run, journal: Journal, live: Live) -> Run:
+    """The run with the step that was cut off counted as what it came to, by what the link says now.
+
+    One that got STUCK in its finish has passed its watch: where nginx serves what it wanted, it is finished and not taken back.
+    """
+    plan, step = left.plan, left.pending or left.next_step
+    record: AnyRecord
+    if step is None:
+        is_forward = left.steps[-1].step is Step.FINISH and live.agrees and live.disk == plan.to
+        record = Retried(run=plan.run, at=ports.clock.now(), is_forward=is_forward)
+    elif left.can_interrupt:
+        result = run.resolve(left, live.disk, is_proved=live.agrees)
+        record = Ended(run=plan.run, step=step, result=result, said="the run was killed here", at=ports.clock.now())
+    else:
+        return left
+    write(journal, record, ports)
+    return run.fold(left, record)
+
+
+def _prepare(ports: Ports, journal: Journal) -> None:
+    """A disk that is full now must not stop a way back: what that needs is on disk already."""
+    try:
+        journal.prepare()
+    except HostError as exc:
+        ports.tell("journal", str(exc))

@@ -1,0 +1,371 @@
+"""What each step does to a host. Which one comes next is not decided here (switch/machine.py)."""
+
+from collections.abc import Callable, Mapping
+
+from upswitch.basics.errors import HostError, NotAppendedError
+from upswitch.basics.result import Result, Took
+from upswitch.diagnose.from_conf import known_of
+from upswitch.generations import store, survey
+from upswitch.generations.generation import to_prune
+from upswitch.health.gate import gate_rule, rounds
+from upswitch.health.gate.gate_rule import Tally
+from upswitch.hosts import batch
+from upswitch.hosts.host import Ports
+from upswitch.hosts.wait import Pace
+from upswitch.nginx import commands, running
+from upswitch.nginx.running import ask_marker
+from upswitch.site.words import Dialect, Verdict
+from upswitch.switch import test_candidate, warm
+from upswitch.switch.deadman import arm
+from upswitch.switch.deadman.files import DeadMan, disarm
+from upswitch.switch.job import Job
+from upswitch.switch.reload.proof import Finding, Proof
+from upswitch.switch.reload.reloader import Reloader
+from upswitch.switch.run import Plan
+from upswitch.switch.words import Step
+from upswitch.watch.watch import Sought, Watcher, WatchReport
+
+_REACHED_AGAIN = 20.0  # seconds for a host to answer again; by then its dead-man has acted
+_FINISH = 80.0  # seconds: 60 for a dead-man that acts
+_OTHERS_EVERY = 0.1
+_WAY_BACK_DRAIN = 0.3  # seconds; clients are seeing failures, or a person is waiting
+
+
+class Steps:
+    """The steps of one run on one host. What they saw beyond their results is kept for the report."""
+
+    def __init__(self, ports: Ports, job: Job) -> None:
+        self._ports = ports
+        self._job = job
+        self._nginx = job.site.nginx
+        self._reloader = Reloader(ports, job.site.nginx, job.facts)
+        self._watcher: Watcher | None = None
+        self._gated_at = 0.0
+        self.gate_report: rounds.GateReport | None = None
+        self.watch_report: WatchReport | None = None
+        self.found: tuple[store.Disk, running.Running] | None = None
+        self._finding: Finding | None = None
+
+    def perform(self, step: Step) -> Took:
+        """Do `step`. HostError where the host could not be asked; the driver takes that as UNKNOWN."""
+        stopped = self._ports.turn.stopped() if step in _BEGINNINGS else None
+        return Took(result=Result.FAILED, said=stopped.said) if stopped else _DO[step](self)
+
+    # ---- before the swap ----
+
+    def gate(self) -> Took:
+        report = rounds.run_gate(self._ports, self._job.new, self._job.old)
+        self.gate_report = report
+        self._gated_at = self._ports.clock.monotonic()
+        if report.verdict is Verdict.RUNNING:
+            return Took(result=Result.INTERRUPTED, said=f"{self._ports.interrupts.name} while probing")
+        if report.verdict is not Verdict.PASS:
+            return Took(result=Result.FAILED, said=_refused(self._job.plan, report))
+        if not report.has_way_back and not self._job.accept_one_way:
+            return Took(result=Result.FAILED, said=_no_way_back(self._job.plan, report))
+        up = f"all {len(report.new)} servers of {self._job.plan.pool} up after {report.seconds:.1f} s"
+        return Took(result=Result.OK, said=up if report.has_way_back else f"{up}; {self._job.plan.former_pool} does not answer")
+
+    def stage(self) -> Took:
+        """The new generation, and the way back beside it: going back must need no new bytes."""
+        plan, job = self._job.plan, self._job
+        generations = {plan.to: job.files, plan.back: job.back_files, **({plan.warm: job.warm_files} if plan.warm else {})}
+        took = store.stage(self._ports.host, self._nginx, generations, back=plan.back)
+        said = f"{self._nginx.dir}/generations/{plan.to} (way back: {plan.back})"
+        return took if took.result is not Result.OK else Took(result=Result.OK, said=said)
+
+    def test(self) -> Took:
+        """What is to go live, in its order; the last word is the new generation's."""
+        plan = self._job.plan
+        return test_candidate.test(self._ports.host, self._nginx, self._job.facts, [*filter(None, (plan.warm, plan.to))])
+
+    def warm(self) -> Took:
+        """Until nginx's own check calls the new pool up: it must not be the clients who wait for that."""
+        warmth = self._job.warmth
+        if self._job.plan.warm:
+            self._ports.tell("warm", f"{warmth.why}: one reload with the new pool as a standby")
+            took = self._stand_by()
+            if took is not None:
+                return took
+        return warm.wait(self._ports, self._nginx, warmth)
+
+    def _stand_by(self) -> Took | None:
+        """Make the warm generation live; None where that is proved. The same pool serves before and after."""
+        plan = self._job.plan
+        drained = self.drain() if Step.DRAIN not in plan.skips else None
+        if drained is not None and drained.result is not Result.OK:
+            return drained
+        pointed = store.point(self._ports.host, self._nginx, expect=plan.former, to=plan.warm)
+        if pointed.result is not Result.OK:
+            return pointed
+        reloaded = self._reloader.reload()
+        if reloaded.result is Result.FAILED:  # nginx was not asked: nothing but the link has changed
+            back = store.point(self._ports.host, self._nginx, expect=plan.warm, to=plan.former)
+            return reloaded if back.result is Result.OK else back
+        proved = self._confirmed(plan.warm)
+        return None if proved.result is Result.OK else Took(result=Result.UNKNOWN, said=proved.said)
+
+    def recheck(self) -> Took:
+        """Wait until this host may go, get the watch ready, and look once more who is live.
+
+        The gate's proof may have aged meanwhile: never swap on one older than gating.FRESH.
+        """
+        never = self._ports.turn.prepared()
+        if never is not None:
+            return never
+        if Step.WATCH not in self._job.plan.skips:
+            # Made here, not in the swap: reading history takes time, and from the drain on clients pay for time.
+            self._watcher = Watcher(self._ports, self._job.site, self._sought(), unguarded=self._unguarded, unready=self._unready)
+        disk = store.read_disk(self._ports.host, self._nginx)
+        if disk.live != self._job.plan.base:
+            return Took(result=Result.FAILED, said=f"live is {disk.live or 'nothing'} now, not {self._job.plan.base}")
+        age = self._ports.clock.monotonic() - self._gated_at
+        if age <= rounds.FRESH:
+            return Took(result=Result.OK, said=f"the gate's proof is {age:.1f} s old")
+        probes = self._ports.prober.round(self._job.new)
+        bad = [f"{target.server}: {probe.error}" for target, probe in zip(self._job.new, probes, strict=True) if not probe.ok]
+        if bad:
+            return Took(result=Result.FAILED, said=f"went down after the gate: {'; '.join(bad)}")
+        return Took(result=Result.OK, said=f"the gate's proof was {age:.0f} s old; every server answered again")
+
+    def arm(self) -> Took:
+        """From now on the host takes itself back when we vanish."""
+        plan, facts = self._job.plan, self._job.facts
+        master = facts.running.family.master if facts.running.family else None
+        return arm.arm(
+            self._ports.host,
+            self._nginx,
+            DeadMan(
+                run=plan.run,
+                to=plan.to,
+                base=plan.base,
+                back=plan.back,
+                expect=(plan.to, plan.base, plan.former),
+                pid_file=facts.pid_file,
+                pid=facts.running.pid,
+                start=master.start if master else 0,
+                reload=commands.reload(self._nginx, facts.build),
+                marker=self._nginx.marker,
+            ),
+        )
+
+    def _unguarded(self) -> str:
+        plan = self._job.plan
+        return "" if Step.ARM in plan.skips else arm.unguarded(self._ports.host, self._nginx, plan.run)
+
+    def drain(self) -> Took:
+        is_way_back = self._job.plan.copy_of != ""
+        limit = min(self._nginx.drain, _WAY_BACK_DRAIN) if is_way_back else self._nginx.drain
+        return self._reloader.drain(limit, self._job.plan.run)
+
+    # ---- the swap and its proof ----
+
+    def swap(self) -> Took:
+        return store.point(self._ports.host, self._nginx, expect=self._job.plan.base, to=self._job.plan.to)
+
+    def _sought(self) -> Sought:
+        facts = self._job.facts
+        return Sought(
+            pool=self._job.plan.pool,
+            attribution=self._job.attribution,
+            access_logs=facts.access_logs,
+            error_log=facts.error_log,
+            master=facts.running.pid,
+            known=known_of(facts.conf, facts.build),
+        )
+
+    def _watched(self) -> tuple[Tally, ...]:
+        """The gate stays armed: it goes on from where it passed."""
+        return self.gate_report.new if self.gate_report else gate_rule.begin(self._job.new)
+
+    def reload(self) -> Took:
+        return self._reloader.reload()
+
+    def confirm(self) -> Took:
+        proved = self._confirmed(self._job.plan.to)
+        is_last = proved.result is Result.OK and Step.WATCH in self._job.plan.skips
+        return (self._others() if is_last else None) or proved
+
+    def _others(self) -> Took | None:
+        """Unwatched, a host has nothing to wait for but the others: until the last wave is there all can still go back."""
+        turn, interrupts = self._ports.turn, self._ports.interrupts
+        while not turn.passed():
+            stopped = turn.stopped()
+            if stopped:
+                return Took(result=Result.FAILED, said=stopped.said)
+            if interrupts.count:
+                return Took(result=Result.INTERRUPTED, said=f"{interrupts.name} while the others were switched")
+            interrupts.sleep(_OTHERS_EVERY)
+        missed = turn.judged()
+        return Took(result=Result.FAILED, said=missed.said) if missed else None
+
+    def _confirmed(self, want: str) -> Took:
+        self._finding = self._reloader.confirm(want)
+        self._lower()
+        return _proved(self._finding)
+
+    def watch(self) -> Took:
+        if self._watcher is None:
+            return Took(result=Result.UNKNOWN, said="the watch was cut off")
+        self.watch_report = self._watcher.run(self._watched(), self._job.old)
+        return Took(result=self.watch_report.result, said=self.watch_report.said)
+
+    def finish(self) -> Took:
+        """The last look, and no dead-man from here on. Done again where the connection broke: all of it may be done twice."""
+        clock = self._ports.clock
+        until = clock.monotonic() + _REACHED_AGAIN
+
+        def attempt() -> Took:
+            try:
+                return self._finished()
+            except HostError as exc:
+                return Took(result=Result.UNKNOWN, said=str(exc))
+
+        pace = Pace(1.0, monotonic=clock.monotonic, sleep=clock.sleep)
+        return pace.until(lambda took: took.result is not Result.UNKNOWN or clock.monotonic() >= until, attempt)
+
+    def _finished(self) -> Took:
+        """One script. What is said at the end was read here, not remembered."""
+        plan, host = self._job.plan, self._ports.host
+        disarming = () if Step.ARM in plan.skips else (disarm(self._nginx.state, plan.run),)
+        ran = batch.run(host, (*disarming, *survey.looks(self._nginx)), deadline=_FINISH)
+        if disarming:
+            disarmed = arm.disarmed(plan.run, ran.pop(0))
+            if disarmed.result is not Result.OK:
+                return Took(result=disarmed.result, said=disarmed.said)
+        disk, running = survey.glanced(host, self._nginx, ran)
+        amiss = survey.amiss(disk, running, want=plan.to)
+        if amiss:
+            return Took(result=Result.FAILED, said=amiss)
+        self.found = (disk, running)
+        return Took(result=Result.OK, said=f"nginx answers {plan.to}, and so does the disk")
+
+    def _unready(self) -> str:
+        """Why a finish would fail now."""
+        disk, running = survey.glance(self._ports.host, self._nginx)
+        return survey.amiss(disk, running, want=self._job.plan.to)
+
+    @property
+    def outdated(self) -> tuple[str, ...]:
+        """Generations that nobody needs any more, after a finish that found all as it should be."""
+        if self.found is None:
+            return ()
+        disk, _ = self.found
+        manifest = disk.manifest
+        keep = [disk.live, self._job.plan.former, self._job.plan.base, *((manifest.replaces, manifest.copy_of) if manifest else ())]
+        return to_prune(disk.generations, keep)
+
+    # ---- the way back ----
+
+    def restore(self) -> Took:
+        """Point at the prepared way back, from wherever the link points within this run. Idempotent."""
+        plan = self._job.plan
+        live = self._read_again().live
+        if live not in {plan.former, plan.base, plan.to, plan.back}:
+            return Took(result=Result.FAILED, said=f"live is {live or 'nothing'}, none of this run's generations: left alone")
+        is_outage = self._finding is not None and self._finding.proof is Proof.OUTAGE  # nobody is served: there is nobody to drain
+        if Step.DRAIN not in plan.skips and not is_outage:
+            self._reloader.drain(min(self._nginx.drain, _WAY_BACK_DRAIN), plan.run)
+        is_whole = store.is_whole(self._ports.host, self._nginx, plan.back)
+        return store.point(self._ports.host, self._nginx, expect=live, to=plan.back if is_whole else plan.base)
+
+    def _read_again(self) -> store.Disk:
+        """What is on disk, waited for: whoever goes back is often here because the host could not be reached."""
+        clock = self._ports.clock
+        until = clock.monotonic() + _REACHED_AGAIN
+
+        def look() -> store.Disk | HostError:
+            try:
+                return store.read_disk(self._ports.host, self._nginx)
+            except NotAppendedError:  # the host answers: this is about its disk
+                raise
+            except HostError as exc:
+                return exc
+
+        pace = Pace(1.0, monotonic=clock.monotonic, sleep=clock.sleep)
+        found = pace.until(lambda seen: isinstance(seen, store.Disk) or clock.monotonic() >= until, look)
+        if isinstance(found, HostError):
+            raise found
+        return found
+
+    def reload_back(self) -> Took:
+        return self._reloader.reload()
+
+    def confirm_back(self) -> Took:
+        """Of what `restore` put live: the prepared way back, or, where that was damaged, the former generation itself."""
+        plan = self._job.plan
+        live = store.read_disk(self._ports.host, self._nginx).live
+        if live not in {plan.back, plan.base}:
+            return Took(result=Result.FAILED, said=f"live is {live or 'nothing'} now: somebody else changed it")
+        finding = self._reloader.confirm(live)
+        self._lower()
+        return self._never_left(finding, live) or _proved(finding)
+
+    def _never_left(self, finding: Finding, live: str) -> Took | None:
+        """Where nginx rejects every reload it still serves what it served before the run: the link then names that again."""
+        plan = self._job.plan
+        if finding.proof is not Proof.REJECTED:
+            return None
+        marker = ask_marker(self._ports.host, self._nginx)
+        if marker is None or marker.generation not in {plan.former, plan.base}:
+            return None
+        took = store.point(self._ports.host, self._nginx, expect=live, to=marker.generation)
+        if took.result is not Result.OK:
+            return took
+        # nginx-facts.md, section 6: its globals point into the configuration that was thrown away.
+        crash = "; A WORKER THAT DIES NOW CRASHES IN A LOOP until a reload succeeds (the check module's fault): mend that first"
+        warned = crash if self._job.facts.dialect is not Dialect.NONE else ""
+        return Took(result=Result.OK, said=f"nginx rejects every reload and never left {marker.generation}: {finding.said}{warned}")
+
+    def _lower(self) -> None:
+        if Step.DRAIN not in self._job.plan.skips:
+            self._reloader.lower()
+
+    def close(self) -> None:
+        """Whatever happened: no flag stays raised, no file stays open."""
+        self._lower()
+        if self._watcher is not None:
+            self._watcher.close()
+
+
+_BEGINNINGS = frozenset({Step.ARM, Step.DRAIN, Step.SWAP})  # what is not begun any more once another host has failed
+
+_DO: Mapping[Step, Callable[[Steps], Took]] = {
+    Step.GATE: Steps.gate,
+    Step.STAGE: Steps.stage,
+    Step.TEST: Steps.test,
+    Step.WARM: Steps.warm,
+    Step.RECHECK: Steps.recheck,
+    Step.ARM: Steps.arm,
+    Step.DRAIN: Steps.drain,
+    Step.SWAP: Steps.swap,
+    Step.RELOAD: Steps.reload,
+    Step.CONFIRM: Steps.confirm,
+    Step.WATCH: Steps.watch,
+    Step.FINISH: Steps.finish,
+    Step.RESTORE: Steps.restore,
+    Step.RELOAD_BACK: Steps.reload_back,
+    Step.CONFIRM_BACK: Steps.confirm_back,
+}
+
+
+def _proved(finding: Finding) -> Took:
+    match finding.proof:
+        case Proof.APPLIED:
+            return Took(result=Result.OK, said=finding.said)
+        case Proof.REJECTED | Proof.OUTAGE:
+            return Took(result=Result.FAILED, said=f"{finding.proof}: {finding.said}")
+        case Proof.UNKNOWN | Proof.WAITING:
+            return Took(result=Result.UNKNOWN, said=finding.said)
+
+
+def _refused(plan: Plan, report: rounds.GateReport) -> str:
+    down = gate_rule.down(report.new)
+    said = f"{len(down)} of {len(report.new)} servers of {plan.pool} are not up after {report.seconds:.1f} s: "
+    said += " | ".join(tally.text for tally in down)
+    return said if report.has_way_back else f"{said}. The live pool {plan.former_pool} fails its probes too"
+
+
+def _no_way_back(plan: Plan, report: rounds.GateReport) -> str:
+    old = " | ".join(tally.text for tally in report.old)
+    return f"{plan.pool} is up, but there is no way back: {plan.former_pool} fails its own gate ({old}). --one-way accepts that"

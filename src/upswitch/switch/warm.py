@@ -1,0 +1,132 @@
+"""Warm: nginx's own check has proved the new pool before it serves.
+
+With `default_down=true` a server that a reload brings in is down until `rise` checks have passed, and every request is a 502 as
+long as none has: the fault that upswitch exists for. So the new pool stands in the live generation as a standby first.
+"""
+
+from collections.abc import Mapping
+
+from upswitch.basics.result import Result, Took
+from upswitch.basics.value import Value
+from upswitch.generations.survey import Facts
+from upswitch.health.module import blackout
+from upswitch.health.module.blackout import NONE, Blackout
+from upswitch.hosts.host import Ports
+from upswitch.hosts.wait import Pace
+from upswitch.nginx import check_module, check_status
+from upswitch.site.model import Check, Nginx, Site
+from upswitch.site.server_line import is_address, probe_address
+from upswitch.site.words import CheckType, Dialect
+
+_LOOK_EVERY = 0.2
+_SLACK = 2.0  # seconds beyond the worst case: the reload, and the looks
+
+
+class Warmth(Value):
+    """What has to be up before the swap, by upstream. `why` there must be a reload for it first, "" where there need be none.
+
+    `longest` is the worst case in seconds; `down` are those that nginx does not call up now; `trusted` names upstreams whose new
+    servers nginx takes as up unproved; `plain` is what a reload without any of this would cost.
+    """
+
+    wanted: Mapping[str, tuple[str, ...]] = {}
+    why: str = ""
+    longest: float = 0.0
+    down: tuple[str, ...] = ()
+    trusted: tuple[str, ...] = ()
+    plain: Blackout = NONE
+
+
+def needed(site: Site, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -> Warmth:
+    """`addresses` are the servers that nginx will check once they serve.
+
+    With `default_down=false` a new server is up at once, as its owner wants it; one that nginx has found down stays down.
+    """
+    checks = {each.name: each.check for each in site.upstreams if each.check is not None}
+    if facts.dialect is Dialect.NONE or not any(addresses.values()):
+        return Warmth()
+    new = check_status.unknown(facts.checked, addresses)
+    held = {name: each for name, each in addresses.items() if checks[name].default_down}
+    late = [each for each in new if any(each in others for others in held.values())]
+    trusted = tuple(name for name, each in addresses.items() if name not in held and not set(new).isdisjoint(each))
+    why = f"nginx does not check {', '.join(late)} yet" if late else ""
+    wanted = {name: tuple(one for one in each if name in held or one not in new) for name, each in addresses.items()}
+    return Warmth(
+        wanted=wanted,
+        why=why,
+        longest=max(blackout.longest_to_up(checks[name]) for name in addresses),
+        down=check_status.down(facts.checked, wanted),
+        trusted=trusted,
+        plain=max((_plain(checks[name], each, facts) for name, each in held.items()), key=lambda each: each.worst, default=NONE),
+    )
+
+
+def _plain(check: Check, addresses: tuple[str, ...], facts: Facts) -> Blackout:
+    """None where a server is up in nginx's own view: a reload carries that on."""
+    seen = [facts.checked.find(address) if facts.checked else None for address in addresses]
+    if any(each is not None and each.is_up for each in seen):
+        return NONE
+    workers = len(facts.running.family.workers) if facts.running.family else 0
+    return blackout.of(check, servers=len(addresses), workers=max(workers, 1))
+
+
+def notes(site: Site, pool: str, warmth: Warmth, facts: Facts) -> tuple[str, ...]:
+    """Where nginx's own check will not know what it needs to know, or will not be asked."""
+    found = [
+        f"default_down=false: nginx takes the servers of {name} as up at once; the gate alone has proved them"
+        for name in warmth.trusted
+    ]
+    for upstream in site.upstreams if warmth.wanted else ():
+        named = [server for server in upstream.servers(pool) if not is_address(probe_address(server, 0))]
+        found += [
+            f"{upstream.name}: state is carried by address: {server.address} begins down if it resolves to another one by then"
+            for server in named
+        ]
+        if upstream.check is None:
+            found.append(f"{upstream.name} has no check table: nginx takes its servers as up; the gate alone has proved them")
+        elif _is_stuck(upstream.check, facts):
+            found.append(
+                f"{upstream.name}: type=tcp with rise={upstream.check.rise} and fewer worker processes: yaoweibin's module never "
+                "calls a server up that keeps the connection open (`upswitch lint`, check_tcp_stuck)"
+            )
+    return tuple(found)
+
+
+def _is_stuck(check: Check, facts: Facts) -> bool:
+    """docs/nginx-facts.md, "The stuck tcp check"."""
+    workers = len(facts.running.family.workers) if facts.running.family else 0
+    return check.type is CheckType.TCP and facts.dialect is Dialect.YAOWEIBIN and check.rise > workers
+
+
+def wait(ports: Ports, nginx: Nginx, warmth: Warmth) -> Took:
+    """Until `check_status` calls every wanted server up, a signal, or the worst case of the module's own timers."""
+    clock = ports.clock
+    began = clock.monotonic()
+    until = began + warmth.longest + _SLACK
+
+    def look() -> tuple[str, ...]:
+        down = check_status.down(check_module.ask_status(ports.host, nginx), warmth.wanted)
+        ports.tell("warm", _progress(warmth, down, clock.monotonic() - began), is_passing=True)
+        return down
+
+    pace = Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=ports.interrupts.sleep)
+    down = pace.until(lambda seen: not seen or ports.interrupts.count > 0 or clock.monotonic() >= until, look)
+    return _took(warmth, down, ports, clock.monotonic() - began)
+
+
+def _progress(warmth: Warmth, down: tuple[str, ...], seconds: float) -> str:
+    count = sum(map(len, warmth.wanted.values()))
+    said = (
+        f"nginx's own check calls {count - len(down)} of {count} servers up after {seconds:.1f} s (at most {warmth.longest:.0f} s)"
+    )
+    return said + (f"; {down[0]}" if down else "")
+
+
+def _took(warmth: Warmth, down: tuple[str, ...], ports: Ports, seconds: float) -> Took:
+    count = sum(map(len, warmth.wanted.values()))
+    if not down:
+        return Took(result=Result.OK, said=f"nginx's own check calls all {count} servers up, after {seconds:.1f} s")
+    if ports.interrupts.count:
+        return Took(result=Result.INTERRUPTED, said=f"{ports.interrupts.name} while nginx's own check was proving the standby")
+    said = f"nginx's own check does not call {len(down)} of {count} servers up after {seconds:.1f} s, its worst case: "
+    return Took(result=Result.FAILED, said=said + " | ".join(down))

@@ -1,0 +1,153 @@
+"""Whose request a log line tells of, and whether it failed (docs/design.md).
+
+The ladder: the generation, where the format has `$upswitch_generation`; the addresses in `$upstream_addr`, where it has
+that; neither: LIMITED MODE, every line counts, by `$status` alone. A line is the new pool's when every rung that is there
+says so: an old worker that drains has the former generation, another upstream in the same log has foreign addresses.
+"""
+
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+
+from upswitch.basics.result import Failure
+from upswitch.basics.value import Value
+from upswitch.logs.coverage import can_follow, distinct, gaps, reader_of
+from upswitch.logs.line import CLIENT_LEFT, HUNG_S, Entry, LineReader
+from upswitch.nginx.conf_logs import AccessLog
+from upswitch.watch.rule import Second
+
+
+class Mode(StrEnum):
+    """How well a log can be attributed. LIMITED is to be told to people: other upstreams and old workers count too."""
+
+    GENERATION = "generation"
+    ADDRESS = "address"
+    LIMITED = "limited"
+
+
+class Whose(StrEnum):
+    NEW = "new"
+    FORMER = "former"
+    OTHER = "other"
+
+
+class Hit(Value):
+    whose: Whose
+    failure: Failure = Failure.NONE
+
+
+class Attribution(Value):
+    """Who is who after the switch. Addresses are as nginx logs them: resolved, `IP:PORT`, `[IP6]:PORT` or `unix:/path`.
+
+    Leave `addresses` empty where they can't all be known (a `resolve` name): then only the generation decides.
+    `pool` stands in for `generation` where any of a pool's generations will do.
+    `upstreams` are the names of the site's upstreams: "no live upstreams" logs the name in the place of an address.
+    """
+
+    generation: str = ""
+    pool: str = ""
+    addresses: frozenset[str] = frozenset()
+    former_generation: str = ""
+    former_addresses: frozenset[str] = frozenset()
+    upstreams: frozenset[str] = frozenset()
+
+    @property
+    def servers(self) -> frozenset[str]:
+        """Of the new pool and its upstreams, as the error log names them; none where the addresses can't all be known."""
+        return self.addresses | self.upstreams if self.addresses else frozenset()
+
+    def mode(self, reader: LineReader) -> Mode:
+        if self.generation and reader.has_generation:
+            return Mode.GENERATION
+        return Mode.ADDRESS if self.addresses and reader.has_upstream_addr else Mode.LIMITED
+
+    def before(self, reader: LineReader) -> "Attribution":
+        """For the lines before the switch: the former pool's are the ones that count, under whatever generation it served.
+
+        Where the format has the generation, one of another pool is not the former pool's: "no live upstreams" of a release
+        that failed ten minutes ago has no address, and must not pass for the noise that the site always had.
+        Only where the format has no addresses must the former generation tell them; then the history begins with that generation.
+        """
+        is_by_address = self.former_addresses and reader.has_upstream_addr
+        generation = "" if is_by_address else self.former_generation
+        pool = self.former_generation.partition("-")[2]
+        return Attribution(generation=generation, pool=pool, addresses=self.former_addresses, upstreams=self.upstreams)
+
+    def classify(self, entry: Entry) -> Hit:
+        """Whose it was, and whether that pool's last answer was a failure; another upstream's answers are not looked at."""
+        peers = _elements(entry.upstream_addr)
+        match self._whose(entry, peers):
+            case Whose.NEW:
+                return Hit(whose=Whose.NEW, failure=self._failure(entry, peers, self.addresses))
+            case Whose.FORMER:
+                return Hit(whose=Whose.FORMER, failure=self._failure(entry, peers, self.former_addresses))
+            case Whose.OTHER:
+                return Hit(whose=Whose.OTHER)
+
+    def _whose(self, entry: Entry, peers: list[str]) -> Whose:
+        by_address = self._by_address(peers) if self.addresses and entry.upstream_addr is not None else Whose.NEW
+        return Whose.FORMER if by_address is Whose.NEW and self._is_foreign(entry.generation) else by_address
+
+    def _is_foreign(self, generation: str | None) -> bool:
+        """Another generation than ours; or, where only the pool is known, one of another pool."""
+        if not generation or generation == "-":
+            return bool(self.generation) and generation is not None
+        if self.generation:
+            return generation != self.generation
+        return bool(self.pool) and generation.partition("-")[2] != self.pool
+
+    def _by_address(self, peers: list[str]) -> Whose:
+        if not self.addresses.isdisjoint(peers):
+            return Whose.NEW
+        if not self.former_addresses.isdisjoint(peers):
+            return Whose.FORMER
+        return Whose.OTHER if self.upstreams.isdisjoint(peers) else Whose.NEW
+
+    def _failure(self, entry: Entry, peers: list[str], addresses: frozenset[str]) -> Failure:
+        answer = self._last_answer(entry, peers, addresses)
+        if answer in GATEWAY_STATUS:
+            return Failure.GATEWAY
+        return Failure.HUNG if _is_hung(entry, answer) else Failure.NONE
+
+    def _last_answer(self, entry: Entry, peers: list[str], addresses: frozenset[str]) -> str:
+        """The pool's last status, "" or "-" without one. `$status` only stands in where the format has no `$upstream_status`."""
+        if entry.upstream_status is None:
+            return f"{entry.status:03}"
+        answers = _elements(entry.upstream_status)
+        if not addresses or entry.upstream_addr is None or len(answers) != len(peers):
+            return answers[-1]
+        ours = addresses | self.upstreams
+        return next((answer for peer, answer in zip(reversed(peers), reversed(answers), strict=True) if peer in ours), "")
+
+
+def told(logs: Sequence[AccessLog], attribution: Attribution, *, probe: str) -> tuple[str, ...]:
+    """What a watch of these logs goes by, and what it can't see: a sentence each."""
+    logs = distinct(logs)
+    followed = [f"{log.path} by {attribution.mode(reader_of(log))}" for log in logs if can_follow(log)]
+    asked = [f"requests of our own to {probe}"] if probe else []
+    by = " and ".join(followed + asked) or "NOTHING: it will be blind"
+    return (f"the watch goes by {by}", *(gap.what for log in logs for gap in gaps(log)))
+
+
+GATEWAY_STATUS = frozenset({"502", "503", "504"})
+_SEPARATOR = re.compile(r"\s*,\s*|\s+:\s*")
+
+
+def second(failure: Failure, times: int) -> Second:
+    """So many requests that fared alike."""
+    return Second(
+        total=times,
+        gateway=times if failure is Failure.GATEWAY else 0,
+        hung=times if failure is Failure.HUNG else 0,
+    )
+
+
+def _elements(text: str | None) -> list[str]:
+    return _SEPARATOR.split(text) if text else [""]
+
+
+def _is_hung(entry: Entry, answer: str) -> bool:
+    if entry.status != CLIENT_LEFT or entry.request_time is None or entry.request_time < HUNG_S:
+        return False
+    header_s = _elements(entry.upstream_header_time)[-1]
+    return header_s in {"", "-"} and answer in {"", "-", str(CLIENT_LEFT)}

@@ -1,0 +1,245 @@
+"""The access logs of a watch: opened before the swap, then read once a second; and the errors that nginx wrote in those seconds."""
+
+from collections import deque
+from collections.abc import Iterator
+
+from upswitch.basics.errors import HostError
+from upswitch.basics.value import Value
+from upswitch.diagnose.count_access import Access, AccessCounter
+from upswitch.diagnose.count_errors import Addresses, ErrorCounter, Errors
+from upswitch.hosts.host import CountingFollower, Follower, Host, Ports
+from upswitch.logs import coverage, error_line, last_minutes
+from upswitch.logs.count_on_host import count_program
+from upswitch.logs.line import LineReader
+from upswitch.nginx import processes, running
+from upswitch.nginx.conf_logs import AccessLog
+from upswitch.watch.attribution import Attribution, Mode
+from upswitch.watch.count import BlockCounter, Counted, Tally, Timeline
+from upswitch.watch.rule import History
+
+_SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
+_READ_FOR = 0.7  # seconds of each second that may go into reading the logs
+_CRASH_WINDOW = 10  # seconds
+
+
+_NOWHERE: Addresses = {}
+
+
+class Notes:
+    """What a person should know of how far the watch saw. Each is told once."""
+
+    def __init__(self) -> None:
+        self.all: list[str] = []
+
+    def add(self, text: str) -> None:
+        self.all += [] if text in self.all else [text]
+
+
+class _Log(Value):
+    path: str
+    reader: LineReader
+    follower: Follower
+    counter: BlockCounter
+    failing: AccessCounter
+    silent_after: float
+
+
+class AccessLogs:
+    """All access logs of one host that requests to the site's upstreams end in."""
+
+    def __init__(self, ports: Ports, logs: tuple[AccessLog, ...], attribution: Attribution, notes: Notes) -> None:
+        self._ports = ports
+        self._attribution = attribution
+        self._notes = notes
+        for gap in (gap for log in coverage.distinct(logs) for gap in coverage.gaps(log)):
+            notes.add(gap.what)
+        opened = [self._open_one(same) for same in coverage.beside(logs)]
+        self._logs = [log for log in opened if log]
+        self.silent_after = max((log.silent_after for log in self._logs), default=0.0)
+        self.is_behind = False
+        self.has_errors = False
+        """Set once the error log has new lines: from then on all that comes is counted for the diagnosis, retries too."""
+
+    def _open_one(self, same: tuple[AccessLog, ...]) -> _Log | None:
+        """Of logs that have the same requests the best that can be opened."""
+        followed = (self._open(log) for log in same if coverage.can_follow(log))
+        return next((log for log in followed if log), None)
+
+    def _open(self, log: AccessLog) -> _Log | None:
+        follower = _follow(self._ports.host, log.path, self._notes)
+        if follower is None:
+            return None
+        reader = coverage.reader_of(log)
+        if isinstance(follower, CountingFollower):
+            self._count_there(log.path, reader, follower)
+        return _Log(
+            path=log.path,
+            reader=reader,
+            follower=follower,
+            counter=BlockCounter(reader, self._attribution),
+            failing=AccessCounter(reader),
+            silent_after=coverage.silent_after(log),
+        )
+
+    def _count_there(self, path: str, reader: LineReader, follower: CountingFollower) -> None:
+        """Ten MB/s from each of fifty hosts are more than a link carries."""
+        if program := count_program(reader):
+            follower.count(program)
+        else:
+            self._notes.add(f"{path} can't be counted on its host, because of its format: each of its lines is fetched")
+
+    @property
+    def is_any(self) -> bool:
+        return bool(self._logs)
+
+    @property
+    def mode(self) -> Mode:
+        """The worst of them: how well their lines can be attributed."""
+        return max((self._attribution.mode(log.reader) for log in self._logs), key=list(Mode).index)
+
+    def history(self) -> History:
+        """The ten minutes before now, or as much of them as there is."""
+        timeline = Timeline()
+        for log in self._logs:
+            self._add_history(log, timeline)
+        found = timeline.history()
+        if self._logs and len(found.seconds) < _SHORT_HISTORY:
+            self._notes.add(f"only {len(found.seconds)} s of history (want {_SHORT_HISTORY}): bursts that are normal may look new")
+        return found
+
+    def _add_history(self, log: _Log, timeline: Timeline) -> None:
+        counter = BlockCounter(log.reader, self._attribution.before(log.reader), is_timed=True)
+        try:
+            for counted in self._counted_history(log, counter):
+                timeline.add(counted)
+                if self._ports.interrupts.count:
+                    return
+        except HostError as exc:
+            self._notes.add(f"no history: {exc}")
+
+    def _counted_history(self, log: _Log, counter: BlockCounter) -> Iterator[Counted]:
+        """Counted where the log lies, if that is far away; else as much as may be fetched."""
+        host, is_far = self._ports.host, isinstance(log.follower, CountingFollower)
+        program = count_program(log.reader, is_timed=True) if is_far else None
+        if program is None:
+            most = last_minutes.MOST_FAR if is_far else last_minutes.MOST
+            yield from map(counter.count, last_minutes.last_minutes(host, log.path, log.reader, most=most))
+            return
+        for found in last_minutes.counted_minutes(host, log.path, log.reader, program):
+            if found.left:
+                self._notes.add(f"{found.left} lines of the history of {log.path} could not be counted on its host")
+            yield counter.count(found.lines) + counter.count_alike(found.alike)
+
+    def read(self) -> Tally:
+        """All lines that have come. A log that grows faster than it can be read is said to be, once."""
+        found = Tally()
+        self.is_behind = False
+        for log in self._logs:
+            until = self._ports.clock.monotonic() + _READ_FOR / len(self._logs)
+            while block := _read(log.follower, log.path, self._notes):
+                counted = log.counter.tally(block)
+                found += counted
+                if self.has_errors or counted.new.gateway or counted.new.hung:
+                    log.failing.count(block)
+                if self._ports.clock.monotonic() >= until:
+                    self._notes.add(f"{log.path} grows faster than it can be read: what is told is late")
+                    self.is_behind = True
+                    break
+            found += self._read_counts(log, found)
+        return found
+
+    def _read_counts(self, log: _Log, sent: Tally) -> Tally:
+        """What was counted on the host. The lines of failed requests were sent whole, unless there were too many."""
+        alike = log.follower.counts() if isinstance(log.follower, CountingFollower) else ()
+        counted = log.counter.tally(b"", alike)
+        if any(not each.is_good for each in alike):
+            self._notes.add(f"{log.path} has more failed requests than were fetched: all are counted, some were looked at")
+        if self.has_errors or (sent.new + counted.new).gateway or (sent.new + counted.new).hung:
+            for each in alike:
+                log.failing.count(each.line * each.times if each.is_good else b"")
+        return counted
+
+    @property
+    def failing(self) -> Access | None:
+        """What the access logs say of the time since something failed; None without a log."""
+        return sum((log.failing.found() for log in self._logs), Access()) if self._logs else None
+
+    def close(self) -> None:
+        for log in self._logs:
+            log.follower.close()
+
+
+class ErrorLog:
+    """nginx's error log and its workers, second by second."""
+
+    def __init__(self, ports: Ports, path: str, master: int, notes: Notes, *, addresses: Addresses = _NOWHERE) -> None:
+        """With the `addresses` of upstreams only an upstream's own failures explain its "no live upstreams"."""
+        self._host = ports.host
+        self._clock = ports.clock
+        self._path = path
+        self._master = master
+        self._notes = notes
+        self._follower = _follow(ports.host, path, notes) if path else None
+        self._workers: frozenset[tuple[int, int]] = frozenset()
+        self._crashes: deque[int] = deque(maxlen=_CRASH_WINDOW)
+        self._respawns: deque[int] = deque(maxlen=_CRASH_WINDOW)
+        self._counter = ErrorCounter(addresses=addresses)
+        self.has_new = False
+
+    @property
+    def crashes(self) -> int:
+        """Worker deaths of the last ten seconds: as many as both the log and /proc tell of. The log may be read late."""
+        return min(sum(self._crashes), sum(self._respawns))
+
+    def read(self) -> None:
+        """All that was written in the second that has just passed."""
+        crashes: list[str] = []
+        self.has_new = False
+        until = self._clock.monotonic() + _READ_FOR / 2
+        while self._follower and (block := _read(self._follower, self._path, self._notes)):
+            self.has_new = True
+            self._counter.count(block)
+            if b" exited on signal " in block:
+                crashes += error_line.crash_lines(block.split(b"\n"), self._master)
+            if self._clock.monotonic() >= until:
+                self._notes.add(f"{self._path} grows faster than it can be read: why requests fail is told late")
+                break
+        self._crashes.append(len(crashes))
+        self._respawns.append(self._respawned())
+
+    @property
+    def errors(self) -> Errors | None:
+        """All since it was opened, None without a log."""
+        return self._counter.found() if self._follower else None
+
+    def _respawned(self) -> int:
+        """Workers that were not there a second ago. nginx writes a client's URI raw, line breaks and all, so what its log says
+        of crashes counts only as far as /proc bears it out."""
+        try:
+            family = running.read_family(self._host, self._master)
+        except HostError:
+            return 0
+        before, self._workers = self._workers, processes.keys(family.workers)
+        return len(self._workers - before) if before else 0
+
+    def close(self) -> None:
+        if self._follower:
+            self._follower.close()
+
+
+def _follow(host: Host, path: str, notes: Notes) -> Follower | None:
+    """What can't be followed (a device, no right to read it) is told; the watch goes by what is left to see."""
+    try:
+        return host.follow(path)
+    except HostError as exc:
+        notes.add(f"{path} can't be followed: {exc.why}")
+        return None
+
+
+def _read(follower: Follower, path: str, notes: Notes) -> bytes:
+    """What can't be read is no sign of the new pool: the watch goes on with what is left to see."""
+    try:
+        return follower.read()
+    except HostError as exc:
+        notes.add(f"{path} can't be read any more: {exc.why}")
+        return b""

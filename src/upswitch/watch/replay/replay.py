@@ -1,0 +1,290 @@
+"""The watch on past traffic: the rule over access logs, second by second, as it would have judged the release that they tell of."""
+
+import os
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from upswitch.basics.errors import NginxBrokenError
+from upswitch.basics.value import Value
+from upswitch.hosts.host import Host, Ports
+from upswitch.logs import coverage, line
+from upswitch.logs.clock import ALWAYS, HISTORY_S, LATE_S, seconds_of
+from upswitch.logs.line import FormatError, LineReader
+from upswitch.logs.since import EVER, AccessTimes, Span
+from upswitch.logs.source import FileSource
+from upswitch.logs.walk import EntryCounter
+from upswitch.nginx import advice, conf_logs, running
+from upswitch.nginx.conf_logs import AccessLog
+from upswitch.site.model import Site
+from upswitch.watch import rule
+from upswitch.watch.attribution import Mode
+from upswitch.watch.count import Tally
+from upswitch.watch.replay.release import Opening, Release, pools_of, release
+from upswitch.watch.replay.window import Window
+from upswitch.watch.rule import History, Judgement, Second, Seen, Thresholds
+
+_SHORT_HISTORY = 300  # seconds (design.md)
+_MINUTE = 60
+_TOLD_EVERY = 32
+_MOST_TOLD = 5
+
+
+class ReplayError(ValueError):
+    """The logs can't be replayed: what is missing, and what to give."""
+
+
+class Log(Value):
+    """One log, and how its lines are written."""
+
+    source: FileSource
+    reader: LineReader
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+
+def logs_given(names: Sequence[str], log_format: str) -> tuple[Log, ...]:
+    """The logs with the format that was given, or each with a usual one where none was (formats.reader_of has the errors)."""
+    sources = map(FileSource, names)
+    return tuple(Log(source=each, reader=line.reader_of(each.name, each.head(), given=log_format)) for each in sources)
+
+
+def logs_here(host: Host, site: Site, names: Sequence[str]) -> tuple[Log, ...]:
+    """The logs with the formats that the site's nginx writes them in, or a usual one where it does not say."""
+    try:
+        build = running.read_build(host, site.nginx)
+        conf = running.read_conf(host, site.nginx, build)
+    except NginxBrokenError as exc:
+        try:
+            return logs_given(names, "")
+        except FormatError as unknown:
+            raise FormatError(f"nginx here does not say its format ({exc}), and {unknown}") from exc
+    logs = [log for log in conf_logs.access_logs(conf, build) if log.format]
+    ours = advice.own_logs(conf, build, [upstream.name for upstream in site.upstreams])
+    return tuple(Log(source=each, reader=_reader(each, logs, ours)) for each in map(FileSource, names))
+
+
+def _reader(source: FileSource, logs: Sequence[AccessLog], ours: Sequence[AccessLog]) -> LineReader:
+    """Of the log that is this file, or was before it was rotated; else of what its first lines are, our upstreams' logs first."""
+    path = os.path.abspath(source.name)
+    same = [log for log in logs if path == log.path or path.startswith((f"{log.path}.", f"{log.path}-"))]
+    readers = {coverage.reader_of(log): None for log in same}
+    if len(readers) == 1:
+        return next(iter(readers))
+    known = [log.format for log in (*same, *ours, *logs) if log.format]
+    return line.reader_of(source.name, source.head(), given="", known=known)
+
+
+class Asked(Value):
+    """What is to be replayed. `at` is the moment of the switch (Unix time), None to look for it. `duration` is seconds.
+
+    `pool` "" is the one that took over. `site` None: pools are known only by the generations in the log.
+    """
+
+    logs: tuple[Log, ...]
+    at: int | None
+    pool: str
+    duration: int
+    thresholds: Thresholds
+    site: Site | None
+
+
+class Replayed(Value):
+    """How the watch would have ended. `looks` are the rule's, one a second after the switch, up to the verdict.
+
+    `verdict` is `rollback` or one of rule.Final; `since` are the requests to the pool in those seconds, `former` those to another.
+    """
+
+    verdict: str
+    at: int
+    release: Release
+    mode: Mode
+    looks: tuple[Judgement, ...]
+    since: tuple[Second, ...]
+    former: int
+    notes: tuple[str, ...]
+
+
+def replay(ports: Ports, asked: Asked) -> Replayed:
+    """One pass over the logs. ReplayError where they don't tell; OSError where one can't be opened.
+
+    KeyboardInterrupt at a signal: half a replay has no verdict.
+    """
+    opening = Opening(pools_of(asked.site), asked.pool)
+    window = Window(asked.duration, at=asked.at, begins=opening)
+    streams = [_Stream(number, log, window) for number, log in enumerate(asked.logs)]
+    _read(ports, streams, window)
+    _check(asked, streams, window)
+    found = _judged(asked, streams, window)
+    return msgspec.structs.replace(found, notes=(*_others(opening, found), *found.notes))
+
+
+class _Stream:
+    """One log being read. `front` is a second that it has reached: one line from the future must not end the reading.
+
+    `back` is the first jump back in it, from and to: the newest second so far, and the last line's.
+    """
+
+    def __init__(self, number: int, log: Log, window: Window) -> None:
+        self.number = number
+        self.log = log
+        self.front = self._newest = -1
+        self.back: tuple[int, int] | None = None
+        self.counter = EntryCounter(log.reader)
+        self.source = log.source
+        self._times = AccessTimes(log.reader, Span(unix=window.since) if window.since else EVER)
+        self._blocks = self.source.blocks(self._times)
+        self._window = window
+
+    def step(self) -> bool:
+        """The next block; False at the end."""
+        block = next(self._blocks, None)
+        if block is None:
+            return False
+        counted = self.counter.count(block)
+        if counted:
+            self.front = max(self.front, min(counted))
+            self._newest = max((self._newest, *counted))
+            self._compare(int(seconds_of(self._times.last(block)) or 0))
+        self._window.add(self.number, counted)
+        return True
+
+    def _compare(self, last: int) -> None:
+        if self.back is None and self._newest - last > _MINUTE:
+            self.back = self._newest, last
+
+
+def _read(ports: Ports, streams: Sequence[_Stream], window: Window) -> None:
+    """All of them side by side: the one that is least far is read next, so that what is kept stays small."""
+    left, blocks, is_done = [*streams], 0, False
+    while left and not is_done:
+        if ports.interrupts.count:
+            raise KeyboardInterrupt
+        least = min(left, key=lambda each: each.front)
+        if not least.step():
+            left.remove(least)
+        blocks += 1
+        if blocks % _TOLD_EVERY == 0:
+            ports.tell("replay", f"{blocks} MiB read", is_passing=True)
+        is_done = window.settle(min((each.front for each in left), default=ALWAYS.stop) - LATE_S)
+
+
+def _check(asked: Asked, streams: Sequence[_Stream], window: Window) -> None:
+    """There must be something to judge."""
+    names = ", ".join(log.name for log in asked.logs)
+    if window.oldest is None or window.newest is None:
+        unread = sum(each.counter.unread for each in streams)
+        raise ReplayError(
+            f"{names}: none of {unread} lines is of this format, with a time: give the log_format of the nginx that wrote them"
+        )
+    span = f"{names} is of {clock_time(window.oldest)} to {clock_time(window.newest)}"
+    if window.at is None and not any(_can_tell(log.reader, asked) for log in asked.logs):
+        raise ReplayError(f"LIMITED MODE: neither a generation nor an address tells when the pool took over; give --at ({span})")
+    if window.at is None:
+        raise ReplayError(f"{span}: {asked.pool or 'no other pool'} did not take over in it; give --at")
+    if window.newest < window.at:
+        raise ReplayError(f"{names} ends at {clock_time(window.newest)}: {clock_time(window.at)} is not in it")
+    if window.oldest >= window.at + asked.duration:
+        raise ReplayError(f"{names} begins at {clock_time(window.oldest)}: {clock_time(window.at)} is not in it")
+
+
+def _can_tell(reader: LineReader, asked: Asked) -> bool:
+    return reader.has_generation or (asked.site is not None and reader.has_upstream_addr)
+
+
+def clock_time(at: int) -> str:
+    """Unix time as people write it."""
+    return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _judged(asked: Asked, streams: Sequence[_Stream], window: Window) -> Replayed:
+    assert window.at is not None  # noqa: S101  (_check)
+    before, after = _spans(window)
+    minute = [window.moment(range(second, second + 1)) for second in before[-_MINUTE:]]
+    found = release(pools_of(asked.site), minute, window.moment(after), pool=asked.pool)
+    whose = [found.attribution.before(each.log.reader) for each in streams]
+    history = History(seconds=tuple(each.new for each in window.tallies(before, lambda number: whose[number])))
+    tallies = tuple(window.tallies(after, lambda _: found.attribution))
+    looks = _looks(history, tuple(each.new for each in tallies), asked.thresholds)
+    seen = tallies[: len(looks)]
+    since, former = tuple(each.new for each in seen), sum(each.former.total for each in seen)
+    whole = Seen(has_log=True, new=sum(each.total for each in since), former=former, probes=0)
+    return Replayed(
+        verdict="rollback" if looks[-1].is_spike else rule.finish(looks[-1], whole),
+        at=window.at,
+        release=found,
+        mode=max((_mode(found, each.log.reader) for each in streams), key=list(Mode).index),
+        looks=looks,
+        since=since,
+        former=former,
+        notes=(*_ended(seen, found.pool), *_notes(asked, streams, window)),
+    )
+
+
+def _ended(seen: Sequence[Tally], pool: str) -> Iterator[str]:
+    """Verdicts count requests: the silence of a pool that was switched away from again speaks neither for it nor against it."""
+    last_s = max((at_s for at_s, each in enumerate(seen, 1) if each.new.total), default=len(seen))
+    if last_s + LATE_S <= len(seen) and any(each.former.total + each.other for each in seen[last_s:]):
+        yield f"{pool} got no request after t+{last_s}s"
+
+
+def _spans(window: Window) -> tuple[range, range]:
+    """The seconds before the switch and since: as far as the logs go."""
+    at, oldest, newest = window.at or 0, window.oldest or 0, window.newest or 0
+    return range(min(at, max(oldest, at - HISTORY_S)), at), range(at, min(window.until or at, newest + 1))
+
+
+def _looks(history: History, since: tuple[Second, ...], thresholds: Thresholds) -> tuple[Judgement, ...]:
+    """One a second, up to the first spike: what came after it the watch would not have let come."""
+    looks: list[Judgement] = []
+    for look in rule.looks(history, since, thresholds):
+        looks.append(look)
+        if look.is_spike:
+            break
+    return tuple(looks)
+
+
+def _mode(found: Release, reader: LineReader) -> Mode:
+    """Of a pool that got nothing no generation is known, but lines of others are told from its own all the same."""
+    return Mode.GENERATION if found.attribution.pool and reader.has_generation else found.attribution.mode(reader)
+
+
+def _others(opening: Opening, found: Replayed) -> Iterator[str]:
+    """A log may tell of several releases, and one of them is judged."""
+    whose = found.release.attribution
+    others = [(at, each) for at, each in opening.found if (each.pool, each.generation) != (whose.pool, whose.generation)]
+    told = [f"{each.generation or each.pool} at {clock_time(at)}" for at, each in others[:_MOST_TOLD]]
+    told += [f"{len(others) - _MOST_TOLD} more"] * (len(others) > _MOST_TOLD)
+    if told:
+        yield f"also took over: {', '.join(told)}; --at TIME judges another"
+
+
+def _notes(asked: Asked, streams: Sequence[_Stream], window: Window) -> Iterator[str]:
+    """What a person should know of how far this saw."""
+    before, after = _spans(window)
+    if len(before) < _SHORT_HISTORY:
+        yield f"only {len(before)} s of history (want {_SHORT_HISTORY}): bursts that are normal may look new"
+    if len(after) < asked.duration:
+        yield f"the log ends {len(after)} s after the switch; a watch of {asked.duration} s was asked for"
+    for each in streams:
+        if each.counter.unread:
+            yield f"{each.log.name}: lines that are not of the format, or have no time: {each.counter.unread}"
+        if each.back:
+            newest, last = map(clock_time, each.back)
+            yield f"{each.log.name}: {newest} comes before {last} in it: a clock was set, or lines are not in their order"
+        if each.source.cut:
+            yield each.source.cut
+    for reader in dict.fromkeys(each.log.reader for each in streams):
+        yield from _gaps(reader)
+
+
+def _gaps(reader: LineReader) -> Iterator[str]:
+    if not (reader.has_generation or reader.has_upstream_addr):
+        yield "LIMITED MODE: the format has neither $upswitch_generation nor $upstream_addr: every line counts, whoever served it"
+    if not reader.has_upstream_status:
+        yield "the format lacks $upstream_status: a failure that error_page hides is not seen, one of nginx's own counts"
+    if not reader.has_request_time:
+        yield "the format lacks $request_time: clients that give up on a hanging pool are not seen"

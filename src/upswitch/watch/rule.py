@@ -1,0 +1,328 @@
+"""The watch rule: when failures of the new pool are a spike, and take the switch back.
+
+Theory. Failures come in bursts and every site has its own noise, so a count alone ("5 in 10 s") takes good releases back. A
+spike must pass four questions at once, each of which stops another false alarm:
+
+    ENOUGH    at least 5 failed, in at least 2 different seconds            one hiccup is no trend
+    BIG       at least 1 % of the requests failed                           a certain but tiny change is for people
+    NEW       at least 3 times the worst stretch of the same length in the  bursts that the site always had
+              10 minutes before; or half fail, and that is 3 times the
+              share of the last minute before
+    NOT LUCK  one-sided Fisher odds under 1 in 1,000,000 against all of     small numbers
+              the history
+
+in the last 10 s, in the last 60 s, or since the switch (docs/design.md). Gateway failures and hung clients are judged
+apart. It is looked at once a second; the seconds are those of arrival on a monotonic clock, complete ones only.
+
+Where the rule is silent, this is what we do:
+- A watch younger than a window has only what came since the switch. It is compared with worst stretches of that length, but never
+  shorter than 10 s. (So between 10 s and 60 s "the last 60 s" is "since the switch".)
+- A stretch longer than the history is the whole history, scaled up to the stretch: a watch of an hour against 10 minutes, a
+  log that began 20 s ago. No history: nothing was worse before.
+- A history of under 1,000 requests is filled up with assumed ones of which 0.1 % failed, rounded up to a whole failure. Only
+  the odds see them; NEW and what is printed do not.
+- The last minute before may be shorter or empty; an empty one had a share of nothing.
+- Requests that failed in the other way are left out, before as after: they passed no more than they failed in this one. Else
+  one more hung client could dilute a spike of 502s to under 1 %.
+- Of several spikes the one with the lowest odds is reported, then the shortest window.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from itertools import accumulate, zip_longest
+from operator import add, sub
+
+from upswitch.basics.result import Failure
+from upswitch.basics.value import Value
+from upswitch.logs.line import BIG_PERCENT, ENOUGH_FAILED
+from upswitch.watch.fisher import odds
+
+ENOUGH_SECONDS = 2
+NEW_TIMES = 3
+LUCK = 1e-6
+_SHORT_S, _LONG_S = 10, 60
+_ASSUMED_TOTAL, _ASSUMED_ONE_IN = 1000, 1000
+_PROVING_REQUESTS = 30
+_FORMER_STILL_SERVES = 20
+_READABLE = 10**12
+
+
+_HOW = {Failure.GATEWAY: "failed (502/503/504)", Failure.HUNG: "hung (499 after 1 s or more with no answer)"}
+
+
+class Thresholds(Value):
+    """What the four questions ask for. The defaults are the rule; `watch --replay` tries others on past traffic.
+
+    `enough` failed in `enough_seconds` different seconds; `big` is percent; `new` is times; `luck` is odds.
+    """
+
+    enough: int = ENOUGH_FAILED
+    enough_seconds: int = ENOUGH_SECONDS
+    big: float = BIG_PERCENT
+    new: float = NEW_TIMES
+    luck: float = LUCK
+
+
+DEFAULT = Thresholds()
+
+
+class Second(Value):
+    """Requests of one second, and those of them that failed in either way."""
+
+    total: int = 0
+    gateway: int = 0
+    hung: int = 0
+
+    def failed(self, kind: Failure) -> int:
+        match kind:
+            case Failure.GATEWAY:
+                return self.gateway
+            case Failure.HUNG:
+                return self.hung
+            case Failure.NONE:
+                return self.total - self.gateway - self.hung
+
+    def __add__(self, other: "Second") -> "Second":
+        return Second(total=self.total + other.total, gateway=self.gateway + other.gateway, hung=self.hung + other.hung)
+
+
+class History(Value):
+    """The seconds before the switch, oldest first, at most 600; quiet seconds are in it as zeros."""
+
+    seconds: tuple[Second, ...] = ()
+
+
+class Judgement(Value):
+    """One look: the stretch that speaks loudest, and the four answers with the numbers behind them.
+
+    Counts are requests; the totals leave out those that failed in the other way.
+    """
+
+    kind: Failure
+    window_s: int
+    failed: int
+    total: int
+    failed_seconds: int
+    stretch_s: int
+    worst: float
+    minute_failed: int
+    minute_total: int
+    odds: float
+    before_failed: int
+    before_total: int
+    before_s: int
+    is_enough: bool
+    is_big: bool
+    is_new: bool
+    is_not_luck: bool
+    thresholds: Thresholds = DEFAULT
+
+    @property
+    def is_spike(self) -> bool:
+        return self.is_certain and self.is_big and self.is_new
+
+    @property
+    def is_elevated(self) -> bool:
+        """Certain, but not BIG (under 1 %) or not NEW (under 3 times what was): worth a look, not a rollback."""
+        return self.is_certain and not self.is_spike
+
+    @property
+    def is_certain(self) -> bool:
+        return self.is_enough and self.is_not_luck
+
+
+def judge(history: History, since: Sequence[Second], thresholds: Thresholds = DEFAULT) -> Judgement:
+    """One look at the complete seconds since the switch, oldest first (of all hosts: see `added`). Cost: linear in both."""
+    return _loudest(_both(history, since), len(since), thresholds)
+
+
+def looks(history: History, since: Sequence[Second], thresholds: Thresholds = DEFAULT) -> Iterator[Judgement]:
+    """What `judge` says of the first second, of the first two, and so on to all of them. Cost: linear in all of them together."""
+    both = _both(history, since)
+    return (_loudest(both, end, thresholds) for end in range(1, len(since) + 1))
+
+
+def added(hosts: Iterable[Sequence[Second]]) -> tuple[Second, ...]:
+    """The seconds since each host's own switch, summed over the hosts."""
+    return tuple(sum(column, Second()) for column in zip_longest(*hosts, fillvalue=Second()))
+
+
+def added_histories(histories: Iterable[History]) -> History:
+    """The histories of several hosts as one, aligned at the switch; as long as the longest."""
+    return History(seconds=added(history.seconds[::-1] for history in histories)[::-1])
+
+
+class _Sums(Value):
+    """Running sums, each from a 0 on: requests that failed in one way, those that passed or failed in it, seconds with failures."""
+
+    failed: list[int]
+    total: list[int]
+    seconds: list[int]
+
+    @property
+    def length(self) -> int:
+        return len(self.failed) - 1
+
+    def over(self, begin: int, end: int) -> tuple[int, int, int]:
+        begin = max(0, begin)
+        return self.failed[end] - self.failed[begin], self.total[end] - self.total[begin], self.seconds[end] - self.seconds[begin]
+
+
+class _Sight(Value):
+    """Of one way to fail: before the switch and since."""
+
+    kind: Failure
+    before: _Sums
+    since: _Sums
+
+
+def _both(history: History, since: Sequence[Second]) -> list[_Sight]:
+    kinds = (Failure.GATEWAY, Failure.HUNG)
+    return [_Sight(kind=kind, before=_sums(kind, history.seconds), since=_sums(kind, since)) for kind in kinds]
+
+
+def _sums(kind: Failure, seconds: Sequence[Second]) -> _Sums:
+    failed = [each.failed(kind) for each in seconds]
+    passed = [each.failed(Failure.NONE) for each in seconds]
+    return _Sums(failed=_running(failed), total=_running(map(add, failed, passed)), seconds=_running(map(bool, failed)))
+
+
+def _running(counts: Iterable[int]) -> list[int]:
+    return list(accumulate(counts, initial=0))
+
+
+def _loudest(both: Sequence[_Sight], end: int, thresholds: Thresholds) -> Judgement:
+    """The look at the first `end` seconds since the switch."""
+    sights = [sight for sight in both if sight.since.failed[end]] or both[:1]
+    found = [_look(sight, (end, stretch), thresholds) for sight in sights for stretch in _stretches(end)]
+    return max(found, key=lambda look: (look.is_spike, look.is_elevated, -look.odds))
+
+
+def _stretches(end: int) -> list[int]:
+    reach = max(_SHORT_S, end)
+    return sorted({_SHORT_S, min(_LONG_S, reach), reach})
+
+
+def _worst(before: _Sums, stretch: int) -> float:
+    """Most failures in any `stretch` seconds of the history; scaled up where the history is shorter."""
+    if stretch >= before.length:
+        return before.failed[-1] * stretch / before.length if before.length else 0.0
+    return float(max(map(sub, before.failed[stretch:], before.failed)))
+
+
+def _look(sight: _Sight, span: tuple[int, int], thresholds: Thresholds) -> Judgement:
+    """`span`: so many seconds since the switch, and the stretch of the last ones among them."""
+    (end, stretch), before = span, sight.before
+    worst = _worst(before, stretch)
+    failed, total, failed_seconds = sight.since.over(end - stretch, end)
+    minute_failed, minute_total, _ = before.over(before.length - _LONG_S, before.length)
+    before_failed, before_total = before.failed[-1], before.total[-1]
+    chance = odds(failed, total, *_filled(before_failed, before_total))
+    return Judgement(
+        kind=sight.kind,
+        window_s=min(stretch, end),
+        failed=failed,
+        total=total,
+        failed_seconds=failed_seconds,
+        stretch_s=stretch,
+        worst=worst,
+        minute_failed=minute_failed,
+        minute_total=minute_total,
+        odds=chance,
+        before_failed=before_failed,
+        before_total=before_total,
+        before_s=before.length,
+        is_enough=failed >= thresholds.enough and failed_seconds >= thresholds.enough_seconds,
+        is_big=total > 0 and total * thresholds.big <= failed * 100,
+        is_new=failed > 0
+        and (failed >= thresholds.new * worst or _is_half((failed, total), (minute_failed, minute_total), thresholds.new)),
+        is_not_luck=chance < thresholds.luck,
+        thresholds=thresholds,
+    )
+
+
+def _filled(failed: int, total: int) -> tuple[int, int]:
+    missing = max(0, _ASSUMED_TOTAL - total)
+    return failed + -(-missing // _ASSUMED_ONE_IN), total + missing
+
+
+def _is_half(now: tuple[int, int], minute: tuple[int, int], times: float) -> bool:
+    """At least half fail, and that share is `times` the last minute's (cross-multiplied: no division by an empty minute)."""
+    (failed, total), (minute_failed, minute_total) = now, minute
+    return failed * 2 >= total and failed * minute_total >= times * minute_failed * total
+
+
+class Final(StrEnum):
+    """How a watch without a spike ends."""
+
+    KEEP = "keep"
+    KEEP_ELEVATED = "keep_elevated"
+    UNPROVEN = "unproven"
+    NOT_SWITCHED = "not_switched"
+    BLIND = "blind"
+
+
+class Seen(Value):
+    """What a whole watch saw. `new` and `former` are requests to either pool since the switch; `probes` are answered ones.
+
+    `is_silent`: there are logs, and nothing comes in them though our own requests are answered.
+    """
+
+    has_log: bool
+    new: int
+    former: int
+    probes: int
+    is_silent: bool = False
+
+
+def finish(last: Judgement, seen: Seen) -> Final:
+    """The ending of a watch whose every look was without a spike. ValueError where the last one has one: that is a rollback."""
+    if last.is_spike:
+        raise ValueError("a spike is no ending to keep")
+    if seen.new == 0 and seen.former >= _FORMER_STILL_SERVES:
+        return Final.NOT_SWITCHED
+    if seen.is_silent or (not seen.has_log and not seen.probes):
+        return Final.BLIND
+    if seen.new < _PROVING_REQUESTS and not seen.probes:
+        return Final.UNPROVEN
+    return Final.KEEP_ELEVATED if last.is_elevated else Final.KEEP
+
+
+def sentence(judgement: Judgement, at_s: int, pool: str, *, requests: str = "requests") -> str:
+    """One line for people: the word, the numbers, the four answers. `at_s` is seconds since the switch; `requests` says whose."""
+    look, need = judgement, judgement.thresholds
+    share = look.failed / look.total if look.total else 0.0
+    what = f"{look.failed} of {look.total} {requests} to {pool} {_HOW[look.kind]}"
+    parts = (
+        f"t+{at_s}s {_word(look)}: {what} in the last {look.window_s} s ({share:.1%})",
+        f"enough {_yes(look.is_enough)} ({look.failed} in {look.failed_seconds} s, need {need.enough} in {need.enough_seconds})",
+        f"big {_yes(look.is_big)} (need {need.big:g}%)",
+        f"new {_yes(look.is_new)} ({_new(look)})",
+        f"not luck {_yes(look.is_not_luck)} ({_one_in(look.odds)})",
+        f"before: {look.before_failed} of {look.before_total} in {look.before_s} s",
+    )
+    return " | ".join(parts)
+
+
+def _word(look: Judgement) -> str:
+    """No look before the last can say keep."""
+    if look.is_spike:
+        return "ROLLBACK"
+    return "running (elevated)" if look.is_elevated else "running"
+
+
+def _yes(is_so: bool) -> str:  # noqa: FBT001  (the value is what is told)
+    return "yes" if is_so else "no"
+
+
+def _new(look: Judgement) -> str:
+    """The comparison that decided: with the worst stretch, or, where only that one says yes, with the last minute's share."""
+    times = look.thresholds.new
+    if look.is_new and look.failed < times * look.worst:
+        return f"at least half, and {times:g}x the last minute before: {look.minute_failed} of {look.minute_total}"
+    return f"worst {look.stretch_s} s before: {look.worst:.0f}, need {times:g}x"
+
+
+def _one_in(chance: float) -> str:
+    """Rounded down; a person reads no more than a million million."""
+    return f"1 in {int(1 / chance):,}" if chance * _READABLE > 1 else f"less than 1 in {_READABLE:,}"

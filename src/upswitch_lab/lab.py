@@ -1,0 +1,226 @@
+"""A private nginx, pools of real servers and a real load on loopback, all in one folder, all ended with it.
+
+It serves the demo, the tests and the benchmarks. Only what was started here is ever signalled.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Self
+
+from upswitch.generations import contents, templates
+from upswitch.generations.contents import Rendering
+from upswitch.generations.generation import Manifest
+from upswitch.generations.render import render, render_drain_snippets
+from upswitch.hosts.clock import SystemClock
+from upswitch.hosts.local.host import LocalHost
+from upswitch.nginx import check_module
+from upswitch.nginx.dump import NginxConf
+from upswitch.site.model import Site
+from upswitch.site.read import parse_site
+from upswitch.site.words import Dialect, Generation
+from upswitch_lab.children import Load, Server
+from upswitch_lab.conf import UPSTREAM, Layout, Place, nginx_conf, site_toml
+from upswitch_lab.find import read_build
+from upswitch_lab.net import ask, free_port, is_listening
+from upswitch_lab.process import LabError, Process, until
+
+MARKER_HOST = "127.0.84.1"
+OK = 200
+DEFAULT_LAYOUT = Layout()
+
+
+class Lab:
+    """A context: entering starts the servers, lays down generation 1 of the first pool and starts nginx.
+
+    `binary` is a path to nginx; with `beside` the servers are another lab's, as behind a fleet. The folder is
+    world-traversable, because a root's nginx looks for the drain flag as nobody.
+    """
+
+    def __init__(self, binary: str, layout: Layout = DEFAULT_LAYOUT, *, beside: "Lab | None" = None) -> None:
+        build = read_build(binary)
+        if build is None:
+            raise LabError(f"{binary} does not run as an nginx")
+        self.layout = layout
+        self.folder = Path(tempfile.mkdtemp(prefix="upswitch-lab-"))
+        self.place = Place(
+            folder=str(self.folder),
+            binary=binary,
+            build=build,
+            public=f"127.0.0.1:{free_port('127.0.0.1')}",
+            marker=f"{MARKER_HOST}:{free_port(MARKER_HOST)}",
+        )
+        self.servers: dict[str, Server] = beside.servers if beside else {}
+        self._is_beside = beside is not None
+        self._nginx: Process | None = None
+        self._loads: list[Load] = []
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            undo.callback(self.stop)
+            self._make_folders()
+            if not self._is_beside:
+                self._start_servers()
+            self.site_file.write_text(site_toml(self.layout, self.place, self.addresses))
+            snippets = {file.name: file.text.rstrip() for file in render_drain_snippets(self.site, templates.load())}
+            (self.folder / "nginx.conf").write_text(nginx_conf(self.layout, self.place, snippets))
+            self.first_generation(self.layout.pools[0])
+            self.start_nginx()
+            if self.dialect is not Dialect.NONE:  # a start has the check module's blackout too
+                until(lambda: self.get()[0] == OK, deadline=60.0, what="nginx's own check to call a server up")
+            undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def site_file(self) -> Path:
+        return self.folder / "upswitch.toml"
+
+    @property
+    def site(self) -> Site:
+        return parse_site(self.site_file.read_text())
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.place.public}/"
+
+    @property
+    def access_log(self) -> Path:
+        return self.folder / "access.log"
+
+    @property
+    def error_log(self) -> Path:
+        return self.folder / "error.log"
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, ...]]:
+        """The servers' addresses by pool."""
+        return {pool: tuple(server.address for server in self.pool(pool)) for pool in self.layout.pools}
+
+    @property
+    def nginx_pid(self) -> int:
+        """The master's id. It is our child: killed with -9 it stays a zombie until `start_nginx` or `stop`."""
+        if self._nginx is None:
+            raise LabError("nginx was not started")
+        return self._nginx.pid
+
+    def pool(self, pool: str) -> tuple[Server, ...]:
+        return tuple(self.backend(pool, number) for number in range(1, self.layout.servers_per_pool + 1))
+
+    def backend(self, pool: str, number: int) -> Server:
+        """Counted from 1, as its name says: backend("A", 1) answers "A1"."""
+        return self.servers[f"{pool}{number}"]
+
+    def start_nginx(self) -> None:
+        """Returns when it answers; after a kill -9 of the master the workers it left are ended first."""
+        self.stop_nginx()
+        with (self.folder / "nginx.out").open("ab") as out:
+            self._nginx = nginx = Process(self.place.argv, out=out)
+        until(lambda: is_listening(self.place.public) or not nginx.is_alive, what=f"nginx on {self.place.public}")
+        if not nginx.is_alive:
+            said = [path.read_text() for path in (self.folder / "nginx.out", self.error_log) if path.exists()]
+            raise LabError(f"nginx did not start: {''.join(said)}")
+
+    def stop_nginx(self) -> None:
+        """Returns when nobody listens any more: a killed worker that was orphaned goes on listening for a moment."""
+        if self._nginx is not None:
+            self._nginx.end()
+            self._nginx = None
+            until(lambda: not is_listening(self.place.public), what="the end of the listening sockets")
+
+    def reload(self) -> None:
+        """What a person would type. It returns when the signal is sent, not when the new workers serve."""
+        subprocess.run((*self.place.argv, "-s", "reload"), check=True, capture_output=True, timeout=30)
+
+    @property
+    def workers(self) -> set[int]:
+        """The ids of nginx's workers, those that drain too."""
+        return set(map(int, Path(f"/proc/{self.nginx_pid}/task/{self.nginx_pid}/children").read_text().split()))
+
+    def renew(self) -> None:
+        """A reload, and no worker is left that was there before: until then one of them may take a request."""
+        before = self.workers
+        self.reload()
+        until(lambda: bool(self.workers - before) and not before & self.workers, what="new workers alone")
+
+    def get(self, path: str = "/") -> tuple[int, str]:
+        """Status and body of one request through nginx, on a connection of its own."""
+        return ask(self.place.public, path)
+
+    def marker(self) -> str:
+        """The generation that nginx answers with; empty where it does not answer."""
+        try:
+            return ask(self.place.marker, "/")[1].split(" ")[0]
+        except OSError:
+            return ""
+
+    @contextmanager
+    def load(self, *options: str) -> Iterator[Load]:
+        """Run upswitch_lab.load against nginx for as long as the context; it is flowing when the context begins."""
+        load = Load(self.url, self.folder / f"load-{len(self._loads) + 1}.jsonl", options)
+        self._loads.append(load)
+        load.await_flowing()
+        yield load
+        load.finish()
+
+    @property
+    def dialect(self) -> Dialect:
+        """Whose `check` this nginx takes."""
+        return check_module.read_dialect(LocalHost(SystemClock()), self.site.nginx, NginxConf(files=(), tree=()))
+
+    def first_generation(self, pool: str) -> None:
+        """Lay down generation 1 and the link to it, before nginx has ever run; `upswitch init` does it on one that runs."""
+        name = Generation(number=1, pool=pool)
+        build = self.place.build
+        rendering = Rendering(
+            generation=name.name,
+            pool=pool,
+            min_timeout="500ms" if self.layout.cure and build.has_min_timeout else "",
+            drain_flag=self.place.drain_flag if build.needs_drain_flag else "",
+            stub_status=build.has_stub_status,
+            dialect=self.dialect,
+        )
+        manifest = Manifest(
+            name=name.name,
+            pool=pool,
+            sha256={},
+            servers={UPSTREAM: self.addresses[pool]},
+            marker=self.place.marker,
+            pid_file=f"{self.folder}/nginx.pid",
+            error_log=self.place.error_log,
+        )
+        files = contents.encoded(render(self.site, rendering, templates.load()))
+        folder = Path(self.place.dir, "generations", name.name)
+        folder.mkdir(parents=True)
+        for file, data in contents.with_manifest(files, manifest).items():
+            (folder / file).write_bytes(data)
+        Path(self.place.dir, "live").symlink_to(f"generations/{name.name}")
+
+    def _make_folders(self) -> None:
+        self.folder.chmod(0o755)
+        for name in ("run", "state", "temp", "upswitch"):
+            (self.folder / name).mkdir(mode=0o755)
+
+    def _start_servers(self) -> None:
+        names = [f"{pool}{number + 1}" for pool in self.layout.pools for number in range(self.layout.servers_per_pool)]
+        ports: set[int] = set()  # chosen together: a server that has not bound its port yet leaves it looking free
+        while len(ports) < len(names):
+            ports |= {free_port("127.0.0.1")} - {int(self.place.public.rpartition(":")[2])}
+        for name, port in zip(names, ports, strict=True):
+            self.servers[name] = Server(name, port, self.folder / f"{name}.out")
+        for server in self.servers.values():
+            server.await_listening()
+
+    def stop(self) -> None:
+        """End every process that was started here, by its id, and remove the folder."""
+        for load in self._loads:
+            load.end()
+        self.stop_nginx()
+        for server in () if self._is_beside else self.servers.values():
+            server.end()
+        shutil.rmtree(self.folder, ignore_errors=True)

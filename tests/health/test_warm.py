@@ -1,0 +1,411 @@
+"""No blackout: what nginx's own check holds down is proved before it serves. On real builds of both modules."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from command import Command, agree, on_disk, running, served_by, upswitch
+from killing import killed_after, killed_at, settle
+from upswitch.site.words import parse_name
+from upswitch_lab.conf import Layout
+from upswitch_lab.lab import Lab
+from upswitch_lab.process import until
+
+CHECK = {"interval": 1000, "rise": 3, "fall": 2, "default_down": True}
+QUICK = {"interval": 200, "rise": 1, "fall": 1}
+
+
+def layout(check, **site):
+    return Layout(site={"watch": {"duration": "0s"}, "upstreams": {"app": {"check": check}}, **site})
+
+
+@pytest.fixture
+def lab(check_nginx):
+    with Lab(check_nginx, layout(CHECK)) as lab:
+        yield lab
+
+
+@pytest.fixture
+def quick(check_nginx):
+    with Lab(check_nginx, layout(QUICK)) as lab:
+        yield lab
+
+
+def numbers(lab: Lab) -> set[int]:
+    return {parse_name(path.name).number for path in (lab.folder / "upswitch" / "generations").iterdir()}
+
+
+def swap_by_hand(lab: Lab) -> None:
+    """What people do: other servers in the live file, with the check as they wrote it, and a reload."""
+    path = lab.folder / "upswitch" / "live" / "app.conf"
+    text = path.read_text().replace("default_down=false", "default_down=true")
+    for number in (1, 2):
+        text = text.replace(lab.backend("A", number).address, lab.backend("B", number).address)
+    path.write_text(text)
+    lab.reload()
+
+
+def taken_port(lab: Lab) -> socket.socket:
+    """A listen line that nginx -t passes and a reload does not, as long as the socket is there."""
+    taken = socket.create_server(("127.0.0.1", 0))
+    path = lab.folder / "nginx.conf"
+    line = f"server {{ listen 127.0.0.1:{taken.getsockname()[1]}; }}"
+    path.write_text(path.read_text().replace("    server {", f"    {line}\n    server {{", 1))
+    return taken
+
+
+def rotate_logs(lab: Lab) -> None:
+    """As logrotate does: another name, and USR1."""
+    lab.error_log.rename(lab.folder / "error.log.1")
+    os.kill(lab.nginx_pid, signal.SIGUSR1)
+    until(lab.error_log.exists, what="a new error log")
+
+
+def rejected(lab: Lab) -> bool:
+    return b"still could not bind()" in lab.error_log.read_bytes()
+
+
+def test_a_plain_reload_to_other_servers_answers_502_for_seconds(lab):
+    with lab.load("--rate", "200") as load:
+        swap_by_hand(lab)
+        until(lambda: any(server.startswith("B") for server in served_by(lab)), deadline=20.0, what="a server of B")
+    assert load.summary.reasons["502"] > 50, load.summary
+
+
+def test_no_switch_loses_a_request_neither_the_first_nor_a_later_one(lab):
+    with lab.load("--rate", "200") as load:
+        answers = [upswitch(lab, "switch", "--to", pool) for pool in "BAB"]
+        flow_on(load)
+    for answer, pool in zip(answers, "BAB", strict=True):
+        assert (answer.exit, answer.json["pool"]) == (0, pool), answer
+    agree(lab, answers[-1], "B")
+    assert load.summary.failed == 0, load.summary
+    assert load.summary.requests > 500
+
+
+def test_the_first_switch_makes_one_reload_more_and_a_later_one_does_not(quick):
+    assert upswitch(quick, "plan", "--to", "B").json["warm"]["generation"] == "000002-A"
+    assert upswitch(quick, "switch", "--to", "B").exit == 0
+    assert numbers(quick) == {1, 2, 3, 4}  # the first; A with a standby; B; the way back
+    plan = upswitch(quick, "plan", "--to", "A").json
+    assert (plan["warm"]["generation"], plan["warm"]["down"], plan["plain_blackout_s"]["worst"]) == ("", [], 0)
+    assert upswitch(quick, "switch", "--to", "A").exit == 0
+    assert numbers(quick) == {1, 2, 3, 4, 5, 6}
+
+
+def test_a_plan_says_the_seconds_of_a_plain_reload_and_how_long_it_would_wait_instead(lab):
+    answer = upswitch(lab, "plan", "--to", "B")
+    assert answer.exit == 0, answer
+    assert answer.json["blackout_s"] == 0
+    assert 2 < answer.json["plain_blackout_s"]["likely"] < answer.json["plain_blackout_s"]["worst"] == 4
+    assert answer.json["warm"]["longest_s"] == 7
+    assert "nginx does not check" in answer.json["warm"]["why"]
+
+
+def test_a_server_that_nginx_does_not_call_up_refuses_the_switch_though_our_gate_passes(check_nginx):
+    site = layout(
+        {**QUICK, "http_send": "GET /__none HTTP/1.0\r\nX: sick\r\n\r\n"}, gate={"http_send": "GET /healthz HTTP/1.0\r\n\r\n"}
+    )
+    with Lab(check_nginx, site) as lab:
+        lab.backend("B", 1).mode("error", lying=True)  # /healthz, which only the gate asks, goes on saying ok
+        answer = upswitch(lab, "switch", "--to", "B")
+        assert (answer.exit, answer.json["outcome"]) == (3, "REFUSED"), answer
+        assert "nginx's own check does not call 1 of 2 servers up" in answer.json["said"]
+        assert f"app {lab.backend('B', 1).address} down" in answer.json["said"]
+        agree(lab, answer, "A")
+        lab.backend("B", 1).mode("ok")
+        answer = upswitch(lab, "switch", "--to", "B")
+        assert answer.exit == 0, answer
+        assert len(numbers(lab)) == 4, "the standby was live already: no further reload for it"
+        agree(lab, answer, "B")
+
+
+def test_a_signal_while_nginx_proves_the_standby_leaves_the_former_pool(lab):
+    command = Command(lab, "switch", "--to", "B")
+    command.wait_for("check calls 0 of 2")
+    command.signal(signal.SIGINT)
+    answer = command.end()
+    assert (answer.exit, answer.json["outcome"]) == (130, "INTERRUPTED"), answer
+    agree(lab, answer, "A")
+
+
+@pytest.mark.parametrize("writes", range(4, 7), ids=["warm begun", "warm done", "recheck done"])
+def test_killed_around_the_warm_step_repair_ends_where_nginx_really_is(quick, writes):
+    assert killed_after(quick, writes, "switch", "--to", "B") == -9
+    assert settle(quick, 1 + writes % 6) == "A"
+    answer = upswitch(quick, "switch", "--to", "B")
+    assert answer.exit == 0, answer
+    agree(quick, answer, "B")
+
+
+def test_killed_between_the_link_and_the_reload_of_the_standby_repair_makes_disk_and_nginx_agree(quick):
+    assert killed_at(quick, "swap", "switch", "--to", "B") == -9
+    assert (on_disk(quick), running(quick)) == ("000002-A", "000001-A")
+    assert settle(quick, 3) == "A"
+
+
+def test_killed_while_nginx_proves_the_standby_repair_finds_the_former_pool_and_the_next_switch_need_not_reload_for_it(lab):
+    command = Command(lab, "switch", "--to", "B")
+    command.wait_for("check calls 0 of 2")
+    command.signal(signal.SIGKILL)
+    command.process.communicate(timeout=10)
+    answer = upswitch(lab, "repair")
+    assert (answer.exit, answer.json["outcome"]) == (0, "INTERRUPTED"), answer
+    agree(lab, answer, "A")
+    assert upswitch(lab, "plan", "--to", "B").json["warm"]["generation"] == ""
+
+
+def test_a_rejected_reload_is_followed_by_a_good_one_that_loses_nothing(quick):
+    assert upswitch(quick, "switch", "--to", "B").exit == 0
+    taken = taken_port(quick)
+    with quick.load("--rate", "200") as load:
+        command = Command(quick, "switch", "--to", "A")
+        until(lambda: rejected(quick), deadline=20.0, what="the master to give up")
+        taken.close()
+        answer = command.end()
+        flow_on(load)
+    assert (answer.exit, answer.json["outcome"]) == (4, "ROLLED_BACK"), answer
+    agree(quick, answer, "B")
+    assert load.summary.failed == 0, load.summary
+    kill_a_worker(quick)
+    assert b"exited on signal 11" not in quick.error_log.read_bytes()
+
+
+def test_without_a_good_reload_after_it_a_worker_that_dies_crashes_in_a_loop(quick):
+    """The fault that the one above is there for."""
+    with taken_port(quick):
+        quick.reload()
+        until(lambda: rejected(quick), deadline=20.0, what="the master to give up")
+    kill_workers(quick)
+    until(lambda: quick.error_log.read_bytes().count(b"exited on signal 11") > 3, deadline=20.0, what="a loop of crashes")
+
+
+def test_a_switch_after_somebody_elses_rejected_reload_loses_nothing_though_nginx_forgets_what_is_up(lab):
+    assert upswitch(lab, "switch", "--to", "B").exit == 0
+    taken = taken_port(lab)
+    lab.reload()
+    until(lambda: rejected(lab), deadline=20.0, what="the master to give up")
+    status = upswitch(lab, "status")
+    assert status.exit == 3
+    assert "nginx rejected a reload" in status.json["findings"][0]
+    taken.close()
+    rotate_logs(lab)  # nothing tells of it any more
+    with lab.load("--rate", "200") as load:
+        answer = upswitch(lab, "switch", "--to", "A")
+        flow_on(load)
+        back = upswitch(lab, "rollback")
+        flow_on(load)
+    assert (answer.exit, back.exit) == (0, 0), (answer, back)
+    agree(lab, back, "B")
+    assert load.summary.failed == 0, load.summary
+    assert upswitch(lab, "status").exit == 0
+
+
+def test_a_reload_that_is_rejected_while_nginx_proves_the_standby_costs_nothing_either(lab):
+    with lab.load("--rate", "200") as load:
+        command = Command(lab, "switch", "--to", "B")
+        command.wait_for("check calls 0 of 2")
+        with taken_port(lab):
+            lab.reload()
+            until(lambda: rejected(lab), deadline=20.0, what="the master to give up")
+        answer = command.end()
+        flow_on(load)
+    assert answer.exit == 0, answer
+    agree(lab, answer, "B")
+    assert load.summary.failed == 0, load.summary
+
+
+def test_a_good_reload_by_somebody_else_after_a_rejected_one_costs_nothing_once_upswitch_has_switched(lab):
+    assert upswitch(lab, "switch", "--to", "B").exit == 0
+    with taken_port(lab):
+        lab.reload()
+        until(lambda: rejected(lab), deadline=20.0, what="the master to give up")
+    with lab.load("--rate", "200") as load:
+        lab.renew()
+        flow_on(load)
+    assert served_by(lab) == {"B1", "B2"}
+    assert load.summary.failed == 0, load.summary
+
+
+def test_a_rollback_needs_no_wait_even_to_servers_that_nginx_does_not_check_yet(lab):
+    assert upswitch(lab, "switch", "--to", "B").exit == 0
+    (lab.folder / "upswitch" / "live" / "standby.conf").unlink()
+    lab.reload()
+    until(lambda: not upswitch(lab, "status").json["draining"], deadline=20.0, what="the end of the old workers")
+    with lab.load("--rate", "200") as load:
+        answer = upswitch(lab, "rollback")
+    assert answer.exit == 0, answer
+    agree(lab, answer, "A")
+    assert load.summary.failed == 0, load.summary
+
+
+def test_a_rollback_to_servers_that_nginx_holds_down_is_refused(quick):
+    assert upswitch(quick, "switch", "--to", "B").exit == 0
+    for number in (1, 2):
+        quick.backend("A", number).kill()
+    until(lambda: not any(line["nginx_up"] for line in seen(quick, "A")), deadline=20.0, what="nginx to find A down")
+    answer = upswitch(quick, "rollback")
+    assert answer.exit == 3, answer
+    assert "nginx's own check holds every server of app in A down" in answer.json["said"]
+    agree(quick, answer, "B")
+
+
+def test_default_down_false_needs_no_reload_more_and_the_plan_says_what_it_means(check_nginx):
+    with Lab(check_nginx, layout({**QUICK, "default_down": False})) as lab:
+        plan = upswitch(lab, "plan", "--to", "B").json
+        assert any("default_down=false: nginx takes the servers of app as up at once" in note for note in plan["notes"])
+        with lab.load("--rate", "200") as load:
+            assert upswitch(lab, "switch", "--to", "B").exit == 0
+        assert len(numbers(lab)) == 3
+        assert load.summary.failed == 0, load.summary
+
+
+def test_status_shows_nginxs_view_beside_ours_server_by_server(quick):
+    assert upswitch(quick, "switch", "--to", "B").exit == 0
+    lines = {line["server"]: line for line in upswitch(quick, "status").json["servers"]}
+    assert {address: line["pool"] for address, line in lines.items()} == {
+        quick.backend(pool, number).address: pool for pool in "AB" for number in (1, 2)
+    }
+    assert all(line["nginx_up"] and line["ours_up"] for line in lines.values())
+    quick.backend("B", 1).mode("sick")
+    quick.backend("A", 2).kill()
+    until(lambda: sum(not line["nginx_up"] for line in seen(quick)) == 2, deadline=20.0, what="nginx to find two down")
+    status = upswitch(quick, "status")
+    assert status.exit == 3
+    (finding,) = status.json["findings"]
+    assert f"nginx's own check holds app {quick.backend('B', 1).address} of the live pool B down" in finding
+    assert "503" in finding
+
+
+def test_a_pool_with_new_servers_of_its_own_is_warmed_too(quick):
+    """A to A, with one server changed: the pool that serves keeps serving until the new one is proved."""
+    path = Path(quick.site_file)
+    text = path.read_text()
+    a1, b1 = quick.backend("A", 1).address, quick.backend("B", 1).address
+    path.write_text(text.replace(b1, "127.0.0.1:1").replace(a1, b1))
+    with quick.load("--rate", "200") as load:
+        answer = upswitch(quick, "switch", "--to", "A")
+    assert answer.exit == 0, answer
+    assert served_by(quick) == {"B1", "A2"}
+    assert load.summary.failed == 0, load.summary
+
+
+def test_a_server_that_left_the_live_pool_is_no_finding_when_it_is_stopped(quick):
+    path = Path(quick.site_file)
+    text = path.read_text()
+    path.write_text(text.replace(f'"{quick.backend("A", 1).address}", ', ""))
+    assert upswitch(quick, "switch", "--to", "A").exit == 0
+    quick.backend("A", 1).kill()
+    address = quick.backend("A", 1).address
+    until(lambda: [each["nginx_up"] for each in seen(quick) if each["server"] == address] == [False], what="nginx to find it down")
+    assert upswitch(quick, "status").exit == 0
+
+
+def test_a_switch_to_what_a_rollback_made_live_is_unchanged(quick):
+    assert upswitch(quick, "switch", "--to", "B").exit == 0
+    assert upswitch(quick, "rollback").exit == 0
+    answer = upswitch(quick, "switch", "--to", "A")
+    assert (answer.exit, answer.json["outcome"]) == (0, "UNCHANGED"), answer
+
+
+def test_many_servers_get_a_zone_that_holds_them(check_nginx):
+    idle = [f"127.7.{number // 250}.{1 + number % 250}:9" for number in range(300)]
+    with Lab(check_nginx, layout(QUICK)) as lab:
+        path = Path(lab.site_file)
+        path.write_text(re.sub(r"^(B = .*)$", rf"\1\nC = {json.dumps(idle)}", path.read_text(), flags=re.MULTILINE))
+        answer = upswitch(lab, "switch", "--to", "B")
+        assert answer.exit == 0, answer
+        agree(lab, answer, "B")
+        assert len(seen(lab, "C")) == 300
+
+
+def test_an_nginx_that_has_rejected_a_reload_is_taken_over_with_nothing_down(check_nginx):
+    with Lab(check_nginx, layout(CHECK)) as lab:
+        own = owners_file(lab)
+        with taken_port(lab):
+            lab.reload()
+            until(lambda: rejected(lab), deadline=20.0, what="the master to give up")
+        nginx = lab.site.nginx
+        words = ["--binary", nginx.binary, "--prefix", nginx.prefix, "--nginx-conf", nginx.conf, "--dir", nginx.dir]
+        words += [
+            "--state",
+            nginx.state,
+            "--marker",
+            nginx.marker,
+            "--from",
+            str(own),
+            "--pool",
+            "A",
+            "--out",
+            str(lab.folder / "new.toml"),
+        ]
+        with lab.load("--rate", "200") as load:
+            ran = subprocess.run(
+                [sys.executable, "-m", "upswitch", "init", *words, "--apply", "--json"], capture_output=True, check=False
+            )
+            flow_on(load)
+        assert ran.returncode == 0, ran
+        assert "check" in (lab.folder / "upswitch" / "live" / "own.conf").read_text(), "the owner's check stays"
+        assert load.summary.failed == 0, load.summary
+
+
+def test_a_line_of_the_log_from_the_future_is_not_believed(quick):
+    with quick.error_log.open("ab") as log:
+        log.write(b"9999/12/31 23:59:59 [emerg] %d#%d: call 555-1234\n" % (quick.nginx_pid, quick.nginx_pid))
+    assert upswitch(quick, "status").exit == 0
+
+
+def test_a_plan_beside_a_run_under_way_does_not_call_it_killed(lab):
+    command = Command(lab, "switch", "--to", "B")
+    command.wait_for("check calls 0 of 2")
+    answer = upswitch(lab, "plan", "--to", "B")
+    assert answer.exit == 3
+    assert "a run is under way" in answer.json["said"]
+    assert upswitch(lab, "status").json["findings"] == []
+    assert command.end().exit == 0
+
+
+def owners_file(lab: Lab) -> Path:
+    """The laboratory as it was before upswitch: the upstream in a file of the owner's, included by its name, and loaded."""
+    own = lab.folder / "own.conf"
+    own.write_text((lab.folder / "upswitch" / "live" / "app.conf").read_text().replace("default_down=false", "default_down=true"))
+    shutil.rmtree(lab.folder / "upswitch")
+    conf = lab.folder / "nginx.conf"
+    conf.write_text(
+        conf.read_text().replace("include " + lab.site.nginx.include, f"include {own}").replace("$upswitch_generation", "-")
+    )
+    conf.write_text(conf.read_text().replace("$upswitch_pool", "-"))
+    lab.start_nginx()
+    until(lambda: {"A1", "A2"} == served_by(lab), deadline=30.0, what="both servers of A to be up")
+    return own
+
+
+def flow_on(load) -> None:
+    """For five more seconds: Tengine's old workers keep their clients a while, so what is down shows late."""
+    seconds = len(load.progress)
+    until(lambda: len(load.progress) > seconds + 5, deadline=30.0, what="five more seconds of load")
+
+
+def seen(lab: Lab, pool: str = "") -> list[dict]:
+    return [line for line in upswitch(lab, "status").json["servers"] if not pool or line["pool"] == pool]
+
+
+def kill_workers(lab: Lab) -> None:
+    """nginx's own workers, children of the master that this laboratory started."""
+    for pid in lab.workers:
+        os.kill(pid, signal.SIGKILL)
+
+
+def kill_a_worker(lab: Lab) -> None:
+    """Returns when another one answers in its place."""
+    before = lab.workers
+    os.kill(min(before), signal.SIGKILL)
+    until(lambda: len(lab.workers - before) == 1 and lab.get()[0] == 200, deadline=20.0, what="a worker in its place")

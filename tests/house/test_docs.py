@@ -1,0 +1,37 @@
+"""What the pages say is true: examples parse, links lead somewhere, and every page that the program names is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from upswitch.cli.commands.options import group
+from upswitch.site.read import parse_site
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("playbooks/**/*.md")]
+
+
+def test_the_example_of_every_key_is_a_site_file():
+    page = (ROOT / "docs" / "site-file.md").read_text()
+    text = re.search(r"```toml\n(.*?)```", page, re.DOTALL)[1]
+    assert parse_site(text).pools == ("A", "B")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert (page.parent / link).exists(), link
+
+
+def test_every_page_that_the_program_names_is_there():
+    named = set()
+    for source in (ROOT / "src").rglob("*.py"):
+        named |= set(re.findall(r"(?:playbooks|docs)/[\w/.-]+\.md", source.read_text()))
+    assert len(named) >= 5
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_the_readme_names_every_command():
+    readme = (ROOT / "README.md").read_text()
+    assert not [name for name in group.commands if f"`{name}" not in readme]

@@ -1,0 +1,228 @@
+"""`lint`: each rule on a configuration that breaks it and on one that does not."""
+
+import socket
+
+import pytest
+
+from dumps import made_dump
+from here import TEMPLATES, ports, site_of
+from upswitch.lint import site_rules
+from upswitch.lint.lint import lint as linted
+from upswitch.lint.site_rules import Looked
+from upswitch.nginx import advice
+from upswitch.nginx.build import parse_build
+from upswitch.nginx.dump import parse_dump
+from upswitch.site.read import parse_site
+from upswitch.site.words import Dialect
+from upswitch_lab.conf import Layout
+from upswitch_lab.lab import Lab
+
+OLD = parse_build("nginx version: nginx/1.22.1\nconfigure arguments:\n")
+MIDDLE = parse_build("nginx version: nginx/1.26.0\nconfigure arguments:\n")
+NEW = parse_build("nginx version: nginx/1.28.0\nconfigure arguments:\n")
+SITE = """
+[upstreams.app]
+A = ["127.0.0.1:8001"]
+B = ["127.0.0.1:8002"]
+[upstreams.app.check]
+type = "http"
+[watch]
+probe = "http://127.0.0.1/"
+"""
+DRAIN = "if (-f /run/upswitch/drain) { return 418; } error_page 418 = @d;"
+LOG = "access_log /log f;"
+FIELDS = "$msec $status $request_time $upstream_addr $upstream_status"
+FORMAT = f"log_format f '{FIELDS} $upswitch_generation';"
+INCLUDE = "include /etc/nginx/upswitch/live/*.conf;"
+PROXY = "proxy_pass http://app;"
+
+
+def conf(*, http=f"{FORMAT} {LOG} {INCLUDE}", location=f"{DRAIN} {PROXY}"):
+    drained = f"location @d {{ {PROXY} }}" if "@d" in location else ""
+    main = f"http {{\n{http}\nserver {{ location / {{ {location} }} {drained} }}\n}}\n"
+    return {"/etc/nginx/nginx.conf": main, "/etc/nginx/upswitch/live/app.conf": "upstream app { server 127.0.0.1:8001; }\n"}
+
+
+def found(files, build=MIDDLE, site=SITE, dialect=Dialect.NONE):
+    """The findings by code."""
+    parsed, read = parse_site(site), parse_dump(made_dump(files))
+    logs = advice.own_logs(read, build, ("app",))
+    looked = Looked(site=parsed, build=build, conf=read, logs=logs, dialect=dialect)
+    return {each.code: each for each in (*site_rules.of_site(parsed), *site_rules.of_nginx(looked))}
+
+
+@pytest.mark.parametrize("build", [MIDDLE, NEW])
+def test_nothing_is_found_where_nothing_is_wrong(build):
+    assert found(conf(), build) == {}
+
+
+def test_the_missing_include_is_an_error_that_names_the_line():
+    finding = found(conf(http=f"{FORMAT} {LOG}"))["include_missing"]
+    assert finding.level == "error"
+    assert INCLUDE in finding.what
+
+
+@pytest.mark.parametrize(
+    ("location", "code"),
+    [(PROXY, "no_drain_lines"), (f"{DRAIN} {PROXY}".replace("/run/upswitch", "/tmp"), "drain_flag_differs")],
+)
+def test_a_location_without_the_cure_is_named_with_the_number_of_lost_requests_but_not_since_1_27_4(location, code):
+    finding = found(conf(location=location))[code]
+    assert "/etc/nginx/nginx.conf:3 (location /)" in finding.what
+    assert "8 to 22 requests lost per reload with 32 busy keep-alive connections" in finding.what
+    assert found(conf(location=location), NEW) == {}
+
+
+def test_a_site_that_does_not_drain_is_told_so():
+    assert "drain_off" in found(conf(), site=f'[nginx]\ndrain = "0s"\n{SITE}')
+
+
+def test_open_file_cache_beside_the_drain_flag_is_found_only_where_it_is_on_and_the_flag_is_used():
+    cached = conf(http=f"{FORMAT} {LOG} {INCLUDE} open_file_cache max=100;")
+    assert found(cached).keys() == {"open_file_cache"}
+    assert found(cached, NEW) == {}
+    assert found(conf(http=f"{FORMAT} {LOG} {INCLUDE} open_file_cache off;")) == {}
+
+
+def test_a_version_that_truncates_answers_is_named():
+    assert "1.22.1" in found(conf(), OLD)["truncates_on_reload"].what
+
+
+@pytest.mark.parametrize(
+    ("log", "code"),
+    [
+        ("access_log off;", "log_unwatched"),
+        ("access_log syslog:server=127.0.0.1 f;", "log_unwatched"),
+        ("access_log /log/$host f;", "log_unwatched"),
+        ("access_log /log f gzip flush=1s;", "log_unwatched"),
+        ("access_log /log f buffer=32k;", "log_buffered"),
+        ("access_log /dev/stdout f;", "log_unwatched"),
+        ("access_log /log missing;", "log_unwatched"),
+        ("log_format n '$msec $request_uri'; access_log /log n;", "log_unwatched"),
+        ("access_log /log f buffer=32k flush=1m30s;", "log_buffered"),
+        ("access_log /log f buffer=32k flush=2;", "log_late"),
+        ("access_log /log f if=$arg_logged;", "log_conditional"),
+        (f"log_format n escape=none '{FIELDS} $upswitch_generation'; access_log /log n;", "log_unescaped"),
+        ("log_format n '$msec $status $request_time $upstream_status'; access_log /log n;", "log_limited"),
+        ("log_format n '$msec $request_time $upstream_status ${upswitch_generation}'; access_log /log n;", ""),
+        (f"log_format n '{FIELDS}'; access_log /log n;", "log_no_generation"),
+        ("log_format n '$msec $status $request_time $upswitch_generation'; access_log /log n;", "log_lacks"),
+        ("log_format n '$msec $upstream_status $upswitch_generation'; access_log /log n;", "log_lacks"),
+        ("log_format n '$request_time $upstream_status $upswitch_generation'; access_log /log n;", "log_no_time"),
+    ],
+)
+def test_a_log_that_blinds_the_watch_is_found(log, code):
+    assert found(conf(http=f"{FORMAT} {log} {INCLUDE}")).keys() == ({code} if code else set())
+
+
+def test_all_that_nginxs_own_format_lacks_is_found_at_once_and_named():
+    findings = found(conf(http=f"{FORMAT} access_log /log combined; {INCLUDE}"))
+    assert findings.keys() == {"log_limited", "log_lacks"}
+    assert "LIMITED MODE" in findings["log_limited"].what
+    assert "$upstream_status (a failure that error_page hides" in findings["log_lacks"].what
+    assert "$request_time (clients that give up" in findings["log_lacks"].what
+    assert advice.log_format_line() in findings["log_lacks"].hint
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        (
+            "$remote_addr [$time_local] $host $uri $status $upstream_addr $upstream_status $upswitch_generation $request_time",
+            {"log_unquoted"},
+        ),
+        ('$remote_addr [$time_local] "$uri" $status $upstream_addr $upstream_status $upswitch_generation $request_time', set()),
+        ("$msec $status $upstream_addr $upstream_status $upswitch_generation $request_time $uri $http_user_agent", set()),
+        ('$http_x|$status|$msec|"$uri"|$upstream_addr|$upstream_status|$upswitch_generation|$request_time', {"log_unquoted"}),
+    ],
+)
+def test_free_text_that_a_client_can_shift_before_what_decides_is_found(text, codes):
+    assert found(conf(http=f"log_format f '{text}'; {LOG} {INCLUDE}")).keys() == codes
+
+
+def test_a_buffer_with_a_flush_is_fine():
+    assert found(conf(http=f"{FORMAT} access_log /log f buffer=32k flush=1s; {INCLUDE}")) == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ('probe = "http://127.0.0.1/"', "", "quiet_site"),
+        ('[upstreams.app.check]\ntype = "http"', "", "no_check"),
+        ('type = "http"', 'type = "tcp"', "tcp_for_http"),
+        ('"127.0.0.1:8002"', '"app.example:8002"', "host_name"),
+        ('B = ["127.0.0.1:8002"]', "", "one_pool"),
+    ],
+)
+def test_a_weak_site_file_is_found(old, new, code):
+    assert found(conf(), site=SITE.replace(old, new)).keys() == {code}
+
+
+def test_a_gate_of_its_own_stands_in_for_the_check_table():
+    without = SITE.replace('[upstreams.app.check]\ntype = "http"', '[gate]\ntype = "http"')
+    assert found(conf(), site=without) == {}
+
+
+def test_an_upstream_that_is_defined_outside_of_the_live_generation_is_found_once_nginx_is_adopted():
+    own = {"/etc/nginx/up.conf": "upstream app { server 127.0.0.1:1; }\n"}
+    twice = {**conf(http=f"{FORMAT} {LOG} include up.conf; {INCLUDE}"), **own}
+    assert "/etc/nginx/up.conf:1" in found(twice)["upstream_twice"].what
+    before = {**conf(http=f"{FORMAT} {LOG} include up.conf;"), **own}
+    assert found(before).keys() == {"include_missing"}
+
+
+def test_an_upstream_that_no_location_uses_is_found():
+    assert found(conf(location="return 204;")).keys() >= {"upstream_unused"}
+
+
+@pytest.mark.parametrize(("dialect", "codes"), [(Dialect.NONE, set()), (Dialect.TENGINE, {"tcp_for_http"})])
+def test_a_gate_that_asks_http_does_not_stand_in_for_a_tcp_check_of_nginxs_own(dialect, codes):
+    site = SITE.replace('type = "http"', 'type = "tcp"') + '[gate]\ntype = "http"\n'
+    assert found(conf(), site=site, dialect=dialect).keys() == codes
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_a_good_site_has_nothing_with_any_check_module(dialect):
+    assert found(conf(), dialect=dialect) == {}
+
+
+# ---- on a host ----
+
+
+def codes(lab, templates=TEMPLATES):
+    site = site_of(lab)
+    return [finding.code for finding in linted(ports(site.nginx), site, templates)]
+
+
+def expected(lab):
+    return ["truncates_on_reload"] if lab.place.build.truncates_on_reload else []
+
+
+def test_a_good_laboratory_has_nothing_but_its_versions_own_fault(lab):
+    assert codes(lab) == expected(lab)
+
+
+def test_a_laboratory_without_the_cure_is_told_where(any_nginx):
+    with Lab(any_nginx, Layout(cure=False, servers_per_pool=1)) as lab:
+        assert ("no_drain_lines" in codes(lab)) == lab.place.build.needs_drain_flag
+
+
+def test_a_template_that_fails_is_an_error_for_each_pool_and_errors_come_first(lab):
+    broken = {**TEMPLATES, "upstream.conf.j2": "{{ nothing }}"}
+    assert codes(lab, broken) == ["template", "template", *expected(lab)]
+
+
+def test_an_nginx_that_does_not_answer_is_an_error_and_a_stranger_on_the_marker_another(lab):
+    lab.stop_nginx()
+    assert codes(lab)[0] == "marker_silent"
+    host, port = lab.place.marker.split(":")
+    with socket.create_server((host, int(port))):
+        assert codes(lab)[0] == "marker_taken"
+
+
+def test_a_configuration_that_nginx_refuses_is_an_error_with_nginxs_words(lab):
+    (lab.folder / "nginx.conf").write_text("nonsense on;")
+    site = site_of(lab)
+    (finding,) = linted(ports(site.nginx), site, TEMPLATES)
+    assert finding.code == "nginx_broken"
+    assert "nonsense" in finding.what

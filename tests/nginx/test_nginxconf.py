@@ -1,0 +1,312 @@
+"""Questions to configurations that a real nginx read and dumped."""
+
+import pytest
+
+from dumps import TEMP_PATHS, made_dump, real_dump, version_text
+from upswitch.nginx.build import parse_build
+from upswitch.nginx.conf_logs import COMBINED, access_logs, error_logs, log_formats
+from upswitch.nginx.configuration import (
+    defined_elsewhere,
+    http,
+    includes_live,
+    listens,
+    load_modules,
+    named_servers,
+    passed_upstream,
+    pid_file,
+    proxied_locations,
+    resolvers,
+    upstream_blocks,
+    user,
+    worker_processes,
+)
+from upswitch.nginx.dump import DumpError, matches_include, parse_dump
+
+BUILD = parse_build("nginx version: nginx/1.26.0\nconfigure arguments: --prefix=/opt/n --http-log-path=/var/log/a.log\n")
+
+FILES = {
+    "nginx.conf": f"""user root;
+worker_processes 3;
+pid run.pid;
+error_log logs.err warn;
+events {{ worker_connections 64; }}
+http {{
+    {TEMP_PATHS}
+    resolver 127.0.0.53 valid=10s;
+    resolver_timeout 2s;
+    log_format timed escape=json '{{"t":"$msec",'
+        '"s":"$status"}}';
+    log_format old '$remote_addr \\"$request\\"';
+    access_log main.log timed buffer=4k flush=1s;
+    include conf.d/*.conf;
+    include up/live/*.conf;
+    map $uri $why {{ include why.map; default "a \\"quoted\\"; {{word}}"; }}
+}}
+""",
+    "why.map": "/x 1;\n",
+    "conf.d/20-late.conf": """server {
+    listen 127.0.0.1:29391;
+    server_name late;
+    location / { proxy_pass http://app; }
+    location /quiet { access_log off; proxy_pass http://app/sub; }
+    location /own {
+        access_log own.log old;
+        access_log syslog:server=127.0.0.1:29399 timed if=$why;
+        error_log own.err;
+        proxy_pass http://$host$uri;
+    }
+    location ~ "^/(a|b){1,2}\\.php$" { fastcgi_pass app; access_log /dev/null; }
+}
+""",
+    "conf.d/10-early.conf": """upstream app { server 127.0.0.1; server localhost:29393 backup; server unix:/x.s; server [::1]; }
+server {
+    listen 127.0.0.1:29390;
+    listen 29395;
+    listen unix:listen.sock;
+    access_log $host.log;
+    error_page 500 /500;
+    location /a {
+        if (-f /run/flag) { return 418; }
+        error_page 418 = @drain;
+        proxy_pass http://app;
+    }
+    location /b {
+        error_page 418 = @drain;
+        proxy_pass http://app;
+        limit_except GET { deny all; }
+    }
+    location /c {
+        if ($request_method = POST) { proxy_pass http://app; }
+        proxy_pass http://127.0.0.1:29396;
+    }
+    location @drain { keepalive_timeout 0; proxy_pass http://app; }
+}
+""",
+    "conf.d/.hidden.conf": "this is not read;\n",
+    "conf.d/b.conf.tmp": "this is not read either;\n",
+    "up/live/tornado.conf": "upstream tornado_servers { server 127.0.0.1:29100; }\n",
+}
+
+
+@pytest.fixture
+def conf(nginx, tmp_path):
+    return parse_dump(real_dump(nginx, tmp_path, FILES))
+
+
+def test_a_dump_made_by_hand_is_what_a_real_nginx_writes(nginx, tmp_path):
+    files = {"nginx.conf": f"events {{}}\nhttp {{ {TEMP_PATHS} include b.conf; }}", "b.conf": "# no newline at the end\n\n"}
+    assert real_dump(nginx, tmp_path, files) == made_dump({f"{tmp_path}/{name}": text for name, text in files.items()})
+
+
+def test_the_files_are_those_that_nginx_read_with_their_bytes(conf, tmp_path):
+    read = {each.path.removeprefix(f"{tmp_path}/"): each.text for each in conf.files}
+    assert read == {name: text for name, text in FILES.items() if "not read" not in text}
+    assert conf.path == f"{tmp_path}/nginx.conf"
+
+
+def test_included_statements_stand_behind_their_include_in_the_order_of_their_names(conf, tmp_path):
+    names = [(each.name, each.file.removeprefix(f"{tmp_path}/"), each.line) for each in http(conf).block]
+    at = names.index(("include", "nginx.conf", 14))
+    assert names[at + 1 : at + 4] == [
+        ("upstream", "conf.d/10-early.conf", 1),
+        ("server", "conf.d/10-early.conf", 2),
+        ("server", "conf.d/20-late.conf", 1),
+    ]
+    (why,) = (each for each in http(conf).block if each.name == "map")
+    assert [(each.name, each.args) for each in why.block] == [
+        ("include", ("why.map",)),
+        ("/x", ("1",)),
+        ("default", ('a "quoted"; {word}',)),
+    ]
+
+
+def test_main_settings_are_found(conf, tmp_path):
+    assert (user(conf, BUILD), worker_processes(conf), load_modules(conf)) == ("root", "3", ())
+    assert pid_file(conf, BUILD) == "/opt/n/run.pid"
+    assert pid_file(conf, BUILD, str(tmp_path)) == f"{tmp_path}/run.pid"
+
+
+def test_the_pid_file_that_we_name_is_the_one_that_nginx_makes(nginx, conf, tmp_path):
+    assert conf.files
+    build = parse_build(version_text(nginx))
+    path = pid_file(conf, build, str(tmp_path))
+    with open(path) as made:  # `nginx -T` leaves an empty one
+        assert made.read() == ""
+
+
+def test_settings_that_are_not_there_are_the_builds():
+    conf = parse_dump(made_dump({"/etc/nginx/nginx.conf": "load_module modules/x.so;\nevents {}\n"}))
+    assert (user(conf, BUILD), worker_processes(conf), pid_file(conf, BUILD)) == ("nobody", "1", "/opt/n/logs/nginx.pid")
+    assert load_modules(conf) == ("load_module modules/x.so;",)
+    assert (http(conf), access_logs(conf, BUILD), listens(conf)) == (None, (), ())
+    assert [(each.path, each.level) for each in error_logs(conf, BUILD)] == [("/opt/n/logs/error.log", "default")]
+
+
+def test_resolvers_upstreams_and_named_servers_are_found(conf):
+    assert resolvers(conf) == ("resolver 127.0.0.53 valid=10s;", "resolver_timeout 2s;")
+    assert [each.args[0] for each in upstream_blocks(conf)] == ["app", "tornado_servers"]
+    assert [(each.upstream, each.server) for each in named_servers(conf)] == [("app", "localhost:29393")]
+
+
+def test_our_include_is_found_by_its_full_pattern_only(conf, tmp_path):
+    assert includes_live(conf, f"{tmp_path}/up/live/*.conf").line == 15
+    assert includes_live(conf, "/etc/nginx/upswitch/live/*.conf") is None
+
+
+def test_listens_have_an_address_and_a_port(conf):
+    assert listens(conf) == ("127.0.0.1:29390", "*:29395", "unix:listen.sock", "127.0.0.1:29391")
+
+
+@pytest.mark.parametrize(
+    ("line", "address"),
+    [("listen [::];", "[::]:80"), ("listen 1.2.3.4;", "1.2.3.4:80"), ("listen *:81 ssl;", "*:81"), ("", "*:80")],
+)
+def test_a_listen_gets_nginxs_default_port(line, address):
+    assert listens(parse_dump(made_dump({"/n.conf": f"http {{ server {{ {line} }} }}"}))) == (address,)
+
+
+def test_access_logs_are_inherited_replaced_and_silenced_as_in_nginx(conf, tmp_path):
+    logs = access_logs(conf, parse_build("nginx version: nginx/1.22.1\n", prefix=str(tmp_path)))
+    assert [(each.path.removeprefix(f"{tmp_path}/"), each.level, each.upstreams) for each in logs] == [
+        ("$host.log", "server", ("app", "127.0.0.1:29396")),
+        ("main.log", "http", ("app",)),
+        ("", "location", ("app",)),
+        ("own.log", "location", ("",)),
+        ("syslog:server=127.0.0.1:29399", "location", ("",)),
+        ("/dev/null", "location", ("app",)),
+    ]
+    assert [each.is_file for each in logs] == [False, True, False, True, False, True]
+    main = logs[1]
+    assert (main.buffer, main.flush, main.gzip, main.condition) == ("4k", "1s", "", "")
+    assert (main.format.text, main.format.escape) == ('{"t":"$msec","s":"$status"}', "json")
+    assert (logs[3].format.text, logs[4].condition) == ('$remote_addr "$request"', "$why")
+    assert (logs[5].format.name, logs[5].format.text) == ("combined", COMBINED)
+    assert set(log_formats(conf)) == {"combined", "timed", "old"}
+
+
+def test_a_log_that_two_servers_write_is_one_with_the_upstreams_of_both():
+    server = "server {{ access_log a.log; location / {{ proxy_pass http://{0}; }} }}\n"
+    conf = parse_dump(made_dump({"/n.conf": "http {\n" + server.format("x") + server.format("y") + "}"}))
+    assert [(each.path, each.line, each.upstreams) for each in access_logs(conf, BUILD)] == [("/opt/n/a.log", 2, ("x", "y"))]
+
+
+def test_each_place_that_switches_the_log_off_is_told_by_its_own_line():
+    own, marker = "server { access_log off; location / { proxy_pass http://x; } }\n", "server { access_log off; }\n"
+    conf = parse_dump(made_dump({"/n.conf": "http {\n" + marker + own + "}"}))
+    assert [(each.line, each.upstreams) for each in access_logs(conf, BUILD)] == [(2, ()), (3, ("x",))]
+
+
+def test_without_an_access_log_line_the_compiled_one_is_in_effect():
+    conf = parse_dump(made_dump({"/n.conf": "http { server { location / { proxy_pass http://x; } } }"}))
+    (log,) = access_logs(conf, BUILD)
+    assert (log.path, log.level, log.format.name, log.upstreams) == ("/var/log/a.log", "default", "combined", ("x",))
+
+
+def test_an_undefined_format_is_none_and_gzip_without_a_level_counts():
+    conf = parse_dump(made_dump({"/n.conf": "http { access_log a.log nothere gzip; }"}))
+    (log,) = access_logs(conf, BUILD)
+    assert (log.format, log.format_name, log.gzip) == (None, "nothere", "1")
+
+
+def test_error_logs_begin_with_the_masters(conf):
+    assert [(each.path, each.threshold, each.level) for each in error_logs(conf, BUILD)] == [
+        ("/opt/n/logs.err", "warn", "main"),
+        ("/opt/n/own.err", "error", "location"),
+    ]
+
+
+def test_proxied_locations_tell_which_have_the_drain_lines(conf):
+    found = proxied_locations(conf, {"app"})
+    assert [(each.name, each.line, each.drain_flag) for each in found] == [
+        ("/a", 11, "/run/flag"),
+        ("/b", 15, ""),
+        ("/c", 19, ""),
+        ("/", 4, ""),
+        ("/quiet", 5, ""),
+        (r"~ ^/(a|b){1,2}\.php$", 12, ""),
+    ]
+
+
+def test_drain_lines_of_the_server_count_until_a_location_has_an_error_page_of_its_own():
+    text = """http { server {
+        if (-f /flag) { return 418; }
+        error_page 418 = @d;
+        location /yes { proxy_pass http://app; }
+        location /no { error_page 500 /x; proxy_pass http://app; }
+    } }"""
+    found = proxied_locations(parse_dump(made_dump({"/n.conf": text})), ("app",))
+    assert [(each.name, each.has_drain_lines) for each in found] == [("/yes", True), ("/no", False)]
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("proxy_pass https://app/x", "app"),
+        ("grpc_pass grpcs://app", "app"),
+        ("uwsgi_pass app", "app"),
+        ("proxy_pass http://app$request_uri", "app"),
+        ("proxy_pass http://$pool", ""),
+        ("proxy_pass http://unix:/tmp/s:/x", "unix:/tmp/s:/x"),
+    ],
+)
+def test_the_upstream_that_a_pass_names(line, name):
+    (directive,) = parse_dump(made_dump({"/n.conf": f"{line};"})).tree
+    assert passed_upstream(directive) == name
+
+
+def test_a_min_timeout_that_is_not_ours_is_found():
+    files = {"/e/n.conf": "http { include up/live/*.conf; }", "/e/up/live/marker.conf": "keepalive_min_timeout 1s;"}
+    assert defined_elsewhere(parse_dump(made_dump(files)), "keepalive_min_timeout", live="/e/up/live") is None
+    assert (
+        defined_elsewhere(parse_dump(made_dump(files)), "keepalive_min_timeout", live="/other/live").place
+        == "/e/up/live/marker.conf:1"
+    )
+
+
+def test_lua_and_directives_that_nobody_knows_do_not_break_the_reading():
+    text = """http {
+    init_by_lua_block { local s = "}" -- don't }
+        print('{') }
+    check_shm_size 5M; unheard_of { of "it"; }
+    server { location / { content_by_lua_block { ngx.say("}") } } location /p { proxy_pass http://app; } }
+    upstream app { server 127.0.0.1; check interval=3000 type=http; check_http_send "HEAD / HTTP/1.0\\r\\n\\r\\n"; }
+}
+"""
+    conf = parse_dump(made_dump({"/n.conf": text}))
+    assert [each.line for each in proxied_locations(conf, ["app"])] == [5]
+    check, send = upstream_blocks(conf)[0].children("check", "check_http_send")
+    assert (check.args, send.args) == (("interval=3000", "type=http"), ("HEAD / HTTP/1.0\r\n\r\n",))
+    assert send.text == 'check_http_send "HEAD / HTTP/1.0\\r\\n\\r\\n";'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nginx: [emerg] no",
+        made_dump({"/n.conf": "http {"}),
+        made_dump({"/n.conf": 'a "b'}),
+        made_dump({"/n.conf": "include n.conf;"}),
+    ],
+)
+def test_a_text_that_is_no_whole_dump_is_an_error(text):
+    with pytest.raises(DumpError):
+        parse_dump(text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "reads"),
+    [
+        ("/e/*.conf", "/e/a.conf", True),
+        ("/e/*.conf", "/e/x/a.conf", False),
+        ("/e/*.conf", "/e/.a.conf", False),
+        ("/e/*", "/e/a.conf~", True),
+        ("/e/?.conf", "/e/ab.conf", False),
+        ("/e/[ab].conf", "/e/b.conf", True),
+        ("/e/*/a.conf", "/e/x/a.conf", True),
+        ("/e/a.conf", "/e/a.conf", True),
+        ("/e/a.conf", "/e/aXconf", False),
+    ],
+)
+def test_include_patterns_match_as_glob_does(pattern, path, reads):
+    assert matches_include(pattern, path) is reads
