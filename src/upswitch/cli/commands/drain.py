@@ -2,14 +2,14 @@
 
 import click
 
-from upswitch.cli.commands.options import group, on_site
+from upswitch.cli.commands.options import on_site
 from upswitch.cli.session import App, Common
 from upswitch.cli.views import read
 from upswitch.cli.views.parts import View
 from upswitch.switch.session import Session
 
 
-@group.command()
+@click.command()
 @on_site
 @click.option("--wait", "is_waiting", is_flag=True, help="Until it is safe, at most --deadline.")
 @click.option("--deadline", type=click.FloatRange(0, 86400), default=300.0, show_default=True, help="Seconds for --wait.")

@@ -2,7 +2,7 @@
 
 import click
 
-from upswitch.cli.commands.options import group, on_site
+from upswitch.cli.commands.options import on_site
 from upswitch.cli.session import App, Common
 from upswitch.cli.views import read
 from upswitch.cli.views.parts import View
@@ -10,7 +10,7 @@ from upswitch.switch.journal import journal_of
 from upswitch.switch.session import Session
 
 
-@group.command()
+@click.command()
 @on_site
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many runs.")
 @click.pass_obj

@@ -4,7 +4,7 @@ import os
 
 import click
 
-from upswitch.cli.commands.options import group, json_option, live
+from upswitch.cli.commands.options import json_option, live
 from upswitch.cli.session import App, Common
 from upswitch.cli.views import acted
 from upswitch.cli.views.parts import View
@@ -14,7 +14,7 @@ from upswitch.switch.session import Session
 _NGINX = Nginx()
 
 
-@group.command()
+@click.command()
 @json_option
 @click.option("--from", "source", required=True, metavar="FILE", help="The file that holds the upstream now.")
 @click.option("--pool", required=True, help="The name of the pool that it holds, and that is live.")

@@ -2,14 +2,14 @@
 
 import click
 
-from upswitch.cli.commands.options import group, on_site
+from upswitch.cli.commands.options import on_site
 from upswitch.cli.session import App, Common
 from upswitch.cli.views import acted, read
 from upswitch.cli.views.parts import View
 from upswitch.switch.session import Session, clean
 
 
-@group.command()
+@click.command()
 @on_site
 @click.option("--nginx-conf", "conf", default="", metavar="FILE", help="This nginx configuration alone: no site file, no nginx.")
 @click.pass_obj

@@ -1,6 +1,7 @@
-"""upswitch.cli.commands.options."""
+"""What commands share: the group that finds them, the options of every command on a site, and what is live."""
 
 import functools
+import importlib
 from collections.abc import Callable
 
 import click
@@ -28,7 +29,26 @@ def on_site(command: Callable[..., int]) -> Callable[..., int]:
     return packed
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+COMMANDS = ("demo", "diagnose", "drain", "history", "init", "lint", "plan", "repair", "rollback", "status", "switch", "watch")
+"""Each is the function of that name in the module of that name."""
+
+
+class Commands(click.Group):
+    """A command's module is imported when it is asked for: `status` must start fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return [*COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"upswitch.cli.commands.{cmd_name}"), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="upswitch")
 def group() -> None:
     """Switch an nginx upstream between pools with no request lost, and take it back by itself when 502s spike.

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from upswitch.cli.commands.options import group, live, on_site
+from upswitch.cli.commands.options import live, on_site
 from upswitch.cli.session import App, Common
 from upswitch.cli.views import read
 from upswitch.cli.views.parts import View
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from upswitch.switch.go import Choices
 
 
-@group.command()
+@click.command()
 @on_site
 @click.option("--to", "pool", required=True, help="The pool that would serve.")
 @click.option("--adopt", is_flag=True, help="As for switch.")

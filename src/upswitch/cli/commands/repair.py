@@ -2,7 +2,7 @@
 
 import click
 
-from upswitch.cli.commands.options import group, live, on_site
+from upswitch.cli.commands.options import live, on_site
 from upswitch.cli.session import App, Common
 from upswitch.cli.views import acted
 from upswitch.cli.views.parts import View
@@ -10,7 +10,7 @@ from upswitch.switch.journal import journal_of
 from upswitch.switch.session import Session
 
 
-@group.command()
+@click.command()
 @on_site
 @click.option("--forget", is_flag=True, help="Move a journal that can't be read aside, and go by what is live.")
 @click.pass_obj

@@ -2,14 +2,14 @@
 
 import click
 
-from upswitch.cli.commands.options import events_option, group, on_site
+from upswitch.cli.commands.options import events_option, on_site
 from upswitch.cli.session import App, Common
 from upswitch.cli.views import acted
 from upswitch.cli.views.parts import View
 from upswitch.switch.session import Session
 
 
-@group.command()
+@click.command()
 @on_site
 @click.option("--to", "number", type=click.IntRange(1), help="A generation's number; else what was live before.")
 @click.option("--reason", default="", help="For the history.")

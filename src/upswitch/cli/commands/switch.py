@@ -6,10 +6,8 @@ A command imports what only it needs when it runs: `status` and `--help` must st
 import click
 import msgspec
 
-from upswitch.cli.commands.diagnose import diagnose
-from upswitch.cli.commands.options import events_option, group, on_site
+from upswitch.cli.commands.options import events_option, on_site
 from upswitch.cli.commands.plan import show_plan
-from upswitch.cli.commands.watch import watch
 from upswitch.cli.session import App, Common
 from upswitch.cli.views import acted
 from upswitch.cli.views.parts import View
@@ -18,7 +16,7 @@ from upswitch.switch.session import Session
 from upswitch.switch.words import Step
 
 
-@group.command()
+@click.command()
 @on_site
 @click.option("--to", "pool", required=True, help="The pool that is to serve.")
 @click.option("--reason", default="", help="For the history and for whoever waits for the lock.")
@@ -48,7 +46,3 @@ def switch(app: App, /, *, common: Common, pool: str, **options: object) -> int:
             return acted.acted("switch", switch.switch(session.ports, session.site, ask, templates, choices=choices))
 
     return app.serve("switch", common, act)
-
-
-group.add_command(diagnose)
-group.add_command(watch)
