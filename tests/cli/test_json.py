@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from command import upswitch
+from upswitch.basics.value import Value
 from upswitch.cli.views import fleet, parts
 from upswitch.cli.views import parts as views
 from upswitch_lab.load import Summary
@@ -15,7 +16,7 @@ from upswitch_lab.told import Chapter, Told
 PAGE = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
 STRUCTS = [value for value in vars(views).values() if isinstance(value, type) and issubclass(value, msgspec.Struct)]
 VIEWS = [
-    *(value for value in STRUCTS if value is not value.Value),
+    *(value for value in STRUCTS if value is not Value),
     fleet.FleetView,
     fleet.HostLine,
     Told,

@@ -2,13 +2,10 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8")) for path in sorted(ROOT.glob("src/**/*.py"))}
-TESTS = {path.name: path.read_text("utf-8") for path in sorted(ROOT.glob("tests/**/*.py")) if path.name != "test_style.py"}
 EFFECTS = {
     *("os", "time", "subprocess", "socket", "random", "pathlib", "logging", "httpx", "fabric", "paramiko", "threading"),
     *("shutil", "tempfile", "signal", "fcntl", "ssl", "uuid", "secrets", "datetime"),
@@ -49,14 +46,38 @@ PURE = ("hosts/count_program", "hosts/host", "hosts/sh", "hosts/ssh/follow_scrip
 """What decides in a room that may act."""
 
 
+@cache
+def sources():
+    """Path -> syntax tree of every module."""
+    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8")) for path in sorted(ROOT.glob("src/**/*.py"))}
+
+
+@cache
+def texts_of_tests():
+    """Path -> text of every other file of tests."""
+    paths = [path for path in sorted(ROOT.glob("tests/**/*.py")) if path.name != "test_style.py"]
+    return {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in paths}
+
+
 def room_of(module):
     """`upswitch.watch.rule` lies in `watch`; "" outside of upswitch."""
     first, _, rest = module.partition(".")
     return rest.partition(".")[0] if first == "upswitch" else ""
 
 
+def may_import(path, name):
+    room, below = room_of(module_of(path)), room_of(name)
+    if room in FLOOR and name.startswith("upswitch_lab"):
+        return path == "src/upswitch/cli/commands/demo.py"
+    return room not in FLOOR or below not in FLOOR or below == room or FLOOR[below] > FLOOR[room]
+
+
+def place_of(path):
+    return path.removeprefix("src/upswitch/").removesuffix(".py")
+
+
 def may_act(path):
-    place = path.removeprefix("src/upswitch/").removesuffix(".py")
+    place = place_of(path)
     is_named = any(place == name or (name.endswith("/") and place.startswith(name)) for name in MAY_ACT)
     return is_named and place not in PURE and not place.endswith("__init__")
 
@@ -91,72 +112,81 @@ def functions(tree):
 
 def lines_of(function):
     first = function.body[0]
-    told = first.end_lineno - first.lineno + 1 if ast.get_docstring(function) else 0
-    return function.end_lineno - function.lineno + 1 - told
+    docstring = first.end_lineno - first.lineno + 1 if ast.get_docstring(function) else 0
+    return function.end_lineno - function.lineno + 1 - docstring
 
 
-each_source = pytest.mark.parametrize("path", SOURCES)
+def positional_of(function):
+    parameters = (*function.args.posonlyargs, *function.args.args)
+    return [each for each in parameters if each.arg not in {"self", "cls"}]
 
 
 def test_there_is_something_to_check():
-    assert len(SOURCES) > 50
-    assert "src/upswitch/switch/machine.py" in SOURCES
+    assert len(sources()) > 50
+    assert "src/upswitch/switch/machine.py" in sources()
 
 
-@pytest.mark.parametrize("path", SOURCES)
-def test_a_room_imports_only_rooms_below_it(path):
-    room = room_of(module_of(path))
-    for name in imported(SOURCES[path]):
-        below = room_of(name)
-        if room in FLOOR and below in FLOOR and below != room:
-            assert FLOOR[below] > FLOOR[room], f"{room} imports {name}, which is not below it"
-        assert not (room in FLOOR and name.startswith("upswitch_lab")) or path == "src/upswitch/cli/commands/demo.py", name
+def test_a_room_imports_only_rooms_below_it():
+    assert [
+        f"{path} imports {name}, which is not below it"
+        for path, tree in sources().items()
+        for name in imported(tree)
+        if not may_import(path, name)
+    ] == []
 
 
 def test_every_room_is_in_the_rule_and_few_files_lie_outside():
-    rooms = {path.split("/")[2] for path in SOURCES if path.startswith("src/upswitch/")}
+    rooms = {path.split("/")[2] for path in sources() if path.startswith("src/upswitch/")}
     assert {name for name in rooms if not name.endswith(".py")} == FLOOR.keys()
     assert len([name for name in rooms if name.endswith(".py") and not name.startswith("__")]) <= 3
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.startswith("src/upswitch/") and not may_act(path)])
-def test_what_decides_imports_nothing_that_acts(path):
-    names = imported(SOURCES[path])
-    assert not {name.split(".")[0] for name in names} & EFFECTS
-    acting = {module_of(other) for other in SOURCES if may_act(other)}
-    assert not names & acting
+def test_what_decides_imports_nothing_that_acts():
+    acting = {module_of(path) for path in sources() if may_act(path)}
+    deciding = [path for path in sources() if path.startswith("src/upswitch/") and not may_act(path)]
+    assert [
+        f"{path} imports {name}"
+        for path in deciding
+        for name in sorted(imported(sources()[path]))
+        if name in acting or name.partition(".")[0] in EFFECTS
+    ] == []
 
 
-@each_source
-def test_a_file_is_one_noun_of_at_most_400_lines(path):
-    assert (ROOT / path).read_text("utf-8").count("\n") <= 400
+def test_every_name_in_the_lists_of_acting_and_pure_modules_is_a_module():
+    places = {place_of(path) for path in sources()}
+    assert [name for name in (*MAY_ACT, *PURE) if not any(place == name or place.startswith(name) for place in places)] == []
 
 
-@each_source
-def test_no_function_is_longer_than_a_screen_and_none_takes_more_than_four_parameters(path):
-    for function in functions(SOURCES[path]):
-        assert lines_of(function) <= 40, function.name
-        positional = [arg for arg in (*function.args.posonlyargs, *function.args.args) if arg.arg not in {"self", "cls"}]
-        assert len(positional) <= 4, function.name
+def test_a_file_is_one_noun_of_at_most_400_lines():
+    lengths = {path: (ROOT / path).read_text("utf-8").count("\n") for path in sources()}
+    assert {path: length for path, length in lengths.items() if length > 400} == {}
 
 
-@each_source
-def test_nothing_is_left_to_do(path):
-    assert not re.search(r"\b(TODO|FIXME|XXX)\b", (ROOT / path).read_text("utf-8"))
+def test_no_function_is_longer_than_a_screen_and_none_takes_more_than_four_positional_parameters():
+    every = [(path, function) for path, tree in sources().items() for function in functions(tree)]
+    assert [f"{path}:{each.lineno} {each.name}: {lines_of(each)} lines" for path, each in every if lines_of(each) > 40] == []
+    assert [f"{path}:{each.lineno} {each.name}" for path, each in every if len(positional_of(each)) > 4] == []
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path != "src/upswitch/cli/program.py"])
-def test_nothing_but_the_command_line_catches_broadly(path):
-    for node in ast.walk(SOURCES[path]):
-        if isinstance(node, ast.ExceptHandler):
-            assert node.type is not None
-            assert ast.unparse(node.type) not in {"Exception", "BaseException"}, node.lineno
+def test_nothing_is_left_to_do():
+    assert [path for path in sources() if re.search(r"\b(TODO|FIXME|XXX)\b", (ROOT / path).read_text("utf-8"))] == []
+
+
+def test_nothing_but_the_command_line_catches_broadly():
+    broad = {"None", "Exception", "BaseException"}
+    assert [
+        f"{path}:{node.lineno}"
+        for path, tree in sources().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler) and path != "src/upswitch/cli/program.py"
+        if (ast.unparse(node.type) if node.type else "None") in broad
+    ] == []
 
 
 def test_imports_make_no_cycle():
-    modules = {module_of(path): path for path in SOURCES}
+    modules = {module_of(path): path for path in sources()}
     edges = {
-        module: {name for name in imported(SOURCES[path], is_typing_wanted=False) if name in modules and name != module}
+        module: {name for name in imported(sources()[path], is_typing_wanted=False) if name in modules and name != module}
         for module, path in modules.items()
     }
     packages = {module for module, path in modules.items() if path.endswith("/__init__.py")}
@@ -166,15 +196,15 @@ def test_imports_make_no_cycle():
     assert {module: edges[module] - done for module in edges.keys() - done} == {}
 
 
-@pytest.mark.parametrize("name", TESTS)
-def test_tests_use_real_things_and_wait_for_conditions(name):
-    text = TESTS[name]
-    assert not [word for word in ("unittest." + "mock", "Magic" + "Mock", "monkeypatch") if word in text]
-    assert not re.search(r"\btime\.sleep\(", text)
+def test_tests_use_real_things_and_wait_for_conditions():
+    unreal = re.compile("unittest" + r"\.mock|Magic" + r"Mock|monkeypatch|\btime\.sleep\(")
+    assert [f"{path}: {found[0]}" for path, text in texts_of_tests().items() if (found := unreal.search(text))] == []
 
 
-@pytest.mark.parametrize("name", [name for name in TESTS if name.startswith("test_")])
-def test_a_tests_name_is_a_sentence(name):
-    tests = [function.name for function in functions(ast.parse(TESTS[name])) if function.name.startswith("test_")]
-    assert tests
-    assert [test for test in tests if test.count("_") < 3] == []
+def test_a_tests_name_is_a_sentence():
+    for path, text in texts_of_tests().items():
+        if not path.rpartition("/")[2].startswith("test_"):
+            continue
+        names = [function.name for function in functions(ast.parse(text)) if function.name.startswith("test_")]
+        assert names, path
+        assert [f"{path}: {name}" for name in names if name.count("_") < 3] == []
