@@ -71,7 +71,7 @@ def test_a_generation_is_there_byte_for_byte_and_readable_by_nobody_else(nginx):
 
 def test_a_generation_that_is_there_is_never_overwritten(nginx):
     took = store.put(HOST, nginx, "000002-B", files("000002-B", size=99))
-    assert (took.result, took.said) == (Result.FAILED, f"{nginx.dir}/generations/000002-B: it is there already")
+    assert (took.result, took.said) == (Result.FAILED, f"{nginx.dir}/generations/000002-B exists already")
     assert store.get(HOST, nginx, "000002-B") == files("000002-B")
     assert generations(nginx) == ["000001-A", "000002-B"]
 
@@ -109,7 +109,7 @@ def test_several_generations_and_the_link_of_the_way_back_are_made_in_one_go(ngi
 
 def test_where_one_of_several_is_there_already_none_is_written(nginx):
     took = store.stage(HOST, nginx, {name: files(name) for name in ("000003-A", "000002-B")}, back="000003-A")
-    assert (took.result, took.said) == (Result.FAILED, f"{nginx.dir}/generations/000002-B: it is there already")
+    assert (took.result, took.said) == (Result.FAILED, f"{nginx.dir}/generations/000002-B exists already")
     assert generations(nginx) == ["000001-A", "000002-B"]
 
 
@@ -137,11 +137,11 @@ def test_the_link_moves_only_from_where_it_was_expected(nginx):
     assert (moved.result, live(nginx)) == (Result.OK, "generations/000002-B")
     stale = store.point(HOST, nginx, expect="000001-A", to="000001-A")
     assert (stale.result, live(nginx)) == (Result.FAILED, "generations/000002-B")
-    assert run(scripts.swap(nginx.dir, expect="000001-A", to="000001-A")).exit == sh.CHANGED == 96
+    assert run(scripts.swap(nginx.dir, expect="000001-A", to="000001-A")).exit == sh.Exit.CHANGED == 96
 
 
 def test_a_generation_that_is_missing_or_incomplete_never_becomes_live(nginx):
-    assert run(scripts.swap(nginx.dir, expect="000001-A", to="000009-A")).exit == sh.NOT_THERE == 97
+    assert run(scripts.swap(nginx.dir, expect="000001-A", to="000009-A")).exit == sh.Exit.NOT_THERE == 97
     Path(nginx.dir, "generations/000002-B/marker.conf").unlink()
     took = store.point(HOST, nginx, expect="000001-A", to="000002-B")
     assert (took.result, took.said, live(nginx)) == (Result.FAILED, "generation 000002-B is not there", "generations/000001-A")
@@ -311,7 +311,7 @@ def test_a_swapped_test_ends_as_nginx_ends_and_puts_the_link_back(nginx, binary,
     assert run(commands.test_swapped(tested, BUILD, live="000001-A", candidate="000002-B")).exit == code
     assert sorted(os.listdir(nginx.dir)) == ["generations", "live"]
     assert live(nginx) == "generations/000001-A"
-    assert run(commands.test_swapped(tested, BUILD, live="000002-B", candidate="000001-A")).exit == sh.CHANGED
+    assert run(commands.test_swapped(tested, BUILD, live="000002-B", candidate="000001-A")).exit == sh.Exit.CHANGED
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -17,7 +17,7 @@ from sshd import Key, Sshd, needs_root, needs_sshd, ordinary_user, program, with
 from upswitch.basics.errors import HostError
 from upswitch.hosts import sh
 from upswitch.hosts.local.lock import FileLock
-from upswitch.hosts.sh import FENCED
+from upswitch.hosts.sh import Exit
 from upswitch.hosts.ssh.config import load
 from upswitch.hosts.ssh.host import SshHost
 from upswitch.hosts.ssh.keyring import Keyring
@@ -472,7 +472,7 @@ def test_a_lock_is_free_at_once_when_its_session_is_killed_and_is_regained_if_no
     until(lambda: other.acquire(OTHER) is None, what="the lock")
     until(lambda: host._connection.lost, what="the end")
     ran = host.run(("touch", f"{tmp_path}/never"), deadline=5, holds_lock=True)
-    assert ran.exit == FENCED
+    assert ran.exit == Exit.FENCED
     with pytest.raises(HostError, match="somebody else has acted here"):
         host.append(f"{tmp_path}/journal", b"never\n")
     assert not (tmp_path / "never").exists()
@@ -551,7 +551,7 @@ def test_a_stopped_orchestrator_frees_it_within_twenty_seconds_and_is_fenced_whe
         process.send_signal(signal.SIGCONT)
         process.stdin.write("go\n")
         process.stdin.flush()
-        assert process.stdout.readline() == f"{FENCED}\n"
+        assert process.stdout.readline() == f"{Exit.FENCED}\n"
         assert not (tmp_path / "changed").exists()
 
 
@@ -628,10 +628,10 @@ def test_what_a_host_lacks_is_named_with_the_packages(poor, tools):
     assert (ran.exit, ran.out) == (0, Path("/proc/sys/kernel/random/boot_id").read_bytes())
     put(tools, "flock", "echo 'flock: unrecognized option: version' >&2; exit 1")
     ran = poor.run(sh.look(), deadline=5)
-    assert (ran.exit, sh.problem(ran.out).partition(":")[0]) == (sh.LACKS, "it lacks util-linux")
+    assert (ran.exit, sh.problem(ran.out).partition(":")[0]) == (sh.Exit.LACKS, "it lacks util-linux")
     put(tools, "dd", BUSYBOX_DD)
     ran = poor.run(sh.look(), deadline=5)
-    assert ran.exit == sh.LACKS
+    assert ran.exit == sh.Exit.LACKS
     assert sh.problem(ran.out).startswith("it lacks coreutils and util-linux: install that there")
     poor.close()
 

@@ -29,5 +29,5 @@ def test_shellcheck_finds_nothing_in_any_program():
 
 def test_a_host_gets_a_program_without_its_comments():
     program = script("upswitch.hosts", "needs.sh")
-    assert program.startswith("lacking=\n")
+    assert program.startswith("LACKS=90\nlacking=\n")
     assert "#" not in program

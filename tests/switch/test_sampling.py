@@ -97,7 +97,7 @@ def test_only_the_very_master_that_was_verified_is_signalled(lab, tmp_path):
             reloaded(lab, master, pid_file=f"{tmp_path}/nowhere"),
         ]
         stranger.kill()
-    assert [(ran.exit, sampling.parse_reload(ran.out, master)) for ran in said] == [(sh.CHANGED, None)] * 4
+    assert [(ran.exit, sampling.parse_reload(ran.out, master)) for ran in said] == [(sh.Exit.CHANGED, None)] * 4
     assert lab.error_log.read_bytes().count(b"signal 1 ") == signals
 
 
@@ -110,12 +110,12 @@ def test_a_master_that_is_stopped_or_being_replaced_is_not_signalled(lab):
     os.kill(master.pid, signal.SIGSTOP)
     until(lambda: Path(f"/proc/{master.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", what="the stop")
     try:
-        assert reloaded(lab, master).exit == sh.CHANGED
+        assert reloaded(lab, master).exit == sh.Exit.CHANGED
     finally:
         os.kill(master.pid, signal.SIGCONT)
     oldbin = lab.folder / "nginx.pid.oldbin"
     oldbin.write_text(f"{os.getpid()}\n")
-    assert reloaded(lab, master).exit == sh.CHANGED
+    assert reloaded(lab, master).exit == sh.Exit.CHANGED
     oldbin.unlink()
 
 

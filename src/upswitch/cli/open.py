@@ -188,7 +188,7 @@ def _boot(host: Host, entry: HostEntry) -> str:
     """The boot's id. HostError where the host can't be asked, or lacks what every command needs there."""
     ran = host.run(sh.look(), deadline=_REACH)
     if ran.exit != 0:
-        raise HostError(f"use the host {entry.ssh}", sh.problem(ran.out) if ran.exit == sh.LACKS else ran.words)
+        raise HostError(f"use the host {entry.ssh}", sh.problem(ran.out) if ran.exit == sh.Exit.LACKS else ran.words)
     return told(ran.out)
 
 

@@ -47,7 +47,7 @@ def stage(host: Host, nginx: Nginx, generations: Mapping[str, Mapping[str, bytes
             return Took(result=Result.OK, said=names)
         case None:
             return Took(result=Result.UNKNOWN, said=ran.words)
-        case sh.CHANGED:
+        case sh.Exit.CHANGED:
             return Took(result=Result.FAILED, said=f"{nginx.dir}/{ran.words}")
         case _:
             return Took(result=Result.FAILED, said=f"{nginx.dir}/generations/{names}: {ran.words}")
@@ -81,11 +81,11 @@ def point(host: Host, nginx: Nginx, *, expect: str, to: str) -> Took:
     match ran.exit:
         case 0:
             return Took(result=Result.OK, said=f"{live} -> generations/{to}")
-        case sh.CHANGED:
+        case sh.Exit.CHANGED:
             return Took(result=Result.FAILED, said=f"{live} no longer points to {expect}: somebody else changed it")
-        case sh.NOT_THERE:
+        case sh.Exit.NOT_THERE:
             return Took(result=Result.FAILED, said=f"generation {to} is not there")
-        case sh.NOT_DONE | sh.NO_FOLDER:
+        case sh.Exit.NOT_DONE | sh.Exit.NO_FOLDER:
             return Took(result=Result.FAILED, said=f"{live} could not be changed: {ran.words}")
         case _:
             return Took(result=Result.UNKNOWN, said=f"{live} may or may not have changed: {ran.words}")

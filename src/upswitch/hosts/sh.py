@@ -2,6 +2,7 @@
 
 import functools
 import pkgutil
+from enum import IntEnum
 
 from upswitch.basics.text import told
 
@@ -9,28 +10,37 @@ SH = ("sh", "-c")
 QUICK_S = 5.0
 """Seconds for a program that only looks."""
 
-# Exit codes of our programs.
-LACKS = 90
-NO_FOLDER = 90
-FENCED = 94  # somebody else has had the lock since it was ours: nothing was done
-NOT_DONE = 95
-CHANGED = 96  # the program did not find what we expect: nothing was done
-NOT_THERE = 97
-DONE_UNSYNCED = 98  # the change was made but may not survive a power cut
+
+class Exit(IntEnum):
+    """What our programs exit with. `script` gives a program the names that it uses, as variables of the shell."""
+
+    LACKS = 90
+    NO_FOLDER = 90
+    NO_STATE = 91
+    NOT_PRIVATE = 92
+    OTHERS_MAY_WRITE = 93
+    FENCED = 94  # somebody else has had the lock since it was ours: nothing was done
+    NOT_DONE = 95
+    CHANGED = 96  # the program did not find what we expect: nothing was done
+    NOT_THERE = 97
+    UNSYNCED = 98  # the change was made but may not survive a power cut
+    NO_MOUNT = 99  # no mount is allowed here: nothing was done
+
 
 _PACKAGES = {"dd": "coreutils", "sha256sum": "coreutils", "stat": "coreutils", "timeout": "coreutils", "flock": "util-linux"}
 
 
 @functools.cache
 def script(package: str, name: str) -> str:
-    """The program in a package's file, as a host runs it: without its comment lines, and so without `#!/bin/sh`.
+    """The program in a package's file, as a host runs it: without its comment lines, and with the exit codes that it names.
 
     It reads by pkgutil (1 ms to import) and not by importlib.resources (17 ms).
     """
     data = pkgutil.get_data(package, name)
     if data is None:
         raise FileNotFoundError(f"{package}: {name}")
-    return "".join(line for line in data.decode().splitlines(keepends=True) if not line.lstrip().startswith("#"))
+    program = "".join(line for line in data.decode().splitlines(keepends=True) if not line.lstrip().startswith("#"))
+    return "".join(f"{name}={code:d}\n" for name, code in Exit.__members__.items() if f"${name}" in program) + program
 
 
 def look() -> tuple[str, ...]:
@@ -39,11 +49,11 @@ def look() -> tuple[str, ...]:
 
 
 def problem(output: bytes) -> str:
-    """What `look` found missing, and how to fix it. `output` is what it printed when it ended with LACKS."""
+    """What `look` found missing, and how to fix it. `output` is what it printed when it ended with Exit.LACKS."""
     packages = sorted({_PACKAGES.get(word, word) for word in told(output).split()})
     return f"it lacks {' and '.join(packages)}: install that there (busybox's versions are not enough)"
 
 
 def open_journal(path: str, *, reserve: int, is_made: bool) -> tuple[str, ...]:
-    """Print the journal and reserve so many bytes behind its end. NOT_THERE where there is no journal and none is made."""
+    """Print the journal and reserve so many bytes behind its end. Exit.NOT_THERE where there is no journal and none is made."""
     return (*SH, script("upswitch.hosts", "open_journal.sh"), "journal", path, str(reserve), "make" if is_made else "")

@@ -131,7 +131,7 @@ class _Taking:
         if self._facts.can_mount:
             argv = first_scripts.test_covered(self._nginx, self._facts.build, file=self._edit.path)
             ran = self._host.run(argv, deadline=_TEST, stdin=new)
-            if ran.exit != commands.NO_MOUNT:
+            if ran.exit != sh.Exit.NO_MOUNT:
                 return _passed(ran, "in a private mount namespace, live files untouched")
         if self._edit.path == self._facts.conf.path:
             ran = self._host.run(first_scripts.test_beside(self._nginx, self._facts.build), deadline=_TEST, stdin=new)
@@ -198,7 +198,7 @@ class _Taking:
         ran = self._host.run(argv, deadline=_WRITE, stdin=stdin)
         if ran.exit == 0:
             return ran
-        why = "somebody else changed it" if ran.exit == sh.CHANGED else printable(ran.err) or f"exit {ran.exit}"
+        why = "somebody else changed it" if ran.exit == sh.Exit.CHANGED else printable(ran.err) or f"exit {ran.exit}"
         raise _NotTakenError(f"can't {what}: {why}")
 
 

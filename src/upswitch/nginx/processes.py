@@ -9,53 +9,12 @@ import re
 from collections.abc import Iterable
 
 from upswitch.basics.value import Value
+from upswitch.hosts.sh import script
 
 _STAT = re.compile(r"(?P<pid>\d+) \(.*\) (?P<state>\S) (?P<ppid>\d+) (?:\S+ ){17}(?P<start>\d+)")
 
-# Prints what /proc says about a pid and its children. $1: the pid. One fork where /proc has `children`.
-SCRIPT = r"""
-m=$1
-read -r kids 2>/dev/null < "/proc/$m/task/$m/children" ||
-  [ -e "/proc/$m/task/$m/children" ] ||
-  kids=$(grep -l "^PPid:[[:space:]]*$m$" /proc/[0-9]*/status 2>/dev/null | tr -dc '0-9\n')
-set --
-for p in $m $kids; do set -- "$@" "/proc/$p/stat" "/proc/$p/cmdline"; done
-grep -aH "" "$@" 2>/dev/null | tr '\0' ' '
-exit 0
-"""
-
-# $1: the pid file, or "" for the one that the live generation's manifest names, $2: our folder, $3 and $4: the marker's IP and
-# port. Which file that was, what it says, the family, a binary upgrade under way, and nginx's whole answer: empty, too, where there
-# is no bash to ask with. Every line has a word or a path of /proc of ours in front.
-LOOK = (
-    r"""
-say_number() {
-  number=
-  [ -e "$2" ] || { echo "$1 none"; return 1; }
-  { [ -f "$2" ] && read -r number < "$2" || [ -n "$number" ]; } 2>/dev/null || { echo "$1 odd"; return 1; }
-  case $number in '' | *[!0-9]* | ??????????*) echo "$1 odd"; return 1 ;; esac
-  echo "$1 $number"
-}
-family() (
-"""
-    + SCRIPT
-    + r"""
-)
-file=$1
-[ -n "$file" ] || file=$(sed -n '/"pid_file": *"/{s/.*"pid_file": *"\([^"\\]*\)".*/\1/p;q}' "$2/live/manifest.json" 2>/dev/null)
-printf 'file %s\n' "$file"
-if [ -n "$file" ] && say_number pid "$file"; then
-  family "$number"
-  say_number old "$file.oldbin" && [ -e "/proc/$number/stat" ] && echo 'upgrade'
-fi
-echo marker
-command -v bash >/dev/null || exit 0
-timeout -k 1 1 bash -c '
-  exec 3<>"/dev/tcp/$1/$2" && printf "GET / HTTP/1.0\r\nHost: upswitch\r\n\r\n" >&3 && exec head -c 4096 <&3
-' ask "$3" "$4" </dev/null 2>/dev/null
-exit 0
-"""
-)
+SCRIPT = script("upswitch.nginx", "family.sh")
+LOOK = f"family() (\n{SCRIPT})\n{script('upswitch.nginx', 'look.sh')}"
 
 
 class Process(Value):

@@ -78,7 +78,7 @@ class Journal:
 
     def _open(self, *, is_made: bool) -> bytes:
         ran = self._host.run(sh.open_journal(self._path, reserve=RESERVE, is_made=is_made), deadline=_OPEN)
-        if ran.exit not in {0, sh.NOT_THERE} or (is_made and ran.exit):
+        if ran.exit not in {0, sh.Exit.NOT_THERE} or (is_made and ran.exit):
             raise HostError(f"read {self._path}", ran.words)
         self._data = ran.out
         return ran.out

@@ -42,7 +42,7 @@ def _judged(seen: Sequence[Ran]) -> Took | None:
     alone, *mounted = seen
     if alone.exit != 0:
         return Took(result=Result.FAILED, said=f"nginx -t on the candidate alone: {_words(alone)}")
-    if mounted and mounted[0].exit != commands.NO_MOUNT:
+    if mounted and mounted[0].exit != sh.Exit.NO_MOUNT:
         result = Result.OK if mounted[0].exit == 0 else Result.FAILED
         return Took(result=result, said=_said(mounted[0], "in a private mount namespace, live files untouched"))
     return None
@@ -51,7 +51,7 @@ def _judged(seen: Sequence[Ran]) -> Took | None:
 def _swapped(host: Host, nginx: Nginx, facts: Facts, candidate: str) -> Took:
     argv = commands.test_swapped(nginx, facts.build, live=facts.disk.live, candidate=candidate)
     ran = host.run(argv, deadline=DEADLINE, holds_lock=True)
-    is_left_in = ran.exit in {None, sh.DONE_UNSYNCED}  # the candidate may be live still
+    is_left_in = ran.exit in {None, sh.Exit.UNSYNCED}  # the candidate may be live still
     result = Result.UNKNOWN if is_left_in else Result.OK if ran.exit == 0 else Result.FAILED
     return Took(result=result, said=_said(ran, "swapped in for the test and out again: no mount namespace is allowed here"))
 

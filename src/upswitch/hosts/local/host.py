@@ -28,7 +28,7 @@ class LocalHost:
 
     def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", holds_lock: bool = False) -> Ran:
         if holds_lock and self._lock and not self._lock.is_ours:
-            return Ran(exit=sh.FENCED, err=_FENCED.encode())
+            return Ran(exit=sh.Exit.FENCED, err=_FENCED.encode())
         try:
             process = subprocess.Popen(
                 argv,

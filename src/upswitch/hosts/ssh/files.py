@@ -5,7 +5,7 @@ import threading
 from upswitch.basics.errors import HostError, NotAppendedError
 from upswitch.basics.text import printable
 from upswitch.hosts.host import Chunk, Ran
-from upswitch.hosts.sh import NOT_THERE
+from upswitch.hosts.sh import Exit
 from upswitch.hosts.ssh.shell import Shell, quoted
 
 DEADLINE = 20.0
@@ -90,7 +90,7 @@ def check_ahead(ran: Ran, path: str) -> Ran:
 def read(shell: Shell, path: str, *, offset: int, limit: int) -> Chunk | None:
     """None where there is no such file."""
     ran = shell.run(("sh", "-c", _READ, "read", path, str(offset), str(limit)), deadline=DEADLINE)
-    if ran.exit == NOT_THERE:
+    if ran.exit == Exit.NOT_THERE:
         return None
     _check(ran, f"read {path}")
     head, _, data = ran.out.partition(b"\n")

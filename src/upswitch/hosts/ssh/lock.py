@@ -19,7 +19,7 @@ from upswitch.basics.errors import HostError, Owner
 from upswitch.basics.text import told
 from upswitch.hosts.host import Ran
 from upswitch.hosts.local.lock import holder_in
-from upswitch.hosts.sh import FENCED
+from upswitch.hosts.sh import Exit
 from upswitch.hosts.ssh.shell import Shell
 
 LEASE_S = 15
@@ -114,7 +114,7 @@ class SshLock:
             if self._shell is not None and self._shell.is_alive:
                 return self._shell
             ran, shell = self._take(epoch=str(self.epoch), patience=_PATIENCE_S)
-        if ran.exit == FENCED:
+        if ran.exit == Exit.FENCED:
             raise FencedError(f"hold the lock on {self._shown}", f"fenced: {holder_in(ran.out).text} took it")
         if ran.exit == _HELD:
             raise HostError(f"hold the lock on {self._shown}", f"a command under it has not ended in {_PATIENCE_S} s")
@@ -130,7 +130,7 @@ class SshLock:
         try:
             shell = self.regain()
         except FencedError as exc:
-            return Ran(exit=FENCED, err=str(exc).encode())
+            return Ran(exit=Exit.FENCED, err=str(exc).encode())
         return shell.run(argv, deadline=deadline, stdin=stdin, before=before)
 
     def holder(self) -> Owner | None:
@@ -165,6 +165,6 @@ class SshLock:
             self._shell, self._is_released = shell, False
             return ran, shell
         shell.close()
-        if ran.exit not in {_HELD, FENCED}:
+        if ran.exit not in {_HELD, Exit.FENCED}:
             raise HostError(f"open the lock {self._folder}/lock on {self._shown}", told(ran.err).rpartition(": ")[2] or "no answer")
         return ran, shell

@@ -36,7 +36,7 @@ def arm(host: Host, nginx: Nginx, deadman: DeadMan) -> Took:
             return Took(result=Result.UNKNOWN, said=f"the dead-man may or may not be armed: {ran.words}")
         case orders.NOT_UP:
             return Took(result=Result.FAILED, said="the dead-man's watcher did not start within 2 s")
-        case sh.NO_FOLDER:
+        case sh.Exit.NO_FOLDER:
             return Took(result=Result.FAILED, said=f"{nginx.state}/deadman can't be used: {ran.words}")
         case _:
             return Took(result=Result.FAILED, said=f"the dead-man could not be armed: {ran.words}")

@@ -123,7 +123,7 @@ class Reloader:
         command = sampling.reload(argv, master, pid_file=self._facts.pid_file, log=self._facts.error_log, seconds=_RELOAD)
         ran = self._host.run(command, deadline=_RELOAD + _SCRIPT)
         mark = sampling.parse_reload(ran.out, master)
-        if mark is None and ran.exit == sh.CHANGED:
+        if mark is None and ran.exit == sh.Exit.CHANGED:
             return None
         self._before = mark
         return ran

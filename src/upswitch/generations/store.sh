@@ -1,0 +1,86 @@
+#!/bin/sh
+# What is done in the upswitch folder. One function does a whole step, so that a host behind SSH costs one round trip.
+# $0 is the function to run, and the arguments are its own. $1 is always the upswitch folder.
+
+# Prints what is on disk: the live link, the generations, the hashes of the live files, the live manifest.
+# A missing folder prints nothing. A name that can't be a generation's is left out: one with a line break would pass for a line.
+look() {
+  cd "$1" 2>/dev/null || exit 0
+  printf 'live %s\n' "$(readlink live 2>/dev/null)"
+  for folder in generations/*; do
+    name=${folder#generations/}
+    case $name in *[!A-Za-z0-9_-]*) continue ;; esac
+    [ -d "$folder" ] && printf 'generation %s\n' "$name"
+  done
+  [ -e live/. ] && (cd live/ && hash_files | sed 's/^/sum /')
+  [ -r live/manifest.json ] && { printf 'manifest '; tr -d '\n' < live/manifest.json; printf '\n'; }
+  exit 0
+}
+
+hash_files() {
+  for file in *.conf; do
+    [ -e "$file" ] || [ -L "$file" ] || continue
+    { [ -f "$file" ] && sha256sum -- "$file" 2>/dev/null; } || printf 'unreadable  %s\n' "$file"
+  done
+}
+
+# Prints the manifest of every generation, each on a line of its own.
+manifests() {
+  cd "$1/generations" || exit "$NO_FOLDER"
+  for manifest in */manifest.json; do
+    [ -r "$manifest" ] && { tr -d '\n' < "$manifest"; echo; }
+  done
+  exit 0
+}
+
+# $2: the state folder. Makes both folders, and checks who may write them. Whoever may write a part of the path decides what root's
+# nginx loads (reliability.md, S6 and S8). So every part belongs to root or to us, and others may write it only if it is sticky.
+folders() {
+  umask 022
+  mkdir -p "$1/generations" || exit "$NO_FOLDER"
+  (umask 077; mkdir -p "$2") || exit "$NO_STATE"
+  [ "$(stat -c %u "$2")" = "$(id -u)" ] && [ ! -L "$2" ] && [ -z "$(find "$2" -prune -perm /022)" ] || exit "$NOT_PRIVATE"
+  folder=$1 path=$1
+  set -- /
+  while [ -n "$path" ]; do set -- "$@" "$path/."; path=${path%/*}; done
+  set -- "$@" "$folder/generations"
+  bad=$(find "$@" -prune \( -perm -0002 ! -perm -1000 -o ! -user 0 ! -user "$(id -u)" -o \
+    -perm -0020 ! -perm -1000 ! -group 0 ! -group "$(id -g)" \))
+  [ -z "$bad" ] || { echo "others may write $bad" >&2; exit "$OTHERS_MAY_WRITE"; }
+}
+
+# $2: the generation that a rollback leads to, or "". The rest are names of generations. A tar with a folder for each is on stdin.
+# A generation appears under its name only when all of them are complete and on disk. tar accepts a stream that was cut between
+# two files, so the manifests must be there: they come last. The rollback's link is made now: later the disk may be full.
+stage() {
+  set -e
+  umask 022
+  cd "$1"
+  back=$2
+  shift 2
+  mkdir -p generations
+  for name; do [ ! -e "generations/$name" ] || { echo "generations/$name exists already" >&2; exit "$CHANGED"; }; done
+  temp="generations/.$1.tmp"
+  rm -rf "$temp"
+  trap 'rm -rf "$temp"' EXIT
+  mkdir "$temp"
+  tar -xf - --no-same-owner -C "$temp"
+  for name; do [ -s "$temp/$name/manifest.json" ] || { echo 'the stream was cut off' >&2; exit "$NOT_DONE"; }; done
+  sync "$temp"/*/* "$temp"/*
+  for name; do mv -T "$temp/$name" "generations/$name"; done
+  sync generations
+  [ -z "$back" ] || { rm -f .live.back && ln -s "generations/$back" .live.back && sync .; }
+}
+
+# The rest are names of generations. Deletes them, but never the live one.
+prune() {
+  cd "$1/generations" || exit "$NO_FOLDER"
+  live=$(readlink ../live)
+  shift
+  for name; do
+    case $name in */* | .* | '') continue ;; esac
+    [ "generations/$name" = "$live" ] || rm -rf "./$name" "./.$name.tmp"
+  done
+}
+
+"$0" "$@"
