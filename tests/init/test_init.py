@@ -342,7 +342,9 @@ def test_a_way_back_that_finds_a_foreign_edit_stops_there_and_says_that_a_person
     assert owner.says() == (200, "A1\n")
 
 
-@pytest.mark.parametrize("name", ["stage", "first_link", "write upswitch.toml", "test_covered", "backup", "write nginx.conf", "reload"])
+@pytest.mark.parametrize(
+    "name", ["stage", "first_link", "write upswitch.toml", "test_covered", "backup", "write nginx.conf", "reload"]
+)
 def test_killed_after_any_act_nginx_starts_and_serves_the_same_pool_and_init_goes_on(owner, name):
     host = Watched(SystemClock(), name)
     host.after = host.kill
