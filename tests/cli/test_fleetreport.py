@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from upswitch.basics.errors import HostError
 from upswitch.cli.views.acted import production
 from upswitch.cli.views.fleet_summary import together, unreachable
 from upswitch.cli.views.parts import Acted, GateLine, HistoryView, PlanView, StatusView, WatchLine
@@ -60,6 +61,7 @@ def status_view(pool: str = "A", *findings: str, lock: str = "") -> StatusView:
     )
 
 
+NO_ROUTE = HostError("connect to it", "no route")
 SWITCHED, UNCHANGED = acted("SWITCHED", 0, "B"), acted("UNCHANGED", 0, "B")
 BACK, REFUSED, STUCK = acted("ROLLED_BACK", 4, "A"), acted("REFUSED", 3, "A"), acted("STUCK", 5, "B", is_proved=False)
 LOCKED, HELD, BUG = acted("LOCKED", 6, "A"), acted("HELD", 7, "B"), acted("BUG", 1, "A")
@@ -82,10 +84,10 @@ LOCKED, HELD, BUG = acted("LOCKED", 6, "A"), acted("HELD", 7, "B"), acted("BUG",
         ([UNCHANGED, REFUSED], 3, "REFUSED"),
         ([BACK, replace(BACK, production=SWITCHED.production)], 5, "SPLIT"),
         ([LOCKED, acted("REFUSED", 3, "B")], 6, "LOCKED"),
-        ([SWITCHED, unreachable("switch", "no route", 0)], 0, "SWITCHED"),
-        ([UNCHANGED, unreachable("switch", "no route", 0)], 3, "SKIPPED"),
-        ([unreachable("switch", "no route", 0)], 3, "SKIPPED"),
-        ([REFUSED, unreachable("switch", "no route", 3)], 3, "REFUSED"),
+        ([SWITCHED, unreachable("switch", NO_ROUTE, is_skipped=True)], 0, "SWITCHED"),
+        ([UNCHANGED, unreachable("switch", NO_ROUTE, is_skipped=True)], 3, "SKIPPED"),
+        ([unreachable("switch", NO_ROUTE, is_skipped=True)], 3, "SKIPPED"),
+        ([REFUSED, unreachable("switch", NO_ROUTE)], 3, "REFUSED"),
     ],
 )
 def test_the_worst_host_decides_and_a_mixed_fleet_is_a_persons_business(views, exit_, outcome):
@@ -94,7 +96,7 @@ def test_the_worst_host_decides_and_a_mixed_fleet_is_a_persons_business(views, e
 
 
 def test_a_skipped_host_is_named_in_the_outcome():
-    found = together("switch", {"lb1": SWITCHED, "lb2": unreachable("switch", "no route", 0)})
+    found = together("switch", {"lb1": SWITCHED, "lb2": unreachable("switch", NO_ROUTE, is_skipped=True)})
     assert "NOT REACHED, left as they were: lb2" in found.said
     assert "`switch --to B --host lb2`; until then keep A running" in found.hint
 
@@ -134,7 +136,7 @@ def test_only_the_hosts_that_hold_are_offered_a_way_back():
 
 
 def test_a_host_key_that_is_not_the_recorded_one_has_its_own_page():
-    lost = unreachable("switch", "connect to lb2: its host key is not the recorded one", 3)
+    lost = unreachable("switch", HostError("connect to lb2", "its host key is not the recorded one"))
     found = together("switch", {"lb1": REFUSED, "lb2": replace(lost, exit=4)})
     assert all("host-key.md" in text and "unreachable.md" not in text for text in (found.hint, lost.hint))
 
@@ -224,6 +226,6 @@ def test_hosts_that_say_the_same_are_shown_once_and_without_a_table_of_what_nobo
 
 @pytest.mark.parametrize(("command", "exit_"), [("switch", 3), ("rollback", 5), ("status", 3)])
 def test_a_host_out_of_reach_is_named_with_its_page_and_the_command_for_later(command, exit_):
-    found = together(command, {"lb1": unreachable(command, "no route", exit_)})
+    found = together(command, {"lb1": unreachable(command, NO_ROUTE)})
     assert (found.exit, "unreachable.md" in found.hint) == (exit_, True)
     assert ("--host lb1" in found.hint) == (command != "switch")

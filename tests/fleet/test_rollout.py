@@ -6,14 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from upswitch.basics.errors import RefusedError
 from upswitch.basics.result import Result, Took
 from upswitch.fleet.switching import Rollout
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.host import Clock
 from upswitch.hosts.signals import Interrupts
 from upswitch.site.words import SpikePolicy
-from upswitch.switch.turn import Turn
+from upswitch.switch.turn import Meeting, Turn
 from upswitch.switch.words import Step
 from upswitch.watch.probation import Probation
 from upswitch.watch.rule import History, Second
@@ -77,8 +76,6 @@ def play(found: Rollout, hosts: dict[str, Callable[[Turn], object]]) -> dict[str
     def part(name: str) -> object:
         try:
             return hosts[name](found.turn(name))
-        except RefusedError as exc:  # it came to its lock when the fleet was stopped already
-            return Took(result=Result.FAILED, said=str(exc))
         finally:
             found.ended(name, "")
 
@@ -90,10 +87,12 @@ def switching(story: Story, name: str) -> Callable[[Turn], object]:
     """A host on which all goes well."""
 
     def part(turn: Turn) -> object:
-        turn.before_lock()
-        turn.locked()
+        stopped = turn.meet(Meeting.LOCK)
+        if stopped:
+            return stopped
+        turn.meet(Meeting.LOCKED)
         story.add(f"{name} prepared")
-        never = turn.prepared()
+        never = turn.meet(Meeting.PREPARED)
         if never:
             return never
         story.add(f"{name} switched")
@@ -126,8 +125,8 @@ def test_one_that_cannot_be_prepared_leaves_all_others_as_they_are():
     story = Story()
 
     def broken(turn: Turn) -> object:
-        turn.before_lock()
-        turn.locked()
+        turn.meet(Meeting.LOCK)
+        turn.meet(Meeting.LOCKED)
         turn.saw(Step.GATE, BAD)
         return None
 
@@ -141,8 +140,8 @@ def test_a_failure_in_the_second_wave_turns_the_first_one_too_and_the_third_is_n
     story = Story()
 
     def failing(turn: Turn) -> object:
-        turn.locked()
-        assert turn.prepared() is None
+        turn.meet(Meeting.LOCKED)
+        assert turn.meet(Meeting.PREPARED) is None
         turn.saw(Step.CONFIRM, BAD)
         return None
 
@@ -155,8 +154,8 @@ def test_a_failure_in_the_second_wave_turns_the_first_one_too_and_the_third_is_n
 
 def test_a_hold_holds_all_where_they_are():
     def held(turn: Turn) -> object:
-        turn.locked()
-        turn.prepared()
+        turn.meet(Meeting.LOCKED)
+        turn.meet(Meeting.PREPARED)
         turn.saw(Step.WATCH, Took(result=Result.HOLD, said="a spike"))
         return None
 
@@ -167,9 +166,9 @@ def test_a_hold_holds_all_where_they_are():
 def test_a_reload_that_may_have_happened_stops_nobody():
     found = rollout("a", "b")
     found.turn("a").saw(Step.RELOAD, Took(result=Result.UNKNOWN, said="cut off"))
-    assert found.turn("b").stopped() is None
+    assert found.turn("b").meet(Meeting.CHANGE) is None
     found.turn("a").saw(Step.SWAP, Took(result=Result.UNKNOWN, said="cut off"))
-    assert found.turn("b").stopped().result is Result.FAILED
+    assert found.turn("b").meet(Meeting.CHANGE).result is Result.FAILED
 
 
 def test_failures_that_are_too_few_on_each_host_are_a_spike_together():
@@ -178,7 +177,7 @@ def test_failures_that_are_too_few_on_each_host_are_a_spike_together():
     assert not alone.look().is_spike
     for name in "abcd":
         found.turn(name).heard(alone)
-    assert "switched hosts together: t+3s ROLLBACK" in found.turn("a").stopped().said
+    assert "switched hosts together: t+3s ROLLBACK" in found.turn("a").meet(Meeting.CHANGE).said
 
 
 def test_the_first_host_decides_who_locks_and_the_others_give_up_with_it():
@@ -186,9 +185,7 @@ def test_the_first_host_decides_who_locks_and_the_others_give_up_with_it():
 
     def part(name: str) -> object:
         try:
-            return found.turn(name).before_lock()
-        except RefusedError as exc:
-            return exc
+            return found.turn(name).meet(Meeting.LOCK)
         finally:
             found.ended(name, "locked by somebody" if name == "a" else "")
 
@@ -196,14 +193,14 @@ def test_the_first_host_decides_who_locks_and_the_others_give_up_with_it():
         a, b, c = pool.map(part, "abc")
     assert a is None
     for other in (b, c):
-        assert "a: locked by somebody" in str(other)
+        assert "a: locked by somebody" in other.said
 
 
 def test_a_signal_ends_the_wait_for_a_wave():
     interrupts = Interrupts()
     interrupts.count, interrupts.name = 1, "SIGTERM"
     found = rollout("a", "b", interrupts=interrupts)
-    assert found.turn("b").prepared().result is Result.INTERRUPTED
+    assert found.turn("b").meet(Meeting.PREPARED).result is Result.INTERRUPTED
 
 
 @pytest.mark.parametrize("policy", SpikePolicy)
@@ -212,44 +209,44 @@ def test_a_pooled_spike_does_what_the_site_says(policy):
     bad = probation(*(Second(total=10, gateway=9),) * 5)
     for name in "ab":
         found.turn(name).heard(bad)
-    assert found.turn("a").stopped().result is (Result.HOLD if policy is SpikePolicy.HOLD else Result.FAILED)
+    assert found.turn("a").meet(Meeting.CHANGE).result is (Result.HOLD if policy is SpikePolicy.HOLD else Result.FAILED)
 
 
 def test_once_all_have_passed_a_later_failure_is_that_hosts_own():
     found = rollout("a b")
     with ThreadPoolExecutor(2) as pool:
-        assert set(pool.map(lambda name: found.turn(name).prepared(), "ab")) == {None}
+        assert set(pool.map(lambda name: found.turn(name).meet(Meeting.PREPARED), "ab")) == {None}
     assert [found.turn(name).passed() for name in "aba"] == [False] * 3
     assert found.turn("b").passed()
     with ThreadPoolExecutor(2) as pool:
         assert set(pool.map(lambda name: found.turn(name).judged(), "ab")) == {None}
     found.turn("b").saw(Step.WATCH, BAD)
-    assert found.turn("a").stopped() is None
+    assert found.turn("a").meet(Meeting.CHANGE) is None
     assert found.turn("a").passed()
 
 
 def test_a_host_that_passed_and_fell_silent_holds_the_end_up_until_its_own_watch_fails():
     found = rollout("a", "b")
     with ThreadPoolExecutor(2) as pool:
-        waiting = pool.submit(found.turn("b").prepared)
-        assert found.turn("a").prepared() is None
+        waiting = pool.submit(found.turn("b").meet, Meeting.PREPARED)
+        assert found.turn("a").meet(Meeting.PREPARED) is None
         assert not found.turn("a").passed()
         assert waiting.result(10) is None
     assert not any(found.turn("b").passed() for _ in range(5))
     found.turn("a").saw(Step.WATCH, Took(result=Result.UNKNOWN, said="connection lost"))
-    assert found.turn("b").stopped().result is Result.FAILED
+    assert found.turn("b").meet(Meeting.CHANGE).result is Result.FAILED
 
 
 def test_a_host_with_nothing_to_do_keeps_its_lock_until_the_others_are_done():
     story, found = Story(), rollout("a b")
 
     def standing_by(turn: Turn) -> object:
-        turn.stands_by()
+        turn.meet(Meeting.UNCHANGED)
         story.add("a unlocks")
         return None
 
     def last(turn: Turn) -> object:
-        assert turn.prepared() is None
+        assert turn.meet(Meeting.PREPARED) is None
         until(turn.passed, what="the end of the watch")
         story.add("b is judged")
         turn.judged()

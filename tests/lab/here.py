@@ -6,13 +6,12 @@ from upswitch.basics.errors import Owner
 from upswitch.generations import templates
 from upswitch.health.gate.prober import NetProber
 from upswitch.hosts.clock import SystemClock
-from upswitch.hosts.host import Ports
 from upswitch.hosts.local.host import LocalHost
 from upswitch.hosts.local.lock import FileLock
 from upswitch.hosts.signals import Interrupts
 from upswitch.site.model import Nginx
 from upswitch.site.read import parse_site
-from upswitch.switch.turn import Alone
+from upswitch.switch.turn import Alone, RunPorts
 from upswitch.watch.through import ThroughProbe
 
 TEMPLATES = templates.load()
@@ -36,7 +35,7 @@ def ports(nginx: Nginx, host=None):
     prober = NetProber(host, clock)
     lock = FileLock(f"{nginx.state}/lock")
     interrupts = Interrupts()
-    return Ports(
+    return RunPorts(
         host=host, prober=prober, through=ThroughProbe, clock=clock, lock=lock, interrupts=interrupts, tell=Told(), turn=Alone()
     )
 

@@ -86,8 +86,9 @@ def bug(at: OnHost) -> None:
     script = at.lab.folder / "buggy.py"
     script.write_text(
         "import sys\n"
-        "from upswitch.adapters.local import LocalHost\n"
-        "from upswitch.cli import Wiring, main\n"
+        "from upswitch.hosts.local.host import LocalHost\n"
+        "from upswitch.cli.main import main\n"
+        "from upswitch.cli.open import Wiring\n"
         "class Buggy(LocalHost):\n"
         "    def append(self, path, data, **how):\n"
         '        if b\'"step":"confirm"\' in data and b"intent" in data:\n'

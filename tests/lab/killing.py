@@ -8,8 +8,9 @@ from upswitch_lab.lab import Lab
 
 KILLED = """
 import os, signal, sys
-from upswitch.adapters.local import LocalHost
-from upswitch.cli import Wiring, main
+from upswitch.cli.main import main
+from upswitch.cli.open import Wiring
+from upswitch.hosts.local.host import LocalHost
 
 left = int(sys.argv[1])
 
@@ -27,8 +28,9 @@ main(sys.argv[2:], Wiring(host=Mortal))
 
 KILLED_AT = """
 import os, signal, sys
-from upswitch.adapters.local import LocalHost
-from upswitch.cli import Wiring, main
+from upswitch.cli.main import main
+from upswitch.cli.open import Wiring
+from upswitch.hosts.local.host import LocalHost
 
 class Mortal(LocalHost):
     def run(self, argv, **options):

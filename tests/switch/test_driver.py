@@ -5,13 +5,12 @@ import pytest
 from upswitch.basics.errors import HostError, JournalCorruptError, NotAppendedError
 from upswitch.basics.result import Result, Took
 from upswitch.hosts.clock import SystemClock
-from upswitch.hosts.host import Ports
 from upswitch.hosts.local.host import LocalHost
 from upswitch.switch import machine, run
 from upswitch.switch.drive import drive, write
 from upswitch.switch.journal import Journal
 from upswitch.switch.run import Ended, Intent, Plan, Started
-from upswitch.switch.turn import Alone
+from upswitch.switch.turn import Alone, RunPorts
 from upswitch.switch.words import Outcome, Phase, Step
 
 PLAN = Plan(run="r1", command="switch", pool="B", former_pool="A", former="000001-A", to="000002-B", back="000003-A")
@@ -98,7 +97,7 @@ class Driven:
         self.journal = Journal(self.host, f"{folder}/journal")
         self.journal.write(STARTED)
         clock = SystemClock()
-        ports = Ports(
+        ports = RunPorts(
             host=self.host,
             prober=None,
             through=None,

@@ -45,8 +45,9 @@ def test_killed_while_nginx_t_runs_on_the_swapped_tree_repair_puts_the_link_back
     """Only where no mount namespace is allowed; forced here by a host that refuses `unshare`."""
     script = """
 import os, signal, sys
-from upswitch.adapters.local import LocalHost
-from upswitch.cli import Wiring, main
+from upswitch.hosts.local.host import LocalHost
+from upswitch.cli.main import main
+from upswitch.cli.open import Wiring
 
 class Bare(LocalHost):
     def run(self, argv, *, deadline, stdin=b"", holds_lock=False):

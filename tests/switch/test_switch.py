@@ -198,9 +198,10 @@ def test_a_bug_is_told_with_its_traceback_and_production_is_brought_back(lab):
     """A host whose append raises what no adapter may raise, at the worst moment: swapped and reloaded, not yet proved."""
     script = (
         "import sys\n"
-        "from upswitch.adapters.clock import SystemClock\n"
-        "from upswitch.adapters.local import LocalHost\n"
-        "from upswitch.cli import Wiring, main\n"
+        "from upswitch.hosts.clock import SystemClock\n"
+        "from upswitch.hosts.local.host import LocalHost\n"
+        "from upswitch.cli.main import main\n"
+        "from upswitch.cli.open import Wiring\n"
         "class Buggy(LocalHost):\n"
         "    def append(self, path, data, **how):\n"
         '        if b\'"step":"confirm"\' in data and b"intent" in data:\n'
@@ -568,8 +569,9 @@ def test_rollback_after_a_switch_that_was_killed_at_its_very_end_goes_back_from_
     """Its watch had passed: repair finishes the switch, and that is not yet the rollback that was asked for."""
     script = (
         "import os, signal, sys\n"
-        "from upswitch.adapters.local import LocalHost\n"
-        "from upswitch.cli import Wiring, main\n"
+        "from upswitch.hosts.local.host import LocalHost\n"
+        "from upswitch.cli.main import main\n"
+        "from upswitch.cli.open import Wiring\n"
         "class Mortal(LocalHost):\n"
         "    def append(self, path, data, **how):\n"
         "        super().append(path, data, **how)\n"

@@ -16,21 +16,22 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.text import plain, told
 from upswitch.cli.progress import Teller
 from upswitch.cli.session import Act
+from upswitch.cli.views import fleet_summary
 from upswitch.cli.views.parts import View
-from upswitch.fleet import together
 from upswitch.fleet.going_back import Retreat
 from upswitch.fleet.switching import Rollout
+from upswitch.fleet.together import together
 from upswitch.hosts import sh
 from upswitch.hosts.clock import SystemClock
-from upswitch.hosts.host import Clock, Host, Lock, Ports, Tell
+from upswitch.hosts.host import Clock, Host, Lock, Tell
 from upswitch.hosts.local.host import LocalHost
 from upswitch.hosts.local.lock import FileLock
 from upswitch.hosts.signals import Interrupts
 from upswitch.site.model import HostEntry, Site
 from upswitch.site.read_hosts import in_waves
-from upswitch.site.words import Vantage
+from upswitch.site.words import Unreachable, Vantage
 from upswitch.switch.session import Session, new_run
-from upswitch.switch.turn import Alone
+from upswitch.switch.turn import Alone, RunPorts
 
 if TYPE_CHECKING:
     from paramiko import SSHConfig
@@ -93,7 +94,7 @@ class Fleet:
         self._site = site
         self._shared = shared
         self._lost: dict[str, HostError] = {}
-        self._ports: dict[str, Ports] = {}
+        self._ports: dict[str, RunPorts] = {}
         self._boots: dict[str, str] = {}
         for name, ports in self._reached_all().items():
             if isinstance(ports, HostError):
@@ -112,13 +113,13 @@ class Fleet:
                 ports = self._ports[entry.name]
                 ports = dataclasses.replace(ports, turn=meeting.turn(entry.name)) if meeting else ports
                 sessions[entry.name] = _session(shared, self._site.on(entry), ports, run)
-        return together.serve(
-            command,
-            sessions,
-            together.Lost(errors=self._lost, policy=self._site.rollout.unreachable),
-            act=lambda each: shared.guarded(command, each, act),
-            meeting=meeting,
-        )
+        is_skipping = command == "switch" and self._site.rollout.unreachable is Unreachable.SKIP
+        if isinstance(meeting, Rollout) and not is_skipping:
+            for name, error in self._lost.items():
+                meeting.fails(name, f"can't be reached: {error}")
+        views = together(sessions, lambda each: shared.guarded(command, each, act), meeting=meeting, failure=fleet_summary.failure)
+        lost = {name: fleet_summary.unreachable(command, error, is_skipped=is_skipping) for name, error in self._lost.items()}
+        return fleet_summary.together(command, views | lost)
 
     def _meeting(self, command: str) -> Rollout | Retreat | None:
         """Where the hosts of this command meet; None where each is on its own."""
@@ -130,7 +131,7 @@ class Fleet:
         waves = in_waves(sorted(self._ports), site.rollout.waves)
         return Rollout(waves, site.watch.on_spike, clock=shared.clock, interrupts=shared.interrupts, tell=shared.tell)
 
-    def _reached_all(self) -> dict[str, Ports | HostError]:
+    def _reached_all(self) -> dict[str, RunPorts | HostError]:
         """Every host by its name. A signal is not made to wait for hosts that don't answer."""
         from upswitch.hosts.ssh import config, keyring
 
@@ -140,7 +141,7 @@ class Fleet:
         except HostError as exc:
             return {entry.name: HostError(plain(exc.what), plain(exc.why)) for entry in hosts}
         keys = keyring.Keyring(ask=_ask)
-        found: dict[str, Ports | HostError] = {}
+        found: dict[str, RunPorts | HostError] = {}
 
         def reach(entry: HostEntry) -> None:
             try:
@@ -157,7 +158,7 @@ class Fleet:
         cut = HostError("reach it", f"{interrupts.name} came before it answered")
         return self._each_once({entry.name: found.get(entry.name, cut) for entry in hosts})
 
-    def _each_once(self, found: dict[str, Ports | HostError]) -> dict[str, Ports | HostError]:
+    def _each_once(self, found: dict[str, RunPorts | HostError]) -> dict[str, RunPorts | HostError]:
         """Two names for one host and one state would wait for each other's lock for ever."""
         seen: dict[tuple[str, str], str] = {}
         for entry in self._site.hosts:
@@ -168,7 +169,7 @@ class Fleet:
                 found[entry.name] = HostError(f"use the host {entry.name}", f"it is the same machine as {first}: leave one out")
         return found
 
-    def _reached(self, entry: HostEntry, settings: "SSHConfig", keys: "Keyring") -> Ports | HostError:
+    def _reached(self, entry: HostEntry, settings: "SSHConfig", keys: "Keyring") -> RunPorts | HostError:
         from upswitch.hosts.ssh.host import SshHost
         from upswitch.hosts.ssh.login import login
 
@@ -197,13 +198,13 @@ def _ask(prompt: str) -> str | None:
     return getpass.getpass(prompt) if sys.stdin and sys.stdin.isatty() else None
 
 
-def _ports(shared: Shared, host: Host, lock: Lock, tell: Tell, *, probed_from: Host | None = None) -> Ports:
+def _ports(shared: Shared, host: Host, lock: Lock, tell: Tell, *, probed_from: Host | None = None) -> RunPorts:
     from upswitch.health.gate.prober import NetProber
     from upswitch.watch.through import ThroughProbe
 
     prober = NetProber(probed_from or host, shared.clock)
     shared.closing.callback(prober.close)
-    return Ports(
+    return RunPorts(
         host=host,
         prober=prober,
         through=functools.partial(ThroughProbe, host=host),
@@ -215,5 +216,5 @@ def _ports(shared: Shared, host: Host, lock: Lock, tell: Tell, *, probed_from: H
     )
 
 
-def _session(shared: Shared, site: Site, ports: Ports, run: str) -> Session:
+def _session(shared: Shared, site: Site, ports: RunPorts, run: str) -> Session:
     return Session(site=site, ports=ports, user=shared.user, machine=socket.gethostname(), pid=os.getpid(), run=run)

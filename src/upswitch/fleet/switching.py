@@ -14,12 +14,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from upswitch.basics.errors import Refusal, RefusedError
 from upswitch.basics.result import Result, Took
 from upswitch.hosts.host import Clock, Interrupts, Tell
 from upswitch.site.words import SpikePolicy
 from upswitch.switch import machine
-from upswitch.switch.turn import Alone, Turn
+from upswitch.switch.turn import Alone, Meeting, Turn
 from upswitch.switch.words import Step
 from upswitch.watch import rule
 from upswitch.watch.probation import Probation
@@ -69,26 +68,34 @@ class Rollout:
             self._ended.add(name)
             self._go_on()
 
-    # ---- what a host's turn asks; see ports.Turn ----
+    # ---- what a host's turn asks; see switch/turn.py ----
 
-    def before_lock(self, name: str) -> None:
-        """The first host in sorted order decides between two who come at once; the others follow it."""
+    def meet(self, name: str, at: Meeting) -> Took | None:
+        match at:
+            case Meeting.LOCK:
+                return self._before_lock(name)
+            case Meeting.LOCKED:
+                with self._changing():
+                    self._locked.add(name)
+                return None
+            case Meeting.PREPARED:
+                return self._prepared_all(name)
+            case Meeting.CHANGE:
+                return self.stopped
+            case Meeting.UNCHANGED:
+                self._stands_by(name)
+                return None
+
+    def _before_lock(self, name: str) -> Took | None:
+        """The first host in sorted order decides between two commands that come at once; the others follow it."""
         with self._meeting:
             while name != self._first and self._first not in self._locked | self._ended and self._stop is None:
                 self._meeting.wait(_LOOK_EVERY)
                 if self._interrupts.count:
-                    what = f"{self._interrupts.name} before the lock"
-                    raise RefusedError(Refusal(what=what, hint="run it again when ready; nothing was done here"))
-            if self._stop is not None:
-                raise RefusedError(
-                    Refusal(what=f"not begun: {self._stop.said}", hint="see to that host first; nothing was done here")
-                )
+                    return Took(result=Result.INTERRUPTED, said=f"{self._interrupts.name} before the lock")
+            return Took(result=Result.FAILED, said=f"not begun: {self._stop.said}") if self._stop else None
 
-    def locked(self, name: str) -> None:
-        with self._changing():
-            self._locked.add(name)
-
-    def prepared(self, name: str) -> Took | None:
+    def _prepared_all(self, name: str) -> Took | None:
         with self._changing():
             self._prepared.add(name)
             self._go_on()
@@ -127,7 +134,7 @@ class Rollout:
             self._go_on()
             return self._is_closed and self._stop is None
 
-    def stands_by(self, name: str) -> None:
+    def _stands_by(self, name: str) -> None:
         with self._changing():
             for met in (self._prepared, self._passed, self._agreed, self._judged):
                 met.add(name)
@@ -212,29 +219,17 @@ class _Turn(Alone):
         self._rollout = rollout
         self._name = name
 
-    def before_lock(self) -> None:
-        self._rollout.before_lock(self._name)
-
-    def locked(self) -> None:
-        self._rollout.locked(self._name)
-
-    def prepared(self) -> Took | None:
-        return self._rollout.prepared(self._name)
+    def meet(self, at: Meeting) -> Took | None:
+        return self._rollout.meet(self._name, at)
 
     def saw(self, step: Step, took: Took) -> None:
         self._rollout.saw(self._name, step, took)
-
-    def stopped(self) -> Took | None:
-        return self._rollout.stopped
 
     def heard(self, probation: Probation) -> Took | None:
         return self._rollout.heard(self._name, probation)
 
     def passed(self) -> bool:
         return self._rollout.passed(self._name)
-
-    def stands_by(self) -> None:
-        self._rollout.stands_by(self._name)
 
     def judged(self) -> Took | None:
         return self._rollout.judged(self._name)

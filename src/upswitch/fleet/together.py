@@ -1,56 +1,39 @@
-"""One command on every host at once, each in a thread of its own."""
+"""One act on every host at once, each in a thread of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from upswitch.basics.errors import HostError
-from upswitch.cli import exit_codes
-from upswitch.cli.session import Act
-from upswitch.cli.views import fleet_summary
-from upswitch.cli.views.fleet import FleetView
-from upswitch.cli.views.parts import Acted, View
-from upswitch.fleet.going_back import Retreat
-from upswitch.fleet.switching import Rollout
-from upswitch.site.words import Unreachable
-from upswitch.switch.session import Session
-from upswitch.switch.words import Outcome
+from upswitch.switch.turn import Turn
 
-_DONE = {Outcome.SWITCHED.value, Outcome.UNCHANGED.value}
+S = TypeVar("S")
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lost:
-    """Hosts that can't be reached, and what a switch does about it."""
+class Hosts(Protocol):
+    """Where the hosts of one command meet: a `Rollout` or a `Retreat`."""
 
-    errors: Mapping[str, HostError]
-    policy: Unreachable
+    def turn(self, name: str) -> Turn:
+        """The place of one host among them."""
+        ...
 
-    def view(self, command: str, error: HostError) -> View:
-        """What such a host comes to: of a way back nobody knows whether it happened there."""
-        is_left = command == "switch" and self.is_skipped
-        exit_ = 0 if is_left else exit_codes.EXIT[Outcome.STUCK if command in {"rollback", "repair"} else Outcome.REFUSED]
-        return fleet_summary.unreachable(command, str(error), exit_)
-
-    @property
-    def is_skipped(self) -> bool:
-        return self.policy is Unreachable.SKIP
+    def ended(self, name: str, failure: str) -> None:
+        """A host's command is over; `failure` says why it did not do as asked, "" where it did."""
+        ...
 
 
-def serve(command: str, sessions: Mapping[str, Session], lost: Lost, *, act: Act, meeting: Rollout | Retreat | None) -> FleetView:
-    """What `act` says of each host, and of those that are `lost`. `act` raises nothing. With a `meeting` they go together."""
-    if isinstance(meeting, Rollout) and not lost.is_skipped:
-        for name, error in lost.errors.items():
-            meeting.fails(name, f"can't be reached: {error}")
+def together(
+    sessions: Mapping[str, S], act: Callable[[S], T], *, meeting: Hosts | None, failure: Callable[[T], str]
+) -> dict[str, T]:
+    """What `act`, which raises nothing, gives for each session. The meeting hears of each end as `failure` puts it."""
 
-    def on(name: str) -> View:
-        view = act(sessions[name])
+    def on(name: str) -> T:
+        found = act(sessions[name])
         if meeting is not None:
-            meeting.ended(name, view.said if isinstance(view, Acted) and view.outcome not in _DONE else "")
-        return view
+            meeting.ended(name, failure(found))
+        return found
 
-    views: dict[str, View] = {name: lost.view(command, error) for name, error in lost.errors.items()}
-    if sessions:
-        with ThreadPoolExecutor(len(sessions), thread_name_prefix="host") as pool:
-            views |= zip(sessions, pool.map(on, sessions), strict=True)
-    return fleet_summary.together(command, views)
+    if not sessions:
+        return {}
+    with ThreadPoolExecutor(len(sessions), thread_name_prefix="host") as pool:
+        return dict(zip(sessions, pool.map(on, sessions), strict=True))

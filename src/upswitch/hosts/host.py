@@ -13,7 +13,6 @@ from upswitch.basics.text import told
 from upswitch.basics.value import Value
 from upswitch.hosts.count_program import Alike, CountProgram
 from upswitch.site.probe import Probe, Target
-from upswitch.switch.turn import Turn
 
 
 class Ran(Value):
@@ -204,4 +203,3 @@ class Ports:
     lock: Lock
     interrupts: Interrupts
     tell: Tell
-    turn: Turn

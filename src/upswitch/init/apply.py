@@ -25,7 +25,7 @@ from upswitch.basics.value import Value
 from upswitch.generations import store
 from upswitch.generations.survey import Facts
 from upswitch.hosts import sh
-from upswitch.hosts.host import Ports, Ran
+from upswitch.hosts.host import Ran
 from upswitch.hosts.wait import Pace
 from upswitch.init import first_scripts, obstacles
 from upswitch.init.proposal import Proposal
@@ -37,6 +37,7 @@ from upswitch.switch import go
 from upswitch.switch.reload import proof
 from upswitch.switch.reload.proof import Proof
 from upswitch.switch.reload.reloader import Reloader
+from upswitch.switch.turn import RunPorts
 
 _WRITE = 20.0  # seconds for a script that writes and syncs a small file
 _TEST = 15.0  # seconds for `nginx -t`; a name that does not resolve takes 10 s
@@ -56,7 +57,7 @@ class _NotTakenError(Exception):
     """A step failed; what was done so far has to be undone."""
 
 
-def apply(ports: Ports, proposal: Proposal, owner: Owner) -> Applied:
+def apply(ports: RunPorts, proposal: Proposal, owner: Owner) -> Applied:
     """Do what was proposed, under the host's lock. RefusedError: nginx is as it was, confirmed. StuckError: see there."""
     with go.locked(ports, proposal.site, owner):
         facts = read_facts(ports.host, proposal.site.nginx)
@@ -69,7 +70,7 @@ def apply(ports: Ports, proposal: Proposal, owner: Owner) -> Applied:
 class _Taking:
     """One first use. Each step puts its inverse on the stack before it acts."""
 
-    def __init__(self, ports: Ports, proposal: Proposal, facts: Facts) -> None:
+    def __init__(self, ports: RunPorts, proposal: Proposal, facts: Facts) -> None:
         self._ports = ports
         self._host = ports.host
         self._proposal = proposal

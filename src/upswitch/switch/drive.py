@@ -10,17 +10,17 @@ from collections.abc import Callable
 
 from upswitch.basics.errors import HostError, NotAppendedError
 from upswitch.basics.result import Result, Took
-from upswitch.hosts.host import Ports
 from upswitch.switch import machine
 from upswitch.switch.journal import Journal
 from upswitch.switch.run import AnyRecord, Ended, Intent, Run, fold
+from upswitch.switch.turn import RunPorts
 from upswitch.switch.words import Step
 
 Perform = Callable[[Step], Took]
 _WAITING = frozenset({Step.GATE, Step.WARM, Step.WATCH})  # for seconds: who is killed there must not leave a journal that is behind
 
 
-def drive(run: Run, *, perform: Perform, journal: Journal, ports: Ports) -> Run:
+def drive(run: Run, *, perform: Perform, journal: Journal, ports: RunPorts) -> Run:
     """The run at its end, whose last result is noted but not written yet. Only a bug leaves this function by an exception."""
     while (step := run.next_step) is not None:
         began = ports.clock.monotonic()
@@ -56,7 +56,7 @@ _WORDS = {
 }
 
 
-def _take(run: Run, step: Step, *, perform: Perform, journal: Journal, ports: Ports) -> Took:
+def _take(run: Run, step: Step, *, perform: Perform, journal: Journal, ports: RunPorts) -> Took:
     if ports.interrupts.count and run.can_interrupt:
         return Took(result=Result.INTERRUPTED, said=f"{ports.interrupts.name} before {step}")
     intent = Intent(run=run.plan.run, step=step, at=ports.clock.now())
@@ -82,7 +82,7 @@ def _performed(perform: Perform, step: Step) -> Took:
         return Took(result=Result.UNKNOWN, said=str(exc))
 
 
-def _send(journal: Journal, ports: Ports) -> None:
+def _send(journal: Journal, ports: RunPorts) -> None:
     """What went ahead of a step that asked the host nothing."""
     try:
         journal.send()
@@ -91,7 +91,7 @@ def _send(journal: Journal, ports: Ports) -> None:
         ports.tell("journal", str(exc))
 
 
-def write(journal: Journal, record: AnyRecord | None, ports: Ports, *, is_ahead: bool = False) -> str:
+def write(journal: Journal, record: AnyRecord | None, ports: RunPorts, *, is_ahead: bool = False) -> str:
     """Why the record, and what waits before it, could not be written, told and returned; "" where it is on disk, or goes ahead."""
     try:
         journal.write(record, is_ahead=is_ahead)

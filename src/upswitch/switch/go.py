@@ -22,7 +22,7 @@ from upswitch.generations.generation import Live
 from upswitch.generations.scripts import prune
 from upswitch.generations.survey import Facts
 from upswitch.health.gate import rounds
-from upswitch.hosts.host import Host, Lock, Ports
+from upswitch.hosts.host import Host, Lock
 from upswitch.hosts.wait import Pulse
 from upswitch.site.model import Nginx, Site
 from upswitch.switch import machine, outcome, preflight, run
@@ -33,6 +33,7 @@ from upswitch.switch.job import Job
 from upswitch.switch.journal import Journal
 from upswitch.switch.run import Closed, Plan, Run, Started
 from upswitch.switch.steps import Steps
+from upswitch.switch.turn import Meeting, RunPorts
 from upswitch.switch.words import Outcome, Phase, Step
 from upswitch.watch.watch import WatchReport
 
@@ -60,14 +61,17 @@ class Ending(Value):
 
 
 @contextmanager
-def locked(ports: Ports, site: Site, owner: Owner) -> Iterator[None]:
+def locked(ports: RunPorts, site: Site, owner: Owner) -> Iterator[None]:
     """Hold the host's lock, and keep saying that we live. LockedError where somebody else does."""
     store.prepare(ports.host, site.nginx)
-    ports.turn.before_lock()
+    stopped = ports.turn.meet(Meeting.LOCK)
+    if stopped is not None:
+        hint = "run it again when ready" if stopped.result is Result.INTERRUPTED else "see to that host first"
+        raise RefusedError(Refusal(what=stopped.said, hint=f"{hint}; nothing was done here"))
     holder = ports.lock.acquire(owner)
     if holder is not None:
         raise LockedError(holder)
-    ports.turn.locked()
+    ports.turn.meet(Meeting.LOCKED)
     beat = Pulse(lambda: _beaten(ports.lock), every=BEAT_EVERY, clock=ports.clock)
     try:
         yield
@@ -85,12 +89,12 @@ def _beaten(lock: Lock) -> bool:
     return True
 
 
-def unchanged(ports: Ports, plan: Plan, nginx: Nginx) -> Ending:
+def unchanged(ports: RunPorts, plan: Plan, nginx: Nginx) -> Ending:
     begun = run.begin(Started(plan=plan, at=ports.clock.now()))
     return _ending(begun, Outcome.UNCHANGED, live=survey.live_now(ports.host, nginx))
 
 
-def settle_deadman(ports: Ports, left: Run, journal: Journal, nginx: Nginx) -> Disarmed:
+def settle_deadman(ports: RunPorts, left: Run, journal: Journal, nginx: Nginx) -> Disarmed:
     """From here on nobody else acts; if the host itself has, the journal says so. HostError while it acts still."""
     stood = arm.disarm(ports.host, nginx, left.plan.run)
     if stood.result is Result.UNKNOWN:
@@ -140,7 +144,7 @@ def refuse_if(refusals: tuple[Refusal, ...]) -> None:
 # ---- driving ----
 
 
-def start(ports: Ports, job: Job, journal: Journal) -> Ending:
+def start(ports: RunPorts, job: Job, journal: Journal) -> Ending:
     """A new run: on disk before its first step."""
     started = Started(plan=job.plan, at=ports.clock.now())
     try:
@@ -152,7 +156,7 @@ def start(ports: Ports, job: Job, journal: Journal) -> Ending:
     return drive_on(ports, run.begin(started), job, journal)
 
 
-def drive_on(ports: Ports, begun: Run, job: Job, journal: Journal) -> Ending:
+def drive_on(ports: RunPorts, begun: Run, job: Job, journal: Journal) -> Ending:
     steps = Steps(ports, job)
     try:
         over = drive(begun, perform=steps.perform, journal=journal, ports=ports)
@@ -164,7 +168,7 @@ def drive_on(ports: Ports, begun: Run, job: Job, journal: Journal) -> Ending:
     return msgspec.structs.replace(ending, gate=steps.gate_report, watch=steps.watch_report)
 
 
-def _disarmed(ports: Ports, over: Run, journal: Journal, nginx: Nginx) -> Run:
+def _disarmed(ports: RunPorts, over: Run, journal: Journal, nginx: Nginx) -> Run:
     """No run of ours ends with the host ready to act; where it has acted already its word counts, not ours."""
     is_finished = bool(over.steps) and over.steps[-1].step is Step.FINISH and over.steps[-1].result is Result.OK
     if Step.ARM in over.plan.skips or is_finished:  # the finish has seen to it
@@ -182,7 +186,7 @@ def _disarmed(ports: Ports, over: Run, journal: Journal, nginx: Nginx) -> Run:
 
 
 def close(
-    ports: Ports, over: Run, journal: Journal, nginx: Nginx, *, seen: Live | None = None, outdated: tuple[str, ...] = ()
+    ports: RunPorts, over: Run, journal: Journal, nginx: Nginx, *, seen: Live | None = None, outdated: tuple[str, ...] = ()
 ) -> Ending:
     """The end of a run: the outcome is written down, and what is not needed goes, what was staged for nothing too.
 
@@ -202,7 +206,7 @@ def close(
     return ending
 
 
-def _prune(ports: Ports, nginx: Nginx, names: tuple[str, ...]) -> None:
+def _prune(ports: RunPorts, nginx: Nginx, names: tuple[str, ...]) -> None:
     argv = prune(nginx.dir, names)
     try:
         ports.host.run(argv, deadline=20.0, holds_lock=True)

@@ -3,7 +3,6 @@
 from upswitch.basics.errors import HostError
 from upswitch.generations import survey
 from upswitch.generations.generation import Live
-from upswitch.hosts.host import Ports
 from upswitch.site.model import Site
 from upswitch.switch import run
 from upswitch.switch.drive import write
@@ -11,15 +10,16 @@ from upswitch.switch.go import Ending, close, drive_on, settle_deadman, way_back
 from upswitch.switch.job import Job
 from upswitch.switch.journal import Journal, journal_of
 from upswitch.switch.run import AnyRecord, Ended, Retried, Run, Settled
+from upswitch.switch.turn import RunPorts
 from upswitch.switch.words import Step
 
 
-def repair(ports: Ports, site: Site) -> Ending | None:
+def repair(ports: RunPorts, site: Site) -> Ending | None:
     """Finish or undo what a killed or STUCK run left; None where nothing is left. Killed itself, it is simply run again."""
     return repaired(ports, site, journal_of(ports.host, site.nginx))
 
 
-def repaired(ports: Ports, site: Site, journal: Journal) -> Ending | None:
+def repaired(ports: RunPorts, site: Site, journal: Journal) -> Ending | None:
     left = run.unfinished(journal.open())
     if left is not None and Step.ARM not in left.plan.skips:
         settle_deadman(ports, left, journal, site.nginx)
@@ -40,7 +40,7 @@ def repaired(ports: Ports, site: Site, journal: Journal) -> Ending | None:
     return drive_on(ports, left, job, journal)
 
 
-def _taken_back(ports: Ports, site: Site, journal: Journal) -> Ending | None:
+def _taken_back(ports: RunPorts, site: Site, journal: Journal) -> Ending | None:
     """A run that the host itself took back, where nobody has been told of it yet."""
     last = next(iter(journal.opened[::-1]), None)
     if last is None or last.fired is None or last.closed is not None:
@@ -49,7 +49,7 @@ def _taken_back(ports: Ports, site: Site, journal: Journal) -> Ending | None:
     return close(ports, last, journal, site.nginx)
 
 
-def _taken_up(ports: Ports, left: Run, journal: Journal, live: Live) -> Run:
+def _taken_up(ports: RunPorts, left: Run, journal: Journal, live: Live) -> Run:
     """The run with the step that was cut off counted as what it came to, by what the link says now.
 
     One that got STUCK in its finish has passed its watch: where nginx serves what it wanted, it is finished and not taken back.
@@ -68,7 +68,7 @@ def _taken_up(ports: Ports, left: Run, journal: Journal, live: Live) -> Run:
     return run.fold(left, record)
 
 
-def _prepare(ports: Ports, journal: Journal) -> None:
+def _prepare(ports: RunPorts, journal: Journal) -> None:
     """A disk that is full now must not stop a way back: what that needs is on disk already."""
     try:
         journal.prepare()

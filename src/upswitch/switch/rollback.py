@@ -1,6 +1,5 @@
 """upswitch.switch.rollback."""
 
-from upswitch.hosts.host import Ports
 from upswitch.site.model import Site
 from upswitch.switch import planning, preflight
 from upswitch.switch.go import Ending, refuse_if, start, unchanged, way_back_facts
@@ -8,10 +7,11 @@ from upswitch.switch.job import Found, for_rollback, stand
 from upswitch.switch.journal import journal_of
 from upswitch.switch.planning import Ask
 from upswitch.switch.repair import repaired
+from upswitch.switch.turn import RunPorts
 from upswitch.switch.words import Outcome
 
 
-def rollback(ports: Ports, site: Site, ask: Ask, *, number: int | None) -> Ending:
+def rollback(ports: RunPorts, site: Site, ask: Ask, *, number: int | None) -> Ending:
     """Back to what was live before, or to generation `number`: its files (but for `default_down`), with no gate, template or watch.
 
     Where a killed switch is repaired, that was the rollback, or it had not gone forward: a second one would go too far.

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from upswitch.basics.errors import Owner
 from upswitch.basics.text import plain
-from upswitch.hosts.host import Ports
 from upswitch.site.model import Site
 from upswitch.switch.planning import Ask
+from upswitch.switch.turn import RunPorts
 from upswitch.switch.words import Step
 
 
@@ -19,7 +19,7 @@ class Session:
     """
 
     site: Site
-    ports: Ports
+    ports: RunPorts
     user: str
     machine: str
     pid: int

@@ -10,7 +10,6 @@ from upswitch.generations.generation import to_prune
 from upswitch.health.gate import gate_rule, rounds
 from upswitch.health.gate.gate_rule import Tally
 from upswitch.hosts import batch
-from upswitch.hosts.host import Ports
 from upswitch.hosts.wait import Pace
 from upswitch.nginx import commands, running
 from upswitch.nginx.running import ask_marker
@@ -22,6 +21,7 @@ from upswitch.switch.job import Job
 from upswitch.switch.reload.proof import Finding, Proof
 from upswitch.switch.reload.reloader import Reloader
 from upswitch.switch.run import Plan
+from upswitch.switch.turn import Meeting, RunPorts
 from upswitch.switch.words import Step
 from upswitch.watch.watch import Sought, Watcher, WatchReport
 
@@ -34,7 +34,7 @@ _WAY_BACK_DRAIN = 0.3  # seconds; clients are seeing failures, or a person is wa
 class Steps:
     """The steps of one run on one host. What they saw beyond their results is kept for the report."""
 
-    def __init__(self, ports: Ports, job: Job) -> None:
+    def __init__(self, ports: RunPorts, job: Job) -> None:
         self._ports = ports
         self._job = job
         self._nginx = job.site.nginx
@@ -48,7 +48,7 @@ class Steps:
 
     def perform(self, step: Step) -> Took:
         """Do `step`. HostError where the host could not be asked; the driver takes that as UNKNOWN."""
-        stopped = self._ports.turn.stopped() if step in _BEGINNINGS else None
+        stopped = self._ports.turn.meet(Meeting.CHANGE) if step in _BEGINNINGS else None
         return Took(result=Result.FAILED, said=stopped.said) if stopped else _DO[step](self)
 
     # ---- before the swap ----
@@ -110,12 +110,19 @@ class Steps:
 
         The gate's proof may have aged meanwhile: never swap on one older than gating.FRESH.
         """
-        never = self._ports.turn.prepared()
+        never = self._ports.turn.meet(Meeting.PREPARED)
         if never is not None:
             return never
         if Step.WATCH not in self._job.plan.skips:
             # Made here, not in the swap: reading history takes time, and from the drain on clients pay for time.
-            self._watcher = Watcher(self._ports, self._job.site, self._sought(), unguarded=self._unguarded, unready=self._unready)
+            self._watcher = Watcher(
+                self._ports,
+                self._job.site,
+                self._sought(),
+                others=self._ports.turn,
+                unguarded=self._unguarded,
+                unready=self._unready,
+            )
         disk = store.read_disk(self._ports.host, self._nginx)
         if disk.live != self._job.plan.base:
             return Took(result=Result.FAILED, said=f"live is {disk.live or 'nothing'} now, not {self._job.plan.base}")
@@ -190,7 +197,7 @@ class Steps:
         """Unwatched, a host has nothing to wait for but the others: until the last wave is there all can still go back."""
         turn, interrupts = self._ports.turn, self._ports.interrupts
         while not turn.passed():
-            stopped = turn.stopped()
+            stopped = turn.meet(Meeting.CHANGE)
             if stopped:
                 return Took(result=Result.FAILED, said=stopped.said)
             if interrupts.count:

@@ -1,15 +1,33 @@
-"""upswitch.switch.turn."""
+"""The place of one host among the hosts that are switched with it. fleet/ has the real ones; `Alone` is that of a single host."""
 
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from upswitch.basics.result import Took
 from upswitch.basics.value import Value
+from upswitch.hosts.host import Ports
 from upswitch.switch.words import Step
-from upswitch.watch.probation import Probation
+from upswitch.watch.probation import Others, Probation
+
+
+class Meeting(StrEnum):
+    """A point of a run at which a host may have to wait for the others."""
+
+    LOCK = "lock"
+    """Before it takes its lock: the first host decides between two commands that come at once."""
+    LOCKED = "locked"
+    """It has its lock. Nobody waits here."""
+    PREPARED = "prepared"
+    """Before its first change: until all hosts are prepared and its wave may go."""
+    CHANGE = "change"
+    """Before each further step that changes the host. Nobody waits here; a host that failed stops the others."""
+    UNCHANGED = "unchanged"
+    """It has nothing to do, and keeps its lock until the others are done."""
 
 
 class Stand(Value):
-    """One host before a rollback. `run` made what is live, which was a way back or not; `before` is the pool that it replaced."""
+    """One host before a rollback. `run` made the live generation (`is_back`: by going back); `before` is the pool before it."""
 
     run: str
     pool: str
@@ -17,65 +35,31 @@ class Stand(Value):
     is_back: bool = False
 
 
-class Turn(Protocol):
-    """One host's place among the others that are switched with it. Alone, nothing is ever waited for."""
+class Turn(Others, Protocol):
+    """What one host tells the others, and hears from them. The watch has its own part of this (watch/watch.py)."""
 
-    def before_lock(self) -> None:
-        """Return when this host may take its lock. RefusedError where the fleet goes no further."""
-        ...
-
-    def locked(self) -> None: ...
-
-    def prepared(self) -> Took | None:
-        """This host is prepared; return when its wave may go (None), or why it never will."""
+    def meet(self, at: Meeting) -> Took | None:
+        """Wait for the others where that is needed. None: this host goes on; else the reason why it goes no further."""
         ...
 
     def saw(self, step: Step, took: Took) -> None:
         """How a step of this host ended."""
         ...
 
-    def stopped(self) -> Took | None:
-        """Why the whole fleet goes no further, None while it does. A result of HOLD: all stay as they are."""
-        ...
-
-    def heard(self, probation: Probation) -> Took | None:
-        """One second of this host's watch; then as `stopped`: all hosts' seconds together may be a spike where none alone is."""
-        ...
-
-    def passed(self) -> bool:
-        """This host, which answers, has been watched long enough; whether all have. Asked once a second until they have."""
-        ...
-
-    def stands_by(self) -> None:
-        """This host has nothing to do; return when the others are done. Until then its lock is kept for them."""
-        ...
-
     def goes_back(self, stand: Stand) -> bool:
-        """Before a rollback: whether this host goes, or stays: the newest run never reached it. RefusedError: they disagree."""
-        ...
-
-    def judged(self) -> Took | None:
-        """This host ends its watch; returns when all do: None, or why it must go back after all, because another one does not."""
+        """Before a rollback: whether this host goes back, or stays where the newest run never reached it. RefusedError."""
         ...
 
 
 class Alone:
-    """A ports.Turn without others."""
+    """A `Turn` without other hosts: never waits, never stops."""
 
-    def before_lock(self) -> None:
-        return
-
-    def locked(self) -> None:
-        return
-
-    def prepared(self) -> Took | None:
+    def meet(self, at: Meeting) -> Took | None:
+        del at
         return None
 
     def saw(self, step: Step, took: Took) -> None:
         del step, took
-
-    def stopped(self) -> Took | None:
-        return None
 
     def heard(self, probation: Probation) -> Took | None:
         del probation
@@ -84,12 +68,16 @@ class Alone:
     def passed(self) -> bool:
         return True
 
-    def stands_by(self) -> None:
-        return
+    def judged(self) -> Took | None:
+        return None
 
     def goes_back(self, stand: Stand) -> bool:
         del stand
         return True
 
-    def judged(self) -> Took | None:
-        return None
+
+@dataclass(frozen=True, kw_only=True)
+class RunPorts(Ports):
+    """The ports of a host that a run may change, and its place among the others."""
+
+    turn: Turn

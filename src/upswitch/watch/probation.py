@@ -5,10 +5,11 @@ blind, the rule judges our own requests through nginx instead. `switch` and `wat
 """
 
 from functools import reduce
+from typing import Protocol
 
 from msgspec.structs import replace
 
-from upswitch.basics.result import Failure
+from upswitch.basics.result import Failure, Took
 from upswitch.basics.value import Value
 from upswitch.health.gate import gate_rule
 from upswitch.health.gate.gate_rule import Tally
@@ -152,3 +153,19 @@ class Probation(Value):
     @property
     def _requests(self) -> str:
         return "our own requests" if self.is_log_blind else "requests"
+
+
+class Others(Protocol):
+    """The other hosts that are switched together with this one. A result says why this host must not go on alone."""
+
+    def heard(self, probation: Probation) -> Took | None:
+        """One second of this host's watch. A result: the whole fleet stops. HOLD: every host stays as it is."""
+        ...
+
+    def passed(self) -> bool:
+        """This host has been watched long enough, and it answers; whether all hosts have. Asked once a second until all have."""
+        ...
+
+    def judged(self) -> Took | None:
+        """This host ends its watch. Returns when all do: None, or why it must go back after all."""
+        ...

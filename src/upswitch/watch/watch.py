@@ -25,7 +25,7 @@ from upswitch.site.words import SilencePolicy, SpikePolicy
 from upswitch.watch import attribution
 from upswitch.watch.attribution import Attribution
 from upswitch.watch.logs import AccessLogs, ErrorLog, Notes
-from upswitch.watch.probation import Brought, Probation
+from upswitch.watch.probation import Brought, Others, Probation
 from upswitch.watch.rule import Final, Judgement, Second
 
 THROUGH_EVERY = 0.5
@@ -80,12 +80,20 @@ class Watcher:
     """One watch. Made before the swap, run after the confirm."""
 
     def __init__(
-        self, ports: Ports, site: Site, sought: Sought, *, unguarded: Callable[[], str], unready: Callable[[], str]
+        self,
+        ports: Ports,
+        site: Site,
+        sought: Sought,
+        *,
+        others: Others,
+        unguarded: Callable[[], str],
+        unready: Callable[[], str],
     ) -> None:
         """Both ask the host. `unguarded`: why it would not take itself back any more if we vanished. `unready`: why it could not
         be left as it is now.
         """
         self._ports = ports
+        self._others = others
         self._unguarded = unguarded
         self._unready = unready
         self._site = site
@@ -164,7 +172,7 @@ class Watcher:
             return self._failed(judged, why, old)
         if self._ports.interrupts.count:
             return self._report(Result.INTERRUPTED, "interrupted", f"{self._ports.interrupts.name} during the watch", judged)
-        stop = self._ports.turn.heard(probation)
+        stop = self._others.heard(probation)
         if stop:
             return self._stopped(judged, stop, old)
         return self._ended(judged, old) if probation.at_s >= self._site.watch.duration else None
@@ -177,7 +185,7 @@ class Watcher:
     def _may_end(self) -> bool:
         """Whether all hosts may. This one must answer now: its silence would be taken for consent, and its dead-man would act."""
         is_there = self._lost_since is None and self._deaf_since is None
-        return is_there and self._has_guard() and self._ports.turn.passed()
+        return is_there and self._has_guard() and self._others.passed()
 
     def _has_guard(self) -> bool:
         """Whether the host answers; told where nothing would take it back if we vanished."""
@@ -261,7 +269,7 @@ class Watcher:
         has_asked, self._has_passed = self._has_passed, result is Result.OK
         if self._has_passed and not is_over and (has_asked or not self._may_end()):
             return None
-        missed = self._ports.turn.judged() if self._has_passed else None
+        missed = self._others.judged() if self._has_passed else None
         if missed:
             return self._stopped(judged, missed, old)
         return self._report(result, final, said, judged)

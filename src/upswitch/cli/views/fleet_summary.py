@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from upswitch.basics.errors import HostError
 from upswitch.cli import exit_codes
 from upswitch.cli.views.fleet import HELD_BACK, FleetView, HostLine
 from upswitch.cli.views.fleet_hints import SKIPPED, SPLIT, UNREACHABLE, names, next_step, page_of
@@ -27,17 +28,23 @@ _AS_ASKED = {Outcome.SWITCHED.value, Outcome.UNCHANGED.value, SKIPPED}
 _UNTOUCHED = {Outcome.REFUSED.value, Outcome.UNCHANGED.value, Outcome.INTERRUPTED.value, "LOCKED", "USAGE", UNREACHABLE, SKIPPED}
 
 
-def unreachable(command: str, why: str, exit_: int) -> Acted:
-    """A host in the table that nobody could ask. Exit 0 where it is skipped by choice."""
-    kind = UNREACHABLE if exit_ else SKIPPED
+def unreachable(command: str, error: HostError, *, is_skipped: bool = False) -> Acted:
+    """A host in the table that could not be asked: of a way back nobody knows whether it happened there."""
+    kind = SKIPPED if is_skipped else UNREACHABLE
+    is_way_back = command in {"rollback", "repair"}
     return Acted(
         command=command,
         outcome=kind,
-        exit=exit_,
-        said=f"{kind}: {why}",
+        exit=0 if is_skipped else exit_codes.EXIT[Outcome.STUCK if is_way_back else Outcome.REFUSED],
+        said=f"{kind}: {error}",
         production=None,
-        hint=hint_of(f"see why ssh can't reach it; {page_of(why)}"),
+        hint=hint_of(f"see why ssh can't reach it; {page_of(str(error))}"),
     )
+
+
+def failure(view: View) -> str:
+    """Why a host's command did not do as asked, "" where it did: for the other hosts."""
+    return view.said if isinstance(view, Acted) and view.outcome not in {Outcome.SWITCHED, Outcome.UNCHANGED} else ""
 
 
 def together(command: str, views: Mapping[str, View]) -> FleetView:
