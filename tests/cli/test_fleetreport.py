@@ -114,7 +114,7 @@ def test_a_repair_of_a_split_fleet_never_says_that_there_is_nothing_to_do():
     found = together("repair", {"lb1": acted("UNCHANGED", 0, "A"), "lb2": UNCHANGED})
     assert (found.exit, found.outcome) == (3, "SPLIT")
     assert "`switch --to POOL`" in found.hint
-    assert "split.md" in found.hint
+    assert "help split" in found.hint
     repaired = replace(BACK, exit=0)
     assert together("repair", {"lb1": repaired, "lb2": UNCHANGED}).exit == 5
 
@@ -138,7 +138,7 @@ def test_only_the_hosts_that_hold_are_offered_a_way_back():
 def test_a_host_key_that_is_not_the_recorded_one_has_its_own_page():
     lost = unreachable("switch", HostError("connect to lb2", "its host key is not the recorded one"))
     found = together("switch", {"lb1": REFUSED, "lb2": replace(lost, exit=4)})
-    assert all("host-key.md" in text and "unreachable.md" not in text for text in (found.hint, lost.hint))
+    assert all("help host-key" in text and "help unreachable" not in text for text in (found.hint, lost.hint))
 
 
 def test_hosts_that_another_one_held_back_are_one_line_and_its_reason_is_said_once():
@@ -227,5 +227,5 @@ def test_hosts_that_say_the_same_are_shown_once_and_without_a_table_of_what_nobo
 @pytest.mark.parametrize(("command", "exit_"), [("switch", 3), ("rollback", 5), ("status", 3)])
 def test_a_host_out_of_reach_is_named_with_its_page_and_the_command_for_later(command, exit_):
     found = together(command, {"lb1": unreachable(command, NO_ROUTE)})
-    assert (found.exit, "unreachable.md" in found.hint) == (exit_, True)
+    assert (found.exit, "help unreachable" in found.hint) == (exit_, True)
     assert ("--host lb1" in found.hint) == (command != "switch")

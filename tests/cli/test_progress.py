@@ -16,8 +16,8 @@ from upswitch_lab.process import until
 TELLER = """
 import sys
 import termios
-from upswitch.adapters.clock import SystemClock
-from upswitch.progress import Teller
+from upswitch.hosts.clock import SystemClock
+from upswitch.cli.progress import Teller
 clock = SystemClock()
 events = open(sys.argv[1], "ab")
 tell = Teller(now=clock.now, monotonic=clock.monotonic, events=events)
@@ -109,8 +109,8 @@ def test_a_terminal_gets_every_lasting_line(tmp_path):
 
 
 HOSTILE = """
-from upswitch.adapters.clock import SystemClock
-from upswitch.progress import Teller
+from upswitch.hosts.clock import SystemClock
+from upswitch.cli.progress import Teller
 clock = SystemClock()
 tell = Teller(now=clock.now, monotonic=clock.monotonic)
 tell("stage", "\\x1b[31m [bold] \\u202e \\udcff \\n end")
@@ -127,9 +127,9 @@ def test_what_others_wrote_is_escaped_and_nothing_raises():
 FLEET = """
 import sys
 import termios
-from upswitch.adapters.clock import SystemClock
+from upswitch.hosts.clock import SystemClock
 from upswitch_lab.process import until
-from upswitch.progress import Teller
+from upswitch.cli.progress import Teller
 clock = SystemClock()
 names = tuple(f"a-rather-long-name-{at}" for at in range(int(sys.argv[1])))
 tell = Teller(now=clock.now, monotonic=clock.monotonic, hosts=names)

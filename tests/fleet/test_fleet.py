@@ -210,7 +210,7 @@ def test_a_host_that_falls_silent_takes_itself_back_and_the_other_is_taken_back_
         answer = command.end()
         assert answer.exit in {3, 4, 5}, answer.err
         assert outcomes(answer)[other] in {"REFUSED", "ROLLED_BACK"}
-        assert ("unreachable.md" in answer.json["hint"]) == (outcomes(answer)[silent] == "STUCK")
+        assert ("help unreachable" in answer.json["hint"]) == (outcomes(answer)[silent] == "STUCK")
         until(lambda: pair.markers == every(pair, "A"), deadline=BY_ITSELF, what="every host on the former pool")
         pair.sshds[silent].cont()
         assert pair.run("repair").exit == 0

@@ -187,7 +187,7 @@ def test_an_outage_that_going_back_can_not_heal_is_stuck_and_repair_heals_it_lat
     assert (answer.exit, answer.json["outcome"]) == (5, "STUCK"), answer
     assert "outage" in answer.json["said"]
     assert not answer.json["production"]["proved"]
-    assert "playbooks/incident/stuck.md" in answer.json["hint"]
+    assert "`upswitch help stuck`" in answer.json["hint"]
     folder.mkdir()
     repaired = upswitch(lab, "repair")
     assert repaired.exit == 0, repaired

@@ -1,44 +1,74 @@
-"""upswitch.cli.invocation."""
+"""What the caller gives: the common options, the site file, and the user who runs the command."""
 
 import os
 import pwd
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 
 import click
 
-from upswitch.cli.session import SITE_FILE
+from upswitch.basics.value import Value
+from upswitch.cli.views.parts import View
 from upswitch.site.model import Site
 from upswitch.site.read import parse_site
+from upswitch.switch.session import Session
+
+SITE_FILE = "upswitch.toml"
+"""The site file that is used without -c."""
 
 _LARGEST = 1 << 20  # characters of a site file
 
+Act = Callable[[Session], View]
+"""What a command does on one host."""
+
+
+class Common(Value):
+    """The options of every command that reads a site file; those of `switch` change the site before any host is reached.
+
+    `pool` must be one of the site's, `on_spike` replaces watch.on_spike; "" is neither.
+    """
+
+    config: str
+    as_json: bool
+    events: str = ""
+    hosts: tuple[str, ...] = ()
+    on_spike: str = ""
+    pool: str = ""
+
+
+class NoSiteError(Exception):
+    """The site file can't be read."""
+
 
 def read_site(path: str) -> Site:
-    """SiteInvalid with every problem; OSError where the file can't be read."""
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        status = os.fstat(file.fileno())
-        caller = os.environ.get("SUDO_UID", "")  # root obeys whom it was lent to
-        owners = {0, os.geteuid(), int(caller) if caller.isdecimal() else 0}
-        if status.st_uid not in owners or status.st_mode & stat.S_IWOTH:
-            raise PermissionError(1, "others may write it, and it names the commands that are run: chown and chmod o-w")
-        return parse_site(file.read(_LARGEST))
+    """The site, from a file that nobody else may write: it names commands that are run. SiteInvalid with every problem."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            status = os.fstat(file.fileno())
+            caller = os.environ.get("SUDO_UID", "")  # root trusts the files of the user who called sudo
+            owners = {0, os.geteuid(), int(caller) if caller.isdecimal() else 0}
+            if status.st_uid not in owners or status.st_mode & stat.S_IWOTH:
+                raise NoSiteError("other users can write this file, and it names commands that are run: use chown and chmod o-w")
+            return parse_site(file.read(_LARGEST))
+    except OSError as exc:
+        raise NoSiteError(exc.strerror or str(exc)) from exc
 
 
 def site_if_any(path: str) -> Site | None:
-    """Whoever may write it: no command that it names is run. None where nobody asked for it and it can't be read."""
+    """The site, for a command that runs nothing of it. None where the file was not asked for and can't be read."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return parse_site(file.read(_LARGEST))
-    except OSError:
+    except OSError as exc:
         if path == SITE_FILE:
             return None
-        raise
+        raise NoSiteError(exc.strerror or str(exc)) from exc
 
 
 def become(user: str) -> None:
-    """Run on as `nginx.user`, by `sudo -n`; the whole program, so that there is one way of touching files."""
+    """Continue as `nginx.user`, by `sudo -n`. The whole program does, so that there is one way of touching files."""
     try:
         wanted = pwd.getpwnam(user).pw_uid
     except KeyError as exc:
@@ -64,7 +94,7 @@ def _arguments() -> list[str]:
 
 
 def person() -> str:
-    """Whose hands these are: for the lock, the journal and the history."""
+    """The user who typed the command: for the lock, the journal and the history."""
     try:
         return os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

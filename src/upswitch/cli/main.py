@@ -1,47 +1,105 @@
-"""Words in, exit code out. The only place that builds adapters, and the only one that catches broadly."""
+"""The entry points, and the table of commands.
 
+`upswitch --help` must start fast: it imports click and this table. A command's module is imported when the command is typed, and
+what only a running command needs (program.py) when it runs.
+"""
+
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from upswitch.cli.commands.options import group
-from upswitch.cli.exit_codes import EXIT
-from upswitch.cli.open import Wiring
-from upswitch.cli.program import Program, flush, let_go
-from upswitch.hosts import signals
-from upswitch.switch.outcome import USAGE
-from upswitch.switch.words import Outcome
+from upswitch import __version__
+from upswitch.cli.exit_codes import Exit
 
-_WIRING = Wiring()
+if TYPE_CHECKING:
+    from upswitch.cli.open import Wiring
+
+COMMANDS = {
+    "init": "Put an nginx under upswitch: show the one change that this needs, or make it.",
+    "lint": "Show what is wrong or dangerous in the site file, in its templates and in nginx.",
+    "plan": "Show what `switch --to` would do; change nothing.",
+    "switch": "Switch to another pool, and roll back automatically if it fails.",
+    "rollback": "Go back to the pool that was live before.",
+    "status": "Show which pool is live, and what needs attention.",
+    "watch": "Judge live or past traffic by the rollback rule, second by second.",
+    "diagnose": "Find out why clients get 502s.",
+    "drain": "Show whether the former pool can be stopped.",
+    "history": "List past runs, newest first.",
+    "repair": "Finish or undo a run that was cut off.",
+    "demo": "Show all of this on a private nginx, in under a minute.",
+    "help": "Print a page of the manual.",
+}
+"""Each command and its first line of help. The command is the function of that name in commands/NAME.py."""
 
 
-def main(argv: Sequence[str] | None = None, wiring: Wiring = _WIRING) -> NoReturn:
-    """`upswitch`. Ends the process with the command's exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+class Commands(click.Group):
+    """Imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return [*COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"upswitch.cli.commands.{cmd_name}"), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table: no command is imported for it."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([*COMMANDS.items()])
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code.value), code.meaning) for code in Exit])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="upswitch")
+def group() -> None:
+    """Switch an nginx upstream from one pool of servers to another without losing a request.
+
+    upswitch checks the new pool before the switch. After it, upswitch watches for 502s and rolls back automatically.
+    """
+
+
+def main(argv: Sequence[str] | None = None, wiring: "Wiring | None" = None) -> NoReturn:
+    """`upswitch`. Ends the process with the command's exit code. `wiring` replaces the adapters of this machine."""
     _open_closed_streams()
     try:
-        code = group.main(args=arguments, prog_name="upswitch", standalone_mode=False, obj=Program(wiring))
+        code = group.main(
+            args=list(sys.argv[1:] if argv is None else argv), prog_name="upswitch", standalone_mode=False, obj=wiring
+        )
     except click.UsageError as exc:
         with suppress(OSError):
             exc.show()
-        sys.exit(USAGE)
+        sys.exit(Exit.USAGE)
     except OSError:  # --help into a full disk
-        let_go()
-        sys.exit(0)
+        drop_output()
+        sys.exit(Exit.DONE)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        sys.exit(EXIT[Outcome.INTERRUPTED])
-    signals.ignore()  # a late Ctrl-C must not cost the exit code
-    flush()
-    sys.exit(code or 0)
+        sys.exit(Exit.INTERRUPTED)
+    try:
+        sys.stdout.flush()
+    except OSError:  # a reader that went away must not change the exit code
+        drop_output()
+    sys.exit(code or Exit.DONE)
+
+
+def drop_output() -> None:
+    """Discard what is left in the buffer of stdout, so that Python's own flush at its end does not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _open_closed_streams() -> None:
-    """`>&-` leaves no stream at all; nothing below should have to know."""
+    """With `>&-` Python has no stream at all; the rest of the program always has one."""
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (for the life of the process)
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.text import plain, told
+from upswitch.cli.invocation import Act
 from upswitch.cli.progress import Teller
-from upswitch.cli.session import Act
 from upswitch.cli.views import fleet_summary
 from upswitch.cli.views.parts import View
 from upswitch.fleet.going_back import Retreat

@@ -1,9 +1,8 @@
-"""upswitch.cli.program."""
+"""What every command has in common: the site file, the adapters, the printed result, and what becomes of an error."""
 
 import dataclasses
 import os
 import re
-import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -13,15 +12,15 @@ from typing import IO, TypeVar
 import click
 import msgspec
 
-from upswitch.basics.errors import HostError, JournalCorruptError, LockedError, RefusedError, StuckError
 from upswitch.basics.text import plain
-from upswitch.cli.commands.options import live
-from upswitch.cli.invocation import become, person, read_site, site_if_any
+from upswitch.cli.invocation import Act, Common, NoSiteError, become, person, read_site, site_if_any
+from upswitch.cli.main import drop_output
 from upswitch.cli.open import Fleet, Here, Opened, Shared, Wiring
 from upswitch.cli.progress import Teller
-from upswitch.cli.session import Common
 from upswitch.cli.views import acted, fleet_summary, parts
 from upswitch.cli.views.parts import View
+from upswitch.generations import survey
+from upswitch.generations.generation import Live
 from upswitch.hosts.signals import Interrupts
 from upswitch.site.model import Gate, Nginx, Site, Watch
 from upswitch.site.read import SiteInvalid
@@ -30,76 +29,71 @@ from upswitch.switch.session import Session, clean
 from upswitch.switch.turn import Alone
 
 _Read = TypeVar("_Read")
-_CHANGING = {"switch", "rollback", "repair"}  # commands after whose bugs a run may have to be taken back
+_CHANGING = {"switch", "rollback", "repair"}  # after a bug in one of these, a run may have to be rolled back
+_COUNTING_SIGNALS = _CHANGING | {"init", "status", "watch"}
 
 
 class Program:
-    """What every command has in common: the site file, the ports, the print, and what becomes of an error."""
+    """Runs a command: `serve` reads the site, lets the command act on each host, prints, and returns the exit code."""
 
-    def __init__(self, wiring: Wiring) -> None:
-        self._wiring = wiring
-        self.has_reader = True
+    def __init__(self, wiring: Wiring | None) -> None:
+        self._wiring = wiring or Wiring()
+        self._has_reader = True
 
-    def serve(self, command: str, common: Common, act: Callable[[Session], View], *, every: float | None = None) -> int:
-        """Read the site, act, print. Every expected ending is a view; a bug is one too, after its traceback is kept."""
-        return self._with_site(
-            command, common, read_site, lambda site: self.serve_site(command, common, site, act=act, every=every)
-        )
+    def serve(self, command: str, common: Common, act: Act, *, every: float | None = None) -> int:
+        """With `every`: again after so many seconds, until a signal. Every ending is a view; a bug is one too."""
+
+        def serve(site: Site) -> int:
+            return self.serve_site(command, common, site, act=act, every=every)
+
+        return self._with_site(command, common, read_site, serve)
 
     def serve_files(self, command: str, common: Common, act: Callable[[Session, Site | None], View]) -> int:
-        """The same on files alone, as whoever runs it."""
+        """The same on files of this machine, as the caller's own user: nothing that the site file names is run.
+
+        The site is None where none was asked for and none can be read.
+        """
         nowhere = Site(nginx=Nginx(user=""), upstreams=(), gate=Gate(), watch=Watch())
-        return self._with_site(
-            command,
-            common,
-            site_if_any,
-            lambda site: self.serve_site(command, common, nowhere, act=lambda session: act(session, site)),
-        )
+
+        def serve(site: Site | None) -> int:
+            return self.serve_site(command, common, nowhere, act=lambda session: act(session, site))
+
+        return self._with_site(command, common, site_if_any, serve)
 
     def _with_site(self, command: str, common: Common, read: Callable[[str], _Read], serve: Callable[[_Read], int]) -> int:
         try:
             site = read(common.config)
-        except SiteInvalid as exc:
-            return self.show(acted.usage(command, clean(common.config), exc.problems), as_json=common.as_json)
-        except OSError as exc:
-            return self.show(acted.no_site(command, clean(common.config), exc.strerror or str(exc)), as_json=common.as_json)
+        except (SiteInvalid, NoSiteError) as exc:
+            return self.show(acted.ended(command, exc, None, file=clean(common.config)), as_json=common.as_json)
         return serve(site)
 
-    def serve_site(
-        self, command: str, common: Common, site: Site, *, act: Callable[[Session], View], every: float | None = None
-    ) -> int:
+    def serve_site(self, command: str, common: Common, site: Site, *, act: Act, every: float | None = None) -> int:
         """The same for a site that is known already."""
         try:
             site = _asked_for(site, common)
         except click.UsageError as exc:
-            return self.show(acted.wrong_words(command, exc.format_message()), as_json=common.as_json)
+            return self.show(acted.ended(command, exc, None), as_json=common.as_json)
         if site.nginx.user and not site.hosts:
             become(site.nginx.user)
         interrupts = Interrupts()
-        if command in _CHANGING or command in {"init", "status", "watch"}:
+        if command in _COUNTING_SIGNALS:
             interrupts.install()  # and left in place: a late Ctrl-C must not cost the result and the exit code
         with self._opened(site, interrupts, common.events) as opened:
             view = opened.serve(command, act)
-            while every and self.has_reader and not interrupts.count:
+            while every and self._has_reader and not interrupts.count:
                 self.show(fleet_summary.with_config(view, common.config), as_json=common.as_json)
                 interrupts.sleep(every)
                 view = opened.serve(command, act)
         return self.show(fleet_summary.with_config(view, common.config), as_json=common.as_json)
 
     def show(self, view: View, *, as_json: bool) -> int:
-        """The result on stdout. A reader that went away changes nothing."""
+        """Print the result on stdout; its exit code. A reader that went away changes nothing."""
         try:
-            text = parts.to_json(view) if as_json else _safe(view.text)
-            click.echo(text)
+            click.echo(parts.to_json(view) if as_json else _safe(view.text))
         except OSError:
-            self.has_reader = False
-            let_go()
+            self._has_reader = False
+            drop_output()
         return view.exit
-
-    def templates(self, site: Site) -> dict[str, str]:
-        from upswitch.generations import templates
-
-        return templates.load(site)
 
     @contextmanager
     def _opened(self, site: Site, interrupts: Interrupts, events: str) -> Iterator[Opened]:
@@ -113,13 +107,18 @@ class Program:
             yield Fleet(site, shared) if site.hosts else Here(site, shared, self._wiring)
 
 
+def live(session: Session) -> Live:
+    """What serves now."""
+    return survey.live_now(session.ports.host, session.site.nginx)
+
+
 def _safe(text: str) -> str:
-    """Whatever a file of a host said: no byte of it but lines and tabs acts on a terminal."""
+    """Text with bytes of a host in it: nothing in it but newlines and tabs can act on a terminal."""
     return "".join(part if part in "\n\t" else plain(part) for part in re.split(r"([\n\t])", text))
 
 
 def _asked_for(site: Site, common: Common) -> Site:
-    """The site as the command line asks for it. click.UsageError for a pool or a host that it has not."""
+    """The site as the command line changes it. click.UsageError for a pool or a host that it does not have."""
     site = _chosen(site, common.hosts)
     if common.pool and common.pool not in site.pools:
         raise click.BadParameter(f"{clean(common.pool)!r}: the site has {', '.join(site.pools)}", param_hint="--to")
@@ -129,7 +128,7 @@ def _asked_for(site: Site, common: Common) -> Site:
 
 
 def _chosen(site: Site, names: tuple[str, ...]) -> Site:
-    """The site with the hosts that --host names, or all."""
+    """The site with the hosts that --host names, or with all of them."""
     known = [host.name for host in site.hosts]
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -147,41 +146,20 @@ def _events(path: str) -> IO[bytes]:
         raise click.BadParameter(f"{path}: {exc.strerror}", param_hint="--events") from exc
 
 
-def flush() -> None:
-    """A reader that went away must not change the exit code."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        let_go()
-
-
-def let_go() -> None:
-    """What is still in the buffer goes nowhere, and Python's own flush at the end does not fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
-def _acted(command: str, session: Session, act: Callable[[Session], View]) -> View:
-    ports, site = session.ports, session.site
+def _acted(command: str, session: Session, act: Act) -> View:
+    """The command's view, or that of the error that ended it (acted.ENDINGS)."""
+    state = session.site.nginx.state
     try:
         return act(session)
-    except click.UsageError as exc:
-        return acted.wrong_words(command, exc.format_message())
-    except RefusedError as exc:
-        return acted.refused(command, exc, live(session))
-    except LockedError as exc:
-        return acted.locked(command, exc, live(session))
-    except StuckError as exc:
-        return acted.stuck(command, exc, live(session))
-    except JournalCorruptError as exc:
-        return acted.corrupt(command, f"{site.nginx.state}/journal.jsonl", exc, live(session))
-    except HostError as exc:
-        return acted.host_failed(command, exc, live(session))
-    except Exception as exc:  # noqa: BLE001  (the one broad catch: whatever happened, production is looked at and told)
+    except Exception as exc:  # noqa: BLE001  (the one broad catch: after any error, production is read and shown)
+        if acted.is_expected(exc):
+            is_asked = not isinstance(exc, click.UsageError)
+            return acted.ended(command, exc, live(session) if is_asked else None, file=f"{state}/journal.jsonl")
         trace = traceback.format_exc()
-        ports.lock.release()
+        session.ports.lock.release()
         if command in _CHANGING:
             _repair_after_bug(session)
-        return acted.bug(command, f"{type(exc).__name__}: {exc}", _kept(trace, site), live(session))
+        return acted.ended(command, exc, live(session), file=_kept(trace, state))
 
 
 def _repair_after_bug(session: Session) -> None:
@@ -189,16 +167,16 @@ def _repair_after_bug(session: Session) -> None:
     from upswitch.switch import go, repair
 
     try:
-        ports = dataclasses.replace(session.ports, turn=Alone())  # the others have heard of it
+        ports = dataclasses.replace(session.ports, turn=Alone())  # the other hosts were told already
         with go.locked(ports, session.site, session.owner("repair after a bug")):
             repair.repair(ports, session.site)
-    except Exception as exc:  # noqa: BLE001  (the second bug is told with the first; the live state is read either way)
+    except Exception as exc:  # noqa: BLE001  (the second bug is reported with the first; the live state is read either way)
         session.ports.tell("repair", f"failed too: {type(exc).__name__}: {exc}")
 
 
-def _kept(trace: str, site: Site) -> str:
-    """Where the traceback is kept; on stderr where no file can be had."""
-    folder = site.nginx.state if os.access(site.nginx.state, os.W_OK) else None
+def _kept(trace: str, state: str) -> str:
+    """The file with the traceback; on stderr where no file can be made."""
+    folder = state if os.access(state, os.W_OK) else None
     try:
         descriptor, path = tempfile.mkstemp(prefix="bug-", suffix=".txt", dir=folder)
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:

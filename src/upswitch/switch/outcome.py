@@ -5,8 +5,6 @@ from upswitch.generations.generation import Live
 from upswitch.switch.run import Plan, Run
 from upswitch.switch.words import Outcome, Step
 
-BUG, USAGE, FINDINGS, LOCKED = 1, 2, 3, 6
-
 
 def headline(run: Run, outcome: Outcome, live: Live) -> str:
     """What happened, with the step that decided it."""
@@ -58,17 +56,17 @@ def hint(run: Run, outcome: Outcome, live: Live) -> str:
         case Outcome.UNCHANGED:
             return "nothing to do"
         case Outcome.INTERRUPTED:
-            return f"run it again when ready: {_again(plan)}; playbooks/incident/interrupted.md"
+            return f"run it again when ready: {_again(plan)}; `upswitch help interrupted`"
         case Outcome.ROLLED_BACK:
-            page = "playbooks/incident/dead-man.md" if run.fired else "playbooks/incident/rolled-back.md"
+            page = "`upswitch help dead-man`" if run.fired else "`upswitch help rolled-back`"
             return f"{_to_mend(run)}{_again(plan)}; {page}"
         case Outcome.HELD:
-            return f"decide: `upswitch rollback` for {plan.former_pool}, or mend {plan.pool}; playbooks/incident/held.md"
+            return f"decide: `upswitch rollback` for {plan.former_pool}, or mend {plan.pool}; `upswitch help held`"
         case Outcome.STUCK:
             if _is_cut_off(run):
-                look = "see why ssh can't reach it: playbooks/incident/unreachable.md"
+                look = "see why ssh can't reach it: `upswitch help unreachable`"
             else:
-                look = "a person must look, by the last words above: playbooks/incident/stuck.md"
+                look = "a person must look, by the last words above: `upswitch help stuck`"
             return f"{look}; then `upswitch repair`"
         case Outcome.REFUSED:
             return _refused_hint(run, live)
@@ -93,14 +91,14 @@ def _to_mend(run: Run) -> str:
 def _refused_hint(run: Run, live: Live) -> str:
     step = run.cause.step if run.cause else None
     if not live.agrees:
-        return "`upswitch status` shows what is live; playbooks/incident/refused.md"
+        return "`upswitch status` shows what is live; `upswitch help refused`"
     match step:
         case Step.GATE | Step.RECHECK:
-            return f"look at the servers named above, then {_again(run.plan)}; playbooks/incident/refused.md"
+            return f"look at the servers named above, then {_again(run.plan)}; `upswitch help refused`"
         case Step.TEST:
-            return "mend what is named, then try again; `upswitch plan` shows the files; playbooks/incident/refused.md"
+            return "mend what is named, then try again; `upswitch plan` shows the files; `upswitch help refused`"
         case _:
-            return f"mend that, then {_again(run.plan)}; playbooks/incident/refused.md"
+            return f"mend that, then {_again(run.plan)}; `upswitch help refused`"
 
 
 def _again(plan: Plan) -> str:

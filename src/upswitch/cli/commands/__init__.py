@@ -1,0 +1,1 @@
+"""One file for each command, with the function of the same name; options.py has what they share. main.COMMANDS lists them."""

@@ -1,11 +1,13 @@
-"""`upswitch diagnose` as it is typed. What it needs is imported when it runs: `status` and `--help` share this module."""
+"""`upswitch diagnose`."""
 
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from upswitch.basics.text import plain
-from upswitch.cli.session import SITE_FILE, App, Common
+from upswitch.cli.commands.options import config_option, host_option, json_option, with_program
+from upswitch.cli.invocation import Common
+from upswitch.cli.program import Program
 from upswitch.cli.views import acted
 from upswitch.cli.views.parts import View
 from upswitch.site.model import Site
@@ -31,31 +33,32 @@ class _SinceType(click.ParamType["Since"]):
 
 
 @click.command()
-@click.option("-c", "--config", default=SITE_FILE, show_default=True, help="The site file.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout (docs/json.md).")
-@click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only this host of the site; may be given again.")
-@click.option("--error-log", "error_logs", multiple=True, metavar="FILE", help="Read this error log; - is stdin, .gz is seen.")
-@click.option("--access-log", "access_logs", multiple=True, metavar="FILE", help="Read this access log; the same.")
-@click.option("--log-format", default="", metavar="TEXT", help="The access log's log_format, where it is none of the usual ones.")
-@click.option("--since", type=_SinceType(), help="10m, or a time (ISO 8601). Live: 10m unless given; files: all.")
+@config_option
+@json_option
+@host_option
+@click.option("--error-log", "error_logs", multiple=True, metavar="FILE", help="Read this error log, plain or .gz; - is stdin.")
+@click.option("--access-log", "access_logs", multiple=True, metavar="FILE", help="Read this access log, in the same way.")
+@click.option("--log-format", default="", metavar="TEXT", help="The access log's log_format, if it is not a usual one.")
+@click.option("--since", type=_SinceType(), help="10m, or a time (ISO 8601). Default: 10m on a live host, all of given files.")
 @click.option("--live", "is_live", is_flag=True, help="With files: ask the live host too.")
-@click.pass_obj
-def diagnose(app: App, /, *, config: str, as_json: bool, hosts: tuple[str, ...], is_live: bool, **words: Any) -> int:
-    """Why there are 502s: causes by error and access log, who to look at, the fix. Exit 3 with findings.
+@with_program
+def diagnose(program: Program, /, *, config: str, as_json: bool, hosts: tuple[str, ...], is_live: bool, **words: Any) -> int:
+    """Find out why clients get 502s.
 
-    Without files: the live host's logs, its servers asked past nginx, its names, and the directive behind each cause.
+    Reads error and access logs; names each cause, where to look, and the fix. Without files it also checks the live host's servers
+    and looks up the directive behind each cause. Exit 3 with findings.
     """
     from upswitch.diagnose.run import Wanted
 
     wanted = Wanted(**words)
     if wanted.error_logs.count("-") + wanted.access_logs.count("-") > 1:
-        raise click.UsageError("stdin can be one log only")
+        raise click.UsageError("stdin can be only one of the logs")
     common = Common(config=config, as_json=as_json, hosts=hosts)
     if wanted.has_files and hosts and not is_live:
-        raise click.UsageError("files are of this machine: --host is for the live hosts, with --live or without files")
+        raise click.UsageError("the files are on this machine: use --host only with --live, or without files")
     if wanted.has_files and not is_live:
-        return app.serve_files("diagnose", common, lambda _, site: _of_files(wanted, site))
-    return app.serve("diagnose", common, lambda session: _of_host(session, wanted))
+        return program.serve_files("diagnose", common, lambda _, site: _of_files(wanted, site))
+    return program.serve("diagnose", common, lambda session: _of_host(session, wanted))
 
 
 def _of_files(wanted: "Wanted", site: Site | None) -> View:
@@ -65,13 +68,13 @@ def _of_files(wanted: "Wanted", site: Site | None) -> View:
 
 
 def _readable(found: "Diagnosed") -> "Diagnosed":
-    """FormatError where no line of what was given could be read: nothing found would say too much."""
+    """FormatError where no line could be read: "nothing found" would be wrong."""
     from upswitch.logs.line import FormatError
 
     lines = sum(each.lines for each in found.read)
     if lines and lines == found.diagnosis.unread:
         names = ", ".join(f"{each.name} ({each.kind} log)" for each in found.read)
-        raise FormatError(f"no line can be read of {names}: is it of another kind, or format?")
+        raise FormatError(f"no line of {names} can be read: is it another kind of log, or another format?")
     return found
 
 
@@ -88,6 +91,6 @@ def _shown(diagnose: "Callable[[], Diagnosed]") -> View:
     try:
         return diagnosed(diagnose())
     except OSError as exc:
-        return acted.wrong_words("diagnose", plain(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc)))
+        return acted.usage_error("diagnose", plain(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc)))
     except FormatError as exc:
-        return acted.wrong_words("diagnose", plain(str(exc)))
+        return acted.usage_error("diagnose", plain(str(exc)))

@@ -1,9 +1,10 @@
-"""upswitch.cli.commands.drain."""
+"""`upswitch drain`."""
 
 import click
 
-from upswitch.cli.commands.options import on_site
-from upswitch.cli.session import App, Common
+from upswitch.cli.commands.options import on_site, with_program
+from upswitch.cli.invocation import Common
+from upswitch.cli.program import Program
 from upswitch.cli.views import read
 from upswitch.cli.views.parts import View
 from upswitch.switch.session import Session
@@ -11,11 +12,16 @@ from upswitch.switch.session import Session
 
 @click.command()
 @on_site
-@click.option("--wait", "is_waiting", is_flag=True, help="Until it is safe, at most --deadline.")
-@click.option("--deadline", type=click.FloatRange(0, 86400), default=300.0, show_default=True, help="Seconds for --wait.")
-@click.pass_obj
-def drain(app: App, /, *, common: Common, is_waiting: bool, deadline: float) -> int:
-    """Whether the former pool may be stopped: old workers, and connections to its servers. Exit 3 while it may not."""
+@click.option("--wait", "is_waiting", is_flag=True, help="Wait until it can be stopped, at most --deadline.")
+@click.option(
+    "--deadline", type=click.FloatRange(0, 86400), default=300.0, show_default=True, metavar="SECONDS", help="For --wait."
+)
+@with_program
+def drain(program: Program, /, *, common: Common, is_waiting: bool, deadline: float) -> int:
+    """Show whether the former pool can be stopped.
+
+    Looks for old nginx workers and for open connections to its servers. Exit 3 while it must keep running.
+    """
     from upswitch.switch import drained
 
     def act(session: Session) -> View:
@@ -24,4 +30,4 @@ def drain(app: App, /, *, common: Common, is_waiting: bool, deadline: float) -> 
             return read.drain(drained.wait(session.ports, nginx, deadline=deadline))
         return read.drain(drained.drained(session.ports, nginx))
 
-    return app.serve("drain", common, act)
+    return program.serve("drain", common, act)

@@ -1,9 +1,10 @@
-"""upswitch.cli.commands.history."""
+"""`upswitch history`."""
 
 import click
 
-from upswitch.cli.commands.options import on_site
-from upswitch.cli.session import App, Common
+from upswitch.cli.commands.options import on_site, with_program
+from upswitch.cli.invocation import Common
+from upswitch.cli.program import Program
 from upswitch.cli.views import read
 from upswitch.cli.views.parts import View
 from upswitch.switch.journal import journal_of
@@ -12,13 +13,15 @@ from upswitch.switch.session import Session
 
 @click.command()
 @on_site
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many runs.")
-@click.pass_obj
-def history(app: App, /, *, common: Common, limit: int) -> int:
-    """Past runs, newest first: when, what, who, how it ended."""
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many runs at most.")
+@with_program
+def history(program: Program, /, *, common: Common, limit: int) -> int:
+    """List past runs, newest first.
+
+    For each run: when it started, what it did, who started it and why, and how it ended.
+    """
 
     def act(session: Session) -> View:
-        runs = journal_of(session.ports.host, session.site.nginx).read()
-        return read.history(runs, limit=limit)
+        return read.history(journal_of(session.ports.host, session.site.nginx).read(), limit=limit)
 
-    return app.serve("history", common, act)
+    return program.serve("history", common, act)

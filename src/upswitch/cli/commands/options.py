@@ -1,62 +1,48 @@
-"""What commands share: the group that finds them, the options of every command on a site, and what is live."""
+"""The options that commands share, and the program that each command gets as its first argument."""
 
 import functools
-import importlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from upswitch import __version__
-from upswitch.cli.session import SITE_FILE, Common
-from upswitch.generations import survey
-from upswitch.generations.generation import Live
-from upswitch.switch.session import Session
+from upswitch.cli.invocation import SITE_FILE, Common
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout (docs/json.md).")
-events_option = click.option("--events", default="", metavar="FILE", help="Append every line of progress to FILE as JSON.")
+if TYPE_CHECKING:
+    from upswitch.cli.open import Wiring
+
+Command = Callable[..., int]
+
+config_option = click.option("-c", "--config", default=SITE_FILE, show_default=True, metavar="FILE", help="The site file.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object (see `upswitch help json`).")
+host_option = click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only this host of the site. Repeatable.")
+events_option = click.option("--events", default="", metavar="FILE", help="Append each line of progress to FILE as JSON.")
 
 
-def on_site(command: Callable[..., int]) -> Callable[..., int]:
+def on_site(command: Command) -> Command:
     """The options of every command that reads a site file, as one argument `common`."""
 
-    @click.option("-c", "--config", default=SITE_FILE, show_default=True, help="The site file.")
+    @config_option
     @json_option
-    @click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only this host of the site; may be given again.")
+    @host_option
     @functools.wraps(command)
-    def packed(*args: object, config: str, as_json: bool, hosts: tuple[str, ...], events: str = "", **words: object) -> int:
-        return command(*args, common=Common(config=config, as_json=as_json, hosts=hosts, events=events), **words)
+    def packed(*args: Any, config: str, as_json: bool, hosts: tuple[str, ...], events: str = "", **options: Any) -> int:
+        return command(*args, common=Common(config=config, as_json=as_json, hosts=hosts, events=events), **options)
 
     return packed
 
 
-COMMANDS = ("demo", "diagnose", "drain", "history", "init", "lint", "plan", "repair", "rollback", "status", "switch", "watch")
-"""Each is the function of that name in the module of that name."""
+def with_program(command: Command) -> Command:
+    """The command's first argument is the Program that runs it. After the command no signal can cost its exit code."""
 
+    @functools.wraps(command)
+    @click.pass_obj
+    def run(wiring: "Wiring | None", /, **options: Any) -> int:
+        from upswitch.cli.program import Program
+        from upswitch.hosts import signals
 
-class Commands(click.Group):
-    """A command's module is imported when it is asked for: `status` must start fast."""
+        code = command(Program(wiring), **options)
+        signals.ignore()
+        return code
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        del ctx
-        return [*COMMANDS]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
-        if cmd_name not in COMMANDS:
-            return None
-        command = getattr(importlib.import_module(f"upswitch.cli.commands.{cmd_name}"), cmd_name)
-        return command if isinstance(command, click.Command) else None
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="upswitch")
-def group() -> None:
-    """Switch an nginx upstream between pools with no request lost, and take it back by itself when 502s spike.
-
-    Exit codes: 0 as asked; 1 a bug; 2 wrong words or site file; 3 refused, or findings; 4 rolled back; 5 STUCK: look;
-    6 locked; 7 held: decide; 130 interrupted before the swap.
-    """
-
-
-def live(session: Session) -> Live:
-    return survey.live_now(session.ports.host, session.site.nginx)
+    return run

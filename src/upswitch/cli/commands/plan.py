@@ -1,14 +1,15 @@
-"""upswitch.cli.commands.plan."""
+"""`upswitch plan`."""
 
 from typing import TYPE_CHECKING
 
 import click
 
-from upswitch.cli.commands.options import live, on_site
-from upswitch.cli.session import App, Common
+from upswitch.cli.commands.options import on_site, with_program
+from upswitch.cli.invocation import Common
+from upswitch.cli.program import Program, live
 from upswitch.cli.views import read
 from upswitch.cli.views.parts import View
-from upswitch.site.model import Site
+from upswitch.generations import templates
 from upswitch.switch.session import Session
 from upswitch.switch.words import Step
 
@@ -18,27 +19,26 @@ if TYPE_CHECKING:
 
 @click.command()
 @on_site
-@click.option("--to", "pool", required=True, help="The pool that would serve.")
-@click.option("--adopt", is_flag=True, help="As for switch.")
-@click.pass_obj
-def plan(app: App, /, *, common: Common, pool: str, adopt: bool) -> int:
-    """What `switch --to` would do: steps, files as a diff, one probe of each server. Changes nothing."""
+@click.option("--to", "pool", required=True, metavar="POOL", help="The pool that would become live.")
+@click.option("--adopt", is_flag=True, help="As for `switch`.")
+@with_program
+def plan(program: Program, /, *, common: Common, pool: str, adopt: bool) -> int:
+    """Show what `switch --to` would do; change nothing.
+
+    The steps, the changed files as a diff, one health check of each server, and how long a plain reload would cost 502s.
+    """
     from upswitch.switch import go
 
     choices = go.Choices(adopt=adopt)
-    return app.serve("plan", common, lambda session: show_plan(app, session, pool, choices=choices))
+    return program.serve("plan", common, lambda session: show_plan(session, pool, choices=choices))
 
 
-def show_plan(app: App, session: Session, pool: str, *, choices: "Choices", is_unwatched: bool = False) -> View:
+def show_plan(session: Session, pool: str, *, choices: "Choices", is_unwatched: bool = False) -> View:
     from upswitch.switch import plan
 
-    _check_pool(session.site, pool)
+    if pool not in session.site.pools:
+        raise click.BadParameter(f"{pool!r}: the site has {', '.join(session.site.pools)}", param_hint="--to")
     is_watched = session.site.watch.duration > 0 and not is_unwatched
     ask = session.ask("plan", pool, skips=() if is_watched else (Step.WATCH,))
-    found = plan.plan(session.ports, session.site, ask, app.templates(session.site), choices=choices)
+    found = plan.plan(session.ports, session.site, ask, templates.load(session.site), choices=choices)
     return read.planned(found, live(session))
-
-
-def _check_pool(site: Site, pool: str) -> None:
-    if pool not in site.pools:
-        raise click.BadParameter(f"{pool!r}: the site has {', '.join(site.pools)}", param_hint="--to")

@@ -1,9 +1,10 @@
-"""upswitch.cli.commands.rollback."""
+"""`upswitch rollback`."""
 
 import click
 
-from upswitch.cli.commands.options import events_option, on_site
-from upswitch.cli.session import App, Common
+from upswitch.cli.commands.options import events_option, on_site, with_program
+from upswitch.cli.invocation import Common
+from upswitch.cli.program import Program
 from upswitch.cli.views import acted
 from upswitch.cli.views.parts import View
 from upswitch.switch.session import Session
@@ -11,12 +12,15 @@ from upswitch.switch.session import Session
 
 @click.command()
 @on_site
-@click.option("--to", "number", type=click.IntRange(1), help="A generation's number; else what was live before.")
-@click.option("--reason", default="", help="For the history.")
+@click.option("--to", "number", type=click.IntRange(1), metavar="N", help="Go back to generation N.")
+@click.option("--reason", default="", metavar="TEXT", help="For the history.")
 @events_option
-@click.pass_obj
-def rollback(app: App, /, *, common: Common, number: int | None, reason: str) -> int:
-    """Back to the pool that was live before. No gate, no template: the files that served then, tested and proved."""
+@with_program
+def rollback(program: Program, /, *, common: Common, number: int | None, reason: str) -> int:
+    """Go back to the pool that was live before.
+
+    The files that served then are used again, tested and proved. No health check comes first: it would cost time.
+    """
     from upswitch.switch import go, rollback
 
     def act(session: Session) -> View:
@@ -24,4 +28,4 @@ def rollback(app: App, /, *, common: Common, number: int | None, reason: str) ->
         with go.locked(session.ports, session.site, session.owner(f"rollback {reason}")):
             return acted.acted("rollback", rollback.rollback(session.ports, session.site, ask, number=number))
 
-    return app.serve("rollback", common, act)
+    return program.serve("rollback", common, act)

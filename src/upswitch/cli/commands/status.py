@@ -1,9 +1,10 @@
-"""upswitch.cli.commands.status."""
+"""`upswitch status`."""
 
 import click
 
-from upswitch.cli.commands.options import on_site
-from upswitch.cli.session import App, Common
+from upswitch.cli.commands.options import on_site, with_program
+from upswitch.cli.invocation import Common
+from upswitch.cli.program import Program
 from upswitch.cli.views import read
 from upswitch.cli.views.parts import View
 from upswitch.generations import survey
@@ -15,12 +16,14 @@ from upswitch.switch.session import Session
 
 @click.command()
 @on_site
-@click.option("--watch", "is_watching", is_flag=True, help="Again every second, until Ctrl-C.")
-@click.pass_obj
-def status(app: App, /, *, common: Common, is_watching: bool) -> int:
-    """Which pool is live, by nginx's own answer; edits by hand, unfinished runs, old workers. Exit 3 with findings."""
+@click.option("--watch", "is_watching", is_flag=True, help="Repeat every second, until Ctrl-C.")
+@with_program
+def status(program: Program, /, *, common: Common, is_watching: bool) -> int:
+    """Show which pool is live, and what needs attention.
 
-    return app.serve("status", common, _status, every=1.0 if is_watching else None)
+    nginx itself is asked which generation it serves. Edited files, unfinished runs and servers that are down are findings: exit 3.
+    """
+    return program.serve("status", common, _status, every=1.0 if is_watching else None)
 
 
 def _status(session: Session) -> View:

@@ -1,4 +1,4 @@
-"""`upswitch watch` as it is typed. What it needs is imported when it runs: `status` and `--help` share this module."""
+"""`upswitch watch`: of live traffic, or of past traffic in access logs."""
 
 import math
 import os
@@ -11,7 +11,9 @@ import click
 import msgspec
 
 from upswitch.basics.value import Value
-from upswitch.cli.session import SITE_FILE, App, Common
+from upswitch.cli.commands.options import config_option, host_option, json_option, with_program
+from upswitch.cli.invocation import Common
+from upswitch.cli.program import Program
 from upswitch.cli.views.parts import View
 from upswitch.site.allowed import ALLOWED, parse_duration
 from upswitch.site.model import Site, Watch
@@ -107,37 +109,35 @@ class _Words(Value):
 
 
 @click.command()
-@click.option("-c", "--config", "--site", "config", default=SITE_FILE, show_default=True, metavar="FILE", help="The site file.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout (docs/json.md).")
-@click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only this host of the site; may be given again.")
-@click.option("--duration", type=_Span(), help="How long; else until Ctrl-C, and of a replay watch.duration.")
-@click.option(
-    "--replay", "files", multiple=True, metavar="LOG", help="Judge past traffic: an access log, plain or .gz; - is stdin."
-)
-@click.option("--at", type=_Moment(), help="When the switch was, with its zone; else the first second in which the pool serves.")
-@click.option("--to", "pool", default="", metavar="POOL", help="Whose release is judged; else the pool that took over.")
-@click.option("--log-format", default="", metavar="TEXT", help="The log's log_format, where it is neither nginx's here nor usual.")
-@click.option("--enough", type=click.IntRange(1), help=f"At least so many failed...  [default: {DEFAULT.enough}]")
-@click.option("--big", type=_Percent(), help=f"...and at least this share of all...  [default: {DEFAULT.big:g}%]")
-@click.option("--new", type=_Finite(0), help=f"...and so many times what was before...  [default: {DEFAULT.new:g}]")
-@click.option("--luck", type=_Finite(0, 1), help=f"...at smaller odds than this.  [default: {DEFAULT.luck:g}]")
-@click.pass_obj
-def watch(app: App, /, **options: object) -> int:
-    """What the rule says of live traffic, or of past traffic in access logs, second by second. Changes nothing.
+@config_option
+@json_option
+@host_option
+@click.option("--duration", type=_Span(), help="How long to watch. Default: until Ctrl-C; for --replay watch.duration.")
+@click.option("--replay", "files", multiple=True, metavar="LOG", help="Judge this access log, plain or .gz; - is stdin.")
+@click.option("--at", type=_Moment(), help="When the switch was, with a time zone. Default: when the pool's first request came.")
+@click.option("--to", "pool", default="", metavar="POOL", help="The pool to judge. Default: the one that took over.")
+@click.option("--log-format", default="", metavar="TEXT", help="The log's log_format, if it is not this nginx's or a usual one.")
+@click.option("--enough", type=click.IntRange(1), help=f"Roll back from this many failures...  [default: {DEFAULT.enough}]")
+@click.option("--big", type=_Percent(), help=f"...that are this share of all requests...  [default: {DEFAULT.big:g}%]")
+@click.option("--new", type=_Finite(0), help=f"...and this many times as many as before...  [default: {DEFAULT.new:g}]")
+@click.option("--luck", type=_Finite(0, 1), help=f"...if chance is less likely than this.  [default: {DEFAULT.luck:g}]")
+@with_program
+def watch(program: Program, /, **options: object) -> int:
+    """Judge live or past traffic by the rollback rule, second by second.
 
-    Exit 3 where a switch would not have been kept, or where a server of the live pool is down.
+    Changes nothing. Exit 3 if a switch would have been rolled back or held, or if a server of the live pool is down.
     """
     words = msgspec.convert(options, _Words)
     if words.files.count("-") > 1:
-        raise click.UsageError("stdin can be one log only")
+        raise click.UsageError("stdin can be only one of the logs")
     if words.files and words.hosts:
-        raise click.UsageError("--replay reads files of this machine: --host is for live traffic")
+        raise click.UsageError("--replay reads files on this machine; --host is for live traffic")
     if words.files:
-        return _replay(app, words)
+        return _replay(program, words)
     if words.is_of_the_past:
-        raise click.UsageError("--at, --to, --log-format and the thresholds are for --replay")
+        raise click.UsageError("--at, --to, --log-format, --enough, --big, --new and --luck are for --replay")
     is_one = len(set(words.hosts)) == 1 or _hosts_in(words.config) <= 1
-    return app.serve("watch", words.common, lambda session: _observe(session, words, is_one=is_one))
+    return program.serve("watch", words.common, lambda session: _observe(session, words, is_one=is_one))
 
 
 def _hosts_in(config: str) -> int:
@@ -180,14 +180,14 @@ def _shown(session: Session, closing: ExitStack, *, is_one: bool) -> "Show":
     return show
 
 
-def _replay(app: App, words: _Words) -> int:
+def _replay(program: Program, words: _Words) -> int:
     """Where no nginx is to say how the log is written, its user's rights are not needed.
 
     With several hosts each may write its own way, and the file is here: it is read once, as any log from elsewhere.
     """
     if words.log_format or not os.path.exists(words.config) or _hosts_in(words.config):
-        return app.serve_files("watch", words.common, lambda session, site: _replayed(session, words, site))
-    return app.serve("watch", words.common, lambda session: _replayed(session, words, session.site))
+        return program.serve_files("watch", words.common, lambda session, site: _replayed(session, words, site))
+    return program.serve("watch", words.common, lambda session: _replayed(session, words, session.site))
 
 
 def _replayed(session: Session, words: _Words, site: Site | None) -> View:

@@ -1,12 +1,13 @@
 """From what a command came to, to what it prints (cli/views/parts.py)."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import click
 import msgspec
 
 from upswitch.basics.errors import HostError, JournalCorruptError, LockedError, RefusedError, StuckError
-from upswitch.cli import exit_codes
+from upswitch.cli.exit_codes import Exit, exit_of
+from upswitch.cli.invocation import NoSiteError
 from upswitch.cli.views.parts import (
     Acted,
     CauseLine,
@@ -17,12 +18,10 @@ from upswitch.cli.views.parts import (
     SettingLine,
     StepLine,
     WatchLine,
-    hint_of,
 )
 from upswitch.generations.generation import Live
 from upswitch.init.site_text import without_secrets
-from upswitch.site.model import Problem
-from upswitch.switch import outcome
+from upswitch.site.read import SiteInvalid
 from upswitch.switch.words import Outcome
 
 if TYPE_CHECKING:
@@ -43,10 +42,10 @@ def acted(command: str, ending: "Ending") -> Acted:
     return Acted(
         command=command,
         outcome=ending.outcome,
-        exit=exit_codes.EXIT[ending.outcome],
+        exit=exit_of(ending.outcome),
         said=ending.headline,
         production=production(ending.live),
-        hint=hint_of(ending.hint),
+        hint=ending.hint,
         run=over.plan.run if over.steps else "",
         pool=over.plan.pool,
         former_pool=over.plan.former_pool,
@@ -57,101 +56,85 @@ def acted(command: str, ending: "Ending") -> Acted:
     )
 
 
-def refused(command: str, error: RefusedError, live: Live | None) -> Acted:
-    first, *others = error.refusals
+class End(NamedTuple):
+    """How an error ends a command: the outcome, what is said, what to do next, and the page about it.
+
+    `{error}` is the error's text, `{hint}` its own advice, `{file}` the file that it is about, `{command}` the command.
+    """
+
+    outcome: str
+    said: str
+    hint: str
+    page: str
+
+
+ENDINGS: dict[type[Exception], End] = {
+    click.UsageError: End("USAGE", "{error}", "`upswitch {command} --help` lists the options; nothing was changed", "usage"),
+    NoSiteError: End("USAGE", "{file}: {error}", "name the site file with -c, or make one with `upswitch init`", "usage"),
+    SiteInvalid: End("USAGE", "{file}: {error}", "fix the site file; no host was asked, and nothing was changed", "usage"),
+    RefusedError: End("REFUSED", "REFUSED: {error}", "{hint}", "refused"),
+    HostError: End("REFUSED", "REFUSED: {error}", "fix that, then try again; `upswitch status` shows what is live", "refused"),
+    JournalCorruptError: End(
+        "REFUSED",
+        "REFUSED: the journal {file} can't be read: {error}",
+        "check with `upswitch status` that the right pool is live; then `upswitch repair --forget` moves the journal aside",
+        "refused",
+    ),
+    LockedError: End("LOCKED", "{error}", "wait until that run ends; the lock is freed even if its process is killed", "locked"),
+    StuckError: End("STUCK", "STUCK: {error}", "run `nginx -t`, fix what it names, then reload nginx", "stuck"),
+    Exception: End(
+        "BUG",
+        "a bug in upswitch: {error} (traceback in {file})",
+        "`upswitch status`, then `upswitch repair`; please report the traceback",
+        "bug",
+    ),
+}
+"""Every error that can end a command; the first row that fits counts. A new ending is a new row."""
+
+
+def is_expected(error: Exception) -> bool:
+    """Whether it is an ending that upswitch means to have; every other error is a bug."""
+    return _end(error) is not ENDINGS[Exception]
+
+
+def ended(command: str, error: Exception, live: Live | None, *, file: str = "") -> Acted:
+    """The view of a command that ended with `error`. `live`: what serves, None where no host was asked."""
+    end = _end(error)
+    first, *others = _texts(error)
+    hint = error.refusals[0].hint if isinstance(error, RefusedError) else ""
     return Acted(
         command=command,
-        outcome=Outcome.REFUSED,
-        exit=exit_codes.EXIT[Outcome.REFUSED],
-        said=f"REFUSED: {first.what}",
-        problems=tuple(refusal.what for refusal in others),
+        outcome=end.outcome,
+        exit=exit_of(end.outcome),
+        said=end.said.format(error=first, file=file),
+        problems=tuple(others),
         production=production(live) if live else None,
-        hint=hint_of(f"{first.hint}; playbooks/incident/refused.md"),
+        hint=f"{end.hint.format(command=command, hint=hint)}; `upswitch help {end.page}`",
     )
 
 
-def usage(command: str, config: str, problems: Iterable[Problem]) -> Acted:
-    texts = tuple(problem.text for problem in problems)
-    return Acted(
-        command=command,
-        outcome="USAGE",
-        exit=outcome.USAGE,
-        said=f"{config}: {len(texts)} {'problem' if len(texts) == 1 else 'problems'}",
-        problems=texts,
-        production=None,
-        hint=hint_of("mend the site file; nothing was read from any host, and nothing was changed; playbooks/incident/usage.md"),
-    )
+def usage_error(command: str, said: str) -> Acted:
+    return ended(command, click.UsageError(said), None)
 
 
-def wrong_words(command: str, said: str) -> Acted:
-    return Acted(
-        command=command,
-        outcome="USAGE",
-        exit=outcome.USAGE,
-        said=said,
-        production=None,
-        hint=hint_of(f"`upswitch {command} --help`; nothing was changed; playbooks/incident/usage.md"),
-    )
+def _end(error: Exception) -> End:
+    return next(end for kind, end in ENDINGS.items() if isinstance(error, kind))
 
 
-def no_site(command: str, config: str, why: str) -> Acted:
-    return Acted(
-        command=command,
-        outcome="USAGE",
-        exit=outcome.USAGE,
-        said=f"{config}: {why}",
-        production=None,
-        hint=hint_of(
-            "name the site file with -c, or make one with `upswitch init`; nothing was changed; playbooks/incident/usage.md"
-        ),
-    )
-
-
-def locked(command: str, error: LockedError, live: Live) -> Acted:
-    return Acted(
-        command=command,
-        outcome="LOCKED",
-        exit=outcome.LOCKED,
-        said=str(error),
-        production=production(live),
-        hint=hint_of("wait for it to end: the kernel frees the lock the moment its holder is gone; playbooks/incident/locked.md"),
-    )
-
-
-def host_failed(command: str, error: HostError, live: Live) -> Acted:
-    return Acted(
-        command=command,
-        outcome=Outcome.REFUSED,
-        exit=exit_codes.EXIT[Outcome.REFUSED],
-        said=f"REFUSED: {error}",
-        production=production(live),
-        hint=hint_of("mend that, then try again; `upswitch status` shows what is live; playbooks/incident/refused.md"),
-    )
-
-
-def corrupt(command: str, path: str, error: JournalCorruptError, live: Live) -> Acted:
-    return Acted(
-        command=command,
-        outcome=Outcome.REFUSED,
-        exit=exit_codes.EXIT[Outcome.REFUSED],
-        said=f"REFUSED: the journal {path} can't be read: {error}",
-        production=production(live),
-        hint=hint_of(
-            "`upswitch repair --forget` moves it aside; look first whether what is live is what you want; "
-            "playbooks/incident/refused.md"
-        ),
-    )
-
-
-def bug(command: str, said: str, kept: str, live: Live) -> Acted:
-    return Acted(
-        command=command,
-        outcome="BUG",
-        exit=outcome.BUG,
-        said=f"a bug of upswitch: {said} (traceback in {kept})",
-        production=production(live),
-        hint=hint_of("`upswitch status`, then `upswitch repair`; please report the traceback; playbooks/incident/bug.md"),
-    )
+def _texts(error: Exception) -> list[str]:
+    """What it says, then what else is wrong."""
+    match error:
+        case click.UsageError():
+            return [error.format_message()]
+        case RefusedError():
+            return [refusal.what for refusal in error.refusals]
+        case SiteInvalid():
+            problems = [problem.text for problem in error.problems]
+            return [f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'}", *problems]
+        case _ if is_expected(error):
+            return [str(error)]
+        case _:
+            return [f"{type(error).__name__}: {error}"]
 
 
 def repaired(ending: "Ending | None", live: Live, *, aside: str) -> Acted:
@@ -161,14 +144,14 @@ def repaired(ending: "Ending | None", live: Live, *, aside: str) -> Acted:
         return Acted(
             command="repair",
             outcome=Outcome.UNCHANGED,
-            exit=0 if live.agrees else outcome.FINDINGS,
+            exit=Exit.DONE if live.agrees else Exit.FINDINGS,
             said=f"{moved}nothing to repair",
             production=production(live),
             hint="nothing to do" if live.agrees else "`upswitch status` says what does not agree",
         )
     view = acted("repair", ending)
     is_proved = ending.outcome is not Outcome.STUCK and live.agrees
-    return msgspec.structs.replace(view, exit=0 if is_proved else exit_codes.EXIT[Outcome.STUCK], said=moved + view.said)
+    return msgspec.structs.replace(view, exit=Exit.DONE if is_proved else Exit.STUCK, said=moved + view.said)
 
 
 def gate_line(gate: "GateReport") -> GateLine:
@@ -238,7 +221,7 @@ def proposed(proposal: "Proposal") -> InitView:
     request = proposal.request
     return InitView(
         command="init",
-        exit=0,
+        exit=Exit.DONE,
         applied=False,
         said=f"{request.from_path} can be taken over as pool {request.pool}; nothing was changed",
         site_file=request.out,
@@ -261,17 +244,6 @@ def applied(proposal: "Proposal", done: "Applied", live: Live) -> InitView:
         backup=done.backup,
         hint=f"read {proposal.request.out}, then `upswitch lint`; {done.backup} is the file as it was",
         production=production(live),
-    )
-
-
-def stuck(command: str, error: StuckError, live: Live) -> Acted:
-    return Acted(
-        command=command,
-        outcome=Outcome.STUCK,
-        exit=exit_codes.EXIT[Outcome.STUCK],
-        said=f"STUCK: {error}",
-        production=production(live),
-        hint=hint_of("a person must look: `nginx -t`, then reload it; playbooks/incident/stuck.md"),
     )
 
 

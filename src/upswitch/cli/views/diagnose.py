@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from upswitch.basics.text import plain
 from upswitch.basics.value import Value
+from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views.acted import cause_line
 from upswitch.cli.views.parts import CauseLine, SettingLine
 from upswitch.diagnose.causes.cause import Code
@@ -13,7 +14,6 @@ from upswitch.diagnose.directives import Setting
 from upswitch.diagnose.finding import Finding
 from upswitch.diagnose.questions import Asked
 from upswitch.diagnose.run import Diagnosed, LogRead
-from upswitch.switch import outcome
 
 _MOST_SERVERS = 8
 _MSEC = re.compile(r"\d{9,11}(\.\d{3})?")
@@ -74,7 +74,7 @@ def diagnosed(found: Diagnosed) -> DiagnoseView:
     servers = tuple(_asked_line(each, found.live_pool) for each in found.asked)
     return DiagnoseView(
         command="diagnose",
-        exit=outcome.FINDINGS if found.is_trouble else 0,
+        exit=Exit.FINDINGS if found.is_trouble else Exit.DONE,
         said=_said(found),
         since=found.since,
         findings=findings,

@@ -8,9 +8,9 @@ from upswitch.switch.words import Outcome
 
 UNREACHABLE, SKIPPED, SPLIT = "UNREACHABLE", "SKIPPED", "SPLIT"
 
-_SPLIT_PAGE = "playbooks/incident/split.md"
-_UNREACHABLE_PAGE = "playbooks/incident/unreachable.md"
-_HOST_KEY_PAGE = "playbooks/incident/host-key.md"
+_SPLIT_PAGE = "`upswitch help split`"
+_UNREACHABLE_PAGE = "`upswitch help unreachable`"
+_HOST_KEY_PAGE = "`upswitch help host-key`"
 _SHOWN = 12
 
 
@@ -61,7 +61,7 @@ def _decided(views: Mapping[str, View]) -> str:
     held = _of(views, Outcome.HELD)
     view = next(iter(held.values()))
     back = f"`upswitch rollback {_options(held)}` for {view.former_pool}"
-    return f"decide: {back}, or mend {view.pool}; playbooks/incident/held.md"
+    return f"decide: {back}, or mend {view.pool}; `upswitch help held`"
 
 
 def _for_later(skipped: Mapping[str, Acted], views: Mapping[str, View]) -> str:
@@ -75,7 +75,7 @@ def _for_later(skipped: Mapping[str, Acted], views: Mapping[str, View]) -> str:
 def _remedy(view: StatusView, host: str) -> str:
     """A finding has its own remedy; its text says it."""
     if any("`upswitch repair`" in finding for finding in view.findings):
-        return "`upswitch repair`; playbooks/incident/dead-man.md"
+        return "`upswitch repair`; `upswitch help dead-man`"
     return f"see to the FINDING of {host}; `upswitch status --host {host}` looks again" if view.findings else ""
 
 

@@ -7,23 +7,27 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from upswitch.basics.errors import HostError
-from upswitch.cli import exit_codes
+from upswitch.cli.exit_codes import Exit
+from upswitch.cli.invocation import SITE_FILE
 from upswitch.cli.views.fleet import HELD_BACK, FleetView, HostLine
 from upswitch.cli.views.fleet_hints import SKIPPED, SPLIT, UNREACHABLE, names, next_step, page_of
-from upswitch.cli.views.parts import Acted, Production, StatusView, View, hint_of
-from upswitch.switch import outcome
+from upswitch.cli.views.parts import Acted, Production, StatusView, View
 from upswitch.switch.words import Outcome
 
 
 def with_config(view: View, config: str) -> View:
     """The commands in a hint as they must be typed here: with -c, unless the site file is the one that is found by itself."""
-    if not isinstance(view, Acted | FleetView) or config == "upswitch.toml":
+    if not isinstance(view, Acted | FleetView) or config == SITE_FILE:
         return view
-    hint = re.sub(r"`((?:upswitch|switch) [^`]*)(?<! --help)`", lambda found: f"`{found[1]} -c {shlex.quote(config)}`", view.hint)
+    hint = re.sub(
+        r"`((?:upswitch (?!help )|switch )[^`]*)(?<! --help)`", lambda found: f"`{found[1]} -c {shlex.quote(config)}`", view.hint
+    )
     return msgspec.structs.replace(view, hint=hint)
 
 
-_WORST = (5, outcome.BUG, 7, 4, outcome.LOCKED, 130, 3, outcome.USAGE, 0)  # exit codes, the one that a person must see first
+_WORST = (
+    *(Exit.STUCK, Exit.BUG, Exit.HELD, Exit.ROLLED_BACK, Exit.LOCKED, Exit.INTERRUPTED, Exit.REFUSED, Exit.USAGE, Exit.DONE),
+)  # the one that a person must see first
 _AS_ASKED = {Outcome.SWITCHED.value, Outcome.UNCHANGED.value, SKIPPED}
 _UNTOUCHED = {Outcome.REFUSED.value, Outcome.UNCHANGED.value, Outcome.INTERRUPTED.value, "LOCKED", "USAGE", UNREACHABLE, SKIPPED}
 
@@ -35,10 +39,10 @@ def unreachable(command: str, error: HostError, *, is_skipped: bool = False) -> 
     return Acted(
         command=command,
         outcome=kind,
-        exit=0 if is_skipped else exit_codes.EXIT[Outcome.STUCK if is_way_back else Outcome.REFUSED],
+        exit=Exit.DONE if is_skipped else Exit.STUCK if is_way_back else Exit.REFUSED,
         said=f"{kind}: {error}",
         production=None,
-        hint=hint_of(f"see why ssh can't reach it; {page_of(str(error))}"),
+        hint=f"see why ssh can't reach it; {page_of(str(error))}",
     )
 
 
@@ -60,7 +64,7 @@ def together(command: str, views: Mapping[str, View]) -> FleetView:
         said=said,
         table=table,
         hosts=dict(sorted(views.items())),
-        hint=hint_of(next_step(command, kind, worst, views)),
+        hint=next_step(command, kind, worst, views),
     )
 
 
@@ -88,9 +92,9 @@ def _short(view: View) -> str:
 def _acted(command: str, table: Sequence[HostLine]) -> tuple[int, str, str]:
     """Exit code, sentence, outcome."""
     worst = _worst(table)
-    if _is_split(command, table) and worst != exit_codes.EXIT[Outcome.HELD]:
+    if _is_split(command, table) and worst != Exit.HELD:
         is_for_nothing = command == "repair" and not _touched(table)
-        exit_ = outcome.FINDINGS if is_for_nothing else exit_codes.EXIT[Outcome.STUCK]
+        exit_ = Exit.FINDINGS if is_for_nothing else Exit.STUCK
         return exit_, f"{SPLIT}: {_shares(table)}", SPLIT
     if worst:
         kind = next(line.outcome for line in table if line.exit == worst)
@@ -105,7 +109,7 @@ def _done(table: Sequence[HostLine]) -> tuple[int, str, str]:
     kind = next(iter(_touched(table)), SKIPPED if skipped else Outcome.UNCHANGED.value)
     shares = _shares(reached) if reached else "no host could be reached"
     left = f"; NOT REACHED, left as they were: {names(skipped)}" if skipped else ""
-    return outcome.FINDINGS if kind == SKIPPED else 0, f"{kind} {len(reached)} of {len(table)} hosts: {shares}{left}", kind
+    return Exit.FINDINGS if kind == SKIPPED else 0, f"{kind} {len(reached)} of {len(table)} hosts: {shares}{left}", kind
 
 
 def _is_split(command: str, table: Sequence[HostLine]) -> bool:
@@ -132,7 +136,7 @@ def _read(command: str, table: Sequence[HostLine]) -> tuple[int, str, str]:
         return worst, f"{command} on {len(table)} hosts", ""
     pools = {line.pool for line in table if line.pool}
     lost = [line.host for line in table if line.outcome == UNREACHABLE]
-    exit_ = max(worst, outcome.FINDINGS) if len(pools) > 1 or lost else worst
+    exit_ = max(worst, Exit.FINDINGS) if len(pools) > 1 or lost else worst
     split = f"{SPLIT}: " if len(pools) > 1 else ""
     return exit_, split + _shares(table), SPLIT if split else UNREACHABLE if lost else ""
 

@@ -1,20 +1,10 @@
 """What commands print on stdout: one value each, as text and as JSON (docs/json.md)."""
 
-import re
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from upswitch.basics.value import Value
-
-
-def hint_of(text: str) -> str:
-    """A hint with its page where it lies on this machine: in a wheel beside this package, in a checkout at its top."""
-    package = Path(__file__).resolve().parents[2]
-    shipped = package / "playbooks"
-    pages = shipped if shipped.is_dir() else package.parent.parent / "playbooks"
-    return re.sub(r"(?<![/\w])playbooks/", f"{pages}/", text)
 
 
 def to_json(view: object) -> str:

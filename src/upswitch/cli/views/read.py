@@ -7,7 +7,7 @@ import msgspec
 
 from upswitch.basics.errors import Owner
 from upswitch.basics.text import plain
-from upswitch.cli.views import parts
+from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views.acted import gate_line, production
 from upswitch.cli.views.parts import (
     CheckedLine,
@@ -24,7 +24,6 @@ from upswitch.generations import survey
 from upswitch.generations.generation import Live
 from upswitch.generations.store import Disk
 from upswitch.nginx.running import Running
-from upswitch.switch import outcome
 from upswitch.switch.deadman.files import Mark, Standing
 from upswitch.switch.run import Run
 
@@ -35,13 +34,13 @@ if TYPE_CHECKING:
     from upswitch.switch.plan import Planned
 
 
-_DEADMAN_PAGE = parts.hint_of("playbooks/incident/dead-man.md")
+_DEADMAN_PAGE = "`upswitch help dead-man`"
 
 
 def planned(view: "Planned", live: Live) -> PlanView:
     return PlanView(
         command="plan",
-        exit=0,
+        exit=Exit.DONE,
         pool=view.plan.pool,
         former_pool=view.plan.former_pool,
         generation=view.plan.to,
@@ -73,7 +72,7 @@ def status(disk: Disk, running: Running, *, last: Run | None, holder: Owner | No
     findings = _findings(disk, live, last if holder is None else None)  # a run under way is not one that was left
     return StatusView(
         command="status",
-        exit=outcome.FINDINGS if findings else 0,
+        exit=Exit.FINDINGS if findings else Exit.DONE,
         production=production(live),
         generations=tuple(generation.name for generation in disk.generations),
         edited=disk.drift,
@@ -120,7 +119,7 @@ def with_checks(view: StatusView, compared: Iterable["Compared"], *, rejection: 
             "but an upstream beside them with default_down=true begins down"
         )
     findings = (*view.findings, *found)
-    return msgspec.structs.replace(view, servers=servers, findings=findings, exit=outcome.FINDINGS if findings else 0)
+    return msgspec.structs.replace(view, servers=servers, findings=findings, exit=Exit.FINDINGS if findings else Exit.DONE)
 
 
 def _findings(disk: Disk, live: Live, last: Run | None) -> tuple[str, ...]:
@@ -143,7 +142,7 @@ def _findings(disk: Disk, live: Live, last: Run | None) -> tuple[str, ...]:
 
 def history(runs: Iterable[Run], *, limit: int) -> HistoryView:
     newest = [*runs][::-1][:limit]
-    return HistoryView(command="history", exit=0, runs=tuple(map(_past, newest)))
+    return HistoryView(command="history", exit=Exit.DONE, runs=tuple(map(_past, newest)))
 
 
 def _past(past: Run) -> PastRun:
@@ -164,13 +163,13 @@ def _past(past: Run) -> PastRun:
 
 def lint(findings: Iterable["Finding"]) -> LintView:
     lines = tuple(FindingLine(code=each.code, level=each.level, what=plain(each.what), hint=plain(each.hint)) for each in findings)
-    return LintView(command="lint", exit=outcome.FINDINGS if lines else 0, findings=lines)
+    return LintView(command="lint", exit=Exit.FINDINGS if lines else Exit.DONE, findings=lines)
 
 
 def drain(seen: "DrainReport") -> DrainView:
     return DrainView(
         command="drain",
-        exit=0 if seen.is_safe else outcome.FINDINGS,
+        exit=Exit.DONE if seen.is_safe else Exit.FINDINGS,
         said=seen.said,
         safe=seen.is_safe,
         pool=seen.pool,

@@ -6,9 +6,9 @@ import msgspec
 
 from upswitch.basics.text import plain
 from upswitch.basics.value import Value
+from upswitch.cli.exit_codes import Exit
 from upswitch.site.model import Watch
 from upswitch.site.words import SilencePolicy, SpikePolicy
-from upswitch.switch import outcome
 from upswitch.watch import rule
 from upswitch.watch.live import Observed
 from upswitch.watch.replay.replay import Replayed, clock_time
@@ -63,7 +63,7 @@ def replayed(found: Replayed, watch: Watch) -> WatchView:
     whole = sum(found.since, Second())
     return WatchView(
         command="watch",
-        exit=0 if would == "keep" else outcome.FINDINGS,
+        exit=Exit.DONE if would == "keep" else Exit.FINDINGS,
         said=f"{_headline(found.verdict, at_s)}: {_counts(whole, pool)} in {seconds} s from {begin}; {_WOULD[would]}",
         verdict=found.verdict,
         would=would,
@@ -103,7 +103,7 @@ def observed(found: Observed, watch: Watch) -> WatchView:
     said = found.why or f"{found.verdict.replace('_', ' ')}: {found.progress}"
     return WatchView(
         command="watch",
-        exit=0 if would == "keep" and not found.peers_down else outcome.FINDINGS,
+        exit=Exit.DONE if would == "keep" and not found.peers_down else Exit.FINDINGS,
         said=f"{plain(said)}; {_WOULD[would]}",
         verdict=found.verdict,
         would=would,

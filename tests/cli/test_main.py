@@ -1,0 +1,151 @@
+"""The table of commands, the exit codes, the endings and the manual: each is said once, and everything else agrees with it."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from upswitch.basics.errors import HostError, JournalCorruptError, LockedError, Owner, Refusal, RefusedError, StuckError
+from upswitch.cli.commands.help import pages
+from upswitch.cli.exit_codes import Exit, exit_of
+from upswitch.cli.invocation import NoSiteError
+from upswitch.cli.main import COMMANDS, group
+from upswitch.cli.views.acted import ended, is_expected
+from upswitch.site.model import Problem
+from upswitch.site.read import SiteInvalid
+from upswitch.switch.words import Outcome
+
+ROOT = Path(__file__).parents[2]
+INCIDENTS = ROOT / "playbooks" / "incident"
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+OWNER = Owner(user="ann", host="ci", pid=7, since="now", reason="release 7")
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    argv = (sys.executable, "-m", "upswitch", *words)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+
+# ---- commands ----
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_has_the_first_line_of_each_commands_own_help(name):
+    command = group.get_command(click.Context(group), name)
+    assert command.help.partition("\n")[0] == COMMANDS[name]
+
+
+def test_every_file_of_a_command_is_in_the_table():
+    files = {path.stem for path in (ROOT / "src/upswitch/cli/commands").glob("*.py")} - {"__init__", "options"}
+    assert files == COMMANDS.keys()
+
+
+def test_help_imports_only_click_and_the_table():
+    argv = (sys.executable, "-X", "importtime", "-m", "upswitch", "--help")
+    told = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stderr
+    imported = {line.rpartition("|")[2].strip() for line in told.splitlines()}
+    ours = {name for name in imported if name.startswith("upswitch")}
+    assert ours == {"upswitch", "upswitch.cli", "upswitch.cli.main", "upswitch.cli.exit_codes"}
+    assert not imported & {"msgspec", "dataclasses", "rich", "httpx", "jinja2", "paramiko", "crossplane"}
+
+
+def test_a_command_that_does_not_exist_is_a_usage_error():
+    ran = run("swich", "--to", "B")
+    assert (ran.returncode, ran.stdout) == (Exit.USAGE, "")
+    assert "No such command 'swich'" in ran.stderr
+
+
+# ---- exit codes ----
+
+
+@pytest.mark.parametrize("code", Exit)
+def test_each_exit_code_is_in_the_help_and_in_the_readme_with_its_meaning(code):
+    help_text = " ".join(run("--help").stdout.split())
+    assert f"{code.value} {code.meaning}" in help_text
+    assert re.search(rf"^\| {code.value} \| {re.escape(code.meaning)}", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("code", [code for code in Exit if code])
+def test_each_exit_code_but_0_has_its_incident_page(code):
+    stem = code.name.lower().replace("_", "-")
+    assert (INCIDENTS / f"{stem}.md").read_text().startswith(f"# Exit {code.value}: {code.name}")
+    row = rf"^\| {code.value} \| {re.escape(code.meaning)} \| .* \| \[{stem}\]\({stem}\.md\) \|$"
+    assert re.search(row, (INCIDENTS / "README.md").read_text(), re.MULTILINE)
+
+
+def test_every_outcome_of_a_run_has_an_exit_code():
+    assert {exit_of(outcome) for outcome in Outcome} == {*Exit} - {Exit.BUG, Exit.USAGE, Exit.LOCKED}
+
+
+def test_no_other_module_has_an_exit_code_as_a_number():
+    for path in SOURCES:
+        place = path.relative_to(ROOT / "src")
+        nodes = [*ast.walk(ast.parse(path.read_text()))] if place.parts[:2] == ("upswitch", "cli") else []
+        given = [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "exit"]
+        given += [arg for node in nodes if isinstance(node, ast.Call) and "exit" in ast.unparse(node.func) for arg in node.args]
+        numbers = [each for value in given for each in ast.walk(value) if isinstance(getattr(each, "value", ""), int)]
+        assert not [each.lineno for each in numbers], place
+
+
+# ---- endings ----
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_", "said", "page"),
+    [
+        (click.UsageError("no such pool"), 2, "no such pool", "usage"),
+        (NoSiteError("No such file or directory"), 2, "FILE: No such file or directory", "usage"),
+        (
+            SiteInvalid((Problem(key="a", value="1", allowed="x"), Problem(key="b", value="2", allowed="y"))),
+            2,
+            "FILE: 2 problems",
+            "usage",
+        ),
+        (
+            RefusedError(Refusal(what="no way back", hint="fix A"), Refusal(what="edited", hint="")),
+            3,
+            "REFUSED: no way back",
+            "refused",
+        ),
+        (HostError("read the journal", "no space"), 3, "REFUSED: read the journal: no space", "refused"),
+        (JournalCorruptError(3, "torn"), 3, "REFUSED: the journal FILE can't be read: line 3: torn", "refused"),
+        (LockedError(OWNER), 6, f"locked by {OWNER.text}", "locked"),
+        (StuckError("reload failed", "the old file is not back"), 5, "STUCK: reload failed", "stuck"),
+        (ZeroDivisionError("0"), 1, "a bug in upswitch: ZeroDivisionError: 0 (traceback in FILE)", "bug"),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, Exception) else "",
+)
+def test_every_error_ends_a_command_with_its_exit_code_what_to_do_and_its_page(error, exit_, said, page):
+    view = ended("switch", error, None, file="FILE")
+    assert view.exit == exit_ == Exit[view.outcome]
+    assert view.said.startswith(said)
+    assert view.hint.endswith(f"; `upswitch help {page}`")
+    assert not re.search(r"[{}]", view.hint)
+    assert is_expected(error) == (exit_ != Exit.BUG)
+
+
+# ---- the manual ----
+
+
+@pytest.mark.parametrize("topic", pages())
+def test_every_topic_is_a_page_that_help_prints(topic):
+    ran = run("help", topic)
+    assert (ran.returncode, ran.stdout) == (0, pages()[topic].read_text().rstrip() + "\n")
+
+
+def test_help_without_a_topic_lists_them_and_an_unknown_one_is_a_usage_error():
+    listed = run("help").stdout
+    assert all(re.search(rf"^  {topic} +\w", listed, re.MULTILINE) for topic in pages())
+    ran = run("help", "stcuk")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "stuck" in ran.stderr
+
+
+def test_every_topic_that_a_hint_names_has_a_page():
+    named = {topic for path in SOURCES for topic in re.findall(r"upswitch help ([\w-]+)`", path.read_text())} - {"TOPIC"}
+    assert len(named) > 5
+    assert named <= pages().keys()
