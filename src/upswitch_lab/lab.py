@@ -11,9 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
-from upswitch.generations import contents, templates
-from upswitch.generations.contents import Rendering
-from upswitch.generations.generation import Manifest
+from upswitch.generations import generation, templates
+from upswitch.generations.generation import Manifest, Rendering
 from upswitch.generations.render import render, render_drain_snippets
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
@@ -194,10 +193,10 @@ class Lab:
             pid_file=f"{self.folder}/nginx.pid",
             error_log=self.place.error_log,
         )
-        files = contents.encoded(render(self.site, rendering, templates.load()))
+        files = generation.encoded(render(self.site, rendering, templates.load()))
         folder = Path(self.place.dir, "generations", name.name)
         folder.mkdir(parents=True)
-        for file, data in contents.with_manifest(files, manifest).items():
+        for file, data in generation.with_manifest(files, manifest).items():
             (folder / file).write_bytes(data)
         Path(self.place.dir, "live").symlink_to(f"generations/{name.name}")
 

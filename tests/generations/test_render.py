@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upswitch.generations.contents import Rendering
+from upswitch.generations.generation import Rendering
 from upswitch.generations.render import RenderError, render, render_drain_snippets
 from upswitch.site.model import Nginx, Pool, Server, Site, Upstream
 from upswitch.site.read import parse_site

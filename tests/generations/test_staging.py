@@ -13,9 +13,8 @@ import pytest
 from hostcontract import fill, tiny_disk
 from upswitch.basics.errors import HostError
 from upswitch.basics.result import Result
-from upswitch.generations import scripts, store
-from upswitch.generations.contents import with_manifest
-from upswitch.generations.generation import Manifest
+from upswitch.generations import store
+from upswitch.generations.generation import Manifest, with_manifest
 from upswitch.hosts import sh
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
@@ -79,7 +78,7 @@ def test_a_generation_that_is_there_is_never_overwritten(nginx):
 def test_a_stage_that_is_killed_leaves_no_generation_and_the_next_one_succeeds(nginx):
     name, temp = "000003-A", Path(nginx.dir, "generations/.000003-A.tmp/000003-A")
     data = packed(name, size=300_000)
-    with subprocess.Popen(scripts.stage(nginx.dir, (name,)), stdin=subprocess.PIPE, start_new_session=True) as script:
+    with subprocess.Popen(store.stage_argv(nginx.dir, (name,)), stdin=subprocess.PIPE, start_new_session=True) as script:
         script.stdin.write(data[:200_000])
         script.stdin.flush()
         until((temp / "app.conf").exists, what="the first file")
@@ -93,7 +92,7 @@ def test_a_stage_that_is_killed_leaves_no_generation_and_the_next_one_succeeds(n
 @pytest.mark.parametrize("cut", [0, 100, 512, 1024, 1500, 1536, 2000, 2048, 3072, 4096, 5000, 5632])
 def test_a_torn_tar_is_no_generation(nginx, cut):
     names = ("000003-A", "000004-B")
-    ran = HOST.run(scripts.stage(nginx.dir, names, back="000004-B"), deadline=20, stdin=packed(*names)[:cut])
+    ran = HOST.run(store.stage_argv(nginx.dir, names, back="000004-B"), deadline=20, stdin=packed(*names)[:cut])
     assert ran.exit != 0
     assert generations(nginx) == ["000001-A", "000002-B"]
     assert not os.path.lexists(f"{nginx.dir}/.live.back")
@@ -137,14 +136,14 @@ def test_the_link_moves_only_from_where_it_was_expected(nginx):
     assert (moved.result, live(nginx)) == (Result.OK, "generations/000002-B")
     stale = store.point(HOST, nginx, expect="000001-A", to="000001-A")
     assert (stale.result, live(nginx)) == (Result.FAILED, "generations/000002-B")
-    assert run(scripts.swap(nginx.dir, expect="000001-A", to="000001-A")).exit == sh.Exit.CHANGED == 96
+    assert run(store.swap_argv(nginx.dir, expect="000001-A", to="000001-A")).exit == sh.Exit.CHANGED == 96
 
 
 def test_a_generation_that_is_missing_or_incomplete_never_becomes_live(nginx):
-    assert run(scripts.swap(nginx.dir, expect="000001-A", to="000009-A")).exit == sh.Exit.NOT_THERE == 97
+    assert run(store.swap_argv(nginx.dir, expect="000001-A", to="000009-A")).exit == sh.Exit.NOT_THERE == 97
     Path(nginx.dir, "generations/000002-B/marker.conf").unlink()
     took = store.point(HOST, nginx, expect="000001-A", to="000002-B")
-    assert (took.result, took.said, live(nginx)) == (Result.FAILED, "generation 000002-B is not there", "generations/000001-A")
+    assert (took.result, took.said, live(nginx)) == (Result.FAILED, "generation 000002-B does not exist", "generations/000001-A")
 
 
 def test_a_folder_in_the_place_of_the_link_is_left_alone(nginx):
@@ -196,7 +195,7 @@ def test_whoever_reads_through_the_link_always_finds_one_whole_generation(nginx)
 
 def test_pruning_takes_what_it_is_told_but_never_what_is_live(nginx):
     Path(nginx.dir, "generations/.000002-B.tmp").mkdir()
-    assert run(scripts.prune(nginx.dir, ("000001-A", "000002-B", "000009-Z"))).exit == 0
+    assert run(store.prune_argv(nginx.dir, ("000001-A", "000002-B", "000009-Z"))).exit == 0
     assert generations(nginx) == ["000001-A"]
     assert store.get(HOST, nginx, "000001-A") == files("000001-A")
 
@@ -261,7 +260,7 @@ def test_a_folder_that_is_missing_is_nothing_live(tmp_path):
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])
 def test_a_state_folder_that_others_may_write_is_refused(nginx, mode):
     Path(nginx.state).chmod(mode)
-    with pytest.raises(HostError, match="others may write it"):
+    with pytest.raises(HostError, match="others may write to it"):
         store.prepare(HOST, nginx)
 
 
@@ -275,7 +274,7 @@ def test_a_state_folder_that_is_a_link_or_somebody_elses_is_refused(nginx, tmp_p
         Path(nginx.state).unlink()
         Path(nginx.state).mkdir()
         os.chown(nginx.state, 12345, 12345)
-        with pytest.raises(HostError, match="belongs to someone else"):
+        with pytest.raises(HostError, match="belongs to another user"):
             store.prepare(HOST, nginx)
 
 

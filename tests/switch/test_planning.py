@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upswitch.generations.contents import File, copied, encoded, is_same, with_manifest
-from upswitch.generations.generation import Manifest, decode_manifest, digest
+from upswitch.generations.generation import File, Manifest, copied, decode_manifest, digest, encoded, is_same, with_manifest
 from upswitch.site.words import Generation, parse_name
 from upswitch.switch.planning import ROLLBACK_SKIPS, Ask, Names, names, next_number, plan
 from upswitch.switch.run import Plan, Run

@@ -1,8 +1,4 @@
-"""The `check` lines of an upstream, in the order that both modules take: `check` first, then what belongs to it.
-
-yaoweibin's takes any order, Tengine's refuses a `check_http_send` before its `check`; several lines of expect_alive add up in
-one and replace each other in the other, so there is one (nginx-facts.md, section 6).
-"""
+"""nginx's own health check in a generation: the `check` lines of its upstreams."""
 
 from collections.abc import Callable, Iterator
 
@@ -17,13 +13,12 @@ _SENDS = ("check_http_send", "check_fastcgi_param")
 
 
 def check_lines(check: Check | None, dialect: Dialect) -> tuple[str, ...]:
-    """The lines without `;`, none where this nginx has no check module."""
+    """The lines without `;`, none where this nginx has no check module.
+
+    Their order and number suit both modules. Tengine's refuses a `check_http_send` before its `check`. Several lines of
+    check_http_expect_alive add up in one module and replace each other in the other, so there is one (nginx-facts.md, section 6).
+    """
     return () if check is None or dialect is Dialect.NONE else tuple(_lines(check, dialect))
-
-
-def trusted(check: Check | None) -> Check | None:
-    """The check of servers that serve, or did a moment ago: see `trusting`."""
-    return msgspec.structs.replace(check, default_down=False) if check is not None else None
 
 
 def _lines(check: Check, dialect: Dialect) -> Iterator[str]:
@@ -36,18 +31,23 @@ def _lines(check: Check, dialect: Dialect) -> Iterator[str]:
         yield f"check_http_send {quoted(check.http_send)}"
     if check.type in {CheckType.HTTP, CheckType.FASTCGI} and check.http_expect_alive:
         yield f"check_http_expect_alive {' '.join(check.http_expect_alive)}"
-    if check.keepalive_requests > 1 and dialect is Dialect.TENGINE:  # yaoweibin's never checks again after the first
+    if check.keepalive_requests > 1 and dialect is Dialect.TENGINE:  # yaoweibin's module never checks again after the first
         yield f"check_keepalive_requests {check.keepalive_requests}"
     if check.type is CheckType.FASTCGI:
         yield from (f"check_fastcgi_param {name} {quoted(value)}" for name, value in check.fastcgi_param)
 
 
-def trusting(text: str) -> str:
-    """The same upstreams with `default_down=false`: what serves, or did a moment ago, need not be proved again.
+def trusted(check: Check | None) -> Check | None:
+    """The check of servers that serve or have just served: `default_down=false` (see `trusting`)."""
+    return msgspec.structs.replace(check, default_down=False) if check is not None else None
 
-    A module carries a server's state over a reload by looking for the zone of the generation before. A reload that nginx
-    rejects counts that generation up, so the next good one finds no state at all, and with `default_down=true` every server is
-    down at once (seen on both builds). Whoever makes that reload, and whenever: no client may depend on it.
+
+def trusting(text: str) -> str:
+    """The same upstreams with `default_down=false`, for servers that serve or have just served.
+
+    A module finds a server's state after a reload in the zone of the generation before. A reload that nginx rejects counts that
+    generation up, so the next good reload finds no state. With `default_down=true` every server would then be down at once
+    (seen on both builds), whoever asks for that reload.
     """
     return _replaced(text, ("check",), _trusting)
 
@@ -69,7 +69,7 @@ def has_check(data: bytes) -> bool:
 
 
 def _trusting(words: tuple[str, ...]) -> tuple[str, ...]:
-    """The last one counts, and the module compares without case."""
+    """The last `default_down` counts, and the module compares without case."""
     given = [word for word in words if word.startswith("default_down=")]
     others = tuple(word for word in words if word not in given)
     return words if given and given[-1].lower() == "default_down=false" else (*others, "default_down=false")

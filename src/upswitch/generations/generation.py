@@ -1,7 +1,7 @@
-"""Generations: names, manifests, and which one a way back leads to.
+"""A generation as a value: its name, its manifest and its files.
 
-A number is never used twice: a pending reload of an old run would otherwise be taken for ours (an ABA error; seen in
-4 of 84 recoveries). Going back therefore copies the former generation's files under a new number.
+A number is never used twice: a pending reload of an old run would otherwise be taken for ours (an ABA error, seen in 4 of 84
+recoveries). So a rollback copies the former generation's files under a new number.
 """
 
 import hashlib
@@ -10,17 +10,31 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from upswitch.basics.value import Value
-from upswitch.site.words import Generation, parse_name
+from upswitch.generations.check_lines import trusted, trusting
+from upswitch.nginx import configuration
+from upswitch.nginx.build import Build
+from upswitch.nginx.dump import NginxConf
+from upswitch.nginx.statements import StatementError, tokens
+from upswitch.site.model import Check, Nginx, Site, Upstream
+from upswitch.site.server_line import is_address, probe_address
+from upswitch.site.words import BETWEEN, Dialect, Generation, parse_name
 
 KEEP = 10
+"""So many generations stay on disk."""
+MARKER = "marker.conf"
+MANIFEST = "manifest.json"
+STANDBY = "standby.conf"
+
+Addresses = Mapping[str, tuple[str, ...]]
+"""By upstream: IP:PORT, [IP6]:PORT or unix:/path."""
 
 
 class Manifest(Value):
     """What a generation's folder holds and where it comes from.
 
-    `sha256` is by file name. `replaces` is the generation that was live when this was staged. `copy_of` is set where the
-    files are another generation's (a way back). `servers` are the pool's by upstream, as nginx logs them. `marker` is where it
-    answers. `pid_file` and `error_log` are where nginx had them then, so that `status` need not ask `nginx -T`.
+    `sha256` is by file name. `replaces` is the generation that was live when this one was staged. `copy_of` is set by a rollback:
+    the generation whose files these are. `servers` are the pool's servers by upstream, as nginx logs them. `marker`, `pid_file`
+    and `error_log` are where nginx had them then, so that `status` need not run `nginx -T`.
     """
 
     name: str
@@ -37,54 +51,40 @@ class Manifest(Value):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Of all upstreams, each once."""
+        """The servers of all upstreams, each once."""
         return tuple(dict.fromkeys(address for servers in self.servers.values() for address in servers))
 
 
-def next_number(present: Iterable[Generation], used: Iterable[str]) -> int:
-    """One above every number on disk and every number the journal ever named."""
-    numbers = [generation.number for generation in present]
-    numbers += [generation.number for generation in map(parse_name, used) if generation is not None]
-    return max(numbers, default=0) + 1
+class File(Value):
+    """One file of a generation. `name` has no folder."""
+
+    name: str
+    text: str
 
 
-def digest(text: bytes) -> str:
-    return hashlib.sha256(text).hexdigest()
+class Standby(Value):
+    """One upstream that no location uses. It holds addresses only: a name that stops resolving would keep nginx from starting."""
+
+    name: str
+    addresses: tuple[str, ...]
+    check: Check
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+class Rendering(Value):
+    """What one generation is besides the site. `min_timeout`, `drain_flag` and `check_shm_size` "" leave their lines out."""
 
-
-def decode_manifest(data: bytes) -> Manifest | None:
-    """None where the bytes are no manifest of ours."""
-    try:
-        return msgspec.json.decode(data, type=Manifest)
-    except msgspec.MsgspecError:
-        return None
-
-
-def way_back(live: str, manifests: Mapping[str, Manifest]) -> str | None:
-    """The generation that `rollback` leads to: what the live one replaced; None where there is none, or no safe one.
-
-    A live generation that is itself a way back has none: what it replaced is the release that has just failed, and what came
-    before has, as a rule, that release's servers. A person who wants to go on from there names a generation.
-    """
-    manifest = manifests.get(live)
-    if manifest is None or manifest.copy_of or manifest.replaces not in manifests:
-        return None
-    return manifest.replaces
-
-
-def to_prune(present: Iterable[Generation], keep: Iterable[str]) -> tuple[str, ...]:
-    """Names of generations that may be deleted: all but the KEEP highest and those in `keep`."""
-    names = [generation.name for generation in sorted(present, key=lambda generation: generation.number)]
-    kept = {*names[-KEEP:], *keep}
-    return tuple(name for name in names if name not in kept)
+    generation: str
+    pool: str
+    min_timeout: str
+    drain_flag: str
+    stub_status: bool
+    dialect: Dialect = Dialect.NONE
+    check_shm_size: str = ""
+    standbys: tuple[Standby, ...] = ()
 
 
 class Live(Value):
-    """What serves on one host, as read at the end: never remembered. "" is "could not be read"."""
+    """What serves on one host, as it was just read. "" means that it could not be read."""
 
     disk: str
     running: str
@@ -102,3 +102,155 @@ class Live(Value):
             return f"{self.pool} serves: nginx answers {self.running}, and so does the disk (read just now)"
         said = f"nginx answers {self.running or 'nothing'}, the disk says {self.disk or 'nothing'}"
         return f"NOT PROVED: {said}" + (f"; {self.problem}" if self.problem else "")
+
+
+# ---- numbers ----
+
+
+def next_number(present: Iterable[Generation], used: Iterable[str]) -> int:
+    """One above every number on disk and every number in the journal."""
+    numbers = [generation.number for generation in present]
+    numbers += [generation.number for generation in map(parse_name, used) if generation is not None]
+    return max(numbers, default=0) + 1
+
+
+def way_back(live: str, manifests: Mapping[str, Manifest]) -> str | None:
+    """The generation that `rollback` leads to: the one that the live one replaced. None where there is no safe one.
+
+    After a rollback there is none: the generation that it replaced has just failed, and the one before that usually has the failed
+    release's servers. A person who wants to go on from there names a generation.
+    """
+    manifest = manifests.get(live)
+    if manifest is None or manifest.copy_of or manifest.replaces not in manifests:
+        return None
+    return manifest.replaces
+
+
+def to_prune(present: Iterable[Generation], keep: Iterable[str]) -> tuple[str, ...]:
+    """Names of the generations that may be deleted: all but the KEEP highest and those in `keep`."""
+    names = [generation.name for generation in sorted(present, key=lambda generation: generation.number)]
+    kept = {*names[-KEEP:], *keep}
+    return tuple(name for name in names if name not in kept)
+
+
+# ---- standbys: idle pools whose servers nginx checks before they serve ----
+#
+# nginx carries a server's state over a reload by its address, whatever upstream it stood in (nginx-facts.md, section 6). So a
+# server that is up as a standby is up from the first request after the switch.
+
+
+def standby_name(upstream: str, pool: str) -> str:
+    return f"{upstream}{BETWEEN}{pool}"
+
+
+def served_as(name: str, live_pool: str) -> tuple[str, str]:
+    """The upstream and the pool that an upstream of ours stands for."""
+    upstream, _, pool = name.partition(BETWEEN)
+    return upstream, pool or live_pool
+
+
+def standbys(site: Site, serving: Addresses, *, known: Mapping[str, Addresses], former: Manifest | None) -> tuple[Standby, ...]:
+    """The standbys of a generation that serves with `serving`: the site's other servers (`known`, by pool), and those of `former`.
+
+    `former` serves now, and a rollback must find its servers up: they begin as up, and servers that are new in its pool stay out
+    until a switch to them. An upstream without a check needs no standby, as nginx takes its servers for up.
+    """
+    pools = {**known, **({former.pool: former.servers} if former else {})}
+    found = []
+    for upstream in site.upstreams:
+        for pool, servers in pools.items():
+            check = trusted(upstream.check) if former and former.pool == pool else upstream.check
+            others = _addresses(upstream, servers) - set(serving.get(upstream.name, ()))
+            if check is not None and others:
+                found.append(Standby(name=standby_name(upstream.name, pool), addresses=tuple(sorted(others)), check=check))
+    return tuple(found)
+
+
+def _addresses(upstream: Upstream, servers: Addresses) -> set[str]:
+    """Without those that the site file marks `down`: nginx is not to check them."""
+    off = {probe_address(server, 0) for pool in upstream.pools for server in pool.servers if server.is_down}
+    return {each for each in servers.get(upstream.name, ()) if is_address(each) and each not in off}
+
+
+# ---- files ----
+
+
+def rendering(nginx: Nginx, build: Build, conf: NginxConf, name: Generation, *, dialect: Dialect) -> Rendering:
+    """What a generation holds on this nginx: its dialect of `check`, and what keeps a reload from losing requests there."""
+    seconds = nginx.drain
+    owner_has_it = configuration.defined_elsewhere(conf, "keepalive_min_timeout", live=nginx.live) is not None
+    has_size = configuration.defined_elsewhere(conf, "check_shm_size", live=nginx.live) is not None
+    return Rendering(
+        generation=name.name,
+        pool=name.pool,
+        min_timeout=f"{round(seconds * 1000)}ms" if seconds > 0 and build.has_min_timeout and not owner_has_it else "",
+        drain_flag=nginx.drain_flag if seconds > 0 and build.needs_drain_flag else "",
+        stub_status=build.has_stub_status,
+        dialect=dialect,
+        check_shm_size="" if dialect is Dialect.NONE or has_size else nginx.check_shm_size,
+    )
+
+
+def copied(files: Mapping[str, bytes], *, of: str, name: str) -> dict[str, bytes]:
+    """The files of generation `of` under a new name: byte for byte, but for the name in the marker and `default_down`.
+
+    These servers have served before, so nginx's own check begins with them as up (see `trusting`).
+    """
+    return {
+        file: data.replace(of.encode(), name.encode()) if file == MARKER else _trusting(data)
+        for file, data in files.items()
+        if file.endswith(".conf")
+    }
+
+
+def encoded(files: Iterable[File]) -> dict[str, bytes]:
+    return {file.name: file.text.encode() for file in files}
+
+
+def with_manifest(files: Mapping[str, bytes], manifest: Manifest) -> dict[str, bytes]:
+    """The complete folder of a generation. The manifest's hashes are filled in here."""
+    complete = msgspec.structs.replace(manifest, sha256={name: digest(data) for name, data in files.items()})
+    return {**files, MANIFEST: encode_manifest(complete)}
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def decode_manifest(data: bytes) -> Manifest | None:
+    """None where the bytes are no manifest of ours."""
+    try:
+        return msgspec.json.decode(data, type=Manifest)
+    except msgspec.MsgspecError:
+        return None
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def is_same(new: Mapping[str, bytes], live: Mapping[str, bytes], *, names: tuple[str, str]) -> bool:
+    """Whether a switch would change nothing: the same files with the same tokens.
+
+    The generations' `names` (new, live) may differ, and so may `default_down`: it is false in what serves, whatever the site says.
+    """
+    renamed = {name: _trusting(data.replace(names[0].encode(), names[1].encode())) for name, data in new.items()}
+    configured = {name: _trusting(data) for name, data in live.items() if name.endswith(".conf")}
+    if renamed.keys() != configured.keys():
+        return False
+    try:
+        return all(_tokens(data) == _tokens(configured[name]) for name, data in renamed.items())
+    except StatementError:
+        return False  # a live file that can't be read is not what we would write
+
+
+def _trusting(data: bytes) -> bytes:
+    """A file that can't be read stays as it is: nginx served it, and nginx judges it."""
+    try:
+        return trusting(data.decode()).encode()
+    except (UnicodeDecodeError, StatementError):
+        return data
+
+
+def _tokens(data: bytes) -> tuple[str, ...]:
+    return tokens(data.decode("utf-8", "replace"))

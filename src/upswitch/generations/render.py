@@ -1,8 +1,8 @@
 """From a site to the files of one generation.
 
-A template is code, from us or from a path the owner named: it runs sandboxed, an undefined name is an error, and values reach it
-as variables only, never as template text (reliability.md S2, F30). What comes out is read back: a template that does not yield
-exactly the servers asked for is refused, before nginx sees it.
+A template is code, ours or from a path that the owner named. It runs in a sandbox, an undefined name is an error, and values reach
+it as variables only, never as template text (reliability.md S2, F30). The result is read back: a template that does not give
+exactly the servers of the site is refused before nginx sees it.
 """
 
 import re
@@ -12,8 +12,7 @@ from jinja2 import FunctionLoader, StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from upswitch.generations.check_lines import check_lines, trusted
-from upswitch.generations.contents import MARKER, File, Rendering
-from upswitch.generations.standby import STANDBY
+from upswitch.generations.generation import MARKER, STANDBY, File, Rendering
 from upswitch.site.model import Server, Site, Upstream
 from upswitch.site.words import Dialect
 
@@ -21,15 +20,15 @@ MARKER_TEMPLATE = "marker.conf.j2"
 STANDBY_TEMPLATE = "standby.conf.j2"
 DRAIN_TEMPLATES = ("drain-location", "drain-server")
 
-# What a template can do wrong while it runs: jinja2's own errors, and what Python raises for its arithmetic and its lookups.
+# What a template can raise while it runs: jinja2's own errors, and Python's for its arithmetic and its lookups.
 _TEMPLATE_FAULTS = (TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 _SAFE = re.compile(r"[A-Za-z0-9_./@:+,=-]*")
-# Read apart differently by nginx and by our lexer: white space that is none to nginx, control characters, ${.
+# nginx and our lexer split these differently: white space that nginx does not know, control characters, ${.
 _AMBIGUOUS = re.compile(r"[^\S \t\r\n]|[\x00-\x08\x0e-\x1f\x7f]|\$\{")
 
 
 class RenderError(Exception):
-    """No files: `template` failed, or gave something else than was asked for; `why` has the line where there is one."""
+    """`template` failed, or its result is not what the site asks for. `why` names the line where one is known."""
 
     def __init__(self, template: str, why: str) -> None:
         super().__init__(f"{template}: {why}")
@@ -38,24 +37,27 @@ class RenderError(Exception):
 
 
 def render(site: Site, rendering: Rendering, templates: Mapping[str, str]) -> tuple[File, ...]:
-    """The files of a generation: NAME.conf of every upstream, standby.conf where there are any, marker.conf. `templates` by name.
+    """The files of a generation: NAME.conf for every upstream, standby.conf if there are standbys, and marker.conf.
 
-    RenderError: see there. KeyError: the site has no such pool.
+    `templates` are texts by name. RenderError: a template is wrong. KeyError: the site has no such pool.
     """
-    _refuse_unkept(rendering)
+    _refuse_unsafe(rendering)
     environment = _environment(templates)
     files = [_upstream(environment, upstream, rendering) for upstream in site.upstreams]
     return (*files, *_ours(environment, site, rendering))
 
 
 def render_ours(site: Site, rendering: Rendering, templates: Mapping[str, str]) -> tuple[File, ...]:
-    """All but the upstreams, for a generation whose upstream files are the owner's or a former one's. RenderError: see there."""
-    _refuse_unkept(rendering)
+    """The files without the upstreams', for a generation whose upstream files are the owner's or a former generation's."""
+    _refuse_unsafe(rendering)
     return _ours(_environment(templates), site, rendering)
 
 
 def render_drain_snippets(site: Site, templates: Mapping[str, str]) -> tuple[File, ...]:
-    """The cure for nginx before 1.27.4 (nginx-facts.md section 4), two files an upstream, to be pasted or included by the owner."""
+    """Two files for each upstream, which the owner pastes or includes.
+
+    nginx before 1.27.4 loses requests at a reload without them (nginx-facts.md, section 4).
+    """
     environment = _environment(templates)
     return tuple(
         File(
@@ -100,15 +102,15 @@ def _marker(environment: ImmutableSandboxedEnvironment, site: Site, rendering: R
     return File(name=MARKER, text=_rendered(environment, MARKER_TEMPLATE, values))
 
 
-def _refuse_unkept(rendering: Rendering) -> None:
+def _refuse_unsafe(rendering: Rendering) -> None:
     for text in (rendering.generation, rendering.pool, rendering.min_timeout, rendering.drain_flag, rendering.check_shm_size):
         if not _SAFE.fullmatch(text):
-            raise RenderError(MARKER_TEMPLATE, f"{text!a} is not plain text")
+            raise RenderError(MARKER_TEMPLATE, f"{text!a} has a character that may not reach nginx")
 
 
 def _environment(templates: Mapping[str, str]) -> ImmutableSandboxedEnvironment:
     def load(name: str) -> tuple[str, str, None] | None:
-        # The name as the file name: so a traceback tells our lines from Python's.
+        # The template's name is its file name, so that a traceback tells its lines from Python's.
         return (templates[name], name, None) if name in templates else None
 
     return ImmutableSandboxedEnvironment(
@@ -148,7 +150,7 @@ def _rendered(environment: ImmutableSandboxedEnvironment, template: str, values:
 
 
 def _why(exc: BaseException, template: str) -> str:
-    """The fault with the line of the template it happened in, where Python or jinja2 knows it."""
+    """The error, with the line of the template where Python or jinja2 knows it."""
     line = getattr(exc, "lineno", None)
     trace = exc.__traceback__
     while trace is not None:
@@ -163,21 +165,21 @@ def _read_back(text: str, name: str, *, servers: tuple[Server, ...], checks: tup
     """ValueError unless `text` is one upstream block that holds exactly `servers`, and exactly the lines `checks`."""
     found = _AMBIGUOUS.search(text)
     if found:
-        raise ValueError(f"{found[0]!a} may not be in an upstream file")
+        raise ValueError(f"an upstream file may not hold {found[0]!a}")
     opening, *inside = _statements(text)
     if opening != ("upstream", name, "{") or not inside or inside.pop() != ("}",):
-        raise ValueError(f"not exactly one block `upstream {name} {{ ... }}`")
+        raise ValueError(f"it does not give exactly one block `upstream {name} {{ ... }}`")
     if any(statement[-1] != ";" for statement in inside):
-        raise ValueError("a block inside the upstream block, or something after it")
+        raise ValueError("it gives a block inside the upstream block, or something after it")
     if any(statement[0] == "include" for statement in inside):
-        raise ValueError("an include inside the upstream block can hide servers")
+        raise ValueError("it gives an include inside the upstream block, which can hide servers")
     wanted = [("server", *server.text.split(" "), ";") for server in servers]
     if [statement for statement in inside if statement[0] == "server"] != wanted:
-        raise ValueError(f"its server lines are not the {len(wanted)} asked for, in their order")
+        raise ValueError(f"its server lines are not the {len(wanted)} of the pool, in their order")
     wanted = _statements("".join(f"{line};" for line in checks)) if checks else []
     if [statement for statement in inside if statement[0].startswith("check")] != wanted:
         lines = "{% for line in checks %}{{ line }};{% endfor %}"
-        raise ValueError(f"its check lines are not those of the site file: write {lines} into its upstream")
+        raise ValueError(f"its check lines are not those of the site file; write {lines} into its upstream block")
 
 
 def _statements(text: str) -> list[tuple[str, ...]]:
@@ -196,5 +198,5 @@ def _statements(text: str) -> list[tuple[str, ...]]:
                 statements.append(tuple(words))
                 words = []
     except NgxParserBaseException as exc:
-        raise ValueError(f"not nginx syntax: {exc}") from exc
+        raise ValueError(f"it does not give nginx syntax: {exc}") from exc
     return [*statements, tuple(words)] if words else statements or [()]

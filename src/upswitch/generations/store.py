@@ -1,4 +1,7 @@
-"""Generations on a host: making them, reading them, and pointing the live link at one."""
+"""Generations on a host: writing them, reading them, and pointing the live link at one.
+
+Each act is one program of store.sh or swap.sh. A folder of small files travels to and from a host as one tar.
+"""
 
 import io
 import tarfile
@@ -8,54 +11,102 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.result import Result, Took
 from upswitch.basics.text import told
 from upswitch.basics.value import Value
-from upswitch.generations import generation, scripts
-from upswitch.generations.generation import Manifest, decode_manifest, digest
-from upswitch.hosts import sh
+from upswitch.generations.generation import MANIFEST, Manifest, decode_manifest, digest
 from upswitch.hosts.host import Host, Ran
-from upswitch.hosts.sh import QUICK_S
-from upswitch.site import words
+from upswitch.hosts.sh import QUICK_S, SH, Exit, script
 from upswitch.site.model import Nginx
-from upswitch.site.words import Generation
+from upswitch.site.words import Generation, parse_name, parse_names
 
-# A folder of small files as one tar, the form in which generations travel to and from a host.
+_DEADLINE = 20.0  # seconds for a program that writes and syncs a few small files
 
-_DEADLINE = 20.0  # seconds for a script that writes and syncs a few small files
+
+class Disk(Value):
+    """The upswitch folder. `live` is the generation that the link points to, or "". `drift` names live files not as staged."""
+
+    live: str = ""
+    generations: tuple[Generation, ...] = ()
+    manifest: Manifest | None = None
+    drift: tuple[str, ...] = ()
+
+    @property
+    def pool(self) -> str:
+        return self.manifest.pool if self.manifest else ""
+
+
+def _program(function: str, *words: str) -> tuple[str, ...]:
+    return (*SH, script("upswitch.generations", "store.sh"), function, *words)
+
+
+# ---- writing ----
 
 
 def prepare(host: Host, nginx: Nginx) -> None:
-    """Our folders, with their owner and mode checked. HostError names the one that can't be used."""
-    ran = host.run(scripts.folders(nginx.dir, nginx.state), deadline=_DEADLINE)
+    """Make our two folders and check who may write them. HostError names the one that can't be used."""
+    ran = host.run(_program("folders", nginx.dir, nginx.state), deadline=_DEADLINE)
     if ran.exit == 0:
         return
-    why = ran.why or told(ran.err) or f"{nginx.state} is a link, belongs to someone else, or others may write it"
+    why = ran.why or told(ran.err) or f"{nginx.state} is a link, belongs to another user, or others may write to it"
     raise HostError(f"use {nginx.dir} and {nginx.state}", why)
 
 
 def put(host: Host, nginx: Nginx, name: str, files: Mapping[str, bytes]) -> Took:
-    """Write one complete generation. One that is there already is never overwritten."""
+    """Write one complete generation. An existing one is never overwritten."""
     return stage(host, nginx, {name: files})
 
 
 def stage(host: Host, nginx: Nginx, generations: Mapping[str, Mapping[str, bytes]], *, back: str = "") -> Took:
-    """Write them all, and make the link ready that leads to `back`."""
+    """Write all these generations. `back` is the one that a rollback leads to: its link is made ready beforehand."""
     files = {f"{name}/{file}": data for name, each in generations.items() for file, data in each.items()}
-    argv = scripts.stage(nginx.dir, tuple(generations), back=back)
-    ran = host.run(argv, deadline=_DEADLINE, stdin=pack(files), holds_lock=True)
+    ran = host.run(stage_argv(nginx.dir, tuple(generations), back=back), deadline=_DEADLINE, stdin=pack(files), holds_lock=True)
     names = ", ".join(generations)
     match ran.exit:
         case 0:
             return Took(result=Result.OK, said=names)
         case None:
             return Took(result=Result.UNKNOWN, said=ran.words)
-        case sh.Exit.CHANGED:
+        case Exit.CHANGED:
             return Took(result=Result.FAILED, said=f"{nginx.dir}/{ran.words}")
         case _:
             return Took(result=Result.FAILED, said=f"{nginx.dir}/generations/{names}: {ran.words}")
 
 
+def stage_argv(folder: str, names: tuple[str, ...], *, back: str = "") -> tuple[str, ...]:
+    """It reads a tar of these generations on stdin."""
+    return _program("stage", folder, back, *names)
+
+
+def prune_argv(folder: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Delete these generations."""
+    return _program("prune", folder, *names)
+
+
+def point(host: Host, nginx: Nginx, *, expect: str, to: str) -> Took:
+    """Point the live link at `to` by one synced rename, if it points to `expect` now. FAILED: it still points where it did."""
+    ran = host.run(swap_argv(nginx.dir, expect=expect, to=to), deadline=_DEADLINE, holds_lock=True)
+    live = f"{nginx.dir}/live"
+    match ran.exit:
+        case 0:
+            return Took(result=Result.OK, said=f"{live} -> generations/{to}")
+        case Exit.CHANGED:
+            return Took(result=Result.FAILED, said=f"{live} no longer points to {expect}: somebody else changed it")
+        case Exit.NOT_THERE:
+            return Took(result=Result.FAILED, said=f"generation {to} does not exist")
+        case Exit.NOT_DONE | Exit.NO_FOLDER:
+            return Took(result=Result.FAILED, said=f"{live} could not be changed: {ran.words}")
+        case _:
+            return Took(result=Result.UNKNOWN, said=f"{live} may or may not have changed: {ran.words}")
+
+
+def swap_argv(folder: str, *, expect: str, to: str) -> tuple[str, ...]:
+    return (*SH, script("upswitch.generations", "swap.sh"), "swap", folder, expect, to)
+
+
+# ---- reading ----
+
+
 def get(host: Host, nginx: Nginx, name: str) -> dict[str, bytes]:
-    """The files of a generation, manifest and all. HostError where it can't be read."""
-    ran = host.run(scripts.fetch(nginx.dir, name), deadline=_DEADLINE)
+    """The files of a generation with its manifest. HostError where they can't be read."""
+    ran = host.run(_tar_argv(f"{nginx.dir}/generations/{name}"), deadline=_DEADLINE)
     if ran.exit != 0:
         raise HostError(f"read {nginx.dir}/generations/{name}", ran.words)
     try:
@@ -64,35 +115,75 @@ def get(host: Host, nginx: Nginx, name: str) -> dict[str, bytes]:
         raise HostError(f"read {nginx.dir}/generations/{name}", str(exc)) from exc
 
 
+def fetch_live_argv(folder: str) -> tuple[str, ...]:
+    """The live generation's files as a tar on stdout."""
+    return _tar_argv(f"{folder}/live")
+
+
+def _tar_argv(folder: str) -> tuple[str, ...]:
+    return ("tar", "-cf", "-", "-C", f"{folder}/", ".")
+
+
 def is_whole(host: Host, nginx: Nginx, name: str) -> bool:
     """Whether a generation is on disk as it was staged."""
     try:
         files = get(host, nginx, name)
     except HostError:
         return False
-    manifest = decode_manifest(files.get("manifest.json", b""))
+    manifest = decode_manifest(files.get(MANIFEST, b""))
     return manifest is not None and all(digest(files.get(file, b"")) == sum_ for file, sum_ in manifest.sha256.items())
 
 
-def point(host: Host, nginx: Nginx, *, expect: str, to: str) -> Took:
-    """Point the live link at `to`, if it points to `expect` now: one rename, synced. FAILED: it still points where it did."""
-    ran = host.run(scripts.swap(nginx.dir, expect=expect, to=to), deadline=_DEADLINE, holds_lock=True)
-    live = f"{nginx.dir}/live"
-    match ran.exit:
-        case 0:
-            return Took(result=Result.OK, said=f"{live} -> generations/{to}")
-        case sh.Exit.CHANGED:
-            return Took(result=Result.FAILED, said=f"{live} no longer points to {expect}: somebody else changed it")
-        case sh.Exit.NOT_THERE:
-            return Took(result=Result.FAILED, said=f"generation {to} is not there")
-        case sh.Exit.NOT_DONE | sh.Exit.NO_FOLDER:
-            return Took(result=Result.FAILED, said=f"{live} could not be changed: {ran.words}")
-        case _:
-            return Took(result=Result.UNKNOWN, said=f"{live} may or may not have changed: {ran.words}")
+def read_disk(host: Host, nginx: Nginx) -> Disk:
+    """HostError where the host can't be asked."""
+    return parse_disk(nginx, host.run(look_argv(nginx.dir), deadline=QUICK_S))
+
+
+def look_argv(folder: str) -> tuple[str, ...]:
+    return _program("look", folder)
+
+
+def parse_disk(nginx: Nginx, ran: Ran) -> Disk:
+    """What `look_argv` found."""
+    if ran.exit != 0:
+        raise HostError(f"look at {nginx.dir}", ran.words)
+    found: dict[str, list[str]] = {"live": [], "generation": [], "sum": [], "manifest": []}
+    for line in ran.out.decode("utf-8", "backslashreplace").splitlines():
+        kind, _, rest = line.partition(" ")
+        found.setdefault(kind, []).append(rest)
+    folder, _, live = "".join(found["live"]).partition("/")
+    manifest = decode_manifest(found["manifest"][0].encode()) if found["manifest"] else None
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in found["sum"])}
+    return Disk(
+        live=live if folder == "generations" and parse_name(live) else "",
+        generations=parse_names(found["generation"]),
+        manifest=manifest,
+        drift=_drift(sums, manifest) if live else (),
+    )
+
+
+def _drift(sums: dict[str, str], manifest: Manifest | None) -> tuple[str, ...]:
+    """Names of the live files that differ from the manifest, are missing, or are not in it."""
+    if manifest is None:
+        return (MANIFEST,)
+    expected = {name: digest for name, digest in manifest.sha256.items() if name.endswith(".conf")}
+    return tuple(sorted(name for name in expected.keys() | sums.keys() if expected.get(name) != sums.get(name)))
+
+
+def read_manifests(host: Host, nginx: Nginx) -> dict[str, Manifest]:
+    """Every generation's manifest by name; a folder without a readable one is left out."""
+    ran = host.run(_program("manifests", nginx.dir), deadline=QUICK_S)
+    if ran.exit != 0:
+        raise HostError(f"read the manifests in {nginx.dir}", ran.words)
+    found = [decode_manifest(line) for line in ran.out.splitlines()]
+    return {manifest.name: manifest for manifest in found if manifest is not None}
+
+
+# ---- tar ----
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
-    """A tar of `files` by path, each folder's manifest last (where it is, all are), mode 0640: they hold internal addresses."""
+    """A tar of `files` by path, with mode 0640: they hold internal addresses. Each folder's manifest comes last."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, data in sorted(files.items(), key=_place):
@@ -105,11 +196,11 @@ def pack(files: Mapping[str, bytes]) -> bytes:
 
 def _place(file: tuple[str, bytes]) -> tuple[str, bool, str]:
     folder, _, name = file[0].rpartition("/")
-    return folder, name == "manifest.json", name
+    return folder, name == MANIFEST, name
 
 
 def unpack(data: bytes) -> dict[str, bytes]:
-    """Regular files of a tar, by name without its folders. ValueError for what is no tar."""
+    """The regular files of a tar, by name without folders. ValueError where the bytes are no tar."""
     files: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
@@ -120,56 +211,3 @@ def unpack(data: bytes) -> dict[str, bytes]:
     except tarfile.TarError as exc:
         raise ValueError(f"not a tar: {exc}") from exc
     return files
-
-
-class Disk(Value):
-    """The upswitch folder. `live` is the generation the link points to ("" for none); `drift` names files not as staged."""
-
-    live: str = ""
-    generations: tuple[Generation, ...] = ()
-    manifest: Manifest | None = None
-    drift: tuple[str, ...] = ()
-
-    @property
-    def pool(self) -> str:
-        return self.manifest.pool if self.manifest else ""
-
-
-def read_disk(host: Host, nginx: Nginx) -> Disk:
-    """One script. HostError where the host can't be asked."""
-    return disk_of(nginx, host.run(scripts.look(nginx.dir), deadline=QUICK_S))
-
-
-def disk_of(nginx: Nginx, ran: Ran) -> Disk:
-    if ran.exit != 0:
-        raise HostError(f"look at {nginx.dir}", ran.words)
-    found: dict[str, list[str]] = {"live": [], "generation": [], "sum": [], "manifest": []}
-    for line in ran.out.decode("utf-8", "backslashreplace").splitlines():
-        kind, _, rest = line.partition(" ")
-        found.setdefault(kind, []).append(rest)
-    folder, _, live = "".join(found["live"]).partition("/")
-    manifest = generation.decode_manifest(found["manifest"][0].encode()) if found["manifest"] else None
-    sums = {name: digest for digest, _, name in (line.partition("  ") for line in found["sum"])}
-    return Disk(
-        live=live if folder == "generations" and words.parse_name(live) else "",
-        generations=words.parse_names(found["generation"]),
-        manifest=manifest,
-        drift=_drift(sums, manifest) if live else (),
-    )
-
-
-def _drift(sums: dict[str, str], manifest: Manifest | None) -> tuple[str, ...]:
-    """Names of live files that differ from the manifest, are missing, or are not in it."""
-    if manifest is None:
-        return ("manifest.json",)
-    expected = {name: digest for name, digest in manifest.sha256.items() if name.endswith(".conf")}
-    return tuple(sorted(name for name in expected.keys() | sums.keys() if expected.get(name) != sums.get(name)))
-
-
-def read_manifests(host: Host, nginx: Nginx) -> dict[str, Manifest]:
-    """Every generation's manifest by name; a folder without a readable one is left out."""
-    ran = host.run(scripts.manifests(nginx.dir), deadline=QUICK_S)
-    if ran.exit != 0:
-        raise HostError(f"read the manifests in {nginx.dir}", ran.words)
-    found = [generation.decode_manifest(line) for line in ran.out.splitlines()]
-    return {manifest.name: manifest for manifest in found if manifest is not None}

@@ -1,4 +1,7 @@
-"""Reading a host once: what is on disk, what runs, what nginx is and how it is configured. Nothing is assumed."""
+"""One host as it is now: what is on disk, which processes run, which nginx it is and how it is configured.
+
+A glance reads disk and processes (what `status` needs), a survey reads everything (what a switch needs). Each is one round trip.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,9 +9,9 @@ import msgspec
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.value import Value
-from upswitch.generations import scripts, store
+from upswitch.generations import store
 from upswitch.generations.generation import Live
-from upswitch.generations.store import Disk, disk_of
+from upswitch.generations.store import Disk
 from upswitch.hosts import batch
 from upswitch.hosts.host import Host, Ran
 from upswitch.hosts.sh import QUICK_S
@@ -22,10 +25,10 @@ from upswitch.site.words import Dialect
 
 
 class Facts(Value):
-    """All of it. `access_logs` are those that requests to our upstreams end in; `error_log` is the master's ("": no file).
+    """What a survey found. `access_logs` are those that log requests to our upstreams.
 
-    `checked` is nginx's own view of its servers, None where it gives none. `live_files` are those of the live generation by name;
-    empty where they were not read.
+    `error_log` is the master's, "" without a file. `checked` is nginx's own view of its servers, None where it has none.
+    `live_files` are the live generation's by name, empty where they were not read.
     """
 
     disk: Disk
@@ -46,17 +49,17 @@ class Facts(Value):
 
 
 def glance(host: Host, nginx: Nginx) -> tuple[Disk, Running]:
-    """Disk and processes without asking nginx for its configuration: what `status` and every last line need. One script."""
+    """Disk and processes, without asking nginx for its configuration."""
     return glanced(host, nginx, batch.run(host, looks(nginx), deadline=QUICK_S))
 
 
 def looks(nginx: Nginx) -> tuple[tuple[str, ...], ...]:
-    """The two commands of a glance."""
-    return scripts.look(nginx.dir), processes.look(nginx.dir, nginx.marker)
+    """The two commands of a glance, for a batch."""
+    return store.look_argv(nginx.dir), processes.look(nginx.dir, nginx.marker)
 
 
 def amiss(disk: Disk, running: Running, *, want: str) -> str:
-    """Why this is no host that could be left with the generation `want`; "" where it is one."""
+    """Why this host does not serve the generation `want`; "" where it does."""
     answer = running.marker.generation if running.marker else "nothing"
     if disk.live == answer == want and not running.problem:
         return ""
@@ -64,8 +67,8 @@ def amiss(disk: Disk, running: Running, *, want: str) -> str:
 
 
 def glanced(host: Host, nginx: Nginx, seen: Sequence[Ran]) -> tuple[Disk, Running]:
-    """What they found. The pid file is the one that the live manifest names."""
-    disk, running = disk_of(nginx, seen[0]), running_of(host, nginx, seen[1])
+    """What the commands of `looks` found. The pid file is the one that the live manifest names."""
+    disk, running = store.parse_disk(nginx, seen[0]), running_of(host, nginx, seen[1])
     if disk.manifest is None:
         problem = f"{disk.live}/manifest.json can't be read" if disk.live else "no generation of ours is live (`upswitch init`)"
         return disk, msgspec.structs.replace(running, problem=problem)
@@ -73,12 +76,12 @@ def glanced(host: Host, nginx: Nginx, seen: Sequence[Ran]) -> tuple[Disk, Runnin
 
 
 def _of(host: Host, nginx: Nginx, running: Running, pid_file: str) -> Running:
-    """`running` where it is that of `pid_file`; else read anew."""
+    """`running` if it was read from `pid_file`; else what runs by that file."""
     return running if running.pid_file == pid_file else read_running(host, nginx, pid_file)
 
 
 def live_now(host: Host, nginx: Nginx) -> Live:
-    """What serves, read now. A host that can't be read is said to be so."""
+    """What serves, read now. A host that can't be read is a problem in the result."""
     try:
         disk, running = glance(host, nginx)
     except HostError as exc:
@@ -87,27 +90,30 @@ def live_now(host: Host, nginx: Nginx) -> Live:
 
 
 def live(disk: Disk, running: Running) -> Live:
-    """One glance in a sentence's worth of words."""
+    """What serves, by one glance."""
     problem = running.problem or (f"edited on disk: {', '.join(disk.drift)}" if disk.drift else "")
     return Live(disk=disk.live, running=running.marker.generation if running.marker else "", pool=disk.pool, problem=problem)
 
 
 def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
-    """Everything a switch needs to know, read now: one script, and a second one where what it took for granted is not so."""
+    """Everything that a switch needs to know, read now.
+
+    One round trip. Two more commands may follow: where modules are loaded, and where the pid file is not the live manifest's.
+    """
     commands = (
         nginx_version(nginx),
         dump_argv(nginx, seconds=NGINX_S),
         probe_check(nginx, modules=()),
         *looks(nginx),
         can_mount(),
-        scripts.fetch_live(nginx.dir),
+        store.fetch_live_argv(nginx.dir),
     )
     version, dumped, checked, disk, running, mounted, live = batch.run(host, commands, deadline=3 * NGINX_S)
     build, conf = build_of(nginx, version), conf_of(dumped)
     pid_file = configuration.pid_file(conf, build)
     dialect = check_module.read_dialect(host, nginx, conf, seen=checked)
     return Facts(
-        disk=disk_of(nginx, disk),
+        disk=store.parse_disk(nginx, disk),
         live_files=_files(live),
         running=_of(host, nginx, running_of(host, nginx, running), pid_file),
         build=build,
@@ -122,7 +128,7 @@ def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
 
 
 def _files(ran: Ran) -> dict[str, bytes]:
-    """None of them where they can't be read: whoever needs them says so."""
+    """Empty where they can't be read. The caller that needs them reports it."""
     try:
         return store.unpack(ran.out) if ran.exit == 0 else {}
     except ValueError:
@@ -130,7 +136,7 @@ def _files(ran: Ran) -> dict[str, bytes]:
 
 
 def survey_without_conf(host: Host, nginx: Nginx) -> Facts:
-    """For a way back from a configuration that no longer passes: what /proc, the disk and the live manifest say."""
+    """For a rollback from a configuration that no longer passes: what /proc, the disk and the live manifest say."""
     commands = (*looks(nginx), nginx_version(nginx), can_mount())
     *seen, version, mounted = batch.run(host, commands, deadline=NGINX_S)
     disk, running = glanced(host, nginx, seen)

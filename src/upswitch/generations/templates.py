@@ -1,4 +1,4 @@
-"""Template texts: the packaged ones, and those that the owner names by path."""
+"""The texts of the templates: the packaged ones, and those that the site file names by path."""
 
 import os
 import stat
@@ -11,14 +11,14 @@ _PACKAGED = ("upstream.conf.j2", "marker.conf.j2", "standby.conf.j2", "drain-loc
 
 
 def folder() -> Path:
-    """In a wheel beside this package, in a checkout at its top."""
+    """In a wheel the folder lies beside this package, in a checkout at the top."""
     package = Path(__file__).resolve().parents[1]
     shipped = package / "templates"
     return shipped if shipped.is_dir() else package.parent.parent / "templates"
 
 
 def load(site: Site | None = None) -> dict[str, str]:
-    """Every text by the name that the site file uses. HostError for one that can't be read or that others may write."""
+    """Every text by the name that the site file uses. HostError: one can't be read, or others may write to it."""
     texts = {name: _read(folder() / name) for name in _PACKAGED}
     for name in {upstream.template for upstream in site.upstreams} - texts.keys() if site else ():
         path = Path(name) if name.startswith("/") else folder() / name
@@ -35,10 +35,12 @@ def _read(path: Path) -> str:
 
 
 def _check_owner(path: Path) -> None:
-    """A template is code: whoever may write it decides what nginx does (reliability.md, S2)."""
+    """A template is code: whoever may write to it decides what nginx does (reliability.md, S2)."""
     try:
         status = path.stat()
     except OSError as exc:
         raise HostError(f"read the template {path}", exc.strerror or str(exc)) from exc
     if status.st_uid not in {0, os.geteuid()} or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise HostError(f"use the template {path}", "others may write it: it must belong to root or you, mode 0644 at most")
+        raise HostError(
+            f"use the template {path}", "others may write to it: it must belong to root or to you, with mode 0644 at most"
+        )

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from upswitch.basics.value import Value
-from upswitch.generations.contents import File
+from upswitch.generations.generation import File
 from upswitch.init.site_text import site_text
 from upswitch.nginx.configuration import includes_live, upstream_blocks
 from upswitch.nginx.dump import ConfFile, Directive, NginxConf, is_glob, matches_include, unescaped

@@ -1,7 +1,7 @@
 """What `init` is asked and what it proposes, as values."""
 
 from upswitch.basics.value import Value
-from upswitch.generations.contents import File
+from upswitch.generations.generation import File
 from upswitch.init.adopt import Edit
 from upswitch.nginx.configuration import ProxiedLocation
 from upswitch.site.model import Nginx, Site

@@ -4,10 +4,9 @@ import msgspec
 
 from upswitch.basics.errors import NginxBrokenError, Refusal, RefusedError
 from upswitch.basics.value import Value
-from upswitch.generations import contents, survey
+from upswitch.generations import generation, survey
 from upswitch.generations.check_lines import trusting
-from upswitch.generations.contents import File
-from upswitch.generations.generation import Manifest
+from upswitch.generations.generation import File, Manifest
 from upswitch.generations.survey import Facts
 from upswitch.health.gate import rounds
 from upswitch.hosts.host import Host, Ports
@@ -145,7 +144,7 @@ def _files(ports: Ports, site: Site, facts: Facts, material: _Material) -> dict[
     from upswitch.generations.render import RenderError, render_ours  # noqa: PLC0415  (jinja2 takes 60 ms; only init needs it here)
 
     name = material.name
-    rendering = contents.rendering(site.nginx, facts.build, facts.conf, name, dialect=facts.dialect)
+    rendering = generation.rendering(site.nginx, facts.build, facts.conf, name, dialect=facts.dialect)
     try:
         ours = render_ours(site, rendering, material.templates)
     except RenderError as exc:
@@ -165,7 +164,7 @@ def _files(ports: Ports, site: Site, facts: Facts, material: _Material) -> dict[
         pid_file=facts.pid_file,
         error_log=facts.error_log,
     )
-    return contents.with_manifest(contents.encoded((*adopted, *ours)), manifest)
+    return generation.with_manifest(generation.encoded((*adopted, *ours)), manifest)
 
 
 def _only(site: Site, pool: str) -> Site:

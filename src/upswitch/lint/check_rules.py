@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from upswitch.basics.value import Value
-from upswitch.generations.standby import served_as
+from upswitch.generations.generation import served_as
 from upswitch.health.module import blackout, checked, zone
 from upswitch.health.module.checked import CheckedUpstream
 from upswitch.lint.check_line_rules import LINE_RULES

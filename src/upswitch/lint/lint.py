@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 
 from upswitch.basics.errors import NginxBrokenError
-from upswitch.generations import contents
+from upswitch.generations import generation
 from upswitch.hosts.host import Host, Ports
 from upswitch.lint import check_rules
 from upswitch.lint import site_rules as rules
@@ -119,7 +119,7 @@ def _rendered(looked: Looked, templates: Mapping[str, str]) -> Iterator[Finding]
     nginx = looked.site.nginx
     for pool in looked.site.pools:
         name = Generation(number=1, pool=pool)
-        rendering = contents.rendering(nginx, looked.build, looked.conf, name, dialect=looked.dialect)
+        rendering = generation.rendering(nginx, looked.build, looked.conf, name, dialect=looked.dialect)
         try:
             render(looked.site, rendering, templates)
         except RenderError as exc:

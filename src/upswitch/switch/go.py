@@ -19,7 +19,7 @@ from upswitch.basics.result import Result
 from upswitch.basics.value import Value
 from upswitch.generations import store, survey
 from upswitch.generations.generation import Live
-from upswitch.generations.scripts import prune
+from upswitch.generations.store import prune_argv
 from upswitch.generations.survey import Facts
 from upswitch.health.gate import rounds
 from upswitch.hosts.host import Host, Lock
@@ -207,7 +207,7 @@ def close(
 
 
 def _prune(ports: RunPorts, nginx: Nginx, names: tuple[str, ...]) -> None:
-    argv = prune(nginx.dir, names)
+    argv = prune_argv(nginx.dir, names)
     try:
         ports.host.run(argv, deadline=20.0, holds_lock=True)
     except NotAppendedError as exc:

@@ -8,11 +8,9 @@ import msgspec
 
 from upswitch.basics.errors import HostError, Refusal, RefusedError
 from upswitch.basics.value import Value
-from upswitch.generations import contents, generation, store
+from upswitch.generations import generation, store
 from upswitch.generations.check_lines import has_check, redacted
-from upswitch.generations.contents import MARKER, File, Rendering
-from upswitch.generations.generation import Manifest
-from upswitch.generations.standby import STANDBY, Addresses, Standby, standbys
+from upswitch.generations.generation import MARKER, STANDBY, Addresses, File, Manifest, Rendering, Standby, standbys
 from upswitch.generations.survey import Facts
 from upswitch.health.gate import rounds
 from upswitch.health.module import checked, zone
@@ -99,9 +97,9 @@ def for_switch(ports: Ports, site: Site, ask: Ask, found: Found) -> Job:
         site=site,
         plan=planning.plan(ask, names, skips=_skips(site, facts, warmth)),
         facts=facts,
-        files=contents.with_manifest(making.rendered(names.to, manifest.servers), manifest),
-        warm_files=contents.with_manifest(live, base) if names.warm else {},
-        back_files=contents.with_manifest(contents.copied(live, of=names.base, name=names.back), back),
+        files=generation.with_manifest(making.rendered(names.to, manifest.servers), manifest),
+        warm_files=generation.with_manifest(live, base) if names.warm else {},
+        back_files=generation.with_manifest(generation.copied(live, of=names.base, name=names.back), back),
         new=rounds.targets(site, ask.pool, resolved, dialect=facts.dialect),
         old=rounds.staged_targets(site, facts.disk.manifest, dialect=facts.dialect) if facts.disk.manifest else (),
         addresses=manifest.addresses,
@@ -139,8 +137,8 @@ def for_rollback(ports: Ports, site: Site, ask: Ask, found: Found, *, number: in
         site=site,
         plan=planning.plan(ask, names, copy_of=origin, skips=_skips(site, facts, Warmth())),
         facts=facts,
-        files=contents.with_manifest(contents.copied(files, of=origin, name=names.to), manifest),
-        back_files=contents.with_manifest(contents.copied(live, of=names.former, name=names.back), back),
+        files=generation.with_manifest(generation.copied(files, of=origin, name=names.to), manifest),
+        back_files=generation.with_manifest(generation.copied(live, of=names.former, name=names.back), back),
         new=(),
         old=(),
         addresses=manifest.addresses,
@@ -173,7 +171,7 @@ def is_unchanged(host: Host, job: Job) -> bool:
         return False
     live = _live_files(host, job.site, facts)
     new = {name: data for name, data in job.files.items() if name.endswith(".conf")}
-    return contents.is_same(new, live, names=(plan.to, plan.former))
+    return generation.is_same(new, live, names=(plan.to, plan.former))
 
 
 def diff(host: Host, job: Job) -> str:
@@ -288,7 +286,7 @@ class Making(Value):
         manifest = self.facts.disk.manifest
         kept = {name: data for name, data in live.items() if name not in {MARKER, STANDBY}}
         ours = self._files(render_ours, names.warm, manifest.servers if manifest else {}, None)
-        return {**contents.copied(kept, of=names.former, name=names.warm), **ours}
+        return {**generation.copied(kept, of=names.former, name=names.warm), **ours}
 
     def _files(self, render: _Render, to: str, serving: Addresses, former: Manifest | None) -> dict[str, bytes]:
         from upswitch.generations.render import RenderError  # noqa: PLC0415  (as above)
@@ -301,12 +299,12 @@ class Making(Value):
             )
         facts = self.facts
         found = standbys(self.site, serving, known=self.checked, former=former) if facts.dialect is not Dialect.NONE else ()
-        rendering = contents.rendering(self.site.nginx, facts.build, facts.conf, name, dialect=facts.dialect)
+        rendering = generation.rendering(self.site.nginx, facts.build, facts.conf, name, dialect=facts.dialect)
         rendering = msgspec.structs.replace(
             rendering, standbys=found, check_shm_size=rendering.check_shm_size or self._zone(serving, found)
         )
         try:
-            return contents.encoded(render(self.site, rendering, self.templates))
+            return generation.encoded(render(self.site, rendering, self.templates))
         except RenderError as exc:
             raise RefusedError(Refusal(what=f"template {exc}", hint="mend the template")) from exc
 

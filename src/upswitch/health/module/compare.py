@@ -3,7 +3,7 @@
 from upswitch.basics.errors import HostError
 from upswitch.basics.text import printable
 from upswitch.basics.value import Value
-from upswitch.generations.standby import served_as
+from upswitch.generations.generation import served_as
 from upswitch.health.gate import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.logs import error_line

@@ -5,7 +5,7 @@ Once a second it reads the lease. When that has run out it takes the lock, renam
 are fixed ones, numbers and generations of this run: a stranger's bytes can't get into the journal's JSON.
 """
 
-from upswitch.generations import scripts
+from upswitch.hosts.sh import script
 
 # In every script. $1: a pid. `ticks`: its start, which tells a process from a later one with its number. `letter`: its state.
 TICKS = r"""
@@ -40,7 +40,7 @@ shift 5
 
 swap() (
 """
-    + scripts.swap("", expect="", to="")[2]
+    + script("upswitch.generations", "swap.sh")
     + r"""
 )
 
