@@ -31,7 +31,7 @@ DELAY = 0.025
 # argv: a file for the counts of each host, then upswitch's own words.
 COUNTED = """
 import json, sys
-from upswitch.adapters.ssh import host
+from upswitch.hosts.ssh import host
 from upswitch.cli import main
 
 class Counted(host.SshHost):
@@ -47,10 +47,10 @@ main(sys.argv[2:])
 # argv: a host of ssh_config, how often. Prints seconds from nothing to a session that may be asked.
 CONNECTED = """
 import sys, time
-from upswitch.adapters.ssh.config import load
-from upswitch.adapters.ssh.connection import SshConnection
-from upswitch.adapters.ssh.keyring import Keyring
-from upswitch.adapters.ssh.login import login
+from upswitch.hosts.ssh.config import load
+from upswitch.hosts.ssh.connection import SshConnection
+from upswitch.hosts.ssh.keyring import Keyring
+from upswitch.hosts.ssh.login import login
 
 for _ in range(int(sys.argv[2])):
     connection = SshConnection(login(sys.argv[1], load()), Keyring(ask=lambda prompt: None))

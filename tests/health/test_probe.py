@@ -227,11 +227,10 @@ def test_servers_on_a_unix_socket_and_on_ipv6_are_reached(prober, tmp_path):
 
 THROUGH_A_PROXY = """
 import sys, msgspec
-from upswitch.adapters.clock import SystemClock
-from upswitch.adapters.local import LocalHost
-from upswitch.adapters.probe import NetProber
-from upswitch.core.gate import Target
-from upswitch.core.gaterule import GateRule
+from upswitch.hosts.clock import SystemClock
+from upswitch.hosts.local.host import LocalHost
+from upswitch.health.gate.prober import NetProber
+from upswitch.site.probe import GateRule, Target
 clock = SystemClock()
 rule = msgspec.json.decode(sys.argv[2], type=GateRule)
 probe = NetProber(LocalHost(clock), clock).probe(Target(upstream="app", server="s", address=sys.argv[1], rule=rule))

@@ -30,9 +30,9 @@ def test_a_command_runs_in_a_session_of_its_own(host):
 
 READ_ONLY_AS_NOBODY = """
 import os, sys
-from upswitch.adapters.clock import SystemClock
-from upswitch.adapters.local import LocalHost
-from upswitch.core.errors import HostError
+from upswitch.hosts.clock import SystemClock
+from upswitch.hosts.local.host import LocalHost
+from upswitch.basics.errors import HostError
 os.setgid(65534)
 os.setuid(65534)
 host = LocalHost(SystemClock())
@@ -60,7 +60,7 @@ def test_an_append_is_on_disk_when_it_returns(tmp_path):
     trace = subprocess.run(("sh", "-c", "command -v strace"), capture_output=True, check=False)
     if trace.returncode:
         pytest.skip("no strace here to see the fsync")
-    script = "import sys; from upswitch.adapters.local import *; LocalHost(None).append(sys.argv[1], b'line')"
+    script = "import sys; from upswitch.hosts.local.host import *; LocalHost(None).append(sys.argv[1], b'line')"
     argv = ("strace", "-f", "-e", "trace=write,fsync", sys.executable, "-c", script, f"{tmp_path}/journal")
     calls = [line for line in subprocess.run(argv, capture_output=True, text=True, check=True).stderr.splitlines() if "(" in line]
     wrote = next(at for at, call in enumerate(calls) if '"line"' in call)

@@ -14,7 +14,7 @@ from upswitch.hosts.local.lock import FileLock
 
 HOLD = """
 import sys, msgspec
-from upswitch.adapters.lock import FileLock
+from upswitch.hosts.local.lock import FileLock
 from upswitch.ports import Owner
 holder = FileLock(sys.argv[1]).acquire(msgspec.json.decode(sys.argv[2], type=Owner))
 print(holder.user if holder else "ours", flush=True)

@@ -502,11 +502,11 @@ import sys
 sys.path[:0] = sys.argv[1:3]
 from test_lock import ME
 from test_ssh_host import nobody
-from upswitch.adapters.clock import SystemClock
-from upswitch.adapters.ssh.config import load
-from upswitch.adapters.ssh.host import SshHost
-from upswitch.adapters.ssh.keyring import Keyring
-from upswitch.adapters.ssh.login import login
+from upswitch.hosts.clock import SystemClock
+from upswitch.hosts.ssh.config import load
+from upswitch.hosts.ssh.host import SshHost
+from upswitch.hosts.ssh.keyring import Keyring
+from upswitch.hosts.ssh.login import login
 from upswitch.pulse import Pulse
 name, config, folder = sys.argv[3:]
 host = SshHost("lb1", login(name, load(config)), keyring=Keyring(nobody))

@@ -4,16 +4,12 @@ Each `Read` takes a TOML value and gives the typed one, or raises ValueError wit
 every value ends in an nginx file or in a command (reliability.md S1 and S3).
 """
 
+import functools
+import math
 import re
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, TypeVar
-
-# Regular expressions of the site file, matched against what a server says.
-#
-# RE2 takes time linear in the text. Python's own `re` can be made to run for ever by a body of 40 bytes, and holds everything up
-# while it does, a way back too.
-# Durations as people write them in the site file: one number and one unit.
+from typing import TypeVar
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -85,13 +81,13 @@ def some_seconds(value: object) -> float:
 
 
 def regex(value: object) -> str:
-    """A pattern that RE2 takes; "" is no pattern."""
+    """A regular expression that `Pattern` takes; "" for none."""
     pattern = text(value)
     if pattern:
         try:
             compiled(pattern)
         except ValueError as exc:
-            raise ValueError(f"a regular expression as RE2 has them: no lookaround, no backreference ({str(exc)!a})") from exc
+            raise ValueError(f"a regular expression without lookaround and backreferences ({str(exc)!a})") from exc
     return pattern
 
 
@@ -131,14 +127,38 @@ def parse_duration(text: str) -> float | None:
     return seconds if seconds <= LONGEST else None
 
 
-def compiled(pattern: str) -> Any:
-    """A compiled pattern, with `search`. ValueError says what is wrong with it."""
-    import re2  # noqa: PLC0415  (only a site that checks bodies needs it)
+_MOST_REPEATS = 1000
+_REPEATS = re.compile(r"\{(?:[0-9]*,)?([0-9]+)\}")
 
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(pattern, options=options)
-    except re2.error as exc:
-        why = exc.args[0] if exc.args else exc
-        raise ValueError(why.decode("utf-8", "replace") if isinstance(why, bytes) else str(why)) from exc
+
+class Pattern:
+    """A regular expression, as Hyperscan takes it. A search needs time linear in the text.
+
+    Python's own `re` can run for ever over a body of 40 bytes, and a rollback would wait for it.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        """ValueError says what is wrong with the pattern."""
+        import hyperscan  # noqa: PLC0415  (17 ms; only a site that checks bodies needs it)
+
+        if math.prod(map(int, _REPEATS.findall(pattern))) > _MOST_REPEATS:  # Hyperscan would need minutes and gigabytes to refuse it
+            raise ValueError(f"more than {_MOST_REPEATS} repeats")
+        flags = hyperscan.HS_FLAG_UTF8 | hyperscan.HS_FLAG_ALLOWEMPTY | hyperscan.HS_FLAG_SINGLEMATCH
+        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+        self._scratch = functools.partial(hyperscan.Scratch, self._database)
+        try:
+            self._database.compile(expressions=[pattern.encode()], ids=[0], elements=1, flags=[flags])
+        except hyperscan.error as exc:
+            raise ValueError(str(exc)) from exc
+
+    def is_in(self, text: str) -> bool:
+        """Whether it matches anywhere in the text. Threads may call it at once."""
+        found: list[object] = []
+        self._database.scan(text.encode(), match_event_handler=lambda *match: found.append(match), scratch=self._scratch())
+        return bool(found)
+
+
+@functools.lru_cache(maxsize=64)
+def compiled(pattern: str) -> Pattern:
+    """The pattern, compiled once. ValueError as `Pattern`."""
+    return Pattern(pattern)

@@ -107,7 +107,7 @@ def _await_verdict(stream: Stream, asked: Question) -> bytes:
 
 
 def _expect(found: bytes, pattern: str) -> None:
-    if allowed.compiled(pattern).search(found.decode("utf-8", "replace")) is None:
+    if not allowed.compiled(pattern).is_in(found.decode("utf-8", "replace")):
         raise ProbeFailedError(f"the body does not match {pattern!r}", found)
 
 
