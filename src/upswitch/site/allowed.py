@@ -141,7 +141,9 @@ class Pattern:
         """ValueError says what is wrong with the pattern."""
         import hyperscan  # noqa: PLC0415  (17 ms; only a site that checks bodies needs it)
 
-        if math.prod(map(int, _REPEATS.findall(pattern))) > _MOST_REPEATS:  # Hyperscan would need minutes and gigabytes to refuse it
+        if (
+            math.prod(map(int, _REPEATS.findall(pattern))) > _MOST_REPEATS
+        ):  # Hyperscan would need minutes and gigabytes to refuse it
             raise ValueError(f"more than {_MOST_REPEATS} repeats")
         flags = hyperscan.HS_FLAG_UTF8 | hyperscan.HS_FLAG_ALLOWEMPTY | hyperscan.HS_FLAG_SINGLEMATCH
         self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
