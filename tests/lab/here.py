@@ -1,5 +1,6 @@
 """The ports of this machine, with real adapters: for tests of what stands between the command line and a host."""
 
+from functools import partial
 from pathlib import Path
 
 from upswitch.basics.errors import Owner
@@ -36,7 +37,14 @@ def ports(nginx: Nginx, host=None):
     lock = FileLock(f"{nginx.state}/lock")
     interrupts = Interrupts()
     return RunPorts(
-        host=host, prober=prober, through=ThroughProbe, clock=clock, lock=lock, interrupts=interrupts, tell=Told(), turn=Alone()
+        host=host,
+        prober=prober,
+        through=partial(ThroughProbe, host=host),
+        clock=clock,
+        lock=lock,
+        interrupts=interrupts,
+        tell=Told(),
+        turn=Alone(),
     )
 
 

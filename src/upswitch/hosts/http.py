@@ -1,125 +1,146 @@
-"""Connections from a host's place in the words of httpcore, so that it speaks HTTP over them; TLS too."""
+"""HTTP/1.1 for an `httpx.Client`, over connections from the host's place: httpx itself can only connect from here."""
 
 import ssl
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
-import httpcore
+import h11
+import httpx
 
 from upswitch.hosts.host import Connection, Host
 
-_TIMEOUT = 2.0
+T = TypeVar("T")
+
+_PORTS = {"http": 80, "https": 443}
 _PART = 65536  # bytes
 
 
-class Backend(httpcore.NetworkBackend):
-    """Connections from the host's place."""
+class HostTransport(httpx.BaseTransport):
+    """Opens one connection a request. Raises what httpx's own transport raises, and HostError where the host is lost.
+
+    It accepts any certificate: the site's certificate names the site, not the loopback address that is asked.
+    """
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._tls.check_hostname = False
+        self._tls.verify_mode = ssl.CERT_NONE
 
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        *unused: Any,
-        **unused_too: Any,
-    ) -> httpcore.NetworkStream:
-        """`local_address` and socket options mean nothing where the host connects."""
-        del unused, unused_too
-        try:
-            return _Plain(self._host.connect(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", timeout=timeout or _TIMEOUT))
-        except TimeoutError as exc:
-            raise httpcore.ConnectTimeout(str(exc)) from exc
-        except OSError as exc:
-            raise httpcore.ConnectError(str(exc)) from exc
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        timeouts: dict[str, float] = request.extensions["timeout"]
+        with ExitStack() as failed:
+            exchange = _Exchange(self._connected(request.url, timeouts["connect"]), timeouts)
+            failed.callback(exchange.close)
+            exchange.send(request)
+            head = exchange.head()
+            failed.pop_all()
+        return httpx.Response(head.status_code, headers=head.headers.raw_items(), stream=exchange)
+
+    def _connected(self, url: httpx.URL, timeout: float) -> "Connection | _Tls":
+        if url.scheme not in _PORTS:
+            raise httpx.UnsupportedProtocol(f"not an HTTP URL: {url}")
+        name = f"[{url.host}]" if ":" in url.host else url.host
+        with _mapped(httpx.ConnectTimeout, httpx.ConnectError):
+            plain = self._host.connect(f"{name}:{url.port or _PORTS[url.scheme]}", timeout=timeout)
+            if url.scheme == "http":
+                return plain
+            plain.settimeout(timeout)
+            return _Tls(plain, self._tls, url.host)
 
 
-class _Plain(httpcore.NetworkStream):
-    """A connection in httpcore's words."""
+class _Exchange(httpx.SyncByteStream):
+    """A request and its answer, framed by h11. As a stream it is the answer's body."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: "Connection | _Tls", timeouts: dict[str, float]) -> None:
         self._connection = connection
+        self._timeouts = timeouts
+        self._framing = h11.Connection(h11.CLIENT)
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        self._connection.settimeout(timeout)
-        try:
-            return self._connection.recv(max_bytes)
-        except TimeoutError as exc:
-            raise httpcore.ReadTimeout(str(exc)) from exc
-        except OSError as exc:
-            raise httpcore.ReadError(str(exc)) from exc
+    def send(self, request: httpx.Request) -> None:
+        self._connection.settimeout(self._timeouts["write"])
+        head = h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
+        data = b"".join(self._framing.send(event) or b"" for event in (head, h11.Data(data=request.read()), h11.EndOfMessage()))
+        with _mapped(httpx.WriteTimeout, httpx.WriteError):
+            self._connection.sendall(data)
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._connection.settimeout(timeout)
-        try:
-            self._connection.sendall(buffer)
-        except TimeoutError as exc:
-            raise httpcore.WriteTimeout(str(exc)) from exc
-        except OSError as exc:
-            raise httpcore.WriteError(str(exc)) from exc
+    def head(self) -> h11.Response:
+        """The answer's status and headers; a 100 Continue before it is passed over."""
+        while not isinstance(event := self._event(), h11.Response):
+            continue
+        return event
+
+    def __iter__(self) -> Iterator[bytes]:
+        while isinstance(event := self._event(), h11.Data):
+            yield bytes(event.data)
 
     def close(self) -> None:
         self._connection.close()
 
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        return _Tls(self, ssl_context, server_hostname, timeout)
+    def _event(self) -> object:
+        self._connection.settimeout(self._timeouts["read"])
+        try:
+            while (event := self._framing.next_event()) is h11.NEED_DATA:
+                with _mapped(httpx.ReadTimeout, httpx.ReadError):
+                    self._framing.receive_data(self._connection.recv(_PART))
+        except h11.RemoteProtocolError as exc:
+            raise httpx.RemoteProtocolError(str(exc)) from exc
+        return event
 
 
-class _Tls(httpcore.NetworkStream):
-    """TLS over any stream: ssl's own socket wants a descriptor, which a channel of SSH has not."""
+class _Tls:
+    """TLS over any stream: ssl's own socket wants a descriptor, which a channel of SSH does not have."""
 
-    def __init__(self, plain: _Plain, context: ssl.SSLContext, name: str | None, timeout: float | None) -> None:
+    def __init__(self, plain: Connection, context: ssl.SSLContext, name: str) -> None:
         self._plain = plain
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
-        try:
-            self._until_done(self._tls.do_handshake, timeout)
-        except (ssl.SSLError, httpcore.ReadError, httpcore.ReadTimeout) as exc:
-            self.close()
-            raise httpcore.ConnectError(str(exc)) from exc
+        with ExitStack() as failed:
+            failed.callback(plain.close)
+            self._until_done(self._tls.do_handshake)
+            failed.pop_all()
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    def settimeout(self, value: float) -> None:
+        self._plain.settimeout(value)
+
+    def sendall(self, data: bytes) -> None:
+        self._until_done(lambda: self._tls.write(data))
+
+    def recv(self, size: int) -> bytes:
         try:
-            return bytes(self._until_done(lambda: self._tls.read(max_bytes), timeout))
+            return self._until_done(lambda: self._tls.read(size))
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return b""
-        except ssl.SSLError as exc:
-            raise httpcore.ReadError(str(exc)) from exc
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        try:
-            self._until_done(lambda: self._tls.write(buffer), timeout)
-        except ssl.SSLError as exc:
-            raise httpcore.WriteError(str(exc)) from exc
 
     def close(self) -> None:
         self._plain.close()
 
-    def _until_done(self, act: Any, timeout: float | None) -> Any:
+    def _until_done(self, act: Callable[[], T]) -> T:
+        """Exchange bytes with the peer until ssl has what it needs."""
         while True:
             try:
-                done = act()
+                return act()
             except ssl.SSLWantReadError:
-                self._flush(timeout)
-                if data := self._plain.read(_PART, timeout):
+                self._flush()
+                if data := self._plain.recv(_PART):
                     self._incoming.write(data)
                 else:
                     self._incoming.write_eof()
-                continue
-            self._flush(timeout)
-            return done
+            finally:
+                self._flush()
 
-    def _flush(self, timeout: float | None) -> None:
+    def _flush(self) -> None:
         if data := self._outgoing.read():
-            self._plain.write(data, timeout)
+            self._plain.sendall(data)
 
 
-def trusting() -> ssl.SSLContext:
-    """Any certificate: the site's names the site, not the loopback address that is asked."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+@contextmanager
+def _mapped(too_late: type[httpx.TimeoutException], broken: type[httpx.NetworkError]) -> Iterator[None]:
+    """A connection's errors, in httpx's words; ssl's are OSErrors too."""
+    try:
+        yield
+    except TimeoutError as exc:
+        raise too_late(str(exc)) from exc
+    except OSError as exc:
+        raise broken(str(exc)) from exc

@@ -1,0 +1,38 @@
+"""What the code imports is what pyproject.toml declares."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+OURS = {"upswitch", "upswitch_lab"}
+
+
+def _named(requirements):
+    return {re.match(r"[A-Za-z0-9._-]+", each)[0].lower() for each in requirements}
+
+
+def _imported():
+    """The distributions that src imports, each with the files that do."""
+    places = {}
+    for path in ROOT.glob("src/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            for name in {each.split(".")[0] for each in names} - sys.stdlib_module_names - OURS:
+                places.setdefault(name, []).append(path.relative_to(ROOT).as_posix())
+    distributions = packages_distributions()
+    return {distributions[name][0].lower(): files for name, files in places.items()}
+
+
+def test_every_package_that_is_imported_is_declared():
+    declared = _named(PROJECT["dependencies"]) | _named(PROJECT["optional-dependencies"]["nginx"])
+    assert {name: files for name, files in _imported().items() if name not in declared} == {}
+
+
+def test_every_package_that_is_declared_is_imported():
+    assert _named(PROJECT["dependencies"]) - set(_imported()) == set()
