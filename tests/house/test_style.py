@@ -34,7 +34,7 @@ MAY_ACT = (
     *("diagnose/host", "diagnose/questions", "diagnose/run"),
     *("generations/store", "generations/survey", "generations/templates"),
     *("health/gate/prober", "health/gate/rounds", "health/module/compare"),
-    *("init/apply", "init/obstacles", "init/propose", "lint/lint"),
+    *("init/apply", "init/propose", "lint/lint"),
     *("logs/last_minutes", "logs/since", "logs/source", "nginx/check_module", "nginx/running"),
     *("switch/deadman/arm", "switch/drained", "switch/drive", "switch/go", "switch/job", "switch/journal", "switch/plan"),
     *("switch/preflight", "switch/reload/reloader", "switch/reload/sampling", "switch/repair", "switch/rollback"),

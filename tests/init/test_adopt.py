@@ -133,7 +133,7 @@ def test_a_sibling_without_the_same_upstreams_is_left_out_and_that_is_said():
 def test_a_sibling_with_another_check_is_taken_and_that_is_said():
     other = Candidate(pool="B", path=B.path, text=UPSTREAM_B.replace("rise=3", "rise=1"))
     text = adopted(candidates=(A, other)).site_text
-    assert "its check of tornado_servers differs" in text
+    assert "the check of upstream tornado_servers differs" in text
     assert parse_site(text).upstreams[0].check.rise == 3
 
 
@@ -160,15 +160,18 @@ def test_a_check_of_any_type_is_the_gates_too():
 @pytest.mark.parametrize(
     ("files", "why"),
     [
-        ({"/e/nginx.conf": "http { include *A.conf; }", A.path: UPSTREAM_A}, "by a pattern.*Move the file"),
-        ({"/e/nginx.conf": "http { }"}, "does not include /e/upstreamA.conf; include it in the http block of /e/nginx.conf"),
+        ({"/e/nginx.conf": "http { include *A.conf; }", A.path: UPSTREAM_A}, "by a pattern.*move the file"),
+        ({"/e/nginx.conf": "http { }"}, "does not read /e/upstreamA.conf; include it in the http block of /e/nginx.conf"),
         ({"/e/nginx.conf": "http { include l.conf; }", "/e/l.conf": UPSTREAM_A}, "the same text as /e/l.conf"),
         ({"/e/nginx.conf": "http { include upstreamA.conf; include /e/upstreamA.conf; }", A.path: UPSTREAM_A}, "included 2 times"),
-        ({"/e/nginx.conf": "stream { include upstreamA.conf; }", A.path: UPSTREAM_A}, "no upstream block inside http"),
-        ({"/e/nginx.conf": "http { include upstreamA.conf; }", A.path: UPSTREAM_A + "\n"}, "changed while it was read"),
+        (
+            {"/e/nginx.conf": "stream { include upstreamA.conf; }", A.path: UPSTREAM_A},
+            "no upstream block that nginx reads inside http",
+        ),
+        ({"/e/nginx.conf": "http { include upstreamA.conf; }", A.path: UPSTREAM_A + "\n"}, "has changed since nginx -T read it"),
         (
             {"/e/nginx.conf": MAIN.replace("upstreamA.conf;  #", "# why\n upstreamA.conf; #"), A.path: UPSTREAM_A},
-            "could not be found",
+            "be found in the text",
         ),
     ],
 )
@@ -182,7 +185,7 @@ def test_what_cannot_be_one_edit_is_refused_with_what_to_do(files, why):
     [
         ("upstream a { server 1.1.1.1; } upstream b { server 1.1.1.2; }", r"2 upstreams \(a, b\)"),
         ("upstream a { include servers.conf; }", "includes another file"),
-        ("upstream a { keepalive 2; }", "no server line"),
+        ("upstream a { keepalive 2; }", "has no server;"),
         ("map $x $y { default 1; }", "no upstream block"),
     ],
 )

@@ -14,8 +14,8 @@ from here import OWNER, TEMPLATES, ports
 from upswitch.basics.errors import RefusedError, StuckError
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
+from upswitch.init.adopt import InitRequest
 from upswitch.init.apply import apply
-from upswitch.init.proposal import InitRequest
 from upswitch.init.propose import propose
 from upswitch.site.model import Nginx
 from upswitch.site.read import parse_site
@@ -382,7 +382,7 @@ def test_what_stands_against_it_is_refused_before_anything_is_written(owner, pre
 
 
 def test_a_marker_address_that_somebody_listens_on_is_refused_with_the_option_to_choose_another(owner):
-    with pytest.raises(RefusedError, match="somebody listens") as refused:
+    with pytest.raises(RefusedError, match="another program listens") as refused:
         owner.propose(owner.request(marker=owner.servers[0].address))
     assert "--marker" in refused.value.refusals[0].hint
 
@@ -391,7 +391,7 @@ def test_a_folder_that_a_pattern_of_nginx_reads_is_refused(any_nginx, tmp_path):
     for owner in _owner(any_nginx, tmp_path, conf="sites/app"):
         conf = owner.folder / "nginx.conf"
         conf.write_text(conf.read_text().replace("include sites/app;", "include sites/*;"))
-        with pytest.raises(RefusedError, match="would read"):
+        with pytest.raises(RefusedError, match="would make nginx read"):
             owner.propose(owner.request(dir=f"{owner.folder}/sites/upswitch"))
 
 

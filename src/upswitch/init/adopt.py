@@ -1,9 +1,9 @@
-"""`upswitch init`: what it takes to put an nginx that has its upstream in a file of its own under upswitch.
+"""What a first use of upswitch changes: the proposal as values, and how the one edit is worked out. Nothing here acts.
 
-Two shapes are known. A file that holds nothing but upstreams (upstreamA.conf) and is included by its own name: that include
-becomes the include of the live generation, and the first generation is the file as it is. Or one upstream block among other
-things (in nginx.conf, say): the block becomes the include. In both, one statement changes and every other byte stays, and nginx
-serves the same servers before and after. Anything else is refused with what to do: an edit that we can't foresee whole is not ours.
+Two shapes of configuration can be adopted. Either a file holds nothing but upstreams (upstreamA.conf) and is included by its own
+name. Then that include becomes the include of the live generation, and the first generation is the file as it is. Or a file holds
+one upstream block among other things (nginx.conf, say). Then the block becomes the include. In both, one statement changes, every
+other byte stays, and nginx serves the same servers before and after. Any other shape is refused, with what to do about it.
 """
 
 import difflib
@@ -16,11 +16,11 @@ import msgspec
 from upswitch.basics.value import Value
 from upswitch.generations.generation import File
 from upswitch.init.site_text import site_text
-from upswitch.nginx.configuration import includes_live, upstream_blocks
+from upswitch.nginx.configuration import ProxiedLocation, includes, includes_live, upstream_blocks
 from upswitch.nginx.dump import ConfFile, Directive, NginxConf, is_glob, matches_include, unescaped
 from upswitch.nginx.statements import StatementError
 from upswitch.nginx.upstream_file import UpstreamBlock, read_upstream_at, read_upstreams
-from upswitch.site.model import Nginx
+from upswitch.site.model import Nginx, Site
 
 _INCLUDE = re.compile(r"""(?<![^\s;{}])include[ \t\r\n]+("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s;"']\S*?)[ \t\r\n]*;""")
 _UPSTREAM = re.compile(r"(?<![^\s;{}])upstream[ \t\r\n]")
@@ -28,11 +28,20 @@ _CLASSES = (r"[A-Z]+", r"[a-z]+", r"[0-9]+", r"[A-Za-z0-9_-]+")
 
 
 class AdoptRefused(Exception):  # noqa: N818  (an ending that is expected, named as people say it)
-    """This configuration can't be taken over as it is; the message says why and what to do. Nothing was changed."""
+    """This configuration can't be adopted as it is. The message says why and what to do."""
+
+
+class InitRequest(Value):
+    """What the owner asks for. Paths are absolute. `pool` is the one that `from_path` holds and that serves now."""
+
+    from_path: str
+    pool: str
+    nginx: Nginx
+    out: str
 
 
 class Candidate(Value):
-    """A file that may hold a pool: its absolute path and its whole text."""
+    """A file that may hold a pool, with its whole text."""
 
     pool: str
     path: str
@@ -40,7 +49,7 @@ class Candidate(Value):
 
 
 class Edit(Value):
-    """The one change to nginx's own configuration: the whole text of a file, before and after; `line` is where it differs."""
+    """The one change to nginx's own configuration: the whole text of a file before and after. `line` is where it differs."""
 
     path: str
     line: int
@@ -49,15 +58,39 @@ class Edit(Value):
 
 
 class Adoption(Value):
-    """What `init` proposes: the site file's text, the first generation's files (without the marker), and the edit."""
+    """The site file's text, the first generation's files (without the marker), and the edit."""
 
     site_text: str
     files: tuple[File, ...]
     edit: Edit
 
 
+class Proposal(Value):
+    """Everything that `init --apply` would write, and what the owner should add by hand.
+
+    `edit.path` is the file itself, not a symlink to it. `files` is the whole first generation. `leftover` is the generation that a
+    killed init left live, or "". `undrained` are the locations that need `snippets`. `log_format` is a line to add, "" where the
+    log has the generation already; `logs` are the access logs that should use it. `notes` are sentences for the owner.
+    """
+
+    request: InitRequest
+    site: Site
+    site_text: str
+    generation: str
+    files: dict[str, bytes]
+    edit: Edit
+    diff: str
+    backup: str
+    leftover: str = ""
+    snippets: tuple[File, ...] = ()
+    undrained: tuple[ProxiedLocation, ...] = ()
+    log_format: str = ""
+    logs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 class _Place(Value):
-    """The bytes that become the include, and what goes into the generation instead of them."""
+    """The bytes that become the include, and what goes into the generation instead."""
 
     file: ConfFile
     line: int
@@ -68,13 +101,13 @@ class _Place(Value):
 
 
 def adopt(conf: NginxConf, candidates: tuple[Candidate, ...], *, nginx: Nginx) -> Adoption:
-    """Work out the adoption. `candidates` begins with the `--from` file; the others are its siblings, one for each further pool.
+    """Work out the adoption. The first of `candidates` is the `--from` file, the others are its siblings, one for each other pool.
 
     AdoptRefused where this can't be one change of one statement.
     """
     already = includes_live(conf, nginx.include)
     if already is not None:
-        raise AdoptRefused(f"{already.place} includes {nginx.include} already: this nginx was adopted before")
+        raise AdoptRefused(f"this nginx was adopted before: {already.place} includes {nginx.include}")
     source, *siblings = candidates
     place = _place(conf, source)
     for each in place.upstreams:
@@ -88,9 +121,9 @@ def adopt(conf: NginxConf, candidates: tuple[Candidate, ...], *, nginx: Nginx) -
 
 
 def sibling_names(path: str, pool: str, listing: Iterable[str]) -> dict[str, str]:
-    """Pool name to path of the files that are called like `path` but for the pool's name: upstreamA.conf, upstreamB.conf.
+    """The files named like `path` but for the pool's name (upstreamA.conf, upstreamB.conf), by pool.
 
-    `listing` are the bare names in the folder. The other word has to be of the same kind (capitals, small letters, digits).
+    `listing` are the names in the folder. The other pool's name must be of the same kind (capitals, small letters, digits).
     """
     folder, name = posixpath.split(path)
     before, found, after = name.rpartition(pool)
@@ -112,9 +145,7 @@ def _place(conf: NginxConf, source: Candidate) -> _Place:
     file = _read_by_nginx(conf, source)
     blocks = [each for each in upstream_blocks(conf) if each.file == file.path]
     if not blocks:
-        raise AdoptRefused(
-            f"{source.path} has no upstream block inside http (nginx read it elsewhere): upswitch switches http upstreams"
-        )
+        raise AdoptRefused(f"{source.path} has no upstream block that nginx reads inside http, and upswitch switches only those")
     try:
         return _inline(file, blocks) if _holds_others(conf.tree, file.path) else _whole(conf, file)
     except StatementError as exc:
@@ -126,15 +157,15 @@ def _read_by_nginx(conf: NginxConf, source: Candidate) -> ConfFile:
     file = next((each for each in conf.files if posixpath.normpath(each.path) == path), None)
     if file is None:
         twin = next((each.path for each in conf.files if each.text == source.text), None)
-        hint = f"it reads the same text as {twin}: give that path" if twin else f"include it in the http block of {conf.path} first"
-        raise AdoptRefused(f"nginx does not include {source.path}; {hint}")
+        hint = f"nginx reads the same text as {twin}: give that path" if twin else f"include it in the http block of {conf.path}"
+        raise AdoptRefused(f"nginx does not read {source.path}; {hint}")
     if file.text != source.text:
-        raise AdoptRefused(f"{source.path} changed while it was read; run init again")
+        raise AdoptRefused(f"{source.path} has changed since nginx -T read it; run init again")
     return file
 
 
 def _holds_others(block: Iterable[Directive], path: str) -> bool:
-    """Whether the file has a statement that is not an upstream's."""
+    """Whether the file has a statement outside of upstream blocks."""
     others = (each for each in block if each.name != "upstream")
     return any(each.file == path or _holds_others(each.block or (), path) for each in others)
 
@@ -149,47 +180,40 @@ def _whole(conf: NginxConf, file: ConfFile) -> _Place:
 
 
 def _only_include(conf: NginxConf, file: ConfFile) -> Directive:
-    reading = [each for each in _includes(conf.tree) if matches_include(conf.includes(each), file.path)]
+    reading = [each for each in includes(conf.tree) if matches_include(conf.includes(each), file.path)]
     if len(reading) != 1:
         places = ", ".join(each.place for each in reading)
-        raise AdoptRefused(f"{file.path} is included {len(reading)} times ({places}): leave one include of it, in the http block")
+        raise AdoptRefused(f"{file.path} is included {len(reading)} times ({places}); keep one include of it, in the http block")
     if is_glob(conf.includes(reading[0])):
         raise AdoptRefused(
-            f"{reading[0].place}: `{reading[0].text}` reads {file.path} by a pattern, so no one line can be replaced. "
-            "Move the file and its siblings out of the pattern's reach, include it by its own name in the http block, "
-            "reload nginx, run init again"
+            f"{reading[0].place}: `{reading[0].text}` reads {file.path} by a pattern, so there is no single line to replace; "
+            "move the file and its siblings to a folder that the pattern does not match, include the file by its own name in the "
+            "http block, reload nginx, and run init again"
         )
     return reading[0]
 
 
-def _includes(block: Iterable[Directive]) -> Iterator[Directive]:
-    for each in block:
-        if each.name == "include" and each.args:
-            yield each
-        yield from _includes(each.block or ())
-
-
 def _span(text: str, include: Directive) -> tuple[int, int]:
-    """The bytes of the include, from its word to its `;`. crossplane gives its line; what else is on the line stays."""
+    """Where the include begins and ends in the text. crossplane gives only its line, which may hold other statements too."""
     start, end = _line_span(text, include.line)
     for found in _INCLUDE.finditer(text, start):
         quoted = found[1]
         if found.start() < end and unescaped(quoted[1:-1] if quoted[0] in "\"'" else quoted) == include.args[0]:
             return found.span()
-    raise AdoptRefused(f"{include.place}: the include could not be found in the text; write it on one line of its own")
+    raise AdoptRefused(f"{include.place}: the include can't be found in the text; write it on a line of its own")
 
 
 def _inline(file: ConfFile, blocks: list[Directive]) -> _Place:
     if len(blocks) > 1:
         names = ", ".join(each.args[0] for each in blocks)
         raise AdoptRefused(
-            f"{file.path} holds {len(blocks)} upstreams ({names}) beside other things: "
-            f"move them into a file of their own, include it by its name in the http block, reload nginx, run init again"
+            f"{file.path} holds {len(blocks)} upstreams ({names}) beside other things; move them into a file of their own, "
+            "include that file by its name in the http block, reload nginx, and run init again"
         )
     start, end = _line_span(file.text, blocks[0].line)
     found = next((each for each in _UPSTREAM.finditer(file.text, start) if each.start() < end), None)
     if found is None:
-        raise AdoptRefused(f"{blocks[0].place}: the upstream block could not be found in the text; begin it on a line of its own")
+        raise AdoptRefused(f"{blocks[0].place}: the upstream block can't be found in the text; begin it on a line of its own")
     block = read_upstream_at(file.text, found.start())
     content = File(name=_generation_name(f"{block.name}.conf"), text=file.text[block.start : block.end] + "\n")
     return _Place(file=file, line=blocks[0].line, start=block.start, end=block.end, content=content, upstreams=(block,))
@@ -204,7 +228,7 @@ def _line_span(text: str, line: int) -> tuple[int, int]:
 
 
 def _generation_name(path: str) -> str:
-    """Under its own base name, if `*.conf` catches that and it is not our marker's."""
+    """Its own base name where `*.conf` matches that and it is not the marker's, else one like it."""
     name = posixpath.basename(path).lstrip(".")
     name = name if name.endswith(".conf") else f"{name}.conf"
     return f"upstream-{name}" if name == "marker.conf" else name
@@ -216,13 +240,13 @@ def _refuse_unfit(block: UpstreamBlock, path: str) -> None:
             f"{path}: upstream {block.name} includes another file; write its servers into the block, then run init again"
         )
     if not block.servers:
-        raise AdoptRefused(f"{path}: upstream {block.name} has no server line")
+        raise AdoptRefused(f"{path}: upstream {block.name} has no server; add one, then run init again")
 
 
 def _pools(
     source: Candidate, own: tuple[UpstreamBlock, ...], siblings: list[Candidate]
 ) -> tuple[dict[str, tuple[UpstreamBlock, ...]], tuple[str, ...]]:
-    """The blocks of every pool, and what to say about siblings: one without the same upstreams is left out."""
+    """The blocks of every pool, and remarks about the siblings. A sibling with other upstreams is left out."""
     pools, remarks = {source.pool: own}, []
     for each in siblings:
         found = _readable(each)
@@ -231,15 +255,20 @@ def _pools(
             continue
         pools[each.pool] = found
         own, taken = _with_checks(own, found)
-        remarks += [f"{each.path}: its check of {name} is taken for every pool; {source.path} has none" for name in taken]
-        remarks += [f"{each.path}: {why} of {source.path} is taken for both pools" for why in _differences(own, found)]
+        remarks += [
+            f"the check of upstream {name} comes from {each.path}, for every pool: {source.path} has none" for name in taken
+        ]
+        remarks += [f"{what} in {each.path}; both pools get those of {source.path}" for what in _differences(own, found)]
     return {**pools, source.pool: own}, tuple(remarks)
 
 
 def _with_checks(
     own: tuple[UpstreamBlock, ...], other: tuple[UpstreamBlock, ...]
 ) -> tuple[tuple[UpstreamBlock, ...], tuple[str, ...]]:
-    """A live file can't have a check line on an nginx without the module; a file beside it may. Also the names that took one."""
+    """The blocks with the other file's checks where they have none, and which took one.
+
+    On an nginx without the check module the live file can't have a check, but a file beside it may.
+    """
     theirs = {each.name: each.check for each in other}
     taken = tuple(each.name for each in own if each.check is None and theirs[each.name] is not None)
     filled = (msgspec.structs.replace(each, check=theirs[each.name]) if each.name in taken else each for each in own)
@@ -257,9 +286,9 @@ def _differences(own: tuple[UpstreamBlock, ...], other: tuple[UpstreamBlock, ...
     theirs = {each.name: each for each in other}
     for each in own:
         if theirs[each.name].directives != each.directives:
-            yield f"its directives of {each.name} differ; the list"
+            yield f"the directives of upstream {each.name} differ"
         if theirs[each.name].check != each.check:
-            yield f"its check of {each.name} differs; the one"
+            yield f"the check of upstream {each.name} differs"
 
 
 def _edit(place: _Place, nginx: Nginx) -> Edit:
@@ -269,5 +298,5 @@ def _edit(place: _Place, nginx: Nginx) -> Edit:
 
 
 def _lines(text: str) -> list[str]:
-    """nginx's lines: `splitlines` would also cut at form feeds and the like."""
+    """The lines as nginx counts them: `splitlines` would also cut at form feeds."""
     return re.findall(r"[^\n]*\n|[^\n]+", text)

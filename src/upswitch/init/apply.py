@@ -1,22 +1,24 @@
-"""`upswitch init --apply`: taking an nginx over as init/propose.py says, and giving it back as it was where that fails.
+"""`upswitch init --apply`: does what init/propose.py proposes, and undoes it where that fails.
 
-Theory. The order makes every moment safe, also for a kill -9 and for a restart of nginx by somebody else:
-1. the first generation, the live link and the site file are written. nginx's configuration names none of them yet, and no
-   pattern of it reads them (init/obstacles.py refuses where one would), so nginx is as it was;
-2. the edited file is tested with the real nginx while the real file stays as it is: covered by a mount of our own, or (the
-   main file) from a name beside it that nothing reads. Where neither can be had, the generation alone was tested, the backup
-   is made, and the test follows the edit: the one window, of one `nginx -t`, in which an untested file is live;
-3. the backup is made beside the file; then one rename puts the edit in its place. All that it includes is on disk and synced
-   since 1, and holds the same servers: whoever starts or reloads nginx from here on gets the same pool, with our marker;
-4. reload, and nginx's own answer. Any failure takes the steps back in the opposite order: the backup is renamed back (bytes
-   that are on disk already, so a full disk can't stop it), nginx is reloaded and seen to have new workers, and only then go
-   the link and the generation: never while a file of nginx's may include them.
-A killed init leaves what the next one accepts as its own (`leftover`, an equal site file), or, after 3, an nginx that needs
-only a reload.
+Theory. The order makes every moment safe, also for a kill -9 and for a restart of nginx by another program:
+1. The first generation, the live link and the site file are written. nginx's configuration names none of them yet, and no include
+   matches them (propose.py refuses that), so nginx is as it was.
+2. The edited file is tested with the real nginx while the real file stays as it is. Either a mount of ours covers the file, or the
+   main file is tested under another name beside it. Where neither is possible, the generation is tested alone, and the whole test
+   follows the edit. That is the one window, as long as one `nginx -t`, in which an untested file is live.
+3. The backup is made beside the file. Then one rename puts the edit in place. All that it includes is on disk and synced since
+   step 1, and holds the same servers. Whoever starts or reloads nginx from here on gets the same pool, with our marker.
+4. nginx is reloaded and must answer with the generation. Any failure undoes the steps in reverse. The backup is renamed back (its
+   bytes are on disk already, so a full disk can't stop that), and nginx is reloaded until only new workers accept. Only then are
+   the link and the generation deleted: never while a file of nginx's may include them.
+A killed init leaves what the next one accepts as its own (`leftover`, an equal site file), or, after step 3, an nginx that only
+needs a reload.
 """
 
 from collections.abc import Callable
 from contextlib import ExitStack
+
+from msgspec.structs import replace
 
 from upswitch.basics.errors import HostError, Owner, Refusal, RefusedError, StuckError
 from upswitch.basics.result import Result, Took
@@ -24,12 +26,11 @@ from upswitch.basics.text import printable
 from upswitch.basics.value import Value
 from upswitch.generations import store
 from upswitch.generations.survey import Facts
-from upswitch.hosts import sh
 from upswitch.hosts.host import Ran
+from upswitch.hosts.sh import Exit
 from upswitch.hosts.wait import Pace
-from upswitch.init import first_scripts, obstacles
-from upswitch.init.proposal import Proposal
-from upswitch.init.propose import read_facts, refuse_if
+from upswitch.init.adopt import Proposal
+from upswitch.init.propose import program, read_facts, refuse_obstacles
 from upswitch.init.site_text import has_secret
 from upswitch.nginx import commands, configuration, processes, running
 from upswitch.nginx.processes import Family
@@ -39,13 +40,13 @@ from upswitch.switch.reload.proof import Proof
 from upswitch.switch.reload.reloader import Reloader
 from upswitch.switch.turn import RunPorts
 
-_WRITE = 20.0  # seconds for a script that writes and syncs a small file
+_WRITE = 20.0  # seconds for a program that writes and syncs a small file
 _TEST = 15.0  # seconds for `nginx -t`; a name that does not resolve takes 10 s
 _LOOK_EVERY = 0.02
 
 
 class Applied(Value):
-    """A first use that nginx itself confirmed. `backup` is the file as it was."""
+    """A first use that nginx confirmed. `backup` is the edited file as it was."""
 
     generation: str
     backup: str
@@ -53,21 +54,21 @@ class Applied(Value):
     proof: str
 
 
-class _NotTakenError(Exception):
-    """A step failed; what was done so far has to be undone."""
+class _StepError(Exception):
+    """A step failed, so what was done so far is undone."""
 
 
 def apply(ports: RunPorts, proposal: Proposal, owner: Owner) -> Applied:
-    """Do what was proposed, under the host's lock. RefusedError: nginx is as it was, confirmed. StuckError: see there."""
+    """Do what was proposed, under the host's lock. RefusedError: nginx is as it was. StuckError: it may not be."""
     with go.locked(ports, proposal.site, owner):
         facts = read_facts(ports.host, proposal.site.nginx)
-        refuse_if(obstacles.found(ports.host, proposal, facts))
+        refuse_obstacles(ports.host, proposal, facts)
         if facts.running.problem:
             raise RefusedError(Refusal(what=facts.running.problem, hint="start nginx, then run init --apply again"))
-        return _Taking(ports, proposal, facts).run()
+        return _Adoption(ports, proposal, facts).run()
 
 
-class _Taking:
+class _Adoption:
     """One first use. Each step puts its inverse on the stack before it acts."""
 
     def __init__(self, ports: RunPorts, proposal: Proposal, facts: Facts) -> None:
@@ -79,7 +80,7 @@ class _Taking:
         self._facts = facts
         self._reloader = Reloader(ports, self._nginx, facts)
         self._backup = ""
-        self._fault = ""  # why the way back stopped; what is left then is left as it is
+        self._fault = ""  # why undoing stopped: nothing more is undone then
 
     def run(self) -> Applied:
         try:
@@ -87,29 +88,29 @@ class _Taking:
                 applied = self._take(undo)
                 undo.pop_all()
                 return applied
-        except (_NotTakenError, HostError) as exc:
+        except (_StepError, HostError) as exc:
             if self._fault:
                 raise StuckError(str(exc), self._fault) from exc
-            hint = f"{self._edit.path} is as it was; mend the cause, then run init --apply again"
+            hint = f"{self._edit.path} is as it was; fix the cause, then run init --apply again"
             raise RefusedError(Refusal(what=str(exc), hint=hint)) from exc
 
     def _take(self, undo: ExitStack) -> Applied:
         name = self._proposal.generation
-        undo.callback(self._back, self._forget)
+        undo.callback(self._undo, self._forget)
         _must(store.put(self._host, self._nginx, name, self._proposal.files))
         self._link(name)
         self._write_site_file(undo)
         tested = self._test()
         if self._ports.interrupts.count:
-            raise _NotTakenError(f"{self._ports.interrupts.name} before the edit")
+            raise _StepError(f"interrupted by {self._ports.interrupts.name} before the edit")
         self._backup = self._make_backup()
-        undo.callback(self._back, self._take_edit_back)
+        undo.callback(self._undo, self._take_edit_back)
         self._host.write(self._edit.path, self._edit.new.encode(), mode=0o644)
         tested = tested or self._test_after()
         _must(self._reloader.reload())
         finding = self._reloader.confirm(name)
         if finding.proof is not Proof.APPLIED:
-            raise _NotTakenError(f"{finding.proof}: {finding.said}")
+            raise _StepError(f"{finding.proof}: {finding.said}")
         return Applied(generation=name, backup=self._backup, tested=tested, proof=finding.said)
 
     # ---- before the edit ----
@@ -118,27 +119,32 @@ class _Taking:
         if self._proposal.leftover:
             _must(store.point(self._host, self._nginx, expect=self._proposal.leftover, to=name))
             return
-        self._do(first_scripts.first_link(self._nginx.dir, name), f"make {self._nginx.live}")
+        self._do(program("first_link", self._nginx.dir, name), f"make {self._nginx.live}")
 
     def _write_site_file(self, undo: ExitStack) -> None:
         out, data = self._proposal.request.out, self._proposal.site_text.encode()
         if self._host.read(out) is None:
-            undo.callback(self._back, self._remove_site_file)
+            undo.callback(self._undo, self._remove_site_file)
             self._host.write(out, data, mode=0o640 if has_secret(self._proposal.site_text) else 0o644)
 
     def _test(self) -> str:
-        """What proved the edit while the real file stayed; "" where only a test after the edit can."""
+        """How the edit was tested while the real file stayed; "" where it can only be tested after the edit."""
         new = self._edit.new.encode()
         if self._facts.can_mount:
-            argv = first_scripts.test_covered(self._nginx, self._facts.build, file=self._edit.path)
-            ran = self._host.run(argv, deadline=_TEST, stdin=new)
-            if ran.exit != sh.Exit.NO_MOUNT:
+            words = (f"{self._nginx.dir}/.edit.tmp", self._edit.path, *self._test_argv())
+            ran = self._host.run(program("test_covered", *words), deadline=_TEST, stdin=new)
+            if ran.exit != Exit.NO_MOUNT:
                 return _passed(ran, "in a private mount namespace, live files untouched")
         if self._edit.path == self._facts.conf.path:
-            ran = self._host.run(first_scripts.test_beside(self._nginx, self._facts.build), deadline=_TEST, stdin=new)
-            return _passed(ran, "under a name beside it, live files untouched")
+            folder, _, name = self._nginx.conf.rpartition("/")
+            candidate = f"{folder}/.{name}.upswitch-test"  # in the same folder: includes start from there
+            ran = self._host.run(program("test_beside", candidate, *self._test_argv(candidate)), deadline=_TEST, stdin=new)
+            return _passed(ran, "under another name beside it, live files untouched")
         self._test_alone()
         return ""
+
+    def _test_argv(self, conf: str = "") -> tuple[str, ...]:
+        return commands.nginx_argv(replace(self._nginx, conf=conf or self._nginx.conf), self._facts.build, "-t")
 
     def _test_alone(self) -> None:
         folder = f"{self._nginx.dir}/generations/{self._proposal.generation}"
@@ -148,36 +154,36 @@ class _Taking:
         _passed(ran, "the generation alone")
 
     def _make_backup(self) -> str:
-        argv = first_scripts.backup(self._edit.path, self._proposal.backup)
+        argv = program("backup", self._edit.path, self._proposal.backup)
         ran = self._do(argv, f"back {self._edit.path} up", stdin=self._edit.old.encode())
         return ran.out.decode("utf-8", "surrogateescape").removesuffix("\n")
 
     def _test_after(self) -> str:
-        ran = self._host.run(first_scripts.test(self._nginx, self._facts.build), deadline=_TEST)
-        return _passed(ran, "after the edit: no mount namespace is allowed here")
+        ran = self._host.run(self._test_argv(), deadline=_TEST)
+        return _passed(ran, "after the edit, as no mount is allowed here")
 
-    # ---- the way back ----
+    # ---- undoing ----
 
-    def _back(self, step: Callable[[], None]) -> None:
-        """One step back; none where an earlier one failed, for what it left may still need this one's files."""
+    def _undo(self, step: Callable[[], None]) -> None:
+        """Undo one step, but nothing after a failure: what is left may need the files of the other steps."""
         if self._fault:
             return
         try:
             step()
-        except (_NotTakenError, HostError) as exc:
+        except (_StepError, HostError) as exc:
             self._fault = str(exc)
 
     def _take_edit_back(self) -> None:
-        argv = first_scripts.take_back(self._edit.path, self._backup)
+        argv = program("take_back", self._edit.path, self._backup)
         self._do(argv, f"put {self._backup} back as {self._edit.path}", stdin=self._edit.new.encode())
         before = running.read_family(self._host, self._facts.running.pid)
         _must(self._reloader.reload())
         missing = self._missing(before)
         if missing:
-            raise _NotTakenError(f"{self._edit.path} is as it was, but after a reload {missing}")
+            raise _StepError(f"{self._edit.path} is as it was, but after a reload {missing}")
 
     def _missing(self, before: Family) -> str:
-        """Waits for new workers alone, past the last of the old ones that accept; what is missing of that at the deadline."""
+        """Wait until only new workers accept. What is missing of that at the deadline, else ""."""
         clock = self._ports.clock
         names = configuration.named_servers(self._facts.conf)
         until = clock.monotonic() + (proof.DEADLINE_NAMES if names else proof.DEADLINE)
@@ -190,31 +196,31 @@ class _Taking:
 
     def _remove_site_file(self) -> None:
         out = self._proposal.request.out
-        self._do(first_scripts.remove_ours(out), f"remove {out}", stdin=self._proposal.site_text.encode())
+        self._do(program("remove_ours", out), f"remove {out}", stdin=self._proposal.site_text.encode())
 
     def _forget(self) -> None:
-        self._do(first_scripts.forget(self._nginx.dir, self._proposal.generation), f"remove {self._nginx.live}")
+        self._do(program("forget", self._nginx.dir, self._proposal.generation), f"remove {self._nginx.live}")
 
     def _do(self, argv: tuple[str, ...], what: str, *, stdin: bytes = b"") -> Ran:
         ran = self._host.run(argv, deadline=_WRITE, stdin=stdin)
         if ran.exit == 0:
             return ran
-        why = "somebody else changed it" if ran.exit == sh.Exit.CHANGED else printable(ran.err) or f"exit {ran.exit}"
-        raise _NotTakenError(f"can't {what}: {why}")
+        why = "somebody else changed it" if ran.exit == Exit.CHANGED else printable(ran.err) or f"exit {ran.exit}"
+        raise _StepError(f"can't {what}: {why}")
 
 
 def _must(took: Took) -> None:
     if took.result is not Result.OK:
-        raise _NotTakenError(took.said)
+        raise _StepError(took.said)
 
 
 def _passed(ran: Ran, way: str) -> str:
-    """How it was tested; _NotTakenError with nginx's own words where it did not pass."""
+    """How nginx's test passed. _StepError has nginx's own words where it did not."""
     if ran.exit == 0:
         return f"nginx -t passed ({way})"
     lines = [printable(line) for line in ran.err.splitlines() if line.strip()]
     said = [line for line in lines if "[emerg]" in line] or lines or [f"exit {ran.exit}"]
-    raise _NotTakenError(f"nginx -t ({way}): {' / '.join(said[:3])}")
+    raise _StepError(f"nginx -t failed ({way}): {' / '.join(said[:3])}")
 
 
 def _unsettled(before: Family, now: Family) -> str:

@@ -1,8 +1,9 @@
-"""`upswitch init`: proposing a first use. It only reads; init/apply.py does what was proposed."""
+"""`upswitch init` without --apply: reads the host, proposes a first use, and refuses where something stands against it."""
 
 import msgspec
 
-from upswitch.basics.errors import NginxBrokenError, Refusal, RefusedError
+from upswitch.basics.errors import HostError, NginxBrokenError, Refusal, RefusedError
+from upswitch.basics.text import printable
 from upswitch.basics.value import Value
 from upswitch.generations import generation, survey
 from upswitch.generations.check_lines import trusting
@@ -10,12 +11,12 @@ from upswitch.generations.generation import File, Manifest
 from upswitch.generations.survey import Facts
 from upswitch.health.gate import rounds
 from upswitch.hosts.host import Host, Ports
-from upswitch.init import adopt, obstacles
-from upswitch.init.adopt import Adoption, AdoptRefused, Candidate, Edit
-from upswitch.init.proposal import InitRequest, Proposal
-from upswitch.nginx import advice, conf_logs, running
+from upswitch.hosts.sh import QUICK_S, SH, script
+from upswitch.init import adopt
+from upswitch.init.adopt import Adoption, AdoptRefused, Candidate, Edit, InitRequest, Proposal
+from upswitch.nginx import advice, conf_logs, configuration, running
 from upswitch.nginx.build import BuildError
-from upswitch.nginx.dump import DumpError, NginxConf
+from upswitch.nginx.dump import DumpError, NginxConf, matches_include
 from upswitch.site.model import Nginx, Site
 from upswitch.site.read import SiteInvalid, parse_site
 from upswitch.site.words import Generation
@@ -23,68 +24,68 @@ from upswitch.switch import planning
 from upswitch.switch.journal import journal_of
 
 MADE_BY = "init"
-_LOOK = 5.0  # seconds for a script that only looks
+_MARKER_S = 1.0  # seconds for a connection on loopback
+_FIELDS = 3
+
+
+def program(function: str, *words: str) -> tuple[str, ...]:
+    """A function of apply.sh."""
+    return (*SH, script("upswitch.init", "apply.sh"), function, *words)
 
 
 def propose(ports: Ports, request: InitRequest, templates: dict[str, str]) -> Proposal:
-    """Read nginx and work the first use out. RefusedError says everything that stands against it."""
+    """Work a first use out. It writes nothing. RefusedError has everything that stands against it."""
     facts = read_facts(ports.host, request.nginx)
     adoption = _adoption(ports.host, request, facts)
     site = _site(adoption.site_text)
     edit, notes = _resolved(ports.host, adoption.edit)
-    name = _first_generation(ports.host, site, request.pool, facts)
+    runs = journal_of(ports.host, site.nginx).read()
+    name = Generation(number=planning.next_number(facts.disk.generations, runs), pool=request.pool)
     proposal = Proposal(
         request=request,
         site=site,
         site_text=adoption.site_text,
         generation=name.name,
-        files=_files(ports, site, facts, _Material(name=name, adopted=adoption.files, templates=templates)),
+        files=_files(ports, site, facts, name=name, adopted=adoption.files, templates=templates),
         edit=edit,
         diff=adopt.diff(edit.old, edit.new, edit.path),
         backup=_backup(facts.conf, edit.path),
         leftover=_leftover(facts),
         notes=notes,
     )
-    refuse_if(obstacles.found(ports.host, proposal, facts))
+    refuse_obstacles(ports.host, proposal, facts)
     return _advised(proposal, facts, templates)
 
 
+# ---- reading ----
+
+
 def read_facts(host: Host, nginx: Nginx) -> Facts:
-    """The host as it is; RefusedError where nginx's own configuration can't be read."""
+    """The host as it is. RefusedError where nginx's own configuration can't be read."""
     try:
         return survey.survey(host, nginx, ())
     except (NginxBrokenError, BuildError, DumpError) as exc:
-        hint = f"nothing was changed; mend it until `{nginx.binary} -t` passes, or name another --nginx-conf"
-        raise RefusedError(Refusal(what=f"nginx -T can't be read: {exc}", hint=hint)) from exc
-
-
-def refuse_if(refusals: tuple[Refusal, ...]) -> None:
-    if refusals:
-        raise RefusedError(*refusals)
-
-
-# ---- reading ----
+        hint = f"nothing was changed; fix it until `{nginx.binary} -t` passes, or name another file with --nginx-conf"
+        raise RefusedError(Refusal(what=f"nginx's configuration can't be read by `nginx -T`: {exc}", hint=hint)) from exc
 
 
 def _adoption(host: Host, request: InitRequest, facts: Facts) -> Adoption:
     try:
         return adopt.adopt(facts.conf, _candidates(host, request), nginx=request.nginx)
     except AdoptRefused as exc:
-        hint = (
-            "nothing was changed; where it is adopted already: `nginx -s reload` if it has not been since, then `upswitch status`"
-        )
+        hint = "nothing was changed; if this nginx was adopted before, reload it and run `upswitch status`"
         raise RefusedError(Refusal(what=str(exc), hint=hint)) from exc
 
 
 def _candidates(host: Host, request: InitRequest) -> tuple[Candidate, ...]:
-    """The `--from` file and its siblings. One in another encoding than UTF-8 would not come out as it went in."""
+    """The `--from` file and its siblings. A file that is not UTF-8 is none: it would not be written back as it was."""
     path = request.from_path
     source = _text(host, path)
     if source is None:
         hint = "give --from the file that holds the upstream block and that nginx includes"
         raise RefusedError(Refusal(what=f"{path} does not exist or is not UTF-8", hint=hint))
     folder = path.rpartition("/")[0] or "/"
-    listing = host.run(("ls", "-1", folder), deadline=_LOOK).out.decode("utf-8", "replace").splitlines()
+    listing = host.run(("ls", "-1", folder), deadline=QUICK_S).out.decode("utf-8", "replace").splitlines()
     siblings = adopt.sibling_names(path, request.pool, listing)
     found = ((pool, sibling, _text(host, sibling)) for pool, sibling in siblings.items())
     others = (Candidate(pool=pool, path=sibling, text=text) for pool, sibling, text in found if text is not None)
@@ -99,60 +100,63 @@ def _text(host: Host, path: str) -> str | None:
         return None
 
 
+class Kind(Value):
+    """What a path is: none, link, file or other; how many names the file has; where it really lies."""
+
+    kind: str
+    names: int
+    real: str
+
+
+def _kind(host: Host, path: str) -> Kind:
+    ran = host.run(program("kinds", path), deadline=QUICK_S)
+    words = ran.out.decode("utf-8", "surrogateescape").removesuffix("\n").split(" ", _FIELDS - 1)
+    if ran.exit != 0 or len(words) != _FIELDS:
+        raise HostError(f"look at {path}", printable(ran.err))
+    kind, names, real = words
+    return Kind(kind=kind, names=int(names), real=real)
+
+
+# ---- proposing ----
+
+
 def _site(text: str) -> Site:
-    """The proposed site file has to be one that every other command can read."""
+    """Every other command must be able to read the proposed site file."""
     try:
         return parse_site(text)
     except SiteInvalid as exc:
-        hint = "the site file can't hold this; change the upstream file or the option, and run init again"
+        hint = "the site file can't hold this; change the upstream file or the option, then run init again"
         raise RefusedError(*(Refusal(what=problem.text, hint=hint) for problem in exc.problems)) from exc
 
 
 def _resolved(host: Host, edit: Edit) -> tuple[Edit, tuple[str, ...]]:
-    """The edit of the file itself: a symlink stays one."""
-    (found,) = obstacles.kinds(host, edit.path)
+    """The edit of the file itself, so that a symlink stays one."""
+    found = _kind(host, edit.path)
     if found.real == edit.path:
         return edit, ()
-    return msgspec.structs.replace(edit, path=found.real), (f"{edit.path} leads to {found.real}: that file is edited",)
+    note = f"{edit.path} is a symlink; the edit goes into {found.real}"
+    return msgspec.structs.replace(edit, path=found.real), (note,)
 
 
 def _leftover(facts: Facts) -> str:
-    """The first generation of an init that was killed before nginx knew of it (adopt refuses where it does)."""
+    """The first generation of an init that was killed before nginx loaded it."""
     manifest = facts.disk.manifest
     return facts.disk.live if manifest is not None and manifest.made_by == MADE_BY else ""
 
 
-# ---- making ----
-
-
-class _Material(Value):
-    """What a first generation is made of."""
-
-    name: Generation
-    adopted: tuple[File, ...]
-    templates: dict[str, str]
-
-
-def _first_generation(host: Host, site: Site, pool: str, facts: Facts) -> Generation:
-    """000001-POOL, or above every number that was ever used here."""
-    runs = journal_of(host, site.nginx).read()
-    return Generation(number=planning.next_number(facts.disk.generations, runs), pool=pool)
-
-
-def _files(ports: Ports, site: Site, facts: Facts, material: _Material) -> dict[str, bytes]:
-    """The owner's own text, our marker, and the manifest. What serves is trusted (checklines.py)."""
+def _files(
+    ports: Ports, site: Site, facts: Facts, *, name: Generation, adopted: tuple[File, ...], templates: dict[str, str]
+) -> dict[str, bytes]:
+    """The owner's own text, our marker, and the manifest. These servers serve now, so a check begins with them as up."""
     from upswitch.generations.render import RenderError, render_ours  # noqa: PLC0415  (jinja2 takes 60 ms; only init needs it here)
 
-    name = material.name
     rendering = generation.rendering(site.nginx, facts.build, facts.conf, name, dialect=facts.dialect)
     try:
-        ours = render_ours(site, rendering, material.templates)
+        ours = render_ours(site, rendering, templates)
     except RenderError as exc:
-        raise RefusedError(
-            Refusal(what=f"template {exc}", hint="the packaged templates are damaged: install upswitch again")
-        ) from exc
+        hint = "the packaged templates are damaged: install upswitch again"
+        raise RefusedError(Refusal(what=f"template {exc}", hint=hint)) from exc
     served = _only(site, name.pool)
-    adopted = [File(name=each.name, text=trusting(each.text)) for each in material.adopted]
     manifest = Manifest(
         name=name.name,
         pool=name.pool,
@@ -164,7 +168,8 @@ def _files(ports: Ports, site: Site, facts: Facts, material: _Material) -> dict[
         pid_file=facts.pid_file,
         error_log=facts.error_log,
     )
-    return generation.with_manifest(generation.encoded((*adopted, *ours)), manifest)
+    theirs = (File(name=each.name, text=trusting(each.text)) for each in adopted)
+    return generation.with_manifest(generation.encoded((*theirs, *ours)), manifest)
 
 
 def _only(site: Site, pool: str) -> Site:
@@ -175,13 +180,14 @@ def _only(site: Site, pool: str) -> Site:
 
 
 def _backup(conf: NginxConf, path: str) -> str:
-    """Beside the file, under a name that no include of nginx reads: a pattern such as `sites-enabled/*` would."""
+    """Beside the file, under a name that no include of nginx matches (`sites-enabled/*` would)."""
     folder, _, name = path.rpartition("/")
     visible = f"{folder}/{name}.upswitch-backup"
-    return visible if obstacles.reader(conf, visible) is None else f"{folder}/.{name}.upswitch-backup"
+    return visible if _reader(conf, visible) is None else f"{folder}/.{name}.upswitch-backup"
 
 
 def _advised(proposal: Proposal, facts: Facts, templates: dict[str, str]) -> Proposal:
+    """With what the owner should add by hand."""
     from upswitch.generations.render import render_drain_snippets  # noqa: PLC0415  (as above)
 
     site = proposal.site
@@ -198,3 +204,84 @@ def _advised(proposal: Proposal, facts: Facts, templates: dict[str, str]) -> Pro
         log_format=advice.log_format_line() if logs and not has_format else "",
         logs=logs,
     )
+
+
+# ---- what stands against it: nothing that init leaves on the host may keep nginx from starting ----
+
+
+def refuse_obstacles(host: Host, proposal: Proposal, facts: Facts) -> None:
+    """RefusedError has everything that stands against the proposal on this host now. apply.py asks again under the lock."""
+    obstacles = (
+        *_marker_obstacle(host, proposal.site.nginx),
+        *_live_obstacle(host, proposal, facts),
+        *_out_obstacle(host, proposal),
+        *_edit_obstacle(host, proposal.edit),
+        *_include_obstacles(facts.conf, proposal),
+    )
+    if obstacles:
+        raise RefusedError(*obstacles)
+
+
+def _marker_obstacle(host: Host, nginx: Nginx) -> tuple[Refusal, ...]:
+    """Another listener on the marker would keep nginx from starting. Only a refused connection proves that there is none."""
+    hint = "choose another loopback address and port with --marker"
+    try:
+        host.connect(nginx.marker, timeout=_MARKER_S).close()
+    except ConnectionRefusedError:
+        return ()
+    except OSError as exc:
+        return (Refusal(what=f"the marker address {nginx.marker} can't be used: {exc.strerror or exc}", hint=hint),)
+    return (Refusal(what=f"another program listens on the marker address {nginx.marker}", hint=hint),)
+
+
+def _live_obstacle(host: Host, proposal: Proposal, facts: Facts) -> tuple[Refusal, ...]:
+    live = proposal.site.nginx.live
+    if _kind(host, live).kind != "none" and (not proposal.leftover or facts.disk.live != proposal.leftover):
+        return (Refusal(what=f"{live} exists, and init did not make it", hint="choose another folder with --dir"),)
+    if any(each.name == proposal.generation for each in facts.disk.generations):
+        return (Refusal(what=f"generation {proposal.generation} was made meanwhile", hint="run init again"),)
+    return ()
+
+
+def _out_obstacle(host: Host, proposal: Proposal) -> tuple[Refusal, ...]:
+    """A file with the very same bytes is no obstacle: a killed init left it."""
+    out = proposal.request.out
+    chunk = host.read(out)
+    if chunk is None or chunk.data == proposal.site_text.encode():
+        return ()
+    return (Refusal(what=f"{out} exists, and init overwrites no site file", hint="choose another file with --out"),)
+
+
+def _edit_obstacle(host: Host, edit: Edit) -> tuple[Refusal, ...]:
+    names = _kind(host, edit.path).names
+    if names > 1:
+        what = f"{edit.path} is a file with {names} names (hard links): the edit would not reach the others"
+        return (Refusal(what=what, hint="make it a file of its own, then run init again"),)
+    chunk = host.read(edit.path)
+    if chunk is None or chunk.data != edit.old.encode():
+        what = f"{edit.path} is not on disk as nginx -T showed it: it has changed since, or it is not UTF-8"
+        return (Refusal(what=what, hint="run init again; if the file is not UTF-8, edit it by hand as the diff shows"),)
+    return ()
+
+
+def _include_obstacles(conf: NginxConf, proposal: Proposal) -> tuple[Refusal, ...]:
+    """No include of the owner's may match a file of ours: nginx would fail on it at its next start."""
+    nginx = proposal.site.nginx
+    ours = {
+        proposal.request.out: "--out",
+        nginx.dir: "--dir",
+        nginx.live: "--dir",
+        f"{nginx.live}/{generation.MARKER}": "--dir",
+        nginx.state: "--state",
+    }
+    matched = ((path, option, _reader(conf, path)) for path, option in ours.items())
+    return tuple(
+        Refusal(what=f"the include at {place} would make nginx read {path}", hint=f"choose another place with {option}")
+        for path, option, place in matched
+        if place
+    )
+
+
+def _reader(conf: NginxConf, path: str) -> str | None:
+    """Where the include stands that would read `path`."""
+    return next((each.place for each in configuration.includes(conf.tree) if matches_include(conf.includes(each), path)), None)

@@ -1,4 +1,4 @@
-"""The text of a first `upswitch.toml`, from upstream blocks that were read. Its reader is sitefile.py."""
+"""The text of a first `upswitch.toml`, made from upstream blocks. site/read.py reads it."""
 
 import json
 import re
@@ -13,34 +13,34 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 _HEAD = """\
 # upswitch.toml: written by `upswitch init` from {path}
-# Every key but the pools has a default; those that one may want to change stand here behind a "#".
-# `upswitch lint` says what is wrong or dangerous in it, `upswitch plan --to POOL` what a switch would do.
+# Only the pools are required. Every other key has a default; the ones that you may want to change are listed behind a "#".
+# `upswitch lint` reports what is wrong or dangerous here. `upswitch plan --to POOL` shows what a switch would do.
 """
 _NGINX = {
     "binary": '"nginx"',
-    "reload": '["systemctl", "reload", "nginx"]  # when it is not `nginx -s reload`',
+    "reload": '["systemctl", "reload", "nginx"]  # if `nginx -s reload` is not the right command',
     "user": '"root"',
-    "marker": '"127.0.84.1:8008"  # where nginx answers with its generation: loopback, used by nobody else',
-    "access_log": '"auto"  # found in the configuration; error_log likewise',
+    "marker": '"127.0.84.1:8008"  # the loopback address where nginx reports its generation; no other program may use it',
+    "access_log": '"auto"  # found in the configuration; error_log as well',
 }
 _GATE = """
-[gate]  # our own probes of the new pool before the switch; what is not given here is the check's
+[gate]  # health checks of the new pool before the switch; a key that is missing here is taken from the upstream's check
 # interval = "1s"
 # timeout = "2s"
 # deadline = "120s"
 """
 _WATCH = """
-[watch]  # after the switch: 502, 503 and 504 of the new pool
+[watch]  # errors of the new pool after the switch: 502, 503 and 504
 # duration = "60s"
 # on_spike = "rollback"  # or "hold"
-# probe = "http://127.0.0.1/healthz"  # through nginx, so that a quiet site is judged too
+# probe = "http://127.0.0.1/healthz"  # upswitch requests this URL through nginx, so that a site without traffic is watched too
 """
 
 
 def site_text(path: str, pools: Mapping[str, tuple[UpstreamBlock, ...]], nginx: Nginx, remarks: tuple[str, ...]) -> str:
-    """The whole file. The first pool is the one that was read from `path`: directives and check are taken from its blocks.
+    """The whole file. The first pool is the one read from `path`: the directives and the check come from its blocks.
 
-    Every pool has a block for each upstream of the first one. `remarks` are put at the head, one comment line each.
+    Every pool has a block for each upstream of the first one. `remarks` stand at the head, one comment line each.
     """
     first = next(iter(pools.values()))
     blocks = {name: {each.name: each for each in found} for name, found in pools.items()}
@@ -51,12 +51,12 @@ def site_text(path: str, pools: Mapping[str, tuple[UpstreamBlock, ...]], nginx: 
 
 
 def has_secret(text: str) -> bool:
-    """Whether a check of this site file sends what a person should not see (reliability.md, S10)."""
+    """Whether a check of this site file may send a secret (reliability.md, S10)."""
     return _SECRET.search(text) is not None
 
 
 def without_secrets(text: str) -> str:
-    """The text as it may be printed."""
+    """The text with the secrets left out."""
     return _SECRET.sub(r"\1 = (not shown: it may hold a secret)", text)
 
 
@@ -72,12 +72,12 @@ def _upstream(block: UpstreamBlock, pools: Mapping[str, tuple[str, ...]]) -> str
     lines = [f"\n[upstreams.{key}]  # the name that proxy_pass uses"]
     lines += [f"{_key(pool)} = {_list(servers)}" for pool, servers in pools.items()]
     if len(pools) == 1:
-        lines.append("# B = [...]  # THE OTHER POOL: its servers, in the same form; without it there is nothing to switch to")
+        lines.append("# B = [...]  # THE OTHER POOL: its servers, in the same form; there is nothing to switch to without it")
     if block.directives:
         lines.append(f"directives = {_list(block.directives)}")
     lines += [f"# NOTE: {_comment(remark)}" for remark in block.remarks]
     if block.check is not None:
-        lines += [f"\n[upstreams.{key}.check]  # as in the check line; times in ms", *_check(block.check)]
+        lines += [f"\n[upstreams.{key}.check]  # as in the check line; times are in ms", *_check(block.check)]
     return "\n".join(lines) + "\n"
 
 
@@ -102,7 +102,7 @@ def _check(check: Check) -> Iterator[str]:
 
 
 def _value(value: object) -> str:
-    """TOML has JSON's texts, truths and lists; times are text with a unit. DEL is the one character that only JSON takes raw."""
+    """TOML writes text, truths and lists as JSON does, but for DEL. A float is a time, written with its unit."""
     if isinstance(value, float):
         return f'"{value * 1000:g}ms"'
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -117,5 +117,5 @@ def _key(name: str) -> str:
 
 
 def _comment(text: str) -> str:
-    """On one line whatever it holds."""
+    """The text on one line, whatever it holds."""
     return "".join(each if each.isprintable() else " " for each in text)

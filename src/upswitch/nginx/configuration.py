@@ -1,7 +1,7 @@
 """Questions to a configuration that `nginx -T` dumped (dump.py). Each is a pure function; logs are in conflogs.py."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from upswitch.basics.value import Value
 from upswitch.nginx.build import Build
@@ -71,6 +71,14 @@ def load_modules(conf: NginxConf) -> tuple[str, ...]:
 def resolvers(conf: NginxConf) -> tuple[str, ...]:
     """The http-level `resolver` and `resolver_timeout` lines as text."""
     return tuple(each.text for each in http_children(conf, "resolver", "resolver_timeout"))
+
+
+def includes(block: Iterable[Directive]) -> Iterator[Directive]:
+    """Every `include` of these statements, at any depth."""
+    for each in block:
+        if each.name == "include" and each.args:
+            yield each
+        yield from includes(each.block or ())
 
 
 def includes_live(conf: NginxConf, pattern: str) -> Directive | None:

@@ -35,7 +35,7 @@ def init(program: Program, /, *, as_json: bool, source: str, out: str, is_applie
 
     Without --apply, nothing is changed.
     """
-    from upswitch.init import apply, proposal, propose
+    from upswitch.init import adopt, apply, propose
 
     nginx = Nginx(
         binary=words["binary"],
@@ -46,7 +46,7 @@ def init(program: Program, /, *, as_json: bool, source: str, out: str, is_applie
         marker=words["marker"],
         user=words["user"],
     )
-    request = proposal.InitRequest(from_path=os.path.abspath(source), pool=words["pool"], nginx=nginx, out=os.path.abspath(out))
+    request = adopt.InitRequest(from_path=os.path.abspath(source), pool=words["pool"], nginx=nginx, out=os.path.abspath(out))
 
     def act(session: Session) -> View:
         proposal = propose.propose(session.ports, request, templates.load(session.site))

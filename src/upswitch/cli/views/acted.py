@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from upswitch.diagnose.finding import Finding
     from upswitch.health.gate.gate_rule import Tally
     from upswitch.health.gate.rounds import GateReport
+    from upswitch.init.adopt import Proposal
     from upswitch.init.apply import Applied
-    from upswitch.init.proposal import Proposal
     from upswitch.switch.go import Ending
 
 
