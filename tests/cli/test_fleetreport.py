@@ -4,10 +4,11 @@ import pytest
 from msgspec.structs import replace
 
 from upswitch.basics.errors import HostError
-from upswitch.cli.views.acted import production
+from upswitch.cli.views import production
+from upswitch.cli.views.acted import Acted, GateLine, WatchLine
 from upswitch.cli.views.fleet_summary import together, unreachable
-from upswitch.cli.views.parts import Acted, GateLine, HistoryView, PlanView, StatusView, WatchLine
-from upswitch.cli.views.read import with_deadman
+from upswitch.cli.views.plan import PlanView
+from upswitch.cli.views.status import HistoryView, StatusView, of_deadman
 from upswitch.generations.generation import Live
 from upswitch.switch.deadman.files import Mark, Standing
 
@@ -179,13 +180,13 @@ def test_status_says_who_is_at_it_and_else_the_remedy_of_a_finding():
 
 @pytest.mark.parametrize(
     ("mark", "is_alive", "said"),
-    [(Mark.ARMED, True, "goes back by itself when the lease has run out"), (Mark.ARMED, False, "its watcher is gone")],
+    [(Mark.ARMED, True, "rolls itself back when the lease expires"), (Mark.ARMED, False, "its watcher is gone")],
 )
-def test_an_unfinished_run_is_told_with_its_dead_man(mark, is_alive, said):
-    view = replace(status_view("A", "run 1 is unfinished, at swapped: `upswitch repair`"), unfinished="1")
-    found = with_deadman(view, Standing(run="1", mark=mark, is_alive=is_alive))
-    assert said in found.findings[1]
-    assert with_deadman(view, Standing(run="2", mark=mark, is_alive=is_alive)) == with_deadman(view, None) == view
+def test_an_unfinished_run_is_shown_with_its_dead_man(mark, is_alive, said):
+    standing = Standing(run="1", mark=mark, is_alive=is_alive)
+    (found,) = of_deadman(standing, "1")
+    assert said in found
+    assert [*of_deadman(standing, "2"), *of_deadman(None, "1")] == []
 
 
 def plan_view(number: int, change: str = "+server 127.0.0.1:1;", log: str = "/var/log/a.log") -> PlanView:
@@ -220,7 +221,7 @@ def test_a_plan_is_shown_once_and_again_only_where_more_than_generation_numbers_
 def test_hosts_that_say_the_same_are_shown_once_and_without_a_table_of_what_nobody_looked_at():
     same = HistoryView(command="history", exit=0, runs=())
     assert (
-        together("history", {"lb1": same, "lb2": same}).text == "history on 2 hosts\n== lb1, lb2\nno run yet\nNext: nothing to do"
+        together("history", {"lb1": same, "lb2": same}).text == "history on 2 hosts\n== lb1, lb2\nNo run yet.\nNext: nothing to do"
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import click
 
 from upswitch.basics.value import Value
-from upswitch.cli.views.parts import View
+from upswitch.cli.views import View
 from upswitch.site.model import Site
 from upswitch.site.read import parse_site
 from upswitch.switch.session import Session

@@ -16,8 +16,7 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.text import plain, told
 from upswitch.cli.invocation import Act
 from upswitch.cli.progress import Teller
-from upswitch.cli.views import fleet_summary
-from upswitch.cli.views.parts import View
+from upswitch.cli.views import View, fleet_summary
 from upswitch.fleet.going_back import Retreat
 from upswitch.fleet.switching import Rollout
 from upswitch.fleet.together import together

@@ -17,8 +17,7 @@ from upswitch.cli.invocation import Act, Common, NoSiteError, become, person, re
 from upswitch.cli.main import drop_output
 from upswitch.cli.open import Fleet, Here, Opened, Shared, Wiring
 from upswitch.cli.progress import Teller
-from upswitch.cli.views import acted, fleet_summary, parts
-from upswitch.cli.views.parts import View
+from upswitch.cli.views import View, acted, fleet_summary, to_json
 from upswitch.generations import survey
 from upswitch.generations.generation import Live
 from upswitch.hosts.signals import Interrupts
@@ -89,7 +88,7 @@ class Program:
     def show(self, view: View, *, as_json: bool) -> int:
         """Print the result on stdout; its exit code. A reader that went away changes nothing."""
         try:
-            click.echo(parts.to_json(view) if as_json else _safe(view.text))
+            click.echo(to_json(view) if as_json else _safe(view.text))
         except OSError:
             self._has_reader = False
             drop_output()

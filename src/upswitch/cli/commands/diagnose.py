@@ -8,8 +8,7 @@ from upswitch.basics.text import plain
 from upswitch.cli.commands.options import config_option, host_option, json_option, with_program
 from upswitch.cli.invocation import Common
 from upswitch.cli.program import Program
-from upswitch.cli.views import acted
-from upswitch.cli.views.parts import View
+from upswitch.cli.views import View, acted
 from upswitch.site.model import Site
 from upswitch.switch.session import Session
 

@@ -5,8 +5,8 @@ import click
 from upswitch.cli.commands.options import on_site, with_program
 from upswitch.cli.invocation import Common
 from upswitch.cli.program import Program
-from upswitch.cli.views import read
-from upswitch.cli.views.parts import View
+from upswitch.cli.views import View
+from upswitch.cli.views import status as views
 from upswitch.switch.session import Session
 
 
@@ -27,7 +27,7 @@ def drain(program: Program, /, *, common: Common, is_waiting: bool, deadline: fl
     def act(session: Session) -> View:
         nginx = session.site.nginx
         if is_waiting:
-            return read.drain(drained.wait(session.ports, nginx, deadline=deadline))
-        return read.drain(drained.drained(session.ports, nginx))
+            return views.drain(drained.wait(session.ports, nginx, deadline=deadline))
+        return views.drain(drained.drained(session.ports, nginx))
 
     return program.serve("drain", common, act)

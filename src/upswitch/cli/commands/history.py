@@ -5,8 +5,8 @@ import click
 from upswitch.cli.commands.options import on_site, with_program
 from upswitch.cli.invocation import Common
 from upswitch.cli.program import Program
-from upswitch.cli.views import read
-from upswitch.cli.views.parts import View
+from upswitch.cli.views import View
+from upswitch.cli.views import status as views
 from upswitch.switch.journal import journal_of
 from upswitch.switch.session import Session
 
@@ -22,6 +22,6 @@ def history(program: Program, /, *, common: Common, limit: int) -> int:
     """
 
     def act(session: Session) -> View:
-        return read.history(journal_of(session.ports.host, session.site.nginx).read(), limit=limit)
+        return views.history(journal_of(session.ports.host, session.site.nginx).read(), limit=limit)
 
     return program.serve("history", common, act)

@@ -7,8 +7,8 @@ import click
 from upswitch.cli.commands.options import json_option, with_program
 from upswitch.cli.invocation import SITE_FILE, Common
 from upswitch.cli.program import Program, live
-from upswitch.cli.views import acted
-from upswitch.cli.views.parts import View
+from upswitch.cli.views import View
+from upswitch.cli.views import plan as views
 from upswitch.generations import templates
 from upswitch.site.model import Gate, Nginx, Site, Watch
 from upswitch.switch.session import Session
@@ -51,9 +51,9 @@ def init(program: Program, /, *, as_json: bool, source: str, out: str, is_applie
     def act(session: Session) -> View:
         proposal = propose.propose(session.ports, request, templates.load(session.site))
         if not is_applied:
-            return acted.proposed(proposal)
+            return views.proposed(proposal)
         done = apply.apply(session.ports, proposal, session.owner(f"init of {request.pool}"))
-        return acted.applied(proposal, done, live(session))
+        return views.applied(proposal, done, live(session))
 
     site = Site(nginx=nginx, upstreams=(), gate=Gate(), watch=Watch())
     return program.serve_site("init", Common(config=out, as_json=as_json), site, act=act)

@@ -5,8 +5,8 @@ import click
 from upswitch.cli.commands.options import on_site, with_program
 from upswitch.cli.invocation import Common
 from upswitch.cli.program import Program
-from upswitch.cli.views import acted, read
-from upswitch.cli.views.parts import View
+from upswitch.cli.views import View, acted
+from upswitch.cli.views import status as views
 from upswitch.generations import templates
 from upswitch.switch.session import Session, clean
 
@@ -26,7 +26,7 @@ def lint(program: Program, /, *, common: Common, conf: str) -> int:
         return program.show(_lint_file(conf), as_json=common.as_json)
 
     def act(session: Session) -> View:
-        return read.lint(lint.lint(session.ports, session.site, templates.load(session.site)))
+        return views.lint(lint.lint(session.ports, session.site, templates.load(session.site)))
 
     return program.serve("lint", common, act)
 
@@ -35,7 +35,7 @@ def _lint_file(path: str) -> View:
     from upswitch.lint import lint
 
     try:
-        return read.lint(lint.lint_file(path))
+        return views.lint(lint.lint_file(path))
     except (OSError, ValueError) as exc:  # ValueError: not nginx's syntax, or a name that no file can have
         why = f"{exc.filename}: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
         return acted.usage_error(

@@ -7,8 +7,8 @@ import click
 from upswitch.cli.commands.options import on_site, with_program
 from upswitch.cli.invocation import Common
 from upswitch.cli.program import Program, live
-from upswitch.cli.views import read
-from upswitch.cli.views.parts import View
+from upswitch.cli.views import View
+from upswitch.cli.views import plan as views
 from upswitch.generations import templates
 from upswitch.switch.session import Session
 from upswitch.switch.words import Step
@@ -41,4 +41,4 @@ def show_plan(session: Session, pool: str, *, choices: "Choices", is_unwatched: 
     is_watched = session.site.watch.duration > 0 and not is_unwatched
     ask = session.ask("plan", pool, skips=() if is_watched else (Step.WATCH,))
     found = plan.plan(session.ports, session.site, ask, templates.load(session.site), choices=choices)
-    return read.planned(found, live(session))
+    return views.planned(found, live(session))

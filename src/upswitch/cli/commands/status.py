@@ -5,8 +5,8 @@ import click
 from upswitch.cli.commands.options import on_site, with_program
 from upswitch.cli.invocation import Common
 from upswitch.cli.program import Program
-from upswitch.cli.views import read
-from upswitch.cli.views.parts import View
+from upswitch.cli.views import View
+from upswitch.cli.views import status as views
 from upswitch.generations import survey
 from upswitch.health.module import compare
 from upswitch.switch.deadman import arm
@@ -31,12 +31,9 @@ def _status(session: Session) -> View:
     disk, running = survey.glance(host, nginx)
     last = next(iter(journal_of(host, nginx).read()[::-1]), None)
     holder = session.ports.lock.holder()
-    view = read.status(disk, running, last=last, holder=holder)
-    if view.unfinished and holder is None:
-        view = read.with_deadman(view, arm.look(host, nginx))
+    standing = arm.look(host, nginx) if last is not None and last.is_left and holder is None else None
     compared = compare.compare(session.ports, session.site, disk.pool)
-    if not compared:
-        return view
     error_log = disk.manifest.error_log if disk.manifest else ""
-    rejection = compare.last_rejection(host, error_log, running.family)
-    return read.with_checks(view, compared, rejection=rejection or "")
+    rejection = compare.last_rejection(host, error_log, running.family) if compared else None
+    checked = (compared, rejection or "")
+    return views.status(disk, running, last=last, holder=holder, standing=standing, checked=checked)

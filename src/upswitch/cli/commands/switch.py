@@ -7,8 +7,7 @@ from upswitch.cli.commands.options import events_option, on_site, with_program
 from upswitch.cli.commands.plan import show_plan
 from upswitch.cli.invocation import Common
 from upswitch.cli.program import Program
-from upswitch.cli.views import acted
-from upswitch.cli.views.parts import View
+from upswitch.cli.views import View, acted
 from upswitch.generations import templates
 from upswitch.site.words import SpikePolicy
 from upswitch.switch.session import Session

@@ -14,7 +14,7 @@ from upswitch.basics.value import Value
 from upswitch.cli.commands.options import config_option, host_option, json_option, with_program
 from upswitch.cli.invocation import Common
 from upswitch.cli.program import Program
-from upswitch.cli.views.parts import View
+from upswitch.cli.views import View
 from upswitch.site.allowed import ALLOWED, parse_duration
 from upswitch.site.model import Site, Watch
 from upswitch.switch.session import Session, clean

@@ -1,4 +1,4 @@
-"""From what a command came to, to what it prints (cli/views/parts.py)."""
+"""What `switch`, `rollback` and `repair` print, and every command that an error ends."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -6,35 +6,119 @@ import click
 import msgspec
 
 from upswitch.basics.errors import HostError, JournalCorruptError, LockedError, RefusedError, StuckError
+from upswitch.basics.result import Result
+from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit, exit_of
 from upswitch.cli.invocation import NoSiteError
-from upswitch.cli.views.parts import (
-    Acted,
-    CauseLine,
-    GateLine,
-    InitView,
-    Production,
-    ServerLine,
-    SettingLine,
-    StepLine,
-    WatchLine,
-)
+from upswitch.cli.views import Production, production
 from upswitch.generations.generation import Live
-from upswitch.init.site_text import without_secrets
 from upswitch.site.read import SiteInvalid
-from upswitch.switch.words import Outcome
+from upswitch.switch.run import Ended
+from upswitch.switch.words import Outcome, Step
 
 if TYPE_CHECKING:
     from upswitch.diagnose.finding import Finding
     from upswitch.health.gate.gate_rule import Tally
     from upswitch.health.gate.rounds import GateReport
-    from upswitch.init.adopt import Proposal
-    from upswitch.init.apply import Applied
     from upswitch.switch.go import Ending
+    from upswitch.watch.rule import Judgement
+    from upswitch.watch.watch import WatchReport
 
 
-def production(live: Live) -> Production:
-    return Production(pool=live.pool, running=live.running, disk=live.disk, proved=live.agrees, text=live.text)
+class ServerLine(Value):
+    """One server at the gate."""
+
+    upstream: str
+    server: str
+    up: bool
+    ok: int
+    failed: int
+    error: str
+    text: str
+
+
+class GateLine(Value):
+    verdict: str
+    seconds: float
+    way_back: bool
+    new: tuple[ServerLine, ...]
+    old: tuple[ServerLine, ...]
+
+
+class SettingLine(Value):
+    """A directive behind a cause. `place` is FILE:LINE, "" where `value` is nginx's default."""
+
+    name: str
+    value: str
+    place: str
+    text: str
+
+
+class CauseLine(Value):
+    """A diagnose.Finding, with the directives behind it where nginx's configuration was read."""
+
+    code: str
+    count: int
+    clients: int
+    status: int | None
+    servers: tuple[str, ...]
+    first: str
+    last: str
+    evidence: str
+    why: str
+    check: str
+    fix: str
+    consequence_of: str
+    note: str
+    settings: tuple[SettingLine, ...]
+
+
+class WatchLine(Value):
+    """How the watch ended. `answers` are the rule's four; `findings` are causes from the logs of those seconds."""
+
+    verdict: str
+    said: str
+    seconds: int
+    failed: int
+    total: int
+    mode: str
+    answers: dict[str, bool]
+    before: dict[str, int]
+    peers_down: tuple[str, ...]
+    reasons: str
+    findings: tuple[CauseLine, ...]
+    notes: tuple[str, ...]
+
+
+class Acted(Value):
+    """`switch`, `rollback`, `repair`; and any command that was refused."""
+
+    command: str
+    outcome: str
+    exit: int
+    said: str
+    production: Production | None
+    hint: str
+    run: str = ""
+    pool: str = ""
+    former_pool: str = ""
+    generation: str = ""
+    steps: tuple[Ended, ...] = ()
+    gate: GateLine | None = None
+    watch: WatchLine | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What happened and where; what production is in now; what to do next."""
+        lines = [self.said, *self.problems]
+        if self.watch is not None:
+            is_decisive = any(each.step is Step.WATCH and each.result is not Result.OK for each in self.steps)
+            lines += [] if is_decisive else [f"Watch: {self.watch.said}"]  # the headline has it
+            lines += [f"Watch: {note}" for note in self.watch.notes]
+        if self.production is not None:
+            lines.append(f"Production: {self.production.text}")
+        return "\n  ".join([*lines, f"Next: {self.hint}"])
 
 
 def acted(command: str, ending: "Ending") -> Acted:
@@ -50,9 +134,9 @@ def acted(command: str, ending: "Ending") -> Acted:
         pool=over.plan.pool,
         former_pool=over.plan.former_pool,
         generation=ending.live.disk,
-        steps=tuple(StepLine(step=step.step, result=step.result, said=step.said, seconds=step.seconds) for step in over.steps),
+        steps=over.steps,
         gate=gate_line(ending.gate) if ending.gate else None,
-        watch=_watch_line(ending) if ending.watch else None,
+        watch=_watch_line(ending.watch) if ending.watch else None,
     )
 
 
@@ -138,8 +222,8 @@ def _texts(error: Exception) -> list[str]:
 
 
 def repaired(ending: "Ending | None", live: Live, *, aside: str) -> Acted:
-    """A repair succeeded when production is proved, whichever way the run went."""
-    moved = f"the journal was moved to {aside}; " if aside else ""
+    """A repair succeeded when production is proved, whether the run was finished or undone."""
+    moved = f"The journal was moved to {aside}. " if aside else ""
     if ending is None:
         return Acted(
             command="repair",
@@ -147,7 +231,7 @@ def repaired(ending: "Ending | None", live: Live, *, aside: str) -> Acted:
             exit=Exit.DONE if live.agrees else Exit.FINDINGS,
             said=f"{moved}nothing to repair",
             production=production(live),
-            hint="nothing to do" if live.agrees else "`upswitch status` says what does not agree",
+            hint="nothing to do" if live.agrees else "`upswitch status` shows what is wrong",
         )
     view = acted("repair", ending)
     is_proved = ending.outcome is not Outcome.STUCK and live.agrees
@@ -177,84 +261,32 @@ def _server_line(tally: "Tally") -> ServerLine:
 
 
 def cause_line(finding: "Finding", settings: tuple[SettingLine, ...] = ()) -> CauseLine:
-    """`settings`: the directives behind it, where nginx's configuration was looked at."""
-    return CauseLine(
-        code=finding.code,
-        count=finding.count,
-        clients=finding.clients,
-        status=finding.status,
-        servers=finding.servers,
-        first=finding.first,
-        last=finding.last,
-        evidence=finding.evidence,
-        why=finding.why,
-        check=finding.check,
-        fix=finding.fix,
-        consequence_of=finding.consequence_of,
-        note=finding.note,
-        settings=settings,
-    )
+    return CauseLine(**msgspec.structs.asdict(finding), settings=settings)
 
 
-def _watch_line(ending: "Ending") -> WatchLine | None:
-    watch = ending.watch
-    if watch is None:
-        return None
-    look = watch.judgement
+def _watch_line(report: "WatchReport") -> WatchLine:
+    look = report.judgement
     return WatchLine(
-        verdict=watch.final,
-        said=watch.said,
-        seconds=watch.seconds,
-        failed=watch.failed,
-        total=watch.total,
-        mode=watch.mode,
-        answers={"enough": look.is_enough, "big": look.is_big, "new": look.is_new, "not_luck": look.is_not_luck} if look else {},
-        before={"failed": look.before_failed, "total": look.before_total, "seconds": look.before_s} if look else {},
-        peers_down=watch.peers_down,
-        reasons=watch.reasons,
-        findings=tuple(map(cause_line, watch.findings)),
-        notes=watch.notes,
+        verdict=report.final,
+        said=report.said,
+        seconds=report.seconds,
+        failed=report.failed,
+        total=report.total,
+        mode=report.mode,
+        answers=answers(look) if look else {},
+        before=before(look) if look else {},
+        peers_down=report.peers_down,
+        reasons=report.reasons,
+        findings=tuple(map(cause_line, report.findings)),
+        notes=report.notes,
     )
 
 
-def proposed(proposal: "Proposal") -> InitView:
-    request = proposal.request
-    return InitView(
-        command="init",
-        exit=Exit.DONE,
-        applied=False,
-        said=f"{request.from_path} can be taken over as pool {request.pool}; nothing was changed",
-        site_file=request.out,
-        site_text=without_secrets(proposal.site_text),
-        generation=proposal.generation,
-        diff=proposal.diff,
-        backup=proposal.backup,
-        notes=proposal.notes,
-        advice=_advice(proposal),
-        hint="the same command with --apply does it: backup, test, reload, proof; undone where it fails",
-        production=None,
-    )
+def answers(look: "Judgement") -> dict[str, bool]:
+    """The rule's four answers."""
+    return {"enough": look.is_enough, "big": look.is_big, "new": look.is_new, "not_luck": look.is_not_luck}
 
 
-def applied(proposal: "Proposal", done: "Applied", live: Live) -> InitView:
-    return msgspec.structs.replace(
-        proposed(proposal),
-        applied=True,
-        said=f"{proposal.request.pool} is generation {done.generation}; {done.tested}; {done.proof}",
-        backup=done.backup,
-        hint=f"read {proposal.request.out}, then `upswitch lint`; {done.backup} is the file as it was",
-        production=production(live),
-    )
-
-
-def _advice(proposal: "Proposal") -> tuple[str, ...]:
-    """What the owner should add by hand; every line of it is his to paste."""
-    found = []
-    if proposal.undrained:
-        places = ", ".join(f"{place.file}:{place.line}" for place in proposal.undrained)
-        texts = "\n".join(f"# {snippet.name}\n{snippet.text.rstrip()}" for snippet in proposal.snippets)
-        found.append(f"so that a reload loses no request, put these lines at {places}:\n{texts}")
-    if proposal.log_format:
-        logs = ", ".join(proposal.logs)
-        found.append(f"so that the watch knows whose a request was, let {logs} use this format:\n{proposal.log_format}")
-    return tuple(found)
+def before(look: "Judgement") -> dict[str, int]:
+    """The traffic that it compares with."""
+    return {"failed": look.before_failed, "total": look.before_total, "seconds": look.before_s}

@@ -1,4 +1,4 @@
-"""What `diagnose` prints: the sum, each cause with what to do, what the live host says, and what was read."""
+"""What `diagnose` prints: a summary, each cause with what to do, what the live host says, and which logs were read."""
 
 import re
 from collections.abc import Iterator
@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from upswitch.basics.text import plain
 from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
-from upswitch.cli.views.acted import cause_line
-from upswitch.cli.views.parts import CauseLine, SettingLine
+from upswitch.cli.views.acted import CauseLine, SettingLine, cause_line
 from upswitch.diagnose.causes.cause import Code
 from upswitch.diagnose.directives import Setting
 from upswitch.diagnose.finding import Finding
@@ -21,7 +20,7 @@ _WORDS = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d")
 
 
 class AskedLine(Value):
-    """One server, asked past nginx. `live`: of the pool that serves."""
+    """One server, checked directly and not through nginx. `live`: of the pool that serves."""
 
     upstream: str
     pool: str
@@ -31,16 +30,8 @@ class AskedLine(Value):
     text: str
 
 
-class LogLine(Value):
-    name: str
-    kind: str
-    lines: int
-    first: str
-    last: str
-
-
 class DiagnoseView(Value):
-    """`diagnose`: exit 0 with nothing found (or what hurt nobody), 3 with findings. `whose`: the pools of an address."""
+    """`diagnose`: exit 0 with nothing found, or nothing that needs action; else 3. `whose`: the pools of an address."""
 
     command: str
     exit: int
@@ -50,7 +41,7 @@ class DiagnoseView(Value):
     problems: tuple[str, ...]
     servers: tuple[AskedLine, ...]
     whose: dict[str, str]
-    read: tuple[LogLine, ...]
+    read: tuple[LogRead, ...]
     zone: str
     unread: int
     notes: tuple[str, ...]
@@ -62,7 +53,7 @@ class DiagnoseView(Value):
             lines += ["", *_finding_lines(finding, self, told)]
             told = told if finding.consequence_of else {each.text for each in finding.settings}
         lines += ["", *(f"Problem: {each}" for each in self.problems)] if self.problems else []
-        lines += ["", "Each server asked past nginx, now:", *_asked_text(self.servers)] if self.servers else []
+        lines += ["", "Each server, checked directly (not through nginx) now:", *_asked_text(self.servers)] if self.servers else []
         lines += ["", *(_log_text(each, self.zone) for each in self.read), *(f"Note: {each}" for each in self.notes)]
         return "\n".join(lines)
 
@@ -81,7 +72,7 @@ def diagnosed(found: Diagnosed) -> DiagnoseView:
         problems=tuple(map(plain, found.problems)),
         servers=servers,
         whose=dict(found.whose),
-        read=tuple(map(_log_line, found.read)),
+        read=found.read,
         zone=found.zone,
         unread=found.diagnosis.unread,
         notes=(*map(plain, found.notes), *_unread(found.diagnosis.unread), *found.diagnosis.limits),
@@ -89,29 +80,29 @@ def diagnosed(found: Diagnosed) -> DiagnoseView:
 
 
 def _unread(lines: int) -> tuple[str, ...]:
-    return (f"{_lines(lines)} not of the log's format",) if lines else ()
+    return (f"{_lines(lines)} could not be read: not in the log's format",) if lines else ()
 
 
 def _said(found: Diagnosed) -> str:
-    """What fails now, how many of how many, since when, and the worst with what followed, in one sentence."""
+    """What fails now, how many requests failed and since when, and the worst cause with its consequences."""
     since = f" since {_clock(found.since, found.zone)}" if found.since else ""
     worst, *others = found.diagnosis.findings or (None,)
     lines = found.diagnosis.error_lines
-    now = f"FAILS now: {_listed(tuple(each.target.server for each in found.failing), {})}. " if found.failing else ""
+    now = f"FAILING now: {_listed(tuple(each.target.server for each in found.failing), {})}. " if found.failing else ""
     if found.access.requests or lines is None:
         left = sum(each.clients for each in found.diagnosis.findings if each.code == Code.CLIENT_CLOSED)
-        given_up = f" ({left} of them given up by their clients)" if left else ""
+        given_up = f" (in {left} of them the client gave up)" if left else ""
         head = f"{found.access.failed + left} of {found.access.requests} requests failed{given_up}{since}"
         also = f", and {lines} lines of the error log were read" if lines is not None else ""
     else:
         hurting = sum(each.count for each in found.diagnosis.findings if each.is_hurting)
-        head, also = f"{hurting} of {lines or 0} lines of the error log tell of failures{since}", ""
+        head, also = f"{hurting} of {lines or 0} lines of the error log report failures{since}", ""
     if worst and not worst.is_hurting:
-        return f"{now}nothing that hurt anybody: {head}{also}"
+        return f"{now}No action needed: {head}{also}"
     if worst:
         then = "".join(f", then {each.count} x {each.code}" for each in others if each.consequence_of == worst.code)
         return f"{now}{head}. Worst: {worst.count} x {worst.code}{_at(worst)}{then}: {worst.why}"
-    nothing = "no cause was found in the logs" if found.is_trouble else "nothing found"
+    nothing = "No cause was found in the logs" if found.is_trouble else "Nothing found"
     return f"{now}{nothing}: {head}{also}"
 
 
@@ -126,7 +117,7 @@ def _listed(servers: tuple[str, ...], whose: dict[str, str]) -> str:
 
 
 def _finding_lines(finding: CauseLine, view: DiagnoseView, told: set[str]) -> Iterator[str]:
-    """A consequence without the settings that were told (`told`) of its cause."""
+    """A consequence does not repeat the settings that its cause has shown (`told`)."""
     margin = "    " if finding.consequence_of else ""
     status = "no status" if finding.status is None else f"{finding.status:03}"
     follows = f"  (follows from {finding.consequence_of})" if finding.consequence_of else ""
@@ -160,19 +151,15 @@ def _asked_line(asked: Asked, live_pool: str) -> AskedLine:
     )
 
 
-def _log_line(read: LogRead) -> LogLine:
-    return LogLine(name=plain(read.name), kind=read.kind, lines=read.lines, first=read.first, last=read.last)
-
-
 def _asked_text(servers: tuple[AskedLine, ...]) -> Iterator[str]:
     failing = [each for each in servers if not each.up]
-    yield from (f"  FAILS: {each.text}" for each in failing)
+    yield from (f"  FAILING: {each.text}" for each in failing)
     if rest := len(servers) - len(failing):
-        others = " others" if failing and rest > 1 else " other" if failing else ""
-        yield f"  {rest}{others} {'answers' if rest == 1 else 'answer'}"
+        other = "other " if failing else ""
+        yield f"  {rest} {other}server answers" if rest == 1 else f"  {rest} {other}servers answer"
 
 
-def _log_text(log: LogLine, zone: str) -> str:
+def _log_text(log: LogRead, zone: str) -> str:
     span = f", {_span(log.first, log.last, zone)}" if log.first else ""
     return f"Read: {log.name} ({log.kind} log, {_lines(log.lines)}{span})"
 
@@ -186,7 +173,7 @@ def _span(first: str, last: str, zone: str) -> str:
 
 
 def _clock(time: str, zone: str) -> str:
-    """As people read it, and by which clock: an error log's, without a zone, and seconds since 1970 are told by the same one."""
+    """A log's time with its zone. An error log has none, an access log may have seconds since 1970: both are shown in one zone."""
     if _WORDS.fullmatch(time):
         return f"{time} {zone or '(local time)'}"
     if not _MSEC.fullmatch(time):

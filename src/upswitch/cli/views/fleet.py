@@ -4,7 +4,9 @@ import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 
 from upswitch.basics.value import Value
-from upswitch.cli.views.parts import Acted, PlanView, View
+from upswitch.cli.views import View
+from upswitch.cli.views.acted import Acted
+from upswitch.cli.views.plan import PlanView
 
 HELD_BACK = ("not switched, because of ", "not begun, because of ")
 """How a line begins of a host that another one held back; then that host's name, a colon, and why."""

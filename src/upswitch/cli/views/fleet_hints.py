@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from upswitch.cli.views import View
+from upswitch.cli.views.acted import Acted
 from upswitch.cli.views.fleet import HostLine
-from upswitch.cli.views.parts import Acted, PlanView, StatusView, View
+from upswitch.cli.views.plan import PlanView
+from upswitch.cli.views.status import StatusView
 from upswitch.switch.words import Outcome
 
 UNREACHABLE, SKIPPED, SPLIT = "UNREACHABLE", "SKIPPED", "SPLIT"

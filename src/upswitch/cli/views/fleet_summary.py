@@ -9,9 +9,11 @@ import msgspec
 from upswitch.basics.errors import HostError
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.invocation import SITE_FILE
+from upswitch.cli.views import Production, View
+from upswitch.cli.views.acted import Acted
 from upswitch.cli.views.fleet import HELD_BACK, FleetView, HostLine
 from upswitch.cli.views.fleet_hints import SKIPPED, SPLIT, UNREACHABLE, names, next_step, page_of
-from upswitch.cli.views.parts import Acted, Production, StatusView, View
+from upswitch.cli.views.status import StatusView
 from upswitch.switch.words import Outcome
 
 

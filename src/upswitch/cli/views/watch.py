@@ -1,4 +1,4 @@
-"""From what a watch saw to what `upswitch watch` prints (docs/json.md)."""
+"""What `watch` prints, of live traffic and of a replay."""
 
 from collections.abc import Iterator
 
@@ -7,20 +7,21 @@ import msgspec
 from upswitch.basics.text import plain
 from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
+from upswitch.cli.views.acted import answers, before
 from upswitch.site.model import Watch
 from upswitch.site.words import SilencePolicy, SpikePolicy
 from upswitch.watch import rule
 from upswitch.watch.live import Observed
 from upswitch.watch.replay.replay import Replayed, clock_time
-from upswitch.watch.rule import Final, Judgement, Second
+from upswitch.watch.rule import Final, Second
 
 _SPIKE = "rollback"
 
 
 class WatchView(Value):
-    """`watch`: what the rule says of traffic, live or past; nothing was changed. Exit 3: a switch would not have been kept.
+    """`watch`: the rule's verdict on traffic, live or past; nothing was changed. Exit 3: a switch would not have been kept.
 
-    Of the look that decided are `at_s`, `answers` and `before`; where none did, of the last one.
+    `at_s`, `answers` and `before` are those of the second that decided, else of the last one.
     """
 
     command: str
@@ -56,7 +57,7 @@ class WatchView(Value):
 
 
 def replayed(found: Replayed, watch: Watch) -> WatchView:
-    """`watch` has what a spike, or too little to judge, would have led to."""
+    """`watch` has the policies: what a spike, or too little traffic to judge, leads to."""
     pool, seconds, begin = plain(found.release.pool), len(found.looks), clock_time(found.at)
     would = _would(found.verdict, watch)
     at_s = seconds if found.verdict == _SPIKE else None
@@ -75,8 +76,8 @@ def replayed(found: Replayed, watch: Watch) -> WatchView:
         failed=whole.gateway + whole.hung,
         total=whole.total,
         mode=found.mode,
-        answers=_answers(found.looks[-1]),
-        before=_before(found.looks[-1]),
+        answers=answers(found.looks[-1]),
+        before=before(found.looks[-1]),
         thresholds=msgspec.structs.asdict(found.looks[-1].thresholds),
         peers_down=(),
         reasons="",
@@ -89,15 +90,15 @@ def replayed(found: Replayed, watch: Watch) -> WatchView:
 
 def _told(found: Replayed) -> Iterator[int]:
     """The seconds, from 1, in which something failed or an answer changed."""
-    answers = {"enough": False, "big": False, "new": False, "not_luck": False}
+    former = {"enough": False, "big": False, "new": False, "not_luck": False}
     for second, (look, brought) in enumerate(zip(found.looks, found.since, strict=True), 1):
-        if brought.gateway or brought.hung or _answers(look) != answers:
+        if brought.gateway or brought.hung or answers(look) != former:
             yield second
-        answers = _answers(look)
+        former = answers(look)
 
 
 def observed(found: Observed, watch: Watch) -> WatchView:
-    """The same of live traffic. A server that is down, be it since the verdict, is a finding too."""
+    """The same of live traffic. A server that is down is a finding too, even if it failed after the verdict."""
     look = found.judgement
     would = _would(found.verdict, watch)
     said = found.why or f"{found.verdict.replace('_', ' ')}: {found.progress}"
@@ -115,8 +116,8 @@ def observed(found: Observed, watch: Watch) -> WatchView:
         failed=found.failed,
         total=found.total,
         mode=found.mode,
-        answers=_answers(look),
-        before=_before(look),
+        answers=answers(look),
+        before=before(look),
         thresholds=msgspec.structs.asdict(look.thresholds),
         peers_down=found.peers_down,
         reasons=found.reasons,
@@ -129,8 +130,8 @@ def observed(found: Observed, watch: Watch) -> WatchView:
 
 _WOULD = {
     "keep": "a switch would have been kept",
-    "rollback": "a switch would have been taken back",
-    "hold": "a switch would have been held: the pool serves on, and a person decides",
+    "rollback": "a switch would have been rolled back",
+    "hold": "a switch would have been held: the pool keeps serving, and a person decides",
 }
 
 
@@ -148,16 +149,8 @@ def _would(verdict: str, watch: Watch) -> str:
 
 
 def _headline(verdict: str, at_s: int | None) -> str:
-    return f"ROLLBACK at t+{at_s}s" if at_s is not None else verdict.replace("_", " ")
+    return f"ROLLBACK after {at_s} s" if at_s is not None else verdict.replace("_", " ")
 
 
 def _counts(whole: Second, pool: str) -> str:
     return f"{whole.gateway + whole.hung} of {whole.total} requests to {pool} failed"
-
-
-def _answers(look: Judgement) -> dict[str, bool]:
-    return {"enough": look.is_enough, "big": look.is_big, "new": look.is_new, "not_luck": look.is_not_luck}
-
-
-def _before(look: Judgement) -> dict[str, int]:
-    return {"failed": look.before_failed, "total": look.before_total, "seconds": look.before_s}
