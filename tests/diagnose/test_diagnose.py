@@ -337,7 +337,7 @@ def test_an_access_log_without_a_line_leaves_the_word_to_the_error_log(tmp_path)
     (tmp_path / "error.log").write_bytes(REFUSED)
     (tmp_path / "access.log").write_bytes(b"")
     answer = diagnose("--error-log", "error.log", "--access-log", "access.log", "--log-format", "combined", folder=tmp_path)
-    assert answer.out.startswith("1 of 1 lines of the error log tell of failures. Worst: 1 x connect_refused")
+    assert answer.out.startswith("1 of 1 lines of the error log report failures. Worst: 1 x connect_refused")
     assert "reached clients" not in answer.out
 
 
