@@ -12,8 +12,8 @@ from upswitch.generations.generation import Live
 from upswitch.init.site_text import without_secrets
 
 if TYPE_CHECKING:
-    from upswitch.init.apply import Applied
     from upswitch.init.adopt import Proposal
+    from upswitch.init.apply import Applied
     from upswitch.switch.plan import Planned
 
 
