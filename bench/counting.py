@@ -37,7 +37,7 @@ from upswitch.logs.line import LineReader, compile_format
 from upswitch.nginx import advice
 from upswitch.nginx.conf_logs import COMBINED
 from upswitch.watch.attribution import Attribution
-from upswitch.watch.count import BlockCounter, Tally, Timeline
+from upswitch.watch.counts import Counts, Timeline, counter_for, counts_of
 
 USUAL = (
     f'{COMBINED} rt=$request_time ua="$upstream_addr" us="$upstream_status" uct="$upstream_connect_time"'
@@ -188,14 +188,14 @@ def share(kind: Kind, path: Path, rate: int, seconds: int) -> None:
     source.write_text("".join(kind.line(number, FIRST) for number in range(LINES)))
     path.write_bytes(b"")
     follower = LogFollower(str(path), clock=SystemClock())
-    counter, found, looks = BlockCounter(kind.reader, OURS), Tally(), list[float]()
+    counter, found, looks = counter_for(OURS, kind.reader), Counts(), list[float]()
     writer = subprocess.Popen((sys.executable, "-c", APPEND, str(path), str(source), str(rate), str(seconds)))
     began, busy = time.monotonic(), time.process_time()
     for second in range(1, seconds + 2):
         time.sleep(max(0.0, began + second - time.monotonic()))
         looked = time.process_time()
         while block := follower.read():
-            found += counter.tally(block)
+            found += counts_of(counter.count(block), OURS)
         looks.append(time.process_time() - looked)
     spent = time.process_time() - busy
     writer.wait()
@@ -215,9 +215,9 @@ def history(kind: Kind, path: Path, *, seconds: int, size: int) -> None:
     before = highest_kib()
     began, busy = time.perf_counter(), time.process_time()
     timeline = Timeline()
-    counter = BlockCounter(kind.reader, OURS, is_timed=True)
+    counter = counter_for(OURS, kind.reader, is_timed=True)
     for block in last_minutes.last_minutes(LocalHost(SystemClock()), str(path), kind.reader):
-        timeline.add(counter.count(block))
+        timeline.add(counter.count(block), OURS)
     found = timeline.history()
     wall, busy = time.perf_counter() - began, time.process_time() - busy
     total = sum(each.total for each in found.seconds)
@@ -233,10 +233,10 @@ def history(kind: Kind, path: Path, *, seconds: int, size: int) -> None:
 # ---- the sides ----
 
 
-def ours(kind: Kind, path: Path) -> Tally:
-    counter, found = BlockCounter(kind.reader, OURS), Tally()
+def ours(kind: Kind, path: Path) -> Counts:
+    counter, found = counter_for(OURS, kind.reader), Counts()
     for block in last_minutes.blocks(LocalHost(SystemClock()), str(path), range(path.stat().st_size)):
-        found += counter.tally(block)
+        found += counts_of(counter.count(block), OURS)
     return found
 
 

@@ -29,9 +29,8 @@ from pathlib import Path
 from upswitch.diagnose.causes.catalogue import cause_of
 from upswitch.diagnose.count_access import AccessCounter
 from upswitch.diagnose.count_errors import ErrorCounter
-from upswitch.logs.clock import ALWAYS
 from upswitch.logs.error_line import parse_error
-from upswitch.logs.line import compile_format
+from upswitch.logs.line import ALWAYS, compile_format
 
 FORMAT = (
     '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" '

@@ -35,8 +35,7 @@ from itertools import accumulate, product
 from math import ceil, exp, inf, lgamma, log, log1p, sqrt
 from operator import add
 
-from upswitch.logs.clock import HISTORY_S
-from upswitch.logs.line import BIG_PERCENT, ENOUGH_FAILED
+from upswitch.logs.line import BIG_PERCENT, ENOUGH_FAILED, HISTORY_S
 from upswitch.watch.rule import LUCK, NEW_TIMES, History, Second, judge
 
 WATCH_S = 60

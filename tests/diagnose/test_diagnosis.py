@@ -17,11 +17,13 @@ from upswitch.diagnose.causes.cause import Code
 from upswitch.diagnose.count_access import Access, AccessCounter
 from upswitch.diagnose.count_errors import ErrorCounter, Errors
 from upswitch.diagnose.diagnose import Diagnosis, diagnose, sentence
+from upswitch.diagnose.evidence import OTHERS, UNEXPLAINED, shown
 from upswitch.diagnose.from_conf import Known
 from upswitch.diagnose.run import Diagnosed
-from upswitch.diagnose.what_went_wrong import Wrong
+from upswitch.diagnose.troubles import Wrong
+from upswitch.hosts.count_program import Alike
+from upswitch.logs.entries import EntryCounter
 from upswitch.logs.error_line import failure_of, parse_error
-from upswitch.logs.kept_lines import OTHERS, UNEXPLAINED, shown
 from upswitch.logs.line import compile_format
 from upswitch_lab.net import free_port
 
@@ -190,12 +192,18 @@ ACCESS_LINES = st.lists(ACCESS | st.sampled_from([b"", b"other", b'"']), max_siz
 )
 
 
+def read_each(counter, reader, lines):
+    """One by one, exactly."""
+    for line in lines:
+        counter.add(EntryCounter(reader).count(b"", [Alike(line=line, times=1, is_good=False)]))
+
+
 @given(ACCESS_LINES, st.integers(1, 7))
 def test_counting_blocks_of_an_access_log_gives_what_counting_its_lines_gives(lines, cut):
     whole, exact = AccessCounter(READER), AccessCounter(READER)
     for start in range(0, len(lines), cut):
         whole.count(b"".join(line + b"\n" for line in lines[start : start + cut]))
-    exact._read_each([line + b"\n" for line in lines])
+    read_each(exact, READER, [line + b"\n" for line in lines])
 
     def comparable(found):
         counts = {(each.wrong, each.server, each.status, each.is_last): each for each in found.counts}
@@ -215,7 +223,7 @@ def test_the_end_of_a_list_is_found_as_by_reading_the_line_whatever_stands_behin
     lines = [b"502 502 a:1 %b%b1795000000.000 0\n" % (each, between.encode()) for each in values]
     whole, exact = AccessCounter(reader), AccessCounter(reader)
     whole.count(b"".join(lines))
-    exact._read_each(lines)
+    read_each(exact, reader, lines)
     assert whole.found() == exact.found()
 
 
@@ -332,10 +340,9 @@ def test_methods_that_a_client_makes_up_are_one_kind(request_):
     reader = compile_format(f"{request_} $status $upstream_addr $upstream_status $upstream_connect_time $upstream_bytes_sent")
     methods = [bytes([65 + number // 26 % 26, 65 + number % 26]) * 3 for number in range(676)] + [b"POST", b"POSTE", b"-", b"LOCK"]
     quote = b'"' * request_.count('"', 0, 1)
-    counter = AccessCounter(reader)
-    counter.count(b"".join(b"%b%b /x%b 502 a:1 502 0.000 9\n" % (quote, method, quote) for method in methods))
-    assert counter.found().requests == len(methods)
-    assert len(counter._known) <= 26 + 3
+    lines = EntryCounter(reader).count(b"".join(b"%b%b /x%b 502 a:1 502 0.000 9\n" % (quote, method, quote) for method in methods))
+    assert sum(each.times for each in lines) == len(methods)
+    assert len(lines) <= 26 + 3
 
 
 def test_a_quote_that_nginx_escaped_ends_no_query():

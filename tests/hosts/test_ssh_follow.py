@@ -26,7 +26,7 @@ from upswitch.logs.line import compile_format
 from upswitch.nginx.conf_logs import AccessLog, LogFormat
 from upswitch.site.model import Nginx
 from upswitch.watch.attribution import Attribution
-from upswitch.watch.count import Tally
+from upswitch.watch.counts import Counts
 from upswitch.watch.logs import AccessLogs, Notes
 from upswitch_lab.process import until
 
@@ -504,7 +504,7 @@ def some_lines(generation, addr, *, begin):
 
 
 def seen_by(logs, count):
-    found = Tally()
+    found = Counts()
 
     def is_all():
         nonlocal found

@@ -1,15 +1,14 @@
-"""What awk counted against what BlockCounter counts of the same lines, whatever a client put into them."""
+"""What awk counted against what we count ourselves of the same lines, whatever a client put into them."""
 
 import os
 import shutil
 import subprocess
-from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_counting import ALL, ATTRIBUTIONS, NUMBERS, OF_NGINX, UNITS, any_line, hostile_line, line_of
 
+from loglines import ALL, ATTRIBUTIONS, NUMBERS, OF_NGINX, UNITS, any_line, counted, hits_of, hostile_line, joined, line_of
 from upswitch.diagnose.count_access import AccessCounter
 from upswitch.hosts.count_program import LINES
 from upswitch.logs.count_on_host import count_program
@@ -17,7 +16,7 @@ from upswitch.logs.format_regex import parts_of
 from upswitch.logs.line import MAX_LINE, compile_format
 from upswitch.nginx.conf_logs import COMBINED
 from upswitch.watch.attribution import Attribution
-from upswitch.watch.count import BlockCounter
+from upswitch.watch.counts import counter_for
 from upswitch.watch.rule import Second
 
 AWKS_ENV = "UPSWITCH_AWKS"
@@ -46,17 +45,13 @@ def reader_of(name):
     return compile_format(text, escape)
 
 
-def joined(lines):
-    return b"".join(line + b"\n" for line in lines)
-
-
 def far_count(awk, block, counter, program, *, most=500):
     """As the watch counts: what was sent whole, and what was counted there."""
     rows, used = run(awk, program, block, most=most)
     lines, alike = program.rows(rows)
     assert used == len(block)
     assert lines.count(b"\n") + sum(each.times for each in alike) == block.count(b"\n")
-    return counter.count(lines) + counter.count_alike(alike)
+    return counter.count(lines, alike)
 
 
 def plain_line(name):
@@ -73,14 +68,6 @@ def plain_line(name):
     )
 
 
-def by_second(counted):
-    """Milliseconds of lines that are read one by one mean nothing."""
-    found = Counter()
-    for (time, hit), times in counted.items():
-        found[time.partition(".")[0], hit] += times
-    return found
-
-
 @pytest.mark.parametrize("name", COUNTABLE)
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
@@ -90,9 +77,10 @@ def test_what_awk_counts_is_judged_as_the_lines_themselves_are(name, data):
     block = joined(lines).replace(b"\x00", b"\x01")
     reader = reader_of(name)
     program = count_program(reader, is_timed=is_timed)
-    counter = BlockCounter(reader, attribution, is_timed=is_timed)
+    counter = counter_for(attribution, reader, is_timed=is_timed)
     found = far_count(["awk"], block, counter, program, most=data.draw(st.sampled_from((0, 1, 500))))
-    assert by_second(found) == by_second(counter.count(block))
+    near = hits_of(counter.count(block), attribution, is_timed=is_timed)
+    assert hits_of(found, attribution, is_timed=is_timed) == near
 
 
 @pytest.mark.parametrize("name", COUNTABLE)
@@ -100,8 +88,9 @@ def test_what_a_hostile_client_sends_in_every_field_is_counted_right_by_any_awk(
     reader = reader_of(name)
     sizes = (0, 1, 2, 3, 40, 8192)
     block = b"".join(hostile_line(name, unit, size) for unit in UNITS if unit != b"\x00" for size in sizes) * 2
-    counter = BlockCounter(reader, ATTRIBUTIONS[2])
-    assert far_count(awk, block, counter, count_program(reader), most=0) == counter.count(block)
+    counter = counter_for(ATTRIBUTIONS[2], reader)
+    found = far_count(awk, block, counter, count_program(reader), most=0)
+    assert hits_of(found, ATTRIBUTIONS[2]) == hits_of(counter.count(block), ATTRIBUTIONS[2])
 
 
 @pytest.mark.parametrize("name", COUNTABLE)
@@ -156,8 +145,9 @@ def test_lines_are_sent_as_they_are(awk):
 def test_a_line_over_the_limit_is_not_counted_as_one_of_the_format(awk):
     reader = compile_format("$status $request_uri")
     block = b"".join(b"200 " + b"x" * (length - 4) + b"\n" for length in (MAX_LINE - 1, MAX_LINE, MAX_LINE + 1))
-    counter = BlockCounter(reader, Attribution())
-    assert far_count(awk, block, counter, count_program(reader)) == counter.count(block)
+    counter = counter_for(Attribution(), reader)
+    found = far_count(awk, block, counter, count_program(reader))
+    assert hits_of(found, Attribution()) == hits_of(counter.count(block), Attribution())
 
 
 def test_formats_in_which_a_value_has_no_sure_end_are_not_counted_there():
@@ -190,8 +180,8 @@ def test_a_hung_client_beyond_the_number_is_counted_as_hung(awk):
     )
     rows, _ = run(awk, count_program(reader), block, most=0)
     _, alike = count_program(reader).rows(rows)
-    counter = BlockCounter(reader, ATTRIBUTIONS[1])
-    assert counter.tally(b"", alike).new == counter.tally(block).new == Second(total=4, hung=2)
+    far, near = counted(reader, ATTRIBUTIONS[1], b"", alike), counted(reader, ATTRIBUTIONS[1], block)
+    assert far.new == near.new == Second(total=4, hung=2)
 
 
 @settings(max_examples=20, deadline=None)
@@ -203,4 +193,4 @@ def test_lines_written_into_one_another_are_counted_once_each(data):
     block = block[:start] + block[data.draw(st.integers(start, len(block))) :]
     block = block[: block.rfind(b"\n") + 1]
     reader = reader_of(name)
-    far_count(["awk"], block, BlockCounter(reader, ATTRIBUTIONS[2]), count_program(reader))
+    far_count(["awk"], block, counter_for(ATTRIBUTIONS[2], reader), count_program(reader))

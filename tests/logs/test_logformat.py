@@ -9,52 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frontend import frontend
+from loglines import FIELDS, FORMATS, HOSTILE, counted, joined
 from upswitch.basics.result import Failure
-from upswitch.logs.clock import seconds_of
-from upswitch.logs.line import MAX_LINE, Entry, compile_format
+from upswitch.logs.line import MAX_LINE, Entry, compile_format, seconds_of
 from upswitch.watch.attribution import Attribution, Hit, Mode, Whose
-from upswitch.watch.count import BlockCounter, Timeline
+from upswitch.watch.counts import Timeline, counter_for
 from upswitch.watch.rule import Second
 from upswitch_lab.net import free_port
 
 
 def tally(lines, reader, *, attribution):
-    return BlockCounter(reader, attribution).tally(b"".join(line + b"\n" for line in lines))
+    return counted(reader, attribution, joined(lines))
 
 
 def timeline(lines, reader):
     found = Timeline()
-    found.add(BlockCounter(reader, Attribution(), is_timed=True).count(b"".join(line + b"\n" for line in lines)))
+    found.add(counter_for(Attribution(), reader, is_timed=True).count(joined(lines)), Attribution())
     return found
 
 
-FIELDS = "$status $upstream_status $upstream_addr $request_time $upstream_header_time $upswitch_generation"
-FORMATS = {
-    "main": (
-        "",
-        '$remote_addr - $remote_user [$time_local] "$request" $status "$upstream_addr" "$upstream_status" $upswitch_generation',
-    ),
-    "bare": ("", f"{FIELDS} $msec $request_uri"),
-    "behind": ("", "$http_x_forwarded_for - $remote_user [$time_iso8601] ${request} $status $upstream_status, $upstream_addr|"),
-    "json": (
-        "escape=json",
-        (
-            '{"t":"$msec","uri":"$request_uri","ua":"$http_user_agent","status":"$status","generation":"$upswitch_generation",'
-            '"upstream_addr":"$upstream_addr","upstream_status":"$upstream_status","rt":$request_time,"uht":"$upstream_header_time"}'
-        ),
-    ),
-    "none": ("escape=none", "$request_uri\t$http_user_agent\t$time_iso8601\t$status\t[$upstream_addr] $upstream_status"),
-}
-HOSTILE = (
-    b"GET / HTTP/1.0\r\n\r\n",
-    b'GET /a?"status":"200","upstream_status":"502" HTTP/1.0\r\nUser-Agent: ","status":"502\\\r\n\r\n',
-    b"GET /" + b"%20502%20" * 800 + b" HTTP/1.0\r\nUser-Agent: " + b'" 502 "' * 500 + b"\r\n\r\n",
-    b"GET /\xff\xfe\xe2\x80\xae HTTP/1.0\r\nUser-Agent: \xff\t502\t\\x22\r\n\r\n",
-    (
-        b"GET / HTTP/1.0\r\nX-Forwarded-For: 1 - 2 - [\r\n"
-        b"Authorization: Basic YSBbMjAvTm92LzIwMjY6MTc6MzQ6MDAgKzAwMDBdICJHRVQgLyIgNTAyOng=\r\n\r\n"
-    ),
-)
 BROKEN = (b"\x00\xff\x16\x03\r\n\r\n", b"GET /a b 502 HTTP/9.9\r\n\r\n")
 
 

@@ -10,10 +10,9 @@ from upswitch.basics.errors import HostError
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch.logs import last_minutes
-from upswitch.logs.clock import HISTORY_S, LATE_S
-from upswitch.logs.line import MAX_LINE, compile_format
+from upswitch.logs.line import HISTORY_S, LATE_S, MAX_LINE, compile_format
 from upswitch.watch.attribution import Attribution
-from upswitch.watch.count import BlockCounter, Timeline
+from upswitch.watch.counts import Timeline, counter_for
 
 READER = compile_format("$msec $status $request_uri")
 END = 1_795_262_400
@@ -43,9 +42,9 @@ def write(path, seconds, a_second=1, uri=b"/"):
 
 def history(path, host=HOST, reader=READER, most=last_minutes.MOST):
     """Requests by second, oldest first, as the watch has them."""
-    timeline, counter = Timeline(), BlockCounter(reader, Attribution(), is_timed=True)
+    timeline, counter = Timeline(), counter_for(Attribution(), reader, is_timed=True)
     for block in last_minutes.last_minutes(host, str(path), reader, most=most):
-        timeline.add(counter.count(block))
+        timeline.add(counter.count(block), Attribution())
     return [second.total for second in timeline.history().seconds]
 
 

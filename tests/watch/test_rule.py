@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import loglines
 from upswitch.basics.result import Failure
 from upswitch.logs.line import compile_format
 from upswitch.watch.attribution import Attribution
-from upswitch.watch.count import BlockCounter
 from upswitch.watch.fisher import odds
 from upswitch.watch.rule import Final, History, Second, Seen, added, added_histories, finish, judge, sentence
 
@@ -210,11 +210,11 @@ LINES = (
     b"x:1 200 200 0.1 0.1",
     b"\xff",
 )
-COUNTER = BlockCounter(READER, Attribution(addresses=frozenset({"b:1"}), former_addresses=frozenset({"a:1"})))
+OURS = Attribution(addresses=frozenset({"b:1"}), former_addresses=frozenset({"a:1"}))
 
 
 def counted(lines):
-    return COUNTER.tally(b"".join(line + b"\n" for line in lines))
+    return loglines.counted(READER, OURS, loglines.joined(lines))
 
 
 @given(st.lists(st.sampled_from(LINES), max_size=40).flatmap(lambda lines: st.tuples(st.just(lines), st.permutations(lines))))

@@ -19,12 +19,12 @@ from upswitch.basics.result import Failure
 from upswitch.cli.plot import picture
 from upswitch.cli.views.watch import WatchView
 from upswitch.health.gate.gate_rule import Tally
+from upswitch.logs.entries import EntryCounter, by_second
 from upswitch.logs.line import compile_format
-from upswitch.logs.walk import EntryCounter
 from upswitch.site.model import Gate, Upstream
 from upswitch.site.probe import Probe, Target, effective_check
 from upswitch.watch.attribution import Attribution
-from upswitch.watch.count import BlockCounter, Timeline
+from upswitch.watch.counts import Timeline, counter_for
 from upswitch.watch.live import Frame
 from upswitch.watch.probation import Brought, Probation
 from upswitch.watch.replay.window import Window
@@ -334,11 +334,12 @@ def test_it_counts_what_the_watch_of_a_switch_counts():
         upstreams=frozenset({"app"}),
     )
     timeline = Timeline()
-    timeline.add(BlockCounter(reader, whose, is_timed=True).count(block))
-    counter, window = EntryCounter(reader), Window(60, at=AT, begins=lambda _at, _moment: False)
-    window.add(0, counter.count(block))
-    assert list(window.tallies(range(AT, AT + 50), lambda _: whose)) == [timeline.at(second) for second in range(AT, AT + 50)]
-    assert counter.unread == 1
+    timeline.add(counter_for(whose, reader, is_timed=True).count(block), whose)
+    window = Window(60, at=AT, begins=lambda _at, _moment: False)
+    moments, unread = by_second(EntryCounter(reader, is_timed=True).count(block))
+    window.add(0, moments)
+    assert list(window.counts(range(AT, AT + 50), lambda _: whose)) == [timeline.at(second) for second in range(AT, AT + 50)]
+    assert unread == 1
 
 
 # ---- a real nginx ----

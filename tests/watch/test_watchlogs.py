@@ -8,11 +8,11 @@ import subprocess
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from test_logformat import HOSTILE
 
 from command import Command, upswitch
 from frontend import frontend
 from here import ports
+from loglines import HOSTILE
 from upswitch.logs import coverage
 from upswitch.nginx import advice
 from upswitch.nginx.build import parse_build
@@ -20,7 +20,7 @@ from upswitch.nginx.conf_logs import access_logs
 from upswitch.nginx.dump import parse_dump
 from upswitch.site.model import Nginx
 from upswitch.watch.attribution import Attribution, Mode
-from upswitch.watch.count import Tally
+from upswitch.watch.counts import Counts
 from upswitch.watch.logs import AccessLogs, Notes
 from upswitch.watch.rule import Second
 from upswitch_lab.conf import Layout
@@ -41,7 +41,7 @@ class Watched:
         self.logs = logs
         self.notes = Notes()
         self.access = AccessLogs(ports(Nginx(state=str(front.folder))), logs, OURS, self.notes)
-        self.found = Tally()
+        self.found = Counts()
 
     @property
     def path(self):
@@ -142,7 +142,7 @@ def test_every_request_is_counted_once_and_what_the_log_lacks_is_told(nginx, tmp
 def test_a_log_that_shows_nothing_is_told_and_nothing_is_counted(nginx, tmp_path, logs, is_any, code):
     with watched(nginx, tmp_path, logs) as watch:
         watch.front.send(GET, GET)
-        assert watch.access.read() == Tally()
+        assert watch.access.read() == Counts()
         assert (watch.access.is_any, watch.codes, watch.access.silent_after) == (is_any, {code}, 10.0 if is_any else 0.0)
         assert len(watch.notes.all) == 1
 
@@ -213,7 +213,7 @@ def test_a_log_that_appears_later_is_read_from_its_start(nginx, tmp_path):
         watch = Watched(before.front, before.logs)
         assert watch.access.history().seconds == ()
         watch.front.send(GET)
-        assert watch.access.read() == Tally()
+        assert watch.access.read() == Counts()
         last = watch.reopen()
         watch.front.send(GET)
         until(lambda: watch.total() >= 2, what="the lines of the new log")

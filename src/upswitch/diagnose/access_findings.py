@@ -10,7 +10,7 @@ from upswitch.diagnose.count_access import Access, AccessCount
 from upswitch.diagnose.count_errors import FROM_SERVERS, Errors
 from upswitch.diagnose.error_findings import UNTOLD, is_of_server, is_without_server
 from upswitch.diagnose.finding import Finding, Words, explained, requests_told, unexplained
-from upswitch.diagnose.what_went_wrong import Wrong
+from upswitch.diagnose.troubles import Wrong
 from upswitch.logs.line import BIG_PERCENT, ENOUGH_FAILED
 
 _CUT = frozenset(

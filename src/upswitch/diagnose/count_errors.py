@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from upswitch.basics.value import Value
 from upswitch.diagnose.causes.catalogue import CAUSES, cause_of
 from upswitch.diagnose.causes.cause import Code
-from upswitch.diagnose.what_went_wrong import UNREPEATABLE
+from upswitch.diagnose.evidence import MOST_KEPT, OTHERS, UNEXPLAINED, shown
 from upswitch.logs.error_line import failure_of, parse_error
-from upswitch.logs.kept_lines import MOST_KEPT, OTHERS, UNEXPLAINED, shown
+from upswitch.logs.line import UNREPEATABLE
 
 # What kind of line each line of an error log is, at full speed.
 #
@@ -295,7 +295,7 @@ def is_unrepeatable(values: Values) -> bool:
     """Of a request that nginx does not send twice."""
     _, _, method, _, line = values
     found = _METHOD.match(line.partition(b", client: ")[2]) if line else None
-    return (found[1] if found else method) in UNREPEATABLE
+    return (found[1] if found else method).decode("ascii", "replace") in UNREPEATABLE
 
 
 def _order(item: tuple[Values, int]) -> tuple[bytes, bool]:

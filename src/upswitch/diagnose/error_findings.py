@@ -15,9 +15,9 @@ from upswitch.diagnose.causes.catalogue import CAUSES
 from upswitch.diagnose.causes.cause import Code
 from upswitch.diagnose.count_access import Access
 from upswitch.diagnose.count_errors import FROM_SERVERS, ErrorCount, Errors
+from upswitch.diagnose.evidence import OTHERS
 from upswitch.diagnose.finding import Finding, Words, errors_told, explained, unexplained
-from upswitch.diagnose.what_went_wrong import Wrong
-from upswitch.logs.kept_lines import OTHERS
+from upswitch.diagnose.troubles import Wrong
 
 _ATTEMPTS = frozenset({Wrong.OURS, Wrong.EITHER})
 _OWN_ERRORS = frozenset({Wrong.OURS, Wrong.UNASKED})

@@ -9,8 +9,8 @@ from upswitch.diagnose.causes.catalogue import CAUSES
 from upswitch.diagnose.causes.cause import Code
 from upswitch.diagnose.count_access import AccessCount
 from upswitch.diagnose.count_errors import ErrorCount
-from upswitch.logs.clock import seconds_of
-from upswitch.logs.kept_lines import UNEXPLAINED
+from upswitch.diagnose.evidence import UNEXPLAINED
+from upswitch.logs.line import seconds_of
 
 _NOT_HTTP, _FIRST_ERROR = 9, 500
 

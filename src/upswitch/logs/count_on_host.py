@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping
 
 from upswitch.hosts.count_program import HEAD, TAIL, CountProgram
 from upswitch.logs.format_regex import Part
-from upswitch.logs.line import MAX_LINE, LineReader
+from upswitch.logs.line import CLIENT_LEFT, HUNG_S, MAX_LINE, LineReader
 
 _WANTED = (
     *("status", "upstream_status", "upstream_addr", "upswitch_generation"),
@@ -189,7 +189,7 @@ if (sent++ >= most) {{ bad[key]++; next }}
 def _taking(taken: Mapping[str, str]) -> str:
     """Of a client that left it decides whether it had a second's patience, and whether the last server had begun to answer."""
     shorter = {
-        "request_time": r'request_time = request_time ~ /^0*\./ ? "0.000" : "1.000"',
+        "request_time": f'request_time = request_time + 0 < {HUNG_S} ? "0.000" : "{HUNG_S}.000"',
         "upstream_header_time": 'gsub(/[1-9]/, "0", upstream_header_time)',
         "msec": r'msec = substr(msec, 1, index(msec, ".")) "000"',
     }
@@ -197,7 +197,7 @@ def _taking(taken: Mapping[str, str]) -> str:
     always = [f"{how}; {shorter.get(name, '')}" for name, how in taken.items() if name not in of_the_hung]
     short = "; ".join(f"{taken[name]}; {shorter[name]}" for name in of_the_hung) if "status" in taken else ""
     nothing = "; ".join(f'{name} = ""' for name in of_the_hung)
-    return "\n".join(always) + f'\nif (status == "499") {{ {short} }} else {{ {nothing} }}'
+    return "\n".join(always) + f'\nif (status == "{CLIENT_LEFT}") {{ {short} }} else {{ {nothing} }}'
 
 
 def _is_sound(names: Collection[str]) -> str:
@@ -209,7 +209,7 @@ def _is_sound(names: Collection[str]) -> str:
 def _is_good(names: Collection[str]) -> str:
     """As accessline.GOOD has it."""
     rules = {
-        "status": '(status ~ /^[1-4]/ && status != "499")',
+        "status": f'(status ~ /^[1-4]/ && status != "{CLIENT_LEFT}")',
         "upstream_status": "upstream_status ~ /^(-|[1-4][0-9][0-9])?$/",
         "request_completion": 'request_completion == "OK"',
     }

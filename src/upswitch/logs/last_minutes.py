@@ -12,8 +12,7 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.value import Value
 from upswitch.hosts.count_program import Alike, CountProgram, span_argv
 from upswitch.hosts.host import Host
-from upswitch.logs.clock import HISTORY_S, seconds_of
-from upswitch.logs.line import LineReader
+from upswitch.logs.line import HISTORY_S, LineReader, seconds_of
 from upswitch.logs.since import AccessTimes, Span, Times
 
 MOST = 2560 << 20

@@ -15,8 +15,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from upswitch.basics.errors import HostError
 from upswitch.basics.value import Value
 from upswitch.hosts.host import Host
-from upswitch.logs.clock import ALWAYS, LATE_S, seconds_of
-from upswitch.logs.line import LineReader
+from upswitch.logs.line import ALWAYS, LATE_S, LineReader, seconds_of
 from upswitch.site.allowed import parse_duration
 
 _WORDS = "%Y/%m/%d %H:%M:%S"

@@ -5,16 +5,16 @@ that; neither: LIMITED MODE, every line counts, by `$status` alone. A line is th
 says so: an old worker that drains has the former generation, another upstream in the same log has foreign addresses.
 """
 
-import re
 from collections.abc import Sequence
 from enum import StrEnum
 
 from upswitch.basics.result import Failure
 from upswitch.basics.value import Value
 from upswitch.logs.coverage import can_follow, distinct, gaps, reader_of
-from upswitch.logs.line import CLIENT_LEFT, HUNG_S, Entry, LineReader
+from upswitch.logs.line import GATEWAY, Entry, LineReader, elements
 from upswitch.nginx.conf_logs import AccessLog
-from upswitch.watch.rule import Second
+
+_GATEWAY = frozenset(map(str, GATEWAY))
 
 
 class Mode(StrEnum):
@@ -75,7 +75,7 @@ class Attribution(Value):
 
     def classify(self, entry: Entry) -> Hit:
         """Whose it was, and whether that pool's last answer was a failure; another upstream's answers are not looked at."""
-        peers = _elements(entry.upstream_addr)
+        peers = elements(entry.upstream_addr)
         match self._whose(entry, peers):
             case Whose.NEW:
                 return Hit(whose=Whose.NEW, failure=self._failure(entry, peers, self.addresses))
@@ -105,15 +105,15 @@ class Attribution(Value):
 
     def _failure(self, entry: Entry, peers: list[str], addresses: frozenset[str]) -> Failure:
         answer = self._last_answer(entry, peers, addresses)
-        if answer in GATEWAY_STATUS:
+        if answer in _GATEWAY:
             return Failure.GATEWAY
-        return Failure.HUNG if _is_hung(entry, answer) else Failure.NONE
+        return Failure.HUNG if entry.has_left_unanswered(answer) else Failure.NONE
 
     def _last_answer(self, entry: Entry, peers: list[str], addresses: frozenset[str]) -> str:
         """The pool's last status, "" or "-" without one. `$status` only stands in where the format has no `$upstream_status`."""
         if entry.upstream_status is None:
-            return f"{entry.status:03}"
-        answers = _elements(entry.upstream_status)
+            return "" if entry.status is None else f"{entry.status:03}"
+        answers = elements(entry.upstream_status)
         if not addresses or entry.upstream_addr is None or len(answers) != len(peers):
             return answers[-1]
         ours = addresses | self.upstreams
@@ -127,27 +127,3 @@ def told(logs: Sequence[AccessLog], attribution: Attribution, *, probe: str) -> 
     asked = [f"requests of our own to {probe}"] if probe else []
     by = " and ".join(followed + asked) or "NOTHING: it will be blind"
     return (f"the watch goes by {by}", *(gap.what for log in logs for gap in gaps(log)))
-
-
-GATEWAY_STATUS = frozenset({"502", "503", "504"})
-_SEPARATOR = re.compile(r"\s*,\s*|\s+:\s*")
-
-
-def second(failure: Failure, times: int) -> Second:
-    """So many requests that fared alike."""
-    return Second(
-        total=times,
-        gateway=times if failure is Failure.GATEWAY else 0,
-        hung=times if failure is Failure.HUNG else 0,
-    )
-
-
-def _elements(text: str | None) -> list[str]:
-    return _SEPARATOR.split(text) if text else [""]
-
-
-def _is_hung(entry: Entry, answer: str) -> bool:
-    if entry.status != CLIENT_LEFT or entry.request_time is None or entry.request_time < HUNG_S:
-        return False
-    header_s = _elements(entry.upstream_header_time)[-1]
-    return header_s in {"", "-"} and answer in {"", "-", str(CLIENT_LEFT)}

@@ -7,14 +7,16 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.value import Value
 from upswitch.diagnose.count_access import Access, AccessCounter
 from upswitch.diagnose.count_errors import Addresses, ErrorCounter, Errors
+from upswitch.hosts.count_program import Alike
 from upswitch.hosts.host import CountingFollower, Follower, Host, Ports
 from upswitch.logs import coverage, error_line, last_minutes
 from upswitch.logs.count_on_host import count_program
+from upswitch.logs.entries import EntryCounter, Lines
 from upswitch.logs.line import LineReader
 from upswitch.nginx import processes, running
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.watch.attribution import Attribution, Mode
-from upswitch.watch.count import BlockCounter, Counted, Tally, Timeline
+from upswitch.watch.counts import Counts, Timeline, counter_for, counts_of
 from upswitch.watch.rule import History
 
 _SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
@@ -39,7 +41,7 @@ class _Log(Value):
     path: str
     reader: LineReader
     follower: Follower
-    counter: BlockCounter
+    counter: EntryCounter
     failing: AccessCounter
     silent_after: float
 
@@ -76,7 +78,7 @@ class AccessLogs:
             path=log.path,
             reader=reader,
             follower=follower,
-            counter=BlockCounter(reader, self._attribution),
+            counter=counter_for(self._attribution, reader),
             failing=AccessCounter(reader),
             silent_after=coverage.silent_after(log),
         )
@@ -108,16 +110,16 @@ class AccessLogs:
         return found
 
     def _add_history(self, log: _Log, timeline: Timeline) -> None:
-        counter = BlockCounter(log.reader, self._attribution.before(log.reader), is_timed=True)
+        before = self._attribution.before(log.reader)
         try:
-            for counted in self._counted_history(log, counter):
-                timeline.add(counted)
+            for lines in self._history_lines(log, counter_for(before, log.reader, is_timed=True)):
+                timeline.add(lines, before)
                 if self._ports.interrupts.count:
                     return
         except HostError as exc:
             self._notes.add(f"no history: {exc}")
 
-    def _counted_history(self, log: _Log, counter: BlockCounter) -> Iterator[Counted]:
+    def _history_lines(self, log: _Log, counter: EntryCounter) -> Iterator[list[Lines]]:
         """Counted where the log lies, if that is far away; else as much as may be fetched."""
         host, is_far = self._ports.host, isinstance(log.follower, CountingFollower)
         program = count_program(log.reader, is_timed=True) if is_far else None
@@ -128,36 +130,38 @@ class AccessLogs:
         for found in last_minutes.counted_minutes(host, log.path, log.reader, program):
             if found.left:
                 self._notes.add(f"{found.left} lines of the history of {log.path} could not be counted on its host")
-            yield counter.count(found.lines) + counter.count_alike(found.alike)
+            yield counter.count(found.lines, found.alike)
 
-    def read(self) -> Tally:
+    def read(self) -> Counts:
         """All lines that have come. A log that grows faster than it can be read is said to be, once."""
-        found = Tally()
+        found = Counts()
         self.is_behind = False
         for log in self._logs:
             until = self._ports.clock.monotonic() + _READ_FOR / len(self._logs)
             while block := _read(log.follower, log.path, self._notes):
-                counted = log.counter.tally(block)
-                found += counted
-                if self.has_errors or counted.new.gateway or counted.new.hung:
-                    log.failing.count(block)
+                found += self._counted(log, log.counter.count(block), Counts())
                 if self._ports.clock.monotonic() >= until:
                     self._notes.add(f"{log.path} grows faster than it can be read: what is told is late")
                     self.is_behind = True
                     break
-            found += self._read_counts(log, found)
+            if isinstance(log.follower, CountingFollower):
+                found += self._counted_there(log, log.follower.counts(), found)
         return found
 
-    def _read_counts(self, log: _Log, sent: Tally) -> Tally:
+    def _counted(self, log: _Log, lines: list[Lines], before: Counts) -> Counts:
+        """For the rule; and for the diagnosis where something failed in them, or `before` them in this second."""
+        counts = counts_of(lines, self._attribution)
+        if self.has_errors or (before.new + counts.new).has_failed:
+            log.failing.add(lines)
+        return counts
+
+    def _counted_there(self, log: _Log, alike: tuple[Alike, ...], sent: Counts) -> Counts:
         """What was counted on the host. The lines of failed requests were sent whole, unless there were too many."""
-        alike = log.follower.counts() if isinstance(log.follower, CountingFollower) else ()
-        counted = log.counter.tally(b"", alike)
-        if any(not each.is_good for each in alike):
+        good, failed = ([each for each in alike if each.is_good is is_good] for is_good in (True, False))
+        if failed:
             self._notes.add(f"{log.path} has more failed requests than were fetched: all are counted, some were looked at")
-        if self.has_errors or (sent.new + counted.new).gateway or (sent.new + counted.new).hung:
-            for each in alike:
-                log.failing.count(each.line * each.times if each.is_good else b"")
-        return counted
+        counts = counts_of(log.counter.count(b"", failed), self._attribution)
+        return counts + self._counted(log, log.counter.count(b"", good), sent + counts)
 
     @property
     def failing(self) -> Access | None:

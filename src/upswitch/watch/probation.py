@@ -13,7 +13,7 @@ from upswitch.basics.result import Failure, Took
 from upswitch.basics.value import Value
 from upswitch.health.gate import gate_rule
 from upswitch.health.gate.gate_rule import Tally
-from upswitch.logs.clock import HISTORY_S
+from upswitch.logs.line import HISTORY_S
 from upswitch.site.probe import Probe
 from upswitch.watch import rule
 from upswitch.watch.rule import Final, History, Judgement, Second, Seen

@@ -34,7 +34,7 @@ from operator import add, sub
 
 from upswitch.basics.result import Failure
 from upswitch.basics.value import Value
-from upswitch.logs.line import BIG_PERCENT, ENOUGH_FAILED
+from upswitch.logs.line import BIG_PERCENT, CLIENT_LEFT, ENOUGH_FAILED, GATEWAY, HUNG_S
 from upswitch.watch.fisher import odds
 
 ENOUGH_SECONDS = 2
@@ -47,7 +47,10 @@ _FORMER_STILL_SERVES = 20
 _READABLE = 10**12
 
 
-_HOW = {Failure.GATEWAY: "failed (502/503/504)", Failure.HUNG: "hung (499 after 1 s or more with no answer)"}
+_HOW = {
+    Failure.GATEWAY: f"failed ({'/'.join(map(str, GATEWAY))})",
+    Failure.HUNG: f"hung ({CLIENT_LEFT} after {HUNG_S} s or more with no answer)",
+}
 
 
 class Thresholds(Value):
@@ -72,6 +75,10 @@ class Second(Value):
     total: int = 0
     gateway: int = 0
     hung: int = 0
+
+    @property
+    def has_failed(self) -> bool:
+        return self.gateway + self.hung > 0
 
     def failed(self, kind: Failure) -> int:
         match kind:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from upswitch.basics.value import Value
+from upswitch.logs.entries import Moment
 from upswitch.logs.line import Entry
-from upswitch.logs.walk import Moment
 from upswitch.site import words
 from upswitch.site.model import Site
 from upswitch.site.server_line import probe_address

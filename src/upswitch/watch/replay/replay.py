@@ -10,17 +10,16 @@ from upswitch.basics.errors import NginxBrokenError
 from upswitch.basics.value import Value
 from upswitch.hosts.host import Host, Ports
 from upswitch.logs import coverage, line
-from upswitch.logs.clock import ALWAYS, HISTORY_S, LATE_S, seconds_of
-from upswitch.logs.line import FormatError, LineReader
+from upswitch.logs.entries import EntryCounter, by_second
+from upswitch.logs.line import ALWAYS, HISTORY_S, LATE_S, FormatError, LineReader, seconds_of
 from upswitch.logs.since import EVER, AccessTimes, Span
 from upswitch.logs.source import FileSource
-from upswitch.logs.walk import EntryCounter
 from upswitch.nginx import advice, conf_logs, running
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.site.model import Site
 from upswitch.watch import rule
 from upswitch.watch.attribution import Mode
-from upswitch.watch.count import Tally
+from upswitch.watch.counts import Counts
 from upswitch.watch.replay.release import Opening, Release, pools_of, release
 from upswitch.watch.replay.window import Window
 from upswitch.watch.rule import History, Judgement, Second, Seen, Thresholds
@@ -133,7 +132,8 @@ class _Stream:
         self.log = log
         self.front = self._newest = -1
         self.back: tuple[int, int] | None = None
-        self.counter = EntryCounter(log.reader)
+        self.unread = 0
+        self._counter = EntryCounter(log.reader, is_timed=True)
         self.source = log.source
         self._times = AccessTimes(log.reader, Span(unix=window.since) if window.since else EVER)
         self._blocks = self.source.blocks(self._times)
@@ -144,7 +144,8 @@ class _Stream:
         block = next(self._blocks, None)
         if block is None:
             return False
-        counted = self.counter.count(block)
+        counted, unread = by_second(self._counter.count(block))
+        self.unread += unread
         if counted:
             self.front = max(self.front, min(counted))
             self._newest = max((self._newest, *counted))
@@ -176,7 +177,7 @@ def _check(asked: Asked, streams: Sequence[_Stream], window: Window) -> None:
     """There must be something to judge."""
     names = ", ".join(log.name for log in asked.logs)
     if window.oldest is None or window.newest is None:
-        unread = sum(each.counter.unread for each in streams)
+        unread = sum(each.unread for each in streams)
         raise ReplayError(
             f"{names}: none of {unread} lines is of this format, with a time: give the log_format of the nginx that wrote them"
         )
@@ -206,10 +207,10 @@ def _judged(asked: Asked, streams: Sequence[_Stream], window: Window) -> Replaye
     minute = [window.moment(range(second, second + 1)) for second in before[-_MINUTE:]]
     found = release(pools_of(asked.site), minute, window.moment(after), pool=asked.pool)
     whose = [found.attribution.before(each.log.reader) for each in streams]
-    history = History(seconds=tuple(each.new for each in window.tallies(before, lambda number: whose[number])))
-    tallies = tuple(window.tallies(after, lambda _: found.attribution))
-    looks = _looks(history, tuple(each.new for each in tallies), asked.thresholds)
-    seen = tallies[: len(looks)]
+    history = History(seconds=tuple(each.new for each in window.counts(before, lambda number: whose[number])))
+    counts = tuple(window.counts(after, lambda _: found.attribution))
+    looks = _looks(history, tuple(each.new for each in counts), asked.thresholds)
+    seen = counts[: len(looks)]
     since, former = tuple(each.new for each in seen), sum(each.former.total for each in seen)
     whole = Seen(has_log=True, new=sum(each.total for each in since), former=former, probes=0)
     return Replayed(
@@ -224,7 +225,7 @@ def _judged(asked: Asked, streams: Sequence[_Stream], window: Window) -> Replaye
     )
 
 
-def _ended(seen: Sequence[Tally], pool: str) -> Iterator[str]:
+def _ended(seen: Sequence[Counts], pool: str) -> Iterator[str]:
     """Verdicts count requests: the silence of a pool that was switched away from again speaks neither for it nor against it."""
     last_s = max((at_s for at_s, each in enumerate(seen, 1) if each.new.total), default=len(seen))
     if last_s + LATE_S <= len(seen) and any(each.former.total + each.other for each in seen[last_s:]):
@@ -270,8 +271,8 @@ def _notes(asked: Asked, streams: Sequence[_Stream], window: Window) -> Iterator
     if len(after) < asked.duration:
         yield f"the log ends {len(after)} s after the switch; a watch of {asked.duration} s was asked for"
     for each in streams:
-        if each.counter.unread:
-            yield f"{each.log.name}: lines that are not of the format, or have no time: {each.counter.unread}"
+        if each.unread:
+            yield f"{each.log.name}: lines that are not of the format, or have no time: {each.unread}"
         if each.back:
             newest, last = map(clock_time, each.back)
             yield f"{each.log.name}: {newest} comes before {last} in it: a clock was set, or lines are not in their order"

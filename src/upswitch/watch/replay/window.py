@@ -8,10 +8,10 @@ few hundred different ones a second at most, however busy the site; and only the
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from upswitch.logs.clock import ALWAYS, HISTORY_S
-from upswitch.logs.walk import Moment
-from upswitch.watch.attribution import Attribution, Hit
-from upswitch.watch.count import Tally, tally_of
+from upswitch.logs.entries import Moment
+from upswitch.logs.line import ALWAYS, HISTORY_S
+from upswitch.watch.attribution import Attribution
+from upswitch.watch.counts import Counts, judged
 
 
 class Window:
@@ -72,19 +72,13 @@ class Window:
             found.update(moment)
         return found
 
-    def tallies(self, seconds: range, whose: Callable[[int], Attribution]) -> Iterator[Tally]:
+    def counts(self, seconds: range, whose: Callable[[int], Attribution]) -> Iterator[Counts]:
         """Second by second; `whose` is by the number of the source. A second without lines is a quiet one."""
         for second in seconds:
-            yield sum((_tally(moment, whose(source)) for _, source, moment in self._of(range(second, second + 1))), Tally())
+            parts = (judged(moment.items(), whose(source)) for _, source, moment in self._of(range(second, second + 1)))
+            yield sum(parts, Counts())
 
     def _of(self, seconds: range) -> Iterator[tuple[int, int, Moment]]:
         for second in seconds if len(seconds) < len(self._seconds) else sorted(set(seconds) & self._seconds.keys()):
             for source, moment in self._seconds.get(second, ()):
                 yield second, source, moment
-
-
-def _tally(moment: Moment, attribution: Attribution) -> Tally:
-    hits = Counter[Hit | None]()
-    for entry, times in moment.items():
-        hits[attribution.classify(entry)] += times
-    return tally_of(hits)

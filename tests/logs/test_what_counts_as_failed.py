@@ -1,0 +1,63 @@
+"""What counts as a failed request stands in one place: whoever changes it there changes it everywhere."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import upswitch
+
+PROGRAM = r"""
+import subprocess, sys
+from upswitch.diagnose.count_access import AccessCounter
+from upswitch.logs.count_on_host import count_program
+from upswitch.logs.entries import EntryCounter, by_second
+from upswitch.logs.line import compile_format
+from upswitch.watch import rule
+from upswitch.watch.attribution import Attribution
+from upswitch.watch.counts import counter_for, counts_of, judged
+from upswitch.watch.rule import History, judge
+
+left, late = sys.argv[1].encode(), sys.argv[2].encode()
+reader, ours = compile_format("$msec $status $request_time $upstream_status $upstream_addr $upstream_header_time"), Attribution()
+hung = b"1795000000.000 %s %s - a:1 -\n" % (left, late)
+block = hung * 7 + hung.replace(left, b"499" if left != b"499" else b"460") * 2 + hung.replace(late, b"1.000") * 3
+block += hung.replace(left, b"502").replace(b" - a:1", b" 502 a:1") * 4
+program = count_program(reader)
+rows = subprocess.run(["awk", "-v", f"n={len(block)}", "-v", "most=0", program.awk], input=block, capture_output=True, check=True)
+lines, alike = program.rows(rows.stdout)
+counted = counts_of(counter_for(ours, reader).count(block), ours).new
+(moment,) = by_second(EntryCounter(reader, is_timed=True).count(block))[0].values()
+failing = AccessCounter(reader)
+failing.count(block)
+print("by blocks", counted.hung)
+print("line by line", sum(ours.classify(reader.read(line)).failure == "hung" for line in block.split(b"\n")[:-1]))
+print("by awk", counts_of(counter_for(ours, reader).count(lines, alike), ours).new.hung)
+print("by replay", judged(moment.items(), ours).new.hung)
+print("by diagnose", sum(each.count for each in failing.found().counts if each.wrong == "left"))
+print(rule.sentence(judge(History(), (counted, counted)), 2, "B"))
+"""
+
+
+@pytest.mark.skipif(not shutil.which("awk"), reason="no awk here")
+@pytest.mark.parametrize(
+    ("change", "left", "after_s", "hung"),
+    [
+        (("", ""), "499", 1, 10),
+        (("CLIENT_LEFT = 499", "CLIENT_LEFT = 460"), "460", 1, 10),
+        (("HUNG_S = 1\n", "HUNG_S = 2\n"), "499", 2, 7),
+    ],
+)
+def test_another_status_or_time_of_a_hung_client_is_one_change(tmp_path, change, left, after_s, hung):
+    shutil.copytree(Path(upswitch.__file__).parent, tmp_path / "upswitch", ignore=shutil.ignore_patterns("__pycache__"))
+    place = tmp_path / "upswitch/logs/line.py"
+    before, after = change
+    text = place.read_text("utf-8")
+    assert not before or text.count(before) == 1
+    place.write_text(text.replace(before, after), "utf-8")
+    ran = subprocess.run((sys.executable, "-c", PROGRAM, left, "2.500"), cwd=tmp_path, capture_output=True, text=True, check=True)
+    *counts, sentence = ran.stdout.splitlines()
+    assert counts == [f"{way} {hung}" for way in ("by blocks", "line by line", "by awk", "by replay", "by diagnose")]
+    assert f"{left} after {after_s} s or more" in sentence
