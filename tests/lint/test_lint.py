@@ -1,14 +1,16 @@
 """`lint`: each rule on a configuration that breaks it and on one that does not."""
 
+import inspect
 import socket
 
 import pytest
 
 from dumps import made_dump
 from here import TEMPLATES, ports, site_of
-from upswitch.lint import site_rules
+from upswitch.lint import check_rules, rules
+from upswitch.lint.lint import RULES, findings
 from upswitch.lint.lint import lint as linted
-from upswitch.lint.site_rules import Looked
+from upswitch.lint.rules import Ground, Subject
 from upswitch.nginx import advice
 from upswitch.nginx.build import parse_build
 from upswitch.nginx.dump import parse_dump
@@ -47,8 +49,9 @@ def found(files, build=MIDDLE, site=SITE, dialect=Dialect.NONE):
     """The findings by code."""
     parsed, read = parse_site(site), parse_dump(made_dump(files))
     logs = advice.own_logs(read, build, ("app",))
-    looked = Looked(site=parsed, build=build, conf=read, logs=logs, dialect=dialect)
-    return {each.code: each for each in (*site_rules.of_site(parsed), *site_rules.of_nginx(looked))}
+    modules = () if dialect is Dialect.NONE else (dialect,)
+    subject = Subject(site=parsed, build=build, conf=read, logs=logs, modules=modules)
+    return {each.code: each for each in findings(subject, Ground.SITE, Ground.NGINX)}
 
 
 @pytest.mark.parametrize("build", [MIDDLE, NEW])
@@ -184,6 +187,18 @@ def test_a_gate_that_asks_http_does_not_stand_in_for_a_tcp_check_of_nginxs_own(d
 @pytest.mark.parametrize("dialect", Dialect)
 def test_a_good_site_has_nothing_with_any_check_module(dialect):
     assert found(conf(), dialect=dialect) == {}
+
+
+def test_every_rule_is_in_the_table_once_and_has_a_name_that_is_a_code():
+    written = {
+        function
+        for module in (rules, check_rules)
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and not name.startswith("_") and list(inspect.signature(function).parameters) == ["subject"]
+    }
+    listed = [rule for table in RULES.values() for rule in table]
+    assert written == set(listed)
+    assert len(listed) == len(set(listed))
 
 
 # ---- on a host ----

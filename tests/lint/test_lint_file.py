@@ -41,7 +41,7 @@ def test_a_part_that_holds_upstreams_alone_is_told_line_seconds_and_both_ways_ou
     said = "upstreamA.conf:4: upstream tornado_servers answers 502 for up to 120.0 s, likely 100.0 s"
     assert f"WARNING check_blackout: {tmp_path}/{said}" in ran.stdout
     assert "two ways out: 1." in ran.stdout
-    assert "2. default_down=false" in ran.stdout
+    assert "2. write default_down=false" in ran.stdout
 
 
 def test_a_whole_configuration_is_read_with_its_includes_from_the_folder_of_the_main_file(tmp_path):

@@ -1,26 +1,75 @@
-"""`upswitch lint`: the rules of core/ on a host, those that need the host or the template engine, and the rules on a file alone."""
+"""`upswitch lint`: every rule in one table, and what the rules look at: a host, or a configuration as it lies on this machine."""
 
 import errno
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+
+from msgspec.structs import replace
 
 from upswitch.basics.errors import NginxBrokenError
 from upswitch.generations import generation
 from upswitch.hosts.host import Host, Ports
-from upswitch.lint import check_rules
-from upswitch.lint import site_rules as rules
-from upswitch.lint.site_rules import Finding, Looked
-from upswitch.nginx import advice, check_module, dump, running
+from upswitch.lint import check_rules, rules
+from upswitch.lint.rules import Ground, LintFinding, OnMarker, Rule, Subject
+from upswitch.nginx import advice, check_module, configuration, dump, running
 from upswitch.nginx.build import BuildError
 from upswitch.nginx.dump import Directive, DumpError, NginxConf
 from upswitch.nginx.running import ask_marker
-from upswitch.site import words
 from upswitch.site.model import Nginx, Site
-from upswitch.site.words import Generation
+from upswitch.site.words import Dialect, Generation
 
-__all__ = ["Finding", "lint", "lint_file"]
+RULES: Mapping[Ground, tuple[Rule, ...]] = {
+    Ground.SITE: (
+        rules.nginx_broken,
+        rules.one_pool,
+        rules.no_check,
+        rules.host_name,
+        rules.quiet_site,
+    ),
+    Ground.NGINX: (
+        rules.include_missing,
+        rules.upstream_twice,
+        rules.upstream_unused,
+        rules.drain_off,
+        rules.no_drain_lines,
+        rules.drain_flag_differs,
+        rules.open_file_cache,
+        rules.truncates_on_reload,
+        rules.access_log,
+        rules.tcp_for_http,
+        rules.template,
+        rules.marker_taken,
+        rules.marker_silent,
+    ),
+    Ground.CHECKS: (
+        check_rules.check_blackout,
+        check_rules.check_timeout_long,
+        check_rules.tcp_for_http,
+        check_rules.check_tcp_stuck,
+        check_rules.check_tcp_blind,
+        check_rules.check_keepalive_frozen,
+        check_rules.check_unheeded,
+        check_rules.check_ssl_hello,
+        check_rules.check_mysql,
+        check_rules.check_mysql_flaps,
+        check_rules.check_fastcgi_crash,
+        check_rules.check_port_unix,
+        check_rules.check_send_unended,
+        check_rules.check_send_no_host,
+        check_rules.check_send_keeps,
+        check_rules.check_refused,
+        check_rules.check_port_truncated,
+        check_rules.check_replaced,
+        check_rules.check_send_order,
+        check_rules.check_send_type,
+        check_rules.check_alive_lines,
+        check_rules.check_shared_address,
+        check_rules.check_shm_small,
+    ),
+}
+"""A new rule needs its row here. Findings come in this order, errors first."""
 
 _END = "upswitch_end"
 _PRINTED = "# configuration file "
@@ -28,26 +77,93 @@ _LARGEST = 1 << 22  # characters of one file
 _MOST_FILES = 10_000
 
 
-def lint(ports: Ports, site: Site, templates: Mapping[str, str]) -> tuple[Finding, ...]:
-    """Every finding, errors first. Only reads. HostError where the host can't be asked."""
-    found = [*rules.of_site(site), *_on_host(ports.host, site, templates)]
-    return _errors_first(found)
+def lint(ports: Ports, site: Site, templates: Mapping[str, str]) -> tuple[LintFinding, ...]:
+    """Every finding about a site and its nginx. It only reads. HostError where the host can't be asked."""
+    try:
+        subject = _read_host(ports.host, site, templates)
+    except (NginxBrokenError, BuildError, DumpError) as exc:
+        return findings(Subject(site=site, broken=str(exc)), Ground.SITE)
+    grounds = (Ground.SITE, Ground.NGINX, Ground.CHECKS) if subject.modules else (Ground.SITE, Ground.NGINX)
+    return findings(subject, *grounds)
 
 
-def lint_file(path: str) -> tuple[Finding, ...]:
-    """Every finding about an nginx configuration, or a part of one, as it lies on this machine's disk: no site file, no nginx.
+def lint_file(path: str) -> tuple[LintFinding, ...]:
+    """Every finding about the health checks in an nginx configuration, or in a part of one, on this machine's disk.
 
-    OSError where it or a file that it includes can't be read; DumpError where it is not nginx's syntax.
+    OSError where it or a file that it includes can't be read. DumpError where it is not nginx's syntax.
     """
-    return _errors_first(check_rules.of_conf(_read(os.path.abspath(path))))
+    return findings(subject_of(_read_files(os.path.abspath(path))), Ground.CHECKS)
 
 
-def _errors_first(found: Iterable[Finding]) -> tuple[Finding, ...]:
+def findings(subject: Subject, *grounds: Ground) -> tuple[LintFinding, ...]:
+    """What the rules on these grounds find. A rule's name is the code of its findings, where they have no other."""
+    found = (
+        replace(finding, code=finding.code or rule.__name__)
+        for ground in grounds
+        for rule in RULES[ground]
+        for finding in rule(subject)
+    )
     return tuple(sorted(found, key=lambda finding: finding.level))
 
 
-def _read(path: str) -> NginxConf:
-    """What `nginx -T -c PATH` would print, as a tree; PATH may also hold what one printed. Includes start from PATH's folder."""
+# ---- a host ----
+
+
+def _read_host(host: Host, site: Site, templates: Mapping[str, str]) -> Subject:
+    build = running.read_build(host, site.nginx)
+    conf = running.read_conf(host, site.nginx, build)
+    dialect = check_module.read_dialect(host, site.nginx, conf)
+    logs = advice.own_logs(conf, build, tuple(upstream.name for upstream in site.upstreams))
+    if site.nginx.access_log != "auto":
+        logs = tuple(log for log in logs if log.path == site.nginx.access_log)
+    subject = Subject(
+        site=site,
+        build=build,
+        conf=conf,
+        logs=logs,
+        modules=() if dialect is Dialect.NONE else (dialect,),
+        checked=rules.all_checked(site, conf),
+        marker=_on_marker(host, site.nginx),
+    )
+    return replace(subject, template_errors=tuple(_template_errors(subject, templates, dialect)))
+
+
+def _template_errors(subject: Subject, templates: Mapping[str, str], dialect: Dialect) -> Iterator[tuple[str, str]]:
+    from upswitch.generations.render import RenderError, render  # noqa: PLC0415  (jinja2 takes 60 ms; `status` shares this process)
+
+    for pool in subject.site.pools:
+        name = Generation(number=1, pool=pool)
+        rendering = generation.rendering(subject.site.nginx, subject.build, subject.conf, name, dialect=dialect)
+        try:
+            render(subject.site, rendering, templates)
+        except RenderError as exc:
+            yield pool, str(exc)
+
+
+def _on_marker(host: Host, nginx: Nginx) -> OnMarker:
+    if ask_marker(host, nginx) is not None:
+        return OnMarker.OURS
+    try:
+        host.connect(nginx.marker, timeout=1.0).close()
+    except OSError:
+        return OnMarker.NOBODY
+    return OnMarker.OTHER
+
+
+# ---- files on this machine ----
+
+
+def subject_of(conf: NginxConf) -> Subject:
+    """For the health checks alone. A part of a configuration counts as one that stands inside `http`."""
+    if configuration.http(conf) is None:
+        workers = Directive(name="worker_processes", args=("auto",), file=conf.path, line=0)
+        http = Directive(name="http", args=(), file=conf.path, line=0, block=conf.tree)
+        conf = NginxConf(files=conf.files, tree=(workers, http))
+    return Subject(conf=conf, modules=(Dialect.YAOWEIBIN, Dialect.TENGINE), checked=rules.all_checked(rules.NO_SITE, conf))
+
+
+def _read_files(path: str) -> NginxConf:
+    """What `nginx -T -c PATH` would print, as a tree. PATH may also hold such output. Includes start from PATH's folder."""
     main = _text(path, is_included=False)
     if main.startswith(_PRINTED):
         return dump.parse_dump(main)
@@ -55,8 +171,8 @@ def _read(path: str) -> NginxConf:
     while found:
         name = found.pop()
         if name not in files:
-            text = main if name == path else _text(name, is_included=True)  # a pipe can be read once
-            files[name] = f"{_PRINTED}{name}:\n{text.replace(_PRINTED, '# ')}\n"  # a comment must not end the file for us
+            text = main if name == path else _text(name, is_included=True)  # a pipe can be read only once
+            files[name] = f"{_PRINTED}{name}:\n{text.replace(_PRINTED, '# ')}\n"  # such a comment would end the file for us
             found += _included(path, _alone(files[name]))
         if len(files) > _MOST_FILES:
             raise DumpError(f"{path} includes more than {_MOST_FILES} files")
@@ -71,77 +187,21 @@ def _text(path: str, *, is_included: bool) -> str:
     with open(path, encoding="utf-8", errors="backslashreplace", newline="") as file:
         text = file.read(_LARGEST + 1)
     if len(text) > _LARGEST:
-        raise DumpError(f"{path}: larger than {_LARGEST >> 20} MiB")
+        raise DumpError(f"{path} is larger than {_LARGEST >> 20} MiB")
     if text.startswith("\ufeff"):
-        raise DumpError(f"{path}: begins with a byte order mark, which nginx refuses")
+        raise DumpError(f"{path} begins with a byte order mark, which nginx refuses")
     return text
 
 
 def _alone(printed: str) -> tuple[Directive, ...]:
-    """One file. crossplane lets the last statement go without its `;`; nginx does not."""
+    """One file. crossplane accepts a last statement without `;`, and nginx does not."""
     conf = dump.parse_dump(f"{printed}{_END};\n")
     if (conf.tree[-1].name, conf.tree[-1].args) != (_END, ()):
-        raise DumpError(f'{conf.path}: it ends where a ";" is missing')
+        raise DumpError(f'{conf.path} ends where a ";" is missing')
     return conf.tree[:-1]
 
 
 def _included(main: str, block: tuple[Directive, ...]) -> Iterator[str]:
-    for each in block:
-        yield from _included(main, each.block or ())
-        if each.name == "include" and each.args:
-            pattern = dump.include_pattern(main, each.args[0])
-            yield from filter(os.path.isfile, glob.glob(pattern)) if dump.is_glob(pattern) else (pattern,)
-
-
-def _on_host(host: Host, site: Site, templates: Mapping[str, str]) -> Iterator[Finding]:
-    try:
-        build = running.read_build(host, site.nginx)
-        conf = running.read_conf(host, site.nginx, build)
-        dialect = check_module.read_dialect(host, site.nginx, conf)
-    except (NginxBrokenError, BuildError, DumpError) as exc:
-        what = f"nginx's configuration can't be read: {exc}"
-        yield rules.error("nginx_broken", what, "mend it until `nginx -t` passes; the rules about it were left out")
-        return
-    names = tuple(upstream.name for upstream in site.upstreams)
-    logs = advice.own_logs(conf, build, names)
-    if site.nginx.access_log != "auto":
-        logs = tuple(log for log in logs if log.path == site.nginx.access_log)
-    looked = Looked(site=site, build=build, conf=conf, logs=logs, dialect=dialect)
-    yield from rules.of_nginx(looked)
-    yield from check_rules.of_looked(looked)
-    yield from _rendered(looked, templates)
-    yield from _marker(host, site.nginx, is_adopted=looked.includes_live)
-
-
-def _rendered(looked: Looked, templates: Mapping[str, str]) -> Iterator[Finding]:
-    from upswitch.generations.render import RenderError, render  # noqa: PLC0415  (jinja2 takes 60 ms; `status` shares this process)
-
-    nginx = looked.site.nginx
-    for pool in looked.site.pools:
-        name = Generation(number=1, pool=pool)
-        rendering = generation.rendering(nginx, looked.build, looked.conf, name, dialect=looked.dialect)
-        try:
-            render(looked.site, rendering, templates)
-        except RenderError as exc:
-            yield rules.error("template", f"pool {pool} can't be rendered: {exc}", "mend the template")
-
-
-def _marker(host: Host, nginx: Nginx, *, is_adopted: bool) -> Iterator[Finding]:
-    """Before the first use nobody may listen there; after it our own marker must."""
-    answer = ask_marker(host, nginx)
-    if answer is not None and words.parse_name(answer.generation):
-        return
-    if _is_listening(host, nginx.marker):
-        what = f"somebody else listens on nginx.marker, {nginx.marker}"
-        yield rules.error("marker_taken", what, "set nginx.marker to a loopback address and port that nobody uses")
-    elif is_adopted:
-        what = f"nginx does not answer on nginx.marker, {nginx.marker}: it does not run, or has not loaded the live generation"
-        yield rules.error("marker_silent", what, "start or reload nginx")
-
-
-def _is_listening(host: Host, address: str) -> bool:
-    try:
-        host.connect(address, timeout=1.0).close()
-    except OSError:
-        return False
-    return True
+    for each in configuration.includes(block):
+        pattern = dump.include_pattern(main, each.args[0])
+        yield from filter(os.path.isfile, glob.glob(pattern)) if dump.is_glob(pattern) else (pattern,)

@@ -25,6 +25,10 @@ class ProxiedLocation(Value):
     drain_flag: str = ""
 
     @property
+    def place(self) -> str:
+        return f"{self.file}:{self.line} (location {self.name})"
+
+    @property
     def has_drain_lines(self) -> bool:
         return self.drain_flag != ""
 

@@ -18,7 +18,7 @@ from upswitch.switch.run import Run
 
 if TYPE_CHECKING:
     from upswitch.health.module.compare import Compared
-    from upswitch.lint.site_rules import Finding
+    from upswitch.lint.rules import LintFinding
     from upswitch.switch.drained import DrainReport
 
 _DEADMAN_PAGE = "`upswitch help dead-man`"
@@ -267,6 +267,6 @@ class LintView(Value):
         return "\n".join(lines) or "Nothing found."
 
 
-def lint(findings: Iterable["Finding"]) -> LintView:
+def lint(findings: Iterable["LintFinding"]) -> LintView:
     lines = tuple(FindingLine(**msgspec.structs.asdict(each)) for each in findings)
     return LintView(command="lint", exit=Exit.FINDINGS if lines else Exit.DONE, findings=lines)

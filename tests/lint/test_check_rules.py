@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from dumps import TEMP_PATHS, made_dump
 from upswitch.health.module import checked, zone
-from upswitch.lint import check_rules
-from upswitch.lint.site_rules import Looked
+from upswitch.lint.lint import findings, subject_of
+from upswitch.lint.rules import Ground, Subject, all_checked
 from upswitch.nginx.build import parse_build
 from upswitch.nginx.dump import parse_dump
 from upswitch.site.read import parse_site
@@ -38,8 +38,18 @@ def whole(*blocks, main="worker_processes 4;", http=""):
 
 def found(conf, dialect=YAOWEIBIN, site=SITE):
     """The findings on a host whose nginx has this module, by code."""
-    looked = Looked(site=parse_site(site), build=BUILD, conf=conf, dialect=dialect)
-    return {each.code: each for each in check_rules.of_looked(looked)}
+    return {each.code: each for each in in_site(conf, dialect, site)}
+
+
+def in_site(conf, dialect, site=SITE):
+    parsed = parse_site(site)
+    modules = () if dialect is Dialect.NONE else (dialect,)
+    subject = Subject(site=parsed, build=BUILD, conf=conf, modules=modules, checked=all_checked(parsed, conf))
+    return findings(subject, Ground.CHECKS) if modules else ()
+
+
+def in_conf(conf):
+    return findings(subject_of(conf), Ground.CHECKS)
 
 
 def both(*blocks):
@@ -55,7 +65,7 @@ def test_the_file_this_project_comes_from_is_told_its_line_its_seconds_and_the_t
         "upstream tornado_servers {\n  server 127.0.0.1:29100 weight=100;\n  server 127.0.0.1:29101 weight=100;\n"
         "  check interval=30000 rise=3 fall=3 timeout=30000 type=tcp;\n}\n"
     )
-    codes = {each.code: each for each in check_rules.of_conf(parse_dump(made_dump({"/etc/nginx/upstreamA.conf": text})))}
+    codes = {each.code: each for each in in_conf(parse_dump(made_dump({"/etc/nginx/upstreamA.conf": text})))}
     assert set(codes) == {"check_blackout", "check_tcp_stuck"}
     blackout = codes["check_blackout"]
     assert "/etc/nginx/upstreamA.conf:4: upstream tornado_servers answers 502 for up to 120.0 s, likely 100.0 s" in blackout.what
@@ -82,7 +92,7 @@ def test_a_balancer_that_does_not_ask_the_check_has_no_blackout():
 def test_what_upswitch_keeps_warm_is_told_no_blackout_with_a_site_file_and_without():
     standby = "upstream own__standby_B { server 127.0.0.1:8002; check type=http; }"
     conf = conf_of(f"http {{ upstream own {{ server 127.0.0.1:8001; check type=http; }} {standby} }}")
-    assert check_rules.of_conf(conf) == ()
+    assert in_conf(conf) == ()
     assert found(whole(), site=f"{SITE}[upstreams.own.check]\ntype = 'http'\n") == {}
 
 
@@ -150,7 +160,7 @@ def test_the_request_is_never_shown_because_it_may_hold_a_secret():
 
 
 def test_the_port_that_is_really_asked_is_named():
-    assert "asks 31171" in found(whole(f"{SERVER} check type=http port=96707;"))["check_port_truncated"].what
+    assert "asks port 31171" in found(whole(f"{SERVER} check type=http port=96707;"))["check_port_truncated"].what
 
 
 @pytest.mark.parametrize(
@@ -181,7 +191,7 @@ def test_nothing_is_said_where_nginx_has_no_check_module():
 
 
 def test_where_nobody_knows_the_module_both_have_their_say_by_name():
-    answers = check_rules.of_conf(whole(f"{SERVER} check type=ssl_hello {WARM};"))
+    answers = in_conf(whole(f"{SERVER} check type=ssl_hello {WARM};"))
     assert [(each.code, each.level) for each in answers] == [("check_ssl_hello", "error"), ("check_ssl_hello", "warning")]
     assert "Tengine" in answers[0].what
     assert "yaoweibin" in answers[1].what
@@ -215,8 +225,7 @@ def test_what_is_rendered_from_a_table_is_told_once():
         "/etc/nginx/upswitch/live/own.conf": "upstream own { server 127.0.0.1:8001; check type=mysql; }",
         "/etc/nginx/upswitch/live/standby.conf": "upstream own__standby_B { server 127.0.0.1:8002; check type=mysql; }",
     }
-    looked = Looked(site=parse_site(site), build=BUILD, conf=parse_dump(made_dump(files)), dialect=TENGINE)
-    assert [each.code for each in check_rules.of_looked(looked)] == ["check_mysql"]
+    assert [each.code for each in in_site(parse_dump(made_dump(files)), TENGINE, site)] == ["check_mysql"]
 
 
 # ---- all of them together ----

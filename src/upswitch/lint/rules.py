@@ -1,0 +1,270 @@
+"""What a lint rule is, and the rules about the site file and the nginx around it.
+
+A rule is a function named after its code. It looks at a Subject and yields `error(...)` or `warning(...)`. An error makes a switch
+fail or report something false, or nginx answers 502 for ever. A warning costs requests or hides failures from the watch, and says
+how many where that was measured. RULES in lint.py has every rule.
+"""
+
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Literal, Protocol
+
+from upswitch.basics.value import Value
+from upswitch.generations.generation import served_as
+from upswitch.health.module import checked
+from upswitch.health.module.checked import CheckedUpstream
+from upswitch.logs import coverage
+from upswitch.nginx import advice, configuration
+from upswitch.nginx.build import Build
+from upswitch.nginx.conf_logs import AccessLog
+from upswitch.nginx.dump import Directive, NginxConf
+from upswitch.site.model import Gate, Nginx, Site, Watch
+from upswitch.site.probe import effective_check
+from upswitch.site.words import CheckType, Dialect, SilencePolicy
+
+_LOST = "8 to 22 requests lost per reload with 32 busy keep-alive connections"
+_ADDRESS = re.compile(r"unix:|\[|[0-9.]+(?::|$)")
+
+
+class LintFinding(Value):
+    """One thing that is wrong: `code` for programs, `what` with place and figures, `hint` with what to do."""
+
+    code: str
+    level: Literal["error", "warning"]
+    what: str
+    hint: str
+
+
+class Ground(StrEnum):
+    """What a rule is about. It runs only where that could be read."""
+
+    SITE = "site"
+    NGINX = "nginx"
+    CHECKS = "checks"
+
+
+class OnMarker(StrEnum):
+    """Who answers on the marker address: our own server in nginx, another program, or nobody."""
+
+    OURS = "ours"
+    OTHER = "other"
+    NOBODY = "nobody"
+
+
+NO_SITE = Site(nginx=Nginx(dir="/", check_shm_size="1m"), upstreams=(), gate=Gate(), watch=Watch())
+"""For a configuration that is read without a site file: no folder of ours, and nginx's own default."""
+
+
+class Subject(Value):
+    """Everything that a rule may look at.
+
+    `broken` is why nginx's configuration can't be read, or "". `logs` are those that log requests to the site's upstreams.
+    `template_errors` are by pool. `modules` are the check modules that this nginx may have, and `checked` the upstreams that they
+    check: in nginx's configuration, and in the site file.
+    """
+
+    site: Site = NO_SITE
+    broken: str = ""
+    build: Build = Build(name="nginx", version=(0, 0, 0))
+    conf: NginxConf = NginxConf(files=(), tree=())
+    logs: tuple[AccessLog, ...] = ()
+    template_errors: tuple[tuple[str, str], ...] = ()
+    marker: OnMarker = OnMarker.OURS
+    modules: tuple[Dialect, ...] = ()
+    checked: tuple[CheckedUpstream, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(upstream.name for upstream in self.site.upstreams)
+
+    @property
+    def includes_live(self) -> bool:
+        return configuration.includes_live(self.conf, self.site.nginx.include) is not None
+
+    @property
+    def workers(self) -> int:
+        """How many worker processes; 0 where nobody knows (`auto`, or a part of a configuration)."""
+        text = configuration.worker_processes(self.conf)
+        return int(text) if text.isascii() and text.isdigit() else 0
+
+    def speaks_http(self, name: str) -> bool:
+        """Whether a `proxy_pass` names this upstream."""
+        return any(_passes(server, name) for server in configuration.http_children(self.conf, "server"))
+
+
+class Rule(Protocol):
+    """A function named after its code."""
+
+    __name__: str
+
+    def __call__(self, subject: Subject, /) -> Iterator[LintFinding]: ...
+
+
+def error(what: str, hint: str) -> LintFinding:
+    """The rule's name becomes the code."""
+    return LintFinding(code="", level="error", what=what, hint=hint)
+
+
+def warning(what: str, hint: str, *, code: str = "") -> LintFinding:
+    """The same. `code`: of a rule that stands for several codes."""
+    return LintFinding(code=code, level="warning", what=what, hint=hint)
+
+
+def all_checked(site: Site, conf: NginxConf) -> tuple[CheckedUpstream, ...]:
+    """The upstreams of nginx's configuration and of the site file that have a check. What we render from the latter counts once."""
+    tables = checked.of_site(site)
+    names = {each.name for each in tables}
+    live = f"{site.nginx.live}/"
+    others = (each for each in checked.of_conf(conf) if not (each.place.startswith(live) and served_as(each.name, "")[0] in names))
+    return (*others, *tables)
+
+
+# ---- the site file ----
+
+
+def nginx_broken(subject: Subject) -> Iterator[LintFinding]:
+    if subject.broken:
+        what = f"nginx's configuration can't be read: {subject.broken}"
+        yield error(what, "fix it until `nginx -t` passes; the rules about nginx did not run")
+
+
+def one_pool(subject: Subject) -> Iterator[LintFinding]:
+    if len(subject.site.pools) == 1:
+        yield error(f"the site has only one pool, {subject.site.pools[0]}", "add another pool to every upstream")
+
+
+def no_check(subject: Subject) -> Iterator[LintFinding]:
+    for upstream in subject.site.upstreams:
+        if upstream.check is None and subject.site.gate.type is None:
+            what = f"upstream {upstream.name} has no check table: the gate only connects, so an application that hangs passes"
+            yield warning(what, f'add [upstreams.{upstream.name}.check] with type = "http" and the http_send of a health URL')
+
+
+def host_name(subject: Subject) -> Iterator[LintFinding]:
+    """nginx resolves names once, when it starts, and does not start where that fails (nginx-facts.md, section 1.2)."""
+    for upstream in subject.site.upstreams:
+        servers = [server.address for pool in upstream.pools for server in pool.servers]
+        named = [address for address in servers if not _ADDRESS.match(address)]
+        if named:
+            what = f"upstream {upstream.name} has host names ({', '.join(named)}): nginx can't start while one does not resolve"
+            yield warning(what, "write IP addresses instead")
+
+
+def quiet_site(subject: Subject) -> Iterator[LintFinding]:
+    watch = subject.site.watch
+    if watch.duration > 0 and not watch.probe and watch.on_silence is SilencePolicy.KEEP:
+        what = "watch.probe is not set and watch.on_silence is keep: without traffic a dead pool stays live"
+        yield warning(what, 'set watch.probe to a URL that goes through nginx, or set on_silence = "rollback"')
+
+
+# ---- nginx around it ----
+
+
+def include_missing(subject: Subject) -> Iterator[LintFinding]:
+    if not subject.includes_live:
+        include = f"include {subject.site.nginx.include};"
+        what = f"{subject.conf.path} has no `{include}` in its http block, so a switch would change nothing"
+        yield error(what, "`upswitch init` shows the one line to change")
+
+
+def upstream_twice(subject: Subject) -> Iterator[LintFinding]:
+    """nginx refuses a duplicate. Before the include is there, the owner's own block is as it should be."""
+    for block in configuration.upstream_blocks(subject.conf) if subject.includes_live else ():
+        if block.args[0] in subject.names and not block.file.startswith(f"{subject.site.nginx.live}/"):
+            what = f"upstream {block.args[0]} is also defined at {block.place}, and nginx refuses a second definition"
+            yield error(what, f"remove the block at {block.place}, or the upstream from the site file")
+
+
+def upstream_unused(subject: Subject) -> Iterator[LintFinding]:
+    used = {location.upstream for location in configuration.proxied_locations(subject.conf, subject.names)}
+    for name in subject.names:
+        if name not in used:
+            hint = "check the name; lint can't see a name that proxy_pass takes from a variable"
+            yield warning(f"no location passes requests to upstream {name}", hint)
+
+
+def drain_off(subject: Subject) -> Iterator[LintFinding]:
+    if subject.site.nginx.drain <= 0:
+        yield warning(f"nginx.drain is 0: {_LOST}", 'set nginx.drain = "1s"')
+
+
+def no_drain_lines(subject: Subject) -> Iterator[LintFinding]:
+    """A reload loses requests on idle keep-alive connections (nginx-facts.md, section 4)."""
+    for place in _undrained(subject):
+        if not place.has_drain_lines:
+            what = f"{place.place} passes to {place.upstream} without drain lines: {_LOST}"
+            yield warning(what, "`upswitch init` shows the lines to paste; nginx 1.27.4 and later does not need them")
+
+
+def drain_flag_differs(subject: Subject) -> Iterator[LintFinding]:
+    flag = subject.site.nginx.drain_flag
+    for place in _undrained(subject):
+        if place.has_drain_lines:
+            what = f"{place.place} passes to {place.upstream} and tests {place.drain_flag}, not {flag}: {_LOST}"
+            yield warning(what, "name the same file in nginx.drain_flag and in the location")
+
+
+def _undrained(subject: Subject) -> tuple[configuration.ProxiedLocation, ...]:
+    nginx = subject.site.nginx
+    return advice.undrained(subject.conf, subject.build, subject.names, flag=nginx.drain_flag) if nginx.drain > 0 else ()
+
+
+def open_file_cache(subject: Subject) -> Iterator[LintFinding]:
+    """nginx caches "no such file" for open_file_cache_valid, 60 s by default (nginx-facts.md, section 4)."""
+    for each in configuration.http_children(subject.conf, "open_file_cache") if subject.build.needs_drain_flag else ():
+        if each.args[:1] != ("off",):
+            what = f"{each.place}: with open_file_cache nginx sees the drain flag up to 60 s late (open_file_cache_valid)"
+            yield warning(what, "set open_file_cache only in the locations that serve files")
+
+
+def truncates_on_reload(subject: Subject) -> Iterator[LintFinding]:
+    if subject.build.truncates_on_reload:
+        version = ".".join(map(str, subject.build.version))
+        what = f"nginx {version} may cut an answer short at a reload (3 of 24 answers in bursts that fill the buffers)"
+        yield warning(what, "nginx 1.23.1 fixed this")
+
+
+def access_log(subject: Subject) -> Iterator[LintFinding]:
+    """What a log does not show; each gap has a code of its own (logs/coverage.py)."""
+    for log in coverage.distinct(subject.logs):
+        for gap in coverage.gaps(log):
+            yield warning(gap.what, gap.hint, code=gap.code)
+
+
+def tcp_for_http(subject: Subject) -> Iterator[LintFinding]:
+    """The kernel accepts connections for an application that hangs (nginx-facts.md, section 6)."""
+    gate = subject.site.gate
+    for upstream in subject.site.upstreams:
+        is_told = upstream.check is not None or gate.type is not None
+        types = [effective_check(upstream, gate).type] if is_told else []
+        types += [upstream.check.type] if upstream.check is not None and subject.modules else []
+        if CheckType.TCP in types and subject.speaks_http(upstream.name):
+            yield tcp_only(f"upstream {upstream.name}", 'type = "http"')
+
+
+def tcp_only(said: str, wanted: str) -> LintFinding:
+    what = f"{said} is proxied as HTTP but checked with type=tcp, so an application that hangs passes"
+    return warning(what, f"use {wanted} with the http_send of a health URL", code="tcp_for_http")
+
+
+def template(subject: Subject) -> Iterator[LintFinding]:
+    for pool, why in subject.template_errors:
+        yield error(f"pool {pool} can't be rendered: {why}", "fix the template")
+
+
+def marker_taken(subject: Subject) -> Iterator[LintFinding]:
+    if subject.marker is OnMarker.OTHER:
+        what = f"another program listens on the marker address {subject.site.nginx.marker}"
+        yield error(what, "set nginx.marker to a loopback address and port that no other program uses")
+
+
+def marker_silent(subject: Subject) -> Iterator[LintFinding]:
+    if subject.marker is OnMarker.NOBODY and subject.includes_live:
+        what = f"nginx does not answer on the marker address {subject.site.nginx.marker}: "
+        yield error(what + "it does not run, or it has not loaded the live generation", "start or reload nginx")
+
+
+def _passes(scope: Directive, name: str) -> bool:
+    passed = (configuration.passed_upstream(each) for each in scope.children("proxy_pass"))
+    return name in passed or any(_passes(inner, name) for inner in scope.children(*configuration.SCOPES))
