@@ -17,10 +17,9 @@ from pathlib import Path
 
 from sides import HEAD, line, prepare_shell, shell
 
-from upswitch_lab.children import Load
 from upswitch_lab.conf import Layout
 from upswitch_lab.find import find_nginx
-from upswitch_lab.lab import Lab
+from upswitch_lab.lab import Lab, Load
 from upswitch_lab.process import until
 
 LAYOUT = Layout(servers_per_pool=4, site={"watch": {"duration": "60s"}})

@@ -11,8 +11,8 @@ from upswitch.cli import views
 from upswitch.cli.views import acted, diagnose, fleet, plan, status, watch
 from upswitch.diagnose.run import LogRead
 from upswitch.switch.run import Ended
+from upswitch_lab.demo import Chapter, Told
 from upswitch_lab.load import Summary
-from upswitch_lab.told import Chapter, Told
 
 PAGE = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
 MODULES = (views, acted, plan, status, diagnose, watch, fleet)

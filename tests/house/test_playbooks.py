@@ -21,8 +21,8 @@ from frontend import frontend
 from sshd import ADDRESS, Key, Sshd, needs_root, needs_sshd, ordinary_user, program, with_libraries
 from upswitch.nginx import advice
 from upswitch.site.model import Nginx
-from upswitch_lab.children import Server
 from upswitch_lab.find import ENV, find_nginx
+from upswitch_lab.lab import Server
 from upswitch_lab.net import ask, free_port
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,7 +19,7 @@ from upswitch.init.apply import apply
 from upswitch.init.propose import propose
 from upswitch.site.model import Nginx
 from upswitch.site.read import parse_site
-from upswitch_lab.children import Load, Server
+from upswitch_lab.lab import Load, Server
 from upswitch_lab.net import ask, free_port, is_listening
 from upswitch_lab.process import Process, until
 

@@ -16,8 +16,7 @@ import pytest
 
 from command import Command, on_disk, running, upswitch
 from incidentpages import Incident
-from upswitch_lab.children import Server
-from upswitch_lab.lab import Lab
+from upswitch_lab.lab import Lab, Server
 
 SITE = {"watch": {"duration": "1s"}, "gate": {"interval": "50ms", "deadline": "500ms"}}
 LONG = 'duration = "1s"', 'duration = "60s"'

@@ -6,9 +6,8 @@ from contextlib import contextmanager
 import pytest
 
 from command import Command, agree
-from upswitch_lab.children import Load
 from upswitch_lab.conf import Layout
-from upswitch_lab.lab import Lab
+from upswitch_lab.lab import Lab, Load
 from upswitch_lab.net import ask, free_port
 from upswitch_lab.process import until
 

@@ -16,6 +16,6 @@ def demo(program: Program, /, *, as_json: bool, keep: bool, binary: str) -> int:
 
     Two pools of servers and a load, all on loopback: a good release, then a bad one that upswitch rolls back.
     """
-    from upswitch_lab import opening
+    from upswitch_lab.demo import play
 
-    return program.show(opening.play(binary, keep=keep, as_json=as_json), as_json=as_json)
+    return program.show(play(binary, keep=keep, as_json=as_json), as_json=as_json)
