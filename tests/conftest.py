@@ -1,15 +1,31 @@
 """Fixtures shared by all tests: each nginx of this machine in turn, and a laboratory around it."""
 
+import os
+import shlex
 import signal
+import sys
 import zlib
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from command import Command
+from fleetlab import FleetLab
+from pure import is_pure
 from skips import NONE_HERE
 from upswitch_lab.find import CHECK_ENV, find_check_nginx, find_nginx
 from upswitch_lab.lab import Lab
+
+# As installed: compiled once. With this variable each command of a test would compile upswitch anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+Lab.keeps_failed = True
+
+# How long an example takes is the machine's doing, not the code's.
+settings.register_profile("all", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+settings.register_profile("pure", settings.get_profile("all"), max_examples=20)
 
 # A job in the background is started with SIGINT ignored, nohup's with SIGHUP; what the tests start must not inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -32,6 +48,11 @@ def one_nginx(request) -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--every-nginx", action="store_true", help="all tests with each nginx here, not most with one of them")
+    parser.addoption("--pure", action="store_true", help="only the tests that start no program; properties with fewer examples")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("pure" if config.getoption("pure") else "all")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -59,8 +80,12 @@ _WAITING = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What waits longest begins first, so that several at once end together."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The tests that wait longest begin first, so that all workers end at about the same time."""
+    if config.getoption("pure"):
+        pure = {item: is_pure(item) for item in items}
+        config.hook.pytest_deselected(items=[item for item in items if not pure[item]])
+        items[:] = [item for item in items if pure[item]]
     place = {f"test_{name}.py": at for at, name in enumerate(_WAITING)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
@@ -69,6 +94,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def check_nginx(request) -> str:
     """The path of one nginx with a health check module."""
     return request.param
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A failed test keeps the folders of its laboratories, and says how to run it alone."""
+    report = yield
+    if report.failed:
+        Lab.has_failed = True
+        fixtures = [value.folder for value in item.funcargs.values() if isinstance(value, Lab | FleetLab)]
+        folders = "".join(f"\nits laboratory is kept in {folder}" for folder in (*Lab.kept, *fixtures))
+        report.sections.append(("run it alone", f"scripts/test {shlex.quote(item.nodeid)}{folders}"))
+    if call.when == "teardown":
+        Lab.has_failed = False
+        Lab.kept.clear()
+    return report
 
 
 @pytest.fixture(autouse=True)

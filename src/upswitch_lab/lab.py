@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import msgspec
 
@@ -43,6 +43,11 @@ class Lab:
     world-traversable, because a root's nginx looks for the drain flag as nobody.
     """
 
+    keeps_failed: ClassVar[bool] = False
+    """Tests set it: a laboratory that ends by an exception, or while `has_failed`, leaves its folder, and `kept` names it."""
+    has_failed: ClassVar[bool] = False
+    kept: ClassVar[list[Path]] = []
+
     def __init__(self, binary: str, layout: Layout = DEFAULT_LAYOUT, *, beside: "Lab | None" = None) -> None:
         build = read_build(binary)
         if build is None:
@@ -63,7 +68,7 @@ class Lab:
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
-            undo.callback(self.stop)
+            undo.push(self.__exit__)
             self._make_folders()
             if not self._is_beside:
                 self._start_servers()
@@ -77,8 +82,12 @@ class Lab:
             undo.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self.stop()
+        if self.keeps_failed and (error or self.has_failed):
+            self.kept.append(self.folder)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def site_file(self) -> Path:
@@ -220,13 +229,12 @@ class Lab:
             server.await_listening()
 
     def stop(self) -> None:
-        """End every process that was started here, by its id, and remove the folder."""
+        """End every process that was started here, by its id."""
         for load in self._loads:
             load.end()
         self.stop_nginx()
         for server in () if self._is_beside else self.servers.values():
             server.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Server:
