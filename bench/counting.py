@@ -34,7 +34,7 @@ from upswitch.hosts.local.follow import LogFollower
 from upswitch.hosts.local.host import LocalHost
 from upswitch.logs import last_minutes
 from upswitch.logs.line import LineReader, compile_format
-from upswitch.nginx import advice
+from upswitch.nginx import conf_logs
 from upswitch.nginx.conf_logs import COMBINED
 from upswitch.watch.attribution import Attribution
 from upswitch.watch.counts import Counts, Timeline, counter_for, counts_of
@@ -43,7 +43,7 @@ USUAL = (
     f'{COMBINED} rt=$request_time ua="$upstream_addr" us="$upstream_status" uct="$upstream_connect_time"'
     ' uht="$upstream_header_time" urt="$upstream_response_time" gen=$upswitch_generation'
 )
-ADVISED = advice.log_format_line().partition("'")[2].rpartition("'")[0]
+ADVISED = conf_logs.log_format_line().partition("'")[2].rpartition("'")[0]
 OURS = Attribution(
     generation="000042-B",
     addresses=frozenset({"127.0.0.1:29110", "127.0.0.1:29111"}),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from upswitch.basics.value import Value
-from upswitch.nginx import advice
+from upswitch.nginx import conf_logs
 from upswitch.nginx.build import Build
 
 UPSTREAM = "app"
@@ -75,7 +75,7 @@ def nginx_conf(layout: Layout, place: Place, snippets: Mapping[str, str]) -> str
     server = block("server", f"listen {place.public} backlog=1024;", location, *named)
     folder = place.folder
     temps = [f"{kind}_temp_path {folder}/temp;" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")]
-    logs = (advice.log_format_line(), f"access_log {folder}/access.log {advice.LOG_FORMAT_NAME};")
+    logs = (conf_logs.log_format_line(), f"access_log {folder}/access.log {conf_logs.LOG_FORMAT_NAME};")
     http = block("http", f"include {place.dir}/live/*.conf;", *logs, *temps, *layout.http, server)
     main = (f"pid {folder}/nginx.pid;", f"error_log {place.error_log};", f"worker_processes {layout.workers};")
     events = block("events", "worker_connections 1024;")

@@ -21,7 +21,7 @@ from upswitch.generations.generation import Manifest, Rendering
 from upswitch.generations.render import render, render_drain_snippets
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
-from upswitch.nginx import check_module
+from upswitch.nginx import running
 from upswitch.nginx.dump import NginxConf
 from upswitch.site.model import Site
 from upswitch.site.read import parse_site
@@ -183,7 +183,7 @@ class Lab:
     @property
     def dialect(self) -> Dialect:
         """Whose `check` this nginx takes."""
-        return check_module.read_dialect(LocalHost(SystemClock()), self.site.nginx, NginxConf(files=(), tree=()))
+        return running.read_dialect(LocalHost(SystemClock()), self.site.nginx, NginxConf(files=(), tree=()))
 
     def first_generation(self, pool: str) -> None:
         """Lay down generation 1 and the link to it, before nginx has ever run; `upswitch init` does it on one that runs."""

@@ -9,7 +9,7 @@ from upswitch.diagnose.causes.cause import Code
 from upswitch.diagnose.unknown_servers import Places
 from upswitch.logs.line import FormatError, parse_format, recognised, usual_formats
 from upswitch.logs.since import Since, Span, in_files, parse_since
-from upswitch.nginx import advice, sockets
+from upswitch.nginx import conf_logs, processes
 from upswitch.nginx.dump import parse_dump
 
 CONF = """# configuration file /etc/nginx/nginx.conf:
@@ -114,26 +114,26 @@ TABLE = b"""  sl  local_address rem_address   st tx_queue rx_queue
 
 
 def test_only_listening_sockets_are_listed():
-    assert list(sockets.listening(TABLE)) == ["127.0.0.1:8080"]
+    assert list(processes.listening(TABLE)) == ["127.0.0.1:8080"]
 
 
 def test_the_addresses_of_the_machine_are_those_that_the_kernel_calls_local():
     trie = b"  |-- 10.0.0.5\n           /32 host LOCAL\n  |-- 10.0.0.255\n           /32 link BROADCAST\n"
-    assert sockets.own_addresses(trie) == {"10.0.0.5"}
+    assert processes.own_addresses(trie) == {"10.0.0.5"}
 
 
 @pytest.mark.parametrize(
     ("address", "said"),
     [
         ("10.0.0.5:8080", "127.0.0.1:8080 listens, not 10.0.0.5:8080"),
-        ("10.0.0.5:8081", "nobody listens on port 8081 of this machine"),
+        ("10.0.0.5:8081", "no program listens on port 8081 of this machine"),
         ("10.0.0.6:8080", ""),
         ("127.0.0.1:8080", ""),
         ("unix:/run/app", ""),
     ],
 )
 def test_who_listens_instead_is_said_only_of_this_machine(address, said):
-    assert sockets.nearby(address, ["127.0.0.1:8080"], ["10.0.0.5", "127.0.0.1"]) == said
+    assert processes.nearby(address, ["127.0.0.1:8080"], ["10.0.0.5", "127.0.0.1"]) == said
 
 
 # ---- formats ----
@@ -143,7 +143,7 @@ def test_a_format_may_be_pasted_as_it_stands_in_the_configuration():
     pasted = parse_format("log_format mine escape=json '$status '\n  '$uri';")
     assert (pasted.name, pasted.escape, pasted.text) == ("mine", "json", "$status $uri")
     assert parse_format("escape=json $status x") == parse_format("log_format '' escape=json '$status x'")
-    assert parse_format(advice.log_format_line()).escape == "json"
+    assert parse_format(conf_logs.log_format_line()).escape == "json"
 
 
 @pytest.mark.parametrize("text", ["log_format x 'open", "log_format x } y"])

@@ -167,7 +167,7 @@ def test_each_server_is_asked_past_nginx_and_a_dead_one_is_told_with_who_listens
     assert len(servers) == 4
     dead = servers.pop(trouble.lab.backend("A", 1).address)
     assert (dead["up"], dead["live"], dead["pool"]) == (False, True, "A")
-    assert f"nobody listens on port {trouble.lab.backend('A', 1).port} of this machine" in dead["text"]
+    assert f"no program listens on port {trouble.lab.backend('A', 1).port} of this machine" in dead["text"]
     assert all(each["up"] for each in servers.values())
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from upswitch.generations.generation import Manifest, served_as, standby_name, standbys
-from upswitch.nginx.check_status import down, parse_check_status, unknown
+from upswitch.nginx.marker import down, parse_check_status, unknown
 from upswitch.site.read import parse_site
 from upswitch.site.server_line import canonical, is_address
 from upswitch.site.words import Dialect

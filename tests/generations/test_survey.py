@@ -91,7 +91,7 @@ def test_a_pid_file_that_names_nobody_is_said_to(lab, tmp_path, text, said):
     if text is not None:
         pid_file.write_text(text)
     running = read_running(Counting(), lab.site.nginx, f"{pid_file}")
-    assert running.problem == f"{pid_file} {said}: nginx is not running, or runs elsewhere"
+    assert running.problem == f"{pid_file} {said}: nginx is not running, or it runs elsewhere"
     assert (running.pid, running.marker.generation) == (0, lab.marker())
 
 

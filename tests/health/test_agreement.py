@@ -35,7 +35,7 @@ from upswitch.generations.check_lines import check_lines
 from upswitch.health.gate.prober import NetProber
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
-from upswitch.nginx.check_status import Checked, parse_check_status
+from upswitch.nginx.marker import Checked, parse_check_status
 from upswitch.site.model import Check, Gate, Upstream
 from upswitch.site.probe import Target, effective_check
 from upswitch.site.words import CheckType, Dialect

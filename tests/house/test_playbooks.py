@@ -19,7 +19,7 @@ import yaml
 
 from frontend import frontend
 from sshd import ADDRESS, Key, Sshd, needs_root, needs_sshd, ordinary_user, program, with_libraries
-from upswitch.nginx import advice
+from upswitch.nginx import conf_logs
 from upswitch.site.model import Nginx
 from upswitch_lab.find import ENV, find_nginx
 from upswitch_lab.lab import Server
@@ -233,7 +233,7 @@ def test_the_playbooks_pass_ansible_lint(tmp_path):
 def test_what_the_role_knows_of_the_program_is_so():
     known = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["upswitch_nginx_defaults"]
     assert known == {name: getattr(Nginx(), name) for name in known}
-    assert advice.log_format_line() in (ROLE / "templates" / "upswitch-log.conf.j2").read_text().splitlines()
+    assert conf_logs.log_format_line() in (ROLE / "templates" / "upswitch-log.conf.j2").read_text().splitlines()
 
 
 def test_a_wheel_brings_the_playbooks_and_the_templates(tmp_path):

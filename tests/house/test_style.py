@@ -35,7 +35,7 @@ MAY_ACT = (
     *("generations/store", "generations/survey", "generations/templates"),
     *("health/gate/prober", "health/gate/rounds", "health/module/compare"),
     *("init/apply", "init/propose", "lint/lint"),
-    *("logs/last_minutes", "logs/since", "logs/source", "nginx/check_module", "nginx/running"),
+    *("logs/last_minutes", "logs/since", "logs/source", "nginx/running"),
     *("switch/deadman/arm", "switch/drained", "switch/drive", "switch/go", "switch/job", "switch/journal", "switch/plan"),
     *("switch/preflight", "switch/reload/reloader", "switch/reload/sampling", "switch/repair", "switch/rollback"),
     *("switch/session", "switch/steps", "switch/switch", "switch/test_candidate", "switch/warm"),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from upswitch.logs.format_regex import parts_of
 from upswitch.logs.line import MAX_LINE, seconds_of
-from upswitch.nginx import advice
+from upswitch.nginx import conf_logs
 from upswitch.nginx.conf_logs import COMBINED
 from upswitch.watch.attribution import Attribution
 from upswitch.watch.counts import counter_for, counts_of
@@ -39,7 +39,7 @@ HOSTILE = (
         b"Authorization: Basic YSBbMjAvTm92LzIwMjY6MTc6MzQ6MDAgKzAwMDBdICJHRVQgLyIgNTAyOng=\r\n\r\n"
     ),
 )
-ADVISED = re.search("'(.*)'", advice.log_format_line())[1]
+ADVISED = re.search("'(.*)'", conf_logs.log_format_line())[1]
 ALL = {
     **{name: (escape.removeprefix("escape=") or "default", text) for name, (escape, text) in FORMATS.items()},
     "advised": ("json", ADVISED),

@@ -11,7 +11,7 @@ from upswitch.lint import check_rules, rules
 from upswitch.lint.lint import RULES, findings
 from upswitch.lint.lint import lint as linted
 from upswitch.lint.rules import Ground, Subject
-from upswitch.nginx import advice
+from upswitch.nginx import conf_logs
 from upswitch.nginx.build import parse_build
 from upswitch.nginx.dump import parse_dump
 from upswitch.site.read import parse_site
@@ -48,7 +48,7 @@ def conf(*, http=f"{FORMAT} {LOG} {INCLUDE}", location=f"{DRAIN} {PROXY}"):
 def found(files, build=MIDDLE, site=SITE, dialect=Dialect.NONE):
     """The findings by code."""
     parsed, read = parse_site(site), parse_dump(made_dump(files))
-    logs = advice.own_logs(read, build, ("app",))
+    logs = conf_logs.own_logs(read, build, ("app",))
     modules = () if dialect is Dialect.NONE else (dialect,)
     subject = Subject(site=parsed, build=build, conf=read, logs=logs, modules=modules)
     return {each.code: each for each in findings(subject, Ground.SITE, Ground.NGINX)}
@@ -124,7 +124,7 @@ def test_all_that_nginxs_own_format_lacks_is_found_at_once_and_named():
     assert "LIMITED MODE" in findings["log_limited"].what
     assert "$upstream_status (a failure that error_page hides" in findings["log_lacks"].what
     assert "$request_time (clients that give up" in findings["log_lacks"].what
-    assert advice.log_format_line() in findings["log_lacks"].hint
+    assert conf_logs.log_format_line() in findings["log_lacks"].hint
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from here import OWNER, TEMPLATES, ports, site_of
 from upswitch.hosts.clock import SystemClock
-from upswitch.nginx import sockets
+from upswitch.nginx import processes
 from upswitch.switch import drained, go
 from upswitch.switch.go import Choices
 from upswitch.switch.planning import Ask
@@ -40,18 +40,18 @@ def row(peer, state="01"):
     ],
 )
 def test_an_established_peer_is_named_as_nginx_logs_it(peer, address):
-    assert list(sockets.peers(HEAD + row(peer))) == [address]
+    assert list(processes.peers(HEAD + row(peer))) == [address]
 
 
 def test_other_states_and_torn_lines_do_not_count():
-    assert list(sockets.peers(HEAD + row("0100007F:71AC", "06") + row("0100007F:71AC", "0A") + b"   1: 0100")) == []
-    assert list(sockets.peers(b"")) == []
+    assert list(processes.peers(HEAD + row("0100007F:71AC", "06") + row("0100007F:71AC", "0A") + b"   1: 0100")) == []
+    assert list(processes.peers(b"")) == []
 
 
 @given(st.ip_addresses(v=4), st.integers(1, 65535))
 def test_every_ipv4_address_is_read_back(address, port):
     text = f"{address.packed[::-1].hex().upper()}:{port:04X}"
-    assert list(sockets.peers(HEAD + row(text))) == [f"{address}:{port}"]
+    assert list(processes.peers(HEAD + row(text))) == [f"{address}:{port}"]
 
 
 def test_connected_unix_sockets_are_named_by_their_path():
@@ -61,13 +61,13 @@ def test_connected_unix_sockets_are_named_by_their_path():
         b"0000000000000000: 00000003 00000000 00000000 0001 03 101 /run/a.sock\n"
         b"0000000000000000: 00000003 00000000 00000000 0001 03 102\n"
     )
-    assert list(sockets.unix_peers(table)) == ["unix:/run/a.sock"]
+    assert list(processes.unix_peers(table)) == ["unix:/run/a.sock"]
 
 
 def test_the_kernels_own_table_shows_a_connection_to_a_listener_here():
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
         with open("/proc/net/tcp", "rb") as table:
-            peers = list(sockets.peers(table.read()))
+            peers = list(processes.peers(table.read()))
         assert peers.count(f"127.0.0.1:{server.getsockname()[1]}") == 1
 
 
@@ -91,7 +91,7 @@ def hanging_request(lab):
 
     def is_held():
         with open("/proc/net/tcp", "rb") as table:
-            return address in sockets.peers(table.read())
+            return address in processes.peers(table.read())
 
     until(is_held, what="the request at the server")
     return client

@@ -14,7 +14,7 @@ from frontend import frontend
 from here import ports
 from loglines import HOSTILE
 from upswitch.logs import coverage
-from upswitch.nginx import advice
+from upswitch.nginx import conf_logs
 from upswitch.nginx.build import parse_build
 from upswitch.nginx.conf_logs import access_logs
 from upswitch.nginx.dump import parse_dump
@@ -306,7 +306,7 @@ ENDINGS = {"keep": (0, "SWITCHED"), "rollback": (4, "ROLLED_BACK"), "hold": (7, 
 def buffer_log(lab):
     """Its lines wait in memory until there are 64 KiB of them."""
     conf = lab.folder / "nginx.conf"
-    line = f"access.log {advice.LOG_FORMAT_NAME}"
+    line = f"access.log {conf_logs.LOG_FORMAT_NAME}"
     conf.write_text(conf.read_text().replace(f"{line};", f"{line} buffer=64k;"))
     lab.reload()
 

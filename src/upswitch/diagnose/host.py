@@ -13,7 +13,7 @@ from upswitch.generations import store, survey
 from upswitch.generations.store import Disk
 from upswitch.health.gate import rounds
 from upswitch.hosts.host import Host
-from upswitch.nginx import check_module, conf_logs, configuration, running
+from upswitch.nginx import conf_logs, configuration, running
 from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import LogFormat
 from upswitch.nginx.dump import NginxConf
@@ -128,7 +128,7 @@ def _conf(host: Host, nginx: Nginx) -> tuple[Build | None, NginxConf, str]:
 
 def _dialect(host: Host, nginx: Nginx, build: Build | None, conf: NginxConf) -> Dialect:
     try:
-        return check_module.read_dialect(host, nginx, conf) if build else Dialect.NONE
+        return running.read_dialect(host, nginx, conf) if build else Dialect.NONE
     except NginxBrokenError:
         return Dialect.NONE
 

@@ -10,7 +10,7 @@ from upswitch.basics.value import Value
 from upswitch.generations.store import Disk
 from upswitch.health.gate import rounds
 from upswitch.hosts.host import Host, Ports
-from upswitch.nginx import running, sockets
+from upswitch.nginx import processes, running
 from upswitch.site.model import Site
 from upswitch.site.probe import Probe, Target
 from upswitch.site.server_line import probe_address
@@ -78,10 +78,10 @@ def with_listeners(host: Host, asked: Sequence[Asked], *, pid: int) -> tuple[Ask
     if not any(_is_refused(each) for each in asked):
         return tuple(asked)
     net = f"/proc/{pid}/net" if pid else "/proc/net"
-    listening = [each for name in ("tcp", "tcp6") for each in sockets.listening(_table(host, f"{net}/{name}"))]
-    own = sockets.own_addresses(_table(host, f"{net}/fib_trie"))
+    listening = [each for name in ("tcp", "tcp6") for each in processes.listening(_table(host, f"{net}/{name}"))]
+    own = processes.own_addresses(_table(host, f"{net}/fib_trie"))
     return tuple(
-        replace(each, nearby=sockets.nearby(each.target.address, listening, own)) if _is_refused(each) else each for each in asked
+        replace(each, nearby=processes.nearby(each.target.address, listening, own)) if _is_refused(each) else each for each in asked
     )
 
 

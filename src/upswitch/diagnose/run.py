@@ -21,7 +21,7 @@ from upswitch.logs import coverage, last_minutes, line, since
 from upswitch.logs.line import FormatError, LineReader, newlines
 from upswitch.logs.since import EVER, AccessTimes, ErrorTimes, Since, Span, Times
 from upswitch.logs.source import FileSource, Source
-from upswitch.nginx import advice, conf_logs
+from upswitch.nginx import conf_logs
 from upswitch.nginx.conf_logs import AccessLog, LogFormat
 from upswitch.site.model import Site
 
@@ -195,7 +195,7 @@ def _host_logs(host: Host, site: Site, live: HostSight, wanted: Wanted) -> _Logs
 def _access_logs(site: Site, live: HostSight) -> tuple[AccessLog, ...]:
     if live.build is None:
         return ()
-    logs = advice.own_logs(live.conf, live.build, [each.name for each in site.upstreams])
+    logs = conf_logs.own_logs(live.conf, live.build, [each.name for each in site.upstreams])
     return tuple(log for log in logs if site.nginx.access_log in {"auto", log.path})
 
 

@@ -136,14 +136,14 @@ def is_whole(host: Host, nginx: Nginx, name: str) -> bool:
 
 def read_disk(host: Host, nginx: Nginx) -> Disk:
     """HostError where the host can't be asked."""
-    return parse_disk(nginx, host.run(look_argv(nginx.dir), deadline=QUICK_S))
+    return disk_from(nginx, host.run(look_argv(nginx.dir), deadline=QUICK_S))
 
 
 def look_argv(folder: str) -> tuple[str, ...]:
     return _program("look", folder)
 
 
-def parse_disk(nginx: Nginx, ran: Ran) -> Disk:
+def disk_from(nginx: Nginx, ran: Ran) -> Disk:
     """What `look_argv` found."""
     if ran.exit != 0:
         raise HostError(f"look at {nginx.dir}", ran.words)

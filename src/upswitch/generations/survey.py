@@ -15,11 +15,21 @@ from upswitch.generations.store import Disk
 from upswitch.hosts import batch
 from upswitch.hosts.host import Host, Ran
 from upswitch.hosts.sh import QUICK_S
-from upswitch.nginx import check_module, conf_logs, configuration, dump, processes
+from upswitch.nginx import conf_logs, configuration, dump, processes
 from upswitch.nginx.build import Build
-from upswitch.nginx.check_status import CheckStatus
 from upswitch.nginx.commands import can_mount, dump_argv, nginx_version, probe_check
-from upswitch.nginx.running import NGINX_S, Running, build_of, conf_of, error_log_path, read_running, running_of
+from upswitch.nginx.marker import CheckStatus
+from upswitch.nginx.running import (
+    NGINX_S,
+    Running,
+    ask_status,
+    build_from,
+    conf_from,
+    error_log_path,
+    read_dialect,
+    read_running,
+    running_from,
+)
 from upswitch.site.model import Nginx
 from upswitch.site.words import Dialect
 
@@ -68,7 +78,7 @@ def amiss(disk: Disk, running: Running, *, want: str) -> str:
 
 def glanced(host: Host, nginx: Nginx, seen: Sequence[Ran]) -> tuple[Disk, Running]:
     """What the commands of `looks` found. The pid file is the one that the live manifest names."""
-    disk, running = store.parse_disk(nginx, seen[0]), running_of(host, nginx, seen[1])
+    disk, running = store.disk_from(nginx, seen[0]), running_from(host, nginx, seen[1])
     if disk.manifest is None:
         problem = f"{disk.live}/manifest.json can't be read" if disk.live else "no generation of ours is live (`upswitch init`)"
         return disk, msgspec.structs.replace(running, problem=problem)
@@ -109,21 +119,21 @@ def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
         store.fetch_live_argv(nginx.dir),
     )
     version, dumped, checked, disk, running, mounted, live = batch.run(host, commands, deadline=3 * NGINX_S)
-    build, conf = build_of(nginx, version), conf_of(dumped)
+    build, conf = build_from(nginx, version), conf_from(dumped)
     pid_file = configuration.pid_file(conf, build)
-    dialect = check_module.read_dialect(host, nginx, conf, seen=checked)
+    dialect = read_dialect(host, nginx, conf, seen=checked)
     return Facts(
-        disk=store.parse_disk(nginx, disk),
+        disk=store.disk_from(nginx, disk),
         live_files=_files(live),
-        running=_of(host, nginx, running_of(host, nginx, running), pid_file),
+        running=_of(host, nginx, running_from(host, nginx, running), pid_file),
         build=build,
         conf=conf,
-        access_logs=_access_logs(nginx, build, conf, upstreams),
+        access_logs=conf_logs.own_logs(conf, build, upstreams, path=nginx.access_log),
         error_log=error_log_path(nginx, build, conf),
         pid_file=pid_file,
         can_mount=mounted.exit == 0,
         dialect=dialect,
-        checked=check_module.ask_status(host, nginx) if dialect is not Dialect.NONE else None,
+        checked=ask_status(host, nginx) if dialect is not Dialect.NONE else None,
     )
 
 
@@ -140,11 +150,11 @@ def survey_without_conf(host: Host, nginx: Nginx) -> Facts:
     commands = (*looks(nginx), nginx_version(nginx), can_mount())
     *seen, version, mounted = batch.run(host, commands, deadline=NGINX_S)
     disk, running = glanced(host, nginx, seen)
-    checked = check_module.ask_status(host, nginx)
+    checked = ask_status(host, nginx)
     return Facts(
         disk=disk,
         running=running,
-        build=build_of(nginx, version),
+        build=build_from(nginx, version),
         conf=dump.NginxConf(files=(), tree=()),
         error_log=disk.manifest.error_log if disk.manifest else "",
         dialect=checked.dialect if checked else Dialect.NONE,
@@ -152,11 +162,3 @@ def survey_without_conf(host: Host, nginx: Nginx) -> Facts:
         pid_file=running.pid_file,
         can_mount=mounted.exit == 0,
     )
-
-
-def _access_logs(nginx: Nginx, build: Build, conf: dump.NginxConf, upstreams: tuple[str, ...]) -> tuple[conf_logs.AccessLog, ...]:
-    logs = conf_logs.access_logs(conf, build)
-    if nginx.access_log != "auto":
-        return tuple(log for log in logs if log.path == nginx.access_log)
-    ours = tuple(log for log in logs if set(log.upstreams) & set(upstreams))
-    return ours or logs

@@ -14,7 +14,7 @@ from upswitch.hosts.host import Host, Ports
 from upswitch.hosts.sh import QUICK_S, SH, script
 from upswitch.init import adopt
 from upswitch.init.adopt import Adoption, AdoptRefused, Candidate, Edit, InitRequest, Proposal
-from upswitch.nginx import advice, conf_logs, configuration, running
+from upswitch.nginx import conf_logs, configuration, running
 from upswitch.nginx.build import BuildError
 from upswitch.nginx.dump import DumpError, NginxConf, matches_include
 from upswitch.site.model import Nginx, Site
@@ -192,16 +192,16 @@ def _advised(proposal: Proposal, facts: Facts, templates: dict[str, str]) -> Pro
 
     site = proposal.site
     names = [upstream.name for upstream in site.upstreams]
-    undrained = advice.undrained(facts.conf, facts.build, names, flag=site.nginx.drain_flag)
+    undrained = configuration.undrained(facts.conf, facts.build, names, flag=site.nginx.drain_flag)
     needed = {place.upstream for place in undrained}
-    logs = tuple(log.path for log in advice.own_logs(facts.conf, facts.build, names) if advice.lacks_generation(log))
-    has_format = advice.LOG_FORMAT_NAME in conf_logs.log_formats(facts.conf)
+    logs = tuple(log.path for log in conf_logs.own_logs(facts.conf, facts.build, names) if conf_logs.lacks_generation(log))
+    has_format = conf_logs.LOG_FORMAT_NAME in conf_logs.log_formats(facts.conf)
     wanted = msgspec.structs.replace(site, upstreams=tuple(each for each in site.upstreams if each.name in needed))
     return msgspec.structs.replace(
         proposal,
         snippets=render_drain_snippets(wanted, templates) if needed else (),
         undrained=undrained,
-        log_format=advice.log_format_line() if logs and not has_format else "",
+        log_format=conf_logs.log_format_line() if logs and not has_format else "",
         logs=logs,
     )
 

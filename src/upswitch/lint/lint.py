@@ -13,7 +13,7 @@ from upswitch.generations import generation
 from upswitch.hosts.host import Host, Ports
 from upswitch.lint import check_rules, rules
 from upswitch.lint.rules import Ground, LintFinding, OnMarker, Rule, Subject
-from upswitch.nginx import advice, check_module, configuration, dump, running
+from upswitch.nginx import conf_logs, configuration, dump, running
 from upswitch.nginx.build import BuildError
 from upswitch.nginx.dump import Directive, DumpError, NginxConf
 from upswitch.nginx.running import ask_marker
@@ -112,15 +112,13 @@ def findings(subject: Subject, *grounds: Ground) -> tuple[LintFinding, ...]:
 def _read_host(host: Host, site: Site, templates: Mapping[str, str]) -> Subject:
     build = running.read_build(host, site.nginx)
     conf = running.read_conf(host, site.nginx, build)
-    dialect = check_module.read_dialect(host, site.nginx, conf)
-    logs = advice.own_logs(conf, build, tuple(upstream.name for upstream in site.upstreams))
-    if site.nginx.access_log != "auto":
-        logs = tuple(log for log in logs if log.path == site.nginx.access_log)
+    dialect = running.read_dialect(host, site.nginx, conf)
+    names = tuple(upstream.name for upstream in site.upstreams)
     subject = Subject(
         site=site,
         build=build,
         conf=conf,
-        logs=logs,
+        logs=conf_logs.own_logs(conf, build, names, path=site.nginx.access_log),
         modules=() if dialect is Dialect.NONE else (dialect,),
         checked=rules.all_checked(site, conf),
         marker=_on_marker(host, site.nginx),

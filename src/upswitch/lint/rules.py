@@ -15,7 +15,7 @@ from upswitch.generations.generation import served_as
 from upswitch.health.module import checked
 from upswitch.health.module.checked import CheckedUpstream
 from upswitch.logs import coverage
-from upswitch.nginx import advice, configuration
+from upswitch.nginx import configuration
 from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.nginx.dump import Directive, NginxConf
@@ -207,7 +207,7 @@ def drain_flag_differs(subject: Subject) -> Iterator[LintFinding]:
 
 def _undrained(subject: Subject) -> tuple[configuration.ProxiedLocation, ...]:
     nginx = subject.site.nginx
-    return advice.undrained(subject.conf, subject.build, subject.names, flag=nginx.drain_flag) if nginx.drain > 0 else ()
+    return configuration.undrained(subject.conf, subject.build, subject.names, flag=nginx.drain_flag) if nginx.drain > 0 else ()
 
 
 def open_file_cache(subject: Subject) -> Iterator[LintFinding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from upswitch.basics.value import Value
 from upswitch.logs.format_regex import forgeable
 from upswitch.logs.line import LineReader, compile_format
-from upswitch.nginx import advice
+from upswitch.nginx import conf_logs
 from upswitch.nginx.conf_logs import AccessLog
 
 _SILENT = 10.0
@@ -96,7 +96,7 @@ def _unfollowed(log: AccessLog) -> str:
 
 def _attribution(log: AccessLog, name: str) -> Iterator[Gap]:
     has = reader_of(log).variables
-    hint = f"use this format: {advice.log_format_line()}"
+    hint = f"use this format: {conf_logs.log_format_line()}"
     if not has & {"upswitch_generation", "upstream_addr"}:
         what = (
             f"{name} has neither $upswitch_generation nor $upstream_addr: LIMITED MODE, other upstreams and old workers count too"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from upswitch.basics.value import Value
 from upswitch.logs.format_regex import Part, exact_pattern, parts_of, quick_pattern
-from upswitch.nginx import advice
+from upswitch.nginx import conf_logs
 from upswitch.nginx.conf_logs import COMBINED, LogFormat, format_of
 from upswitch.nginx.statements import StatementError, statements
 
@@ -198,7 +198,7 @@ def parse_format(text: str) -> LogFormat:
 def usual_formats() -> tuple[LogFormat, ...]:
     """Ours, nginx's own, and the one of nginx.org's packages."""
     return (
-        parse_format(advice.log_format_line()),
+        parse_format(conf_logs.log_format_line()),
         LogFormat(name="combined", text=COMBINED),
         LogFormat(name=_FORWARDED, text=f'{COMBINED} "$http_x_forwarded_for"'),
     )

@@ -1,4 +1,4 @@
-"""What an nginx binary says of itself with `nginx -V`: its version, its modules, its compiled paths."""
+"""An nginx binary: its version, modules and compiled paths by `nginx -V`, and its check module by a test."""
 
 import posixpath
 import re
@@ -7,18 +7,23 @@ import shlex
 from upswitch.basics.value import Value
 from upswitch.site.words import Dialect
 
-# Which module's `check` an nginx takes, by what it says of one line (scripts.check_probe), and no line after it.
-
 _VERSION = re.compile(r"version: ([\w-]+)/(\d+)\.(\d+)\.(\d+)")
 _ARGUMENTS = re.compile(r"configure arguments:([^\r\n]*)")
 
 
+END = "upswitch_end"
+"""A directive that no nginx knows. Where nginx complains of it, everything before it passed."""
+
+_UNKNOWN_DIRECTIVE = b'unknown directive "check"'
+_UNKNOWN_PARAMETER = b'invalid parameter "unique=false"'
+
+
 class BuildError(ValueError):
-    """The text is not the answer of an `nginx -V`."""
+    """The text is not the output of `nginx -V`."""
 
 
 class Build(Value):
-    """One binary. `version` is nginx's own also for Tengine and OpenResty; `prefix_option` is the `-p` it runs with ("" = none)."""
+    """One binary. `version` is nginx's own, also for Tengine and OpenResty. `prefix_option` is the `-p` it runs with, or ""."""
 
     name: str
     version: tuple[int, int, int]
@@ -31,12 +36,12 @@ class Build(Value):
 
     @property
     def has_min_timeout(self) -> bool:
-        """`keepalive_min_timeout`: the cure for requests lost at a reload (nginx CHANGES 1.27.4)."""
+        """`keepalive_min_timeout`, with which no request is lost at a reload (nginx CHANGES 1.27.4)."""
         return self.version >= (1, 27, 4)
 
     @property
     def needs_drain_flag(self) -> bool:
-        """The other cure, for all that came before."""
+        """Older versions need the drain flag for that."""
         return not self.has_min_timeout
 
     @property
@@ -72,7 +77,7 @@ class Build(Value):
 
     @property
     def user(self) -> str:
-        """Who the workers run as where the configuration doesn't say."""
+        """The workers' user where the configuration names none."""
         return self._option("user") or "nobody"
 
     def under(self, prefix: str) -> "Build":
@@ -84,7 +89,7 @@ class Build(Value):
         return posixpath.normpath(posixpath.join(self.prefix, path))
 
     def _option(self, name: str) -> str:
-        """The last one counts, as in configure's own loop."""
+        """The last one counts, as in configure."""
         start = f"--{name}="
         return next((each.removeprefix(start) for each in reversed(self.arguments) if each.startswith(start)), "")
 
@@ -95,13 +100,13 @@ class Build(Value):
 
 
 def parse_build(text: str, *, prefix: str = "") -> Build:
-    """Read what `nginx -V` wrote (to stderr). BuildError where there is no version in it.
+    """What `nginx -V` wrote to stderr. BuildError where it has no version.
 
-    Tengine prints its own version first and nginx's after it; OpenResty's has nginx's as its first three numbers.
+    Tengine prints its own version first and nginx's after it. OpenResty's version begins with nginx's three numbers.
     """
     found = _VERSION.findall(text)
     if not found:
-        raise BuildError(f"no version in the answer of nginx -V: {text[:200]!r}")
+        raise BuildError(f"nginx -V prints no version: {text[:200]!r}")
     major, minor, patch = found[-1][1:]
     return Build(
         name=found[0][0],
@@ -117,19 +122,12 @@ def _arguments(text: str) -> tuple[str, ...]:
         return ()
     try:
         return tuple(shlex.split(found[1]))
-    except ValueError:  # an unbalanced quote: nginx prints what configure was given, unchecked
+    except ValueError:  # an unbalanced quote: nginx prints the arguments as configure got them
         return tuple(found[1].split())
 
 
-END = "upswitch_end"
-"""A directive that no nginx knows: where it is what is complained of, all before it passed."""
-
-_UNKNOWN_DIRECTIVE = b'unknown directive "check"'
-_UNKNOWN_PARAMETER = b'invalid parameter "unique=false"'
-
-
-def judge(err: bytes) -> Dialect | None:
-    """Tengine's takes `unique=`, yaoweibin's does not know it, nginx alone has no `check`. None: the answer is another one."""
+def parse_dialect(err: bytes) -> Dialect | None:
+    """The check module, by nginx's words on commands.probe_check: only Tengine's knows `unique=`. None: unclear."""
     if f'unknown directive "{END}"'.encode() in err:
         return Dialect.TENGINE
     if _UNKNOWN_DIRECTIVE in err:

@@ -1,4 +1,4 @@
-"""upswitch.nginx.commands."""
+"""The commands with which nginx is asked, tested and reloaded, as argv. commands.sh has the programs around nginx."""
 
 from upswitch.hosts.sh import SH, script
 from upswitch.nginx import build
@@ -27,12 +27,12 @@ def nginx_version(nginx: Nginx) -> tuple[str, ...]:
 
 
 def nginx_argv(nginx: Nginx, build: Build, *options: str) -> tuple[str, ...]:
-    """nginx with its own configuration; a failing test must not write into the live error log, so `-e stderr`."""
+    """nginx with its own configuration. `-e stderr`, because a failing test would write into the live error log."""
     return _nginx(nginx, ("-e", "stderr") if build.takes_error_log_flag else (), *options)
 
 
 def dump_argv(nginx: Nginx, *, seconds: float) -> tuple[str, ...]:
-    """`nginx -T`, by an nginx whose version is not known yet; killed after so many seconds."""
+    """`nginx -T` of an nginx whose version is not known yet. It is killed after so many seconds."""
     return _program("dump", "timeout", "-s", "KILL", f"{seconds:g}", *_nginx(nginx, ("-e", "stderr"), "-T"))
 
 
@@ -46,34 +46,34 @@ def reload(nginx: Nginx, build: Build) -> tuple[str, ...]:
 
 
 def test_mounted(nginx: Nginx, build: Build, *, candidate: str, master: int) -> tuple[str, ...]:
-    """The real configuration with the candidate in the live one's place, in a mount namespace of its own."""
+    """Test the real configuration with the candidate in place of the live generation, in a mount namespace."""
     folder = f"{nginx.dir}/generations/{candidate}"
     return _program("test_mounted", folder, nginx.live, str(master), *nginx_argv(nginx, build, "-t"))
 
 
 def test_swapped(nginx: Nginx, build: Build, *, live: str, candidate: str) -> tuple[str, ...]:
-    """The same where no mount is allowed: swap, test, swap back."""
+    """The same where no mount is allowed: it swaps the live link, tests, and swaps back."""
     return _program("test_swapped", nginx.dir, live, candidate, *nginx_argv(nginx, build, "-t"))
 
 
 def probe_check(nginx: Nginx, *, modules: tuple[str, ...]) -> tuple[str, ...]:
-    """A test of a `check` that only Tengine's takes: what nginx says of it tells the dialect (dialect.py). It never passes."""
+    """Test a `check` that only Tengine's module accepts, for build.parse_dialect. It never passes."""
     return _program("probe_check", _check_probe(modules), nginx.binary, "-t", "-e", "stderr")
 
 
 def test_alone(nginx: Nginx, build: Build, conf: str) -> tuple[str, ...]:
-    """A candidate alone in a wrapper configuration (see `wrapper`), with no rights needed and nothing touched."""
+    """Test a candidate alone in a `wrapper` configuration. It needs no rights and touches nothing."""
     errors = ("-e", "stderr") if build.takes_error_log_flag else ()
     return _program("test_alone", conf, nginx.binary, "-t", *errors)
 
 
 def started(ticks: int) -> tuple[str, ...]:
-    """`START - NOW` of a process, as nginx would write them into its log."""
+    """Print the start of a process and now, as nginx writes times into its error log."""
     return _program("started", str(ticks))
 
 
 def wrapper(folder: str, build: Build, *, modules: tuple[str, ...], http: tuple[str, ...]) -> str:
-    """A configuration around the generation in `folder`: the same modules and resolvers, all else in a place of its own."""
+    """A configuration around the generation in `folder`, with the real one's modules and resolvers, and temp folders of its own."""
     optional = [kind for kind in ("fastcgi", "uwsgi", "scgi") if f"--without-http_{kind}_module" not in build.arguments]
     lines = [*modules, "pid pid;", "error_log stderr;", "events {}", "http {", "access_log off;"]
     lines += [f"{kind}_temp_path {kind};" for kind in ("client_body", "proxy", *optional)]

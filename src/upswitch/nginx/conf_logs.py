@@ -1,9 +1,10 @@
-"""Which logs a configuration writes: `access_log` and `error_log` with nginx's rules of inheritance.
+"""Which logs a configuration writes, and the log format that upswitch advises.
 
-Both are replaced, never added to, by a level that has its own (ngx_http_log_merge_loc_conf, ngx_http_core_merge_loc_conf).
+`access_log` and `error_log` of a level replace those of the level around it (ngx_http_log_merge_loc_conf,
+ngx_http_core_merge_loc_conf).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 
 from msgspec.structs import replace
@@ -17,6 +18,30 @@ COMBINED = '$remote_addr - $remote_user [$time_local] "$request" $status $body_b
 """nginx's built-in format (ngx_http_log_module)."""
 
 
+LOG_FORMAT_NAME = "upswitch"
+_LOGGED = {
+    "msec": "msec",
+    "method": "request_method",
+    "uri": "request_uri",
+    "host": "host",
+    "status": "status",
+    "request_time": "request_time",
+    "upstream_addr": "upstream_addr",
+    "upstream_status": "upstream_status",
+    "upstream_connect_time": "upstream_connect_time",
+    "upstream_header_time": "upstream_header_time",
+    "upstream_response_time": "upstream_response_time",
+    "upstream_bytes_sent": "upstream_bytes_sent",
+    "upstream_bytes_received": "upstream_bytes_received",
+    "generation": "upswitch_generation",
+    "pool": "upswitch_pool",
+    "pid": "pid",
+    "connection": "connection",
+    "connection_requests": "connection_requests",
+    "completion": "request_completion",
+}
+
+
 class LogFormat(Value):
     name: str
     text: str
@@ -24,12 +49,12 @@ class LogFormat(Value):
 
 
 class AccessLog(Value):
-    """One `access_log` as it takes effect somewhere. `upstreams` are what the requests in it are passed to, by name.
+    """One `access_log` as it takes effect somewhere. `upstreams` are the names that the requests in it are passed to.
 
     `level` is where the line stands: http, server, location, if, limit_except, or "default" (then file is "" and line 0).
-    `path` is resolved, "" for `off`; `buffer`, `gzip`, `flush` and `condition` are the parameters' text, "" without.
-    `format` is None where the named one isn't defined. `beside` names the block whose lines take effect together: each of its
-    requests is in every one of its logs.
+    `path` is resolved, "" for `off`. `buffer`, `gzip`, `flush` and `condition` are the parameters' text, or "". `format` is None
+    where no format of that name is defined. `beside` names the block whose lines take effect together: each request of the block
+    is in every one of its logs.
     """
 
     path: str
@@ -59,7 +84,7 @@ class AccessLog(Value):
 
     @property
     def is_file(self) -> bool:
-        """Can be followed: one plain file. It may still be late (`buffer`), or be compressed (`gzip`)."""
+        """One plain file, which can be followed. Its lines may still come late (`buffer`) or compressed (`gzip`)."""
         return not (self.is_off or self.is_syslog or self.has_variables)
 
 
@@ -78,7 +103,7 @@ class ErrorLog(Value):
 
 
 def log_formats(conf: NginxConf) -> dict[str, LogFormat]:
-    """The http-level formats by name, the built-in `combined` among them. `text` is the arguments joined, as nginx does."""
+    """The http-level formats by name, with the built-in `combined`. `text` is the arguments joined, as nginx joins them."""
     found = {"combined": LogFormat(name="combined", text=COMBINED)}
     for each in http_children(conf, "log_format"):
         written = format_of(each.args)
@@ -87,16 +112,16 @@ def log_formats(conf: NginxConf) -> dict[str, LogFormat]:
 
 
 def format_of(args: Sequence[str]) -> LogFormat:
-    """What the arguments of a `log_format` say."""
+    """The format that the arguments of a `log_format` define."""
     name, *parts = args or ("",)
     escape = parts.pop(0).removeprefix("escape=") if parts and parts[0].startswith("escape=") else "default"
     return LogFormat(name=name, text="".join(parts), escape=escape)
 
 
 def access_logs(conf: NginxConf, build: Build) -> tuple[AccessLog, ...]:
-    """The distinct logs that requests of http end in, in the order of the configuration; `build` carries the `-p` prefix.
+    """The distinct logs of http's requests, in the order of the configuration. `build` has the `-p` prefix.
 
-    A level without servers below it counts only where nothing else does: http's own logs are listed where a server inherits them.
+    http's own logs are listed where a server inherits them, or where there is no server.
     """
     block = http(conf)
     if block is None:
@@ -108,8 +133,30 @@ def access_logs(conf: NginxConf, build: Build) -> tuple[AccessLog, ...]:
     return _merged(effective or list(inherited))
 
 
+def own_logs(conf: NginxConf, build: Build, upstreams: Collection[str], *, path: str = "auto") -> tuple[AccessLog, ...]:
+    """The access logs of requests to these upstreams, or all where no log names one. `path`: nginx.access_log of the site file."""
+    logs = access_logs(conf, build)
+    if path != "auto":
+        return tuple(log for log in logs if log.path == path)
+    return tuple(log for log in logs if set(log.upstreams) & set(upstreams)) or logs
+
+
+def lacks_generation(log: AccessLog) -> bool:
+    """A log that is written but does not name a request's generation."""
+    return not log.is_off and (log.format is None or "$upswitch_generation" not in log.format.text)
+
+
+def log_format_line() -> str:
+    """The `log_format` from which the watch and `diagnose` learn most (nginx-facts.md, section 7; nginx 1.15.8 and later).
+
+    nginx refuses it before the live generation is included, which defines the generation's variables.
+    """
+    fields = ",".join(f'"{name}":"${variable}"' for name, variable in _LOGGED.items())
+    return f"log_format {LOG_FORMAT_NAME} escape=json '{{{fields}}}';"
+
+
 def error_logs(conf: NginxConf, build: Build) -> tuple[ErrorLog, ...]:
-    """The distinct logs that the master and the servers of http write to; the first is the master's (its `[emerg]` lines)."""
+    """The distinct logs of the master and of http's servers. The first is the master's, with its `[emerg]` lines."""
     inherited = _error_logs(conf.tree, "main", build)
     if not inherited:
         path = build.error_log_path
@@ -139,7 +186,7 @@ class _AccessLogs:
             yield from self.walk(inner, logs)
 
     def of(self, scope: Directive) -> tuple[AccessLog, ...]:
-        """The lines that stand in this very scope. `off` silences the others beside it."""
+        """The lines of this scope itself. `off` turns off the others beside it."""
         block = f"{scope.place}#{next(self._blocks)}"
         logs = tuple(replace(self._read(each, scope.name), beside=block) for each in scope.children("access_log") if each.args)
         return tuple(each for each in logs if each.is_off)[:1] or logs
@@ -168,7 +215,7 @@ def _parameter(args: list[str], name: str) -> str:
 
 
 def _merged(logs: list[AccessLog]) -> tuple[AccessLog, ...]:
-    """One of each, at its first place, with the upstreams of all the scopes it serves: a file must not be followed twice."""
+    """Each log once, at its first place, with the upstreams of all its scopes: no file may be followed twice."""
     found: dict[AccessLog, AccessLog] = {}
     for each in logs:
         same = replace(each, level="", file="", line=0, beside="", upstreams=()) if not each.is_off else replace(each, upstreams=())

@@ -1,4 +1,4 @@
-"""Questions to a configuration that `nginx -T` dumped (dump.py). Each is a pure function; logs are in conflogs.py."""
+"""Questions to a configuration that `nginx -T` printed (dump.py). The questions about logs are in conf_logs.py."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -16,7 +16,7 @@ _IP_OR_UNIX = re.compile(r"^(?:unix:|\[|\d+\.\d+\.\d+\.\d+(?::|$))")
 
 
 class ProxiedLocation(Value):
-    """A location (or `if` in one) that passes to an upstream of ours. `drain_flag` is the file of its drain lines, "" without."""
+    """A location (or an `if` in one) that passes to an upstream of ours. `drain_flag` is the file of its drain lines, or ""."""
 
     upstream: str
     file: str
@@ -34,7 +34,7 @@ class ProxiedLocation(Value):
 
 
 class NamedServer(Value):
-    """A `server` whose address is a host name: resolved once, when nginx starts, and fatal to it where that fails."""
+    """A `server` whose address is a host name. nginx resolves it once, and does not start where that fails."""
 
     upstream: str
     server: str
@@ -52,13 +52,13 @@ def http_children(conf: NginxConf, *names: str) -> tuple[Directive, ...]:
 
 
 def pid_file(conf: NginxConf, build: Build, prefix: str = "") -> str:
-    """Absolute where the prefix is; `prefix` is the `-p` that nginx runs with."""
+    """Absolute where the prefix is. `prefix` is the `-p` that nginx runs with."""
     given = _main_value(conf, "pid")
     return build.under(prefix).resolve(given) if given else build.under(prefix).pid_path
 
 
 def user(conf: NginxConf, build: Build) -> str:
-    """The workers' user (it counts only where the master is root)."""
+    """The workers' user, which counts only where the master is root."""
     return _main_value(conf, "user") or build.user
 
 
@@ -86,13 +86,13 @@ def includes(block: Iterable[Directive]) -> Iterator[Directive]:
 
 
 def includes_live(conf: NginxConf, pattern: str) -> Directive | None:
-    """The line inside http that includes our live generation (`pattern` is `Nginx.include`)."""
+    """The include of our live generation in http. `pattern` is `Nginx.include`."""
     includes = http_children(conf, "include")
     return next((each for each in includes if each.args and conf.includes(each) == pattern), None)
 
 
 def defined_elsewhere(conf: NginxConf, name: str, *, live: str) -> Directive | None:
-    """An http-level directive `name` in a file that is not ours (`live` is `Nginx.live`): ours beside it is a duplicate."""
+    """An http-level directive `name` in a file that is not ours, as nginx refuses a second one. `live` is `Nginx.live`."""
     found = http_children(conf, name)
     return next((each for each in found if not each.file.startswith(f"{live}/")), None)
 
@@ -103,7 +103,7 @@ def upstream_blocks(conf: NginxConf) -> tuple[Directive, ...]:
 
 
 def named_servers(conf: NginxConf) -> tuple[NamedServer, ...]:
-    """Servers that are host names, of every upstream of http. `resolve` is not left out: it needs a resolver all the same."""
+    """The servers of http's upstreams that are host names, also those with `resolve`: they need a resolver too."""
     return tuple(
         NamedServer(upstream=block.args[0], server=server.args[0], file=server.file, line=server.line)
         for block in upstream_blocks(conf)
@@ -113,9 +113,9 @@ def named_servers(conf: NginxConf) -> tuple[NamedServer, ...]:
 
 
 def listens(conf: NginxConf) -> tuple[str, ...]:
-    """Every address that a server of http, stream or mail listens on, each once: `*:80`, `127.0.0.1:8080`, `[::]:80`, `unix:/path`.
+    """Every address that a server of http, stream or mail listens on: `*:80`, `127.0.0.1:8080`, `[::]:80`, `unix:/path`.
 
-    A server of http without a `listen` has nginx's default, `*:80` (root's).
+    A server of http without a `listen` has root's default, `*:80`.
     """
     found: dict[str, None] = {}
     for context in (each for each in conf.tree if each.name in ("http", "stream", "mail")):
@@ -126,10 +126,10 @@ def listens(conf: NginxConf) -> tuple[str, ...]:
 
 
 def proxied_locations(conf: NginxConf, upstream_names: Collection[str]) -> tuple[ProxiedLocation, ...]:
-    """Where clients' requests are passed to one of these upstreams by its name, in the order of the configuration.
+    """Where requests are passed to one of these upstreams by its name, in the order of the configuration.
 
-    Drain locations (what `error_page 418` leads to) are left out: no client reaches them while the flag is down.
-    A name held in a variable can't be seen here, as `nginx -t` can't either.
+    Drain locations (what `error_page 418` leads to) are left out: no client reaches them without the drain flag.
+    A name in a variable can't be seen here.
     """
     return tuple(
         each
@@ -139,8 +139,15 @@ def proxied_locations(conf: NginxConf, upstream_names: Collection[str]) -> tuple
     )
 
 
+def undrained(conf: NginxConf, build: Build, upstreams: Collection[str], *, flag: str) -> tuple[ProxiedLocation, ...]:
+    """The locations that lose requests at a reload: those without drain lines for this flag. None since nginx 1.27.4."""
+    if not build.needs_drain_flag:
+        return ()
+    return tuple(each for each in proxied_locations(conf, upstreams) if each.drain_flag != flag)
+
+
 def passed_upstream(directive: Directive) -> str:
-    """The host that a `proxy_pass` or the like names: an upstream's name, or an address. "" where it begins with a variable."""
+    """The upstream or the address that a `proxy_pass` or the like names. "" where it begins with a variable."""
     target = _SCHEME.sub("", directive.args[0]) if directive.args else ""
     return target.split("/", 1)[0].split("$", 1)[0] if not target.startswith("unix:") else target
 
@@ -180,7 +187,7 @@ def _location(around: tuple[Directive, ...]) -> tuple[str, ...]:
 
 
 def _drain_flag(around: tuple[Directive, ...]) -> str:
-    """`if (-f FLAG)` counts in the server and in the innermost location; `error_page` comes from the nearest level that has one."""
+    """`if (-f FLAG)` counts in the server and the innermost location, `error_page` at the nearest level that has one."""
     pages = next((pages for each in reversed(around) if (pages := each.children("error_page"))), ())
     if not any("418" in page.args[:-1] for page in pages):
         return ""

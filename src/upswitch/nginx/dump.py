@@ -1,9 +1,9 @@
-"""The text of `nginx -T` read into one tree of directives, with every include expanded in place.
+"""The output of `nginx -T` as one tree of directives, with every include expanded in place.
 
-Why the dump and not the files: it is what nginx itself read, by the names it read it under, in one command on any host.
-nginx writes `# configuration file PATH:`, the file as it is, and one newline more, each file once (ngx_conf_add_dump).
-Includes are resolved as nginx does: text joined to the folder of the *main* file, never of the including one; a
-pattern is glob(3): matched part by part, no leading dot, in the order of the bytes.
+It is what nginx itself reads, under the names by which nginx reads it, in one command on any host. nginx writes
+`# configuration file PATH:`, the file as it is, and one newline more, each file once (ngx_conf_add_dump). Includes are resolved as
+in nginx: the text is joined to the folder of the *main* file, never of the including one. A pattern is glob(3): matched part by
+part, without a leading dot, in the order of the bytes.
 """
 
 import fnmatch
@@ -22,13 +22,13 @@ _GLOB = re.compile(r"[*?\[]")
 
 
 class DumpError(ValueError):
-    """The text is not a whole and balanced `nginx -T`."""
+    """The text is not the whole output of `nginx -T`, or its braces don't match."""
 
 
 class Directive(Value):
-    """One statement. `args` are as nginx takes them: unquoted, escapes resolved. `block` is None where it ended with `;`.
+    """One statement. `args` are unquoted, with escapes resolved. `block` is None where the statement ends with `;`.
 
-    An `include` stays in its place with `block` None; what it brought in follows it, each with its own file and line.
+    An `include` stays in its place. The statements of the included file follow it, each with its own file and line.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Directive(Value):
 
     @property
     def text(self) -> str:
-        """The statement on one line, quoted again where it must be, ending with `;`; without its block."""
+        """The statement without its block on one line, quoted where it must be, ending with `;`."""
         return " ".join((self.name, *map(quoted, self.args))) + ";"
 
     @property
@@ -75,7 +75,7 @@ class NginxConf(Value):
 
 
 def parse_dump(text: str) -> NginxConf:
-    """Read the stdout of `nginx -T`. DumpError says which file and line; an unknown directive is no error."""
+    """Read the stdout of `nginx -T`. DumpError names the file and line. An unknown directive is no error."""
     files = split_dump(text)
     path = files[0].path
     parsed = {each.path: _parse_file(each) for each in files}
@@ -86,7 +86,7 @@ def split_dump(text: str) -> tuple[ConfFile, ...]:
     """The files in the order nginx read them; the first is the main one."""
     marks = list(_MARKER.finditer(text))
     if not marks:
-        raise DumpError("no line '# configuration file PATH:' in it; is it the stdout of nginx -T?")
+        raise DumpError("this is not the output of nginx -T: it has no line '# configuration file PATH:'")
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
     return tuple(
         ConfFile(path=mark[1], text=text[mark.end() + 1 : end].removesuffix("\n")) for mark, end in zip(marks, ends, strict=True)
@@ -102,7 +102,7 @@ def matches_include(pattern: str, path: str) -> bool:
 
 
 def is_glob(pattern: str) -> bool:
-    """nginx's own test (ngx_conf_include): else a missing file is an error."""
+    """Whether nginx reads it as a pattern (ngx_conf_include). For any other include a missing file is an error."""
     return _GLOB.search(pattern) is not None
 
 
@@ -117,7 +117,7 @@ def unescaped(token: str) -> str:
 
 
 class _Expansion:
-    """Puts the statements of included files behind their include; the same file may be read in many places."""
+    """Puts the statements of included files behind their include. One file may be included in many places."""
 
     def __init__(self, path: str, parsed: Mapping[str, tuple[Directive, ...]]) -> None:
         self._path = path
@@ -125,7 +125,7 @@ class _Expansion:
         self._left = _MOST_STATEMENTS
 
     def expand(self, block: tuple[Directive, ...], reading: tuple[str, ...]) -> tuple[Directive, ...]:
-        """`reading` are the files that we are inside of: one that includes itself is refused, as nginx would run out of files."""
+        """`reading` are the files around this block. A file that includes itself is refused, as in nginx."""
         return tuple(each for directive in block for each in self._one(directive, reading))
 
     def _one(self, directive: Directive, reading: tuple[str, ...]) -> Iterator[Directive]:
@@ -181,7 +181,7 @@ def _directives(name: str, statements: list[dict[str, Any]]) -> tuple[Directive,
 
 
 def quoted(arg: str) -> str:
-    """One argument as it must be written: in quotes where nginx would take it apart."""
+    """One argument as it must be written, in quotes where nginx would split it."""
     if not _NEEDS_QUOTES.search(arg):
         return arg
     text = arg.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "\\r").replace("\n", "\\n").replace("\t", "\\t")

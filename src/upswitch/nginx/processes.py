@@ -1,17 +1,27 @@
-"""nginx's processes as /proc shows them, and the script that reads them on a host.
+"""nginx's processes and the machine's connections, as /proc shows them, and the programs that read the processes on a host.
 
-An nginx worker takes the title `nginx: worker process` only after `ngx_worker_process_init` has returned for every module
-(ngx_process_cycle.c, ngx_worker_process_cycle); until then it carries the master's. So a child with that title has survived
-its start, and one that still calls itself master has not.
+A worker takes the title `nginx: worker process` only after `ngx_worker_process_init` has returned for every module
+(ngx_process_cycle.c, ngx_worker_process_cycle). Until then it has the master's title. So a child with that title has survived its
+start, and one that still calls itself master has not.
+
+An address in /proc/net is hexadecimal, in 32-bit words of the machine's byte order (little-endian on everything we run on), then a
+colon and the port (proc_pid_net(5)). An IPv4 peer of an IPv6 socket has a mapped address; here it is the IPv4 one.
 """
 
+import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from upswitch.basics.value import Value
 from upswitch.hosts.sh import script
 
 _STAT = re.compile(r"(?P<pid>\d+) \(.*\) (?P<state>\S) (?P<ppid>\d+) (?:\S+ ){17}(?P<start>\d+)")
+_ESTABLISHED = b"01"
+_UNIX_CONNECTED = b"03"  # SS_CONNECTED, linux/net.h
+_UNIX_FIELDS = 8
+_LISTEN = b"0A"
+_OWN = re.compile(rb"\|-- (\S+)\n\s+/32 host LOCAL")
+_WILDCARDS = ("0.0.0.0", "[::]")  # noqa: S104  (what is read, not what is bound)
 
 SCRIPT = script("upswitch.nginx", "family.sh")
 LOOK = f"family() (\n{SCRIPT})\n{script('upswitch.nginx', 'look.sh')}"
@@ -40,7 +50,7 @@ class Process(Value):
 
     @property
     def is_worker(self) -> bool:
-        """A worker that finished its start and still accepts."""
+        """A worker that has finished its start and still accepts connections."""
         return self.title.startswith("nginx: worker process") and not self.is_shutting_down and self.state != "Z"
 
 
@@ -60,7 +70,7 @@ class Family(Value):
 
 
 class Sighting(Value):
-    """What LOOK saw. `pid` is 0, and `fault` says why, where the pid file names none; `upgrade` is the old master's pid, or 0.
+    """What `look` saw. `pid` is 0 where the pid file names none, and `fault` says why. `upgrade` is the old master's pid, or 0.
 
     `reply` is the marker's whole answer.
     """
@@ -77,7 +87,7 @@ _FAULTS = {"none": "does not exist", "odd": "holds no pid"}
 
 
 def look(folder: str, marker: str, *, pid_file: str = "") -> tuple[str, ...]:
-    """`pid_file`: "" for the one that the live manifest in `folder` names. `marker`: IP:PORT."""
+    """The program for a Sighting. `pid_file` "" is the one that the live manifest in `folder` names. `marker` is IP:PORT."""
     ip, _, port = marker.rpartition(":")
     return ("sh", "-c", LOOK, "glance", pid_file, folder, ip.strip("[]"), port)
 
@@ -104,10 +114,10 @@ def _number(text: str) -> int:
 
 
 def parse_family(output: bytes, *, master: int) -> Family:
-    """What SCRIPT printed, as values. A process that vanished while it was read is left out."""
+    """What family.sh printed. A process that ended while it was read is left out."""
     stats: dict[int, re.Match[str]] = {}
     titles: dict[int, str] = {}
-    for line in output.decode("utf-8", "backslashreplace").split("\n"):  # grep named the file on these lines, on no others
+    for line in output.decode("utf-8", "backslashreplace").split("\n"):  # only grep's lines begin with a path
         path, _, text = line.partition(":")
         pid = path.removeprefix("/proc/").partition("/")[0]
         if not pid.isdigit():
@@ -115,7 +125,7 @@ def parse_family(output: bytes, *, master: int) -> Family:
         if path.endswith("/stat") and (match := _STAT.match(text)):
             stats[int(pid)] = match
         elif path.endswith("/cmdline"):
-            titles.setdefault(int(pid), text.strip())  # a title is its first line: an argument may hold line breaks
+            titles.setdefault(int(pid), text.strip())  # the first line is the title, as an argument may hold line breaks
     found = [_process(match, titles.get(pid, "")) for pid, match in stats.items()]
     return Family(
         master=next((process for process in found if process.pid == master), None),
@@ -134,15 +144,14 @@ def _process(match: re.Match[str], title: str) -> Process:
 
 
 def master_problem(pid: int, family: Family) -> str | None:
-    """Why this pid may not be signalled; None where it is an nginx master that can act on a signal.
+    """Why this pid may not be signalled. None where it is an nginx master that can act on a signal.
 
-    A pid file is a claim, not a fact: SIGHUP to a stale one killed an innocent process (seen). A stopped master takes the
-    signal and does nothing.
+    A pid file may be stale: SIGHUP to the pid in one killed another process (seen). A stopped master ignores the signal.
     """
     process = family.master
     if process is None:
         return f"no process {pid}"
-    if process.state in "ZX":  # /proc has no title for a dead process: nobody can tell what it was
+    if process.state in "ZX":  # /proc has no title for a dead process
         return f"process {pid} is dead (state {process.state})"
     if not process.is_master:
         return f'process {pid} is "{process.title or "?"}", not an nginx master'
@@ -152,9 +161,7 @@ def master_problem(pid: int, family: Family) -> str | None:
 
 
 def problem(seen: Sighting) -> str | None:
-    """The same of what the pid file names. While a new binary takes over (USR2), a HUP to the old master does not read the
-    configuration (ngx_process_cycle.c).
-    """
+    """The same for a Sighting. An old master does not reload on a HUP while a new binary takes over (ngx_process_cycle.c)."""
     found = master_problem(seen.pid, seen.family) if seen.family else None
     upgrade = f"a binary upgrade is under way ({seen.pid_file}.oldbin names the live process {seen.upgrade})"
     return found or (upgrade if seen.upgrade else None)
@@ -162,3 +169,58 @@ def problem(seen: Sighting) -> str | None:
 
 def keys(processes: Iterable[Process]) -> frozenset[tuple[int, int]]:
     return frozenset(process.key for process in processes)
+
+
+# ---- connections ----
+
+
+def peers(table: bytes) -> Iterator[str]:
+    """The far end of every established connection in /proc/net/tcp or tcp6, as nginx logs it: `IP:PORT` or `[IP6]:PORT`."""
+    for line in table.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 3 and fields[3] == _ESTABLISHED:  # noqa: PLR2004  (sl local_address rem_address st)
+            yield _address(fields[2].decode("ascii"))
+
+
+def unix_peers(table: bytes) -> Iterator[str]:
+    """`unix:/path` of every connected socket in /proc/net/unix that has a name: those are the servers' ends."""
+    for line in table.splitlines()[1:]:
+        fields = line.split(maxsplit=_UNIX_FIELDS - 1)
+        if len(fields) == _UNIX_FIELDS and fields[5] == _UNIX_CONNECTED:
+            yield f"unix:{fields[7].decode('utf-8', 'replace')}"
+
+
+def _address(text: str) -> str:
+    digits, _, port = text.partition(":")
+    words = bytes.fromhex(digits)
+    packed = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
+    ip = ipaddress.ip_address(packed)
+    if isinstance(ip, ipaddress.IPv6Address):
+        ip = ip.ipv4_mapped or ip
+    host = f"[{ip}]" if isinstance(ip, ipaddress.IPv6Address) else str(ip)
+    return f"{host}:{int(port, 16)}"
+
+
+def listening(table: bytes) -> Iterator[str]:
+    """Every listening socket in /proc/net/tcp or tcp6. It exchanges the two ends of each row and reads the peers."""
+    rows = (line.split() for line in table.splitlines()[1:])
+    swapped = (b" ".join((row[0], row[2], row[1], b"01")) for row in rows if len(row) > 3 and row[3] == _LISTEN)  # noqa: PLR2004
+    return peers(b"\n".join((b"", *swapped)))
+
+
+def own_addresses(trie: bytes) -> frozenset[str]:
+    """The machine's IPv4 addresses, from /proc/net/fib_trie."""
+    return frozenset(found.decode() for found in _OWN.findall(trie))
+
+
+def nearby(address: str, listeners: Collection[str], own: Collection[str]) -> str:
+    """What listens instead of `address` (IP:PORT) on this machine; "" where it is not this machine's, or that can't be known."""
+    host, _, port = address.rpartition(":")
+    if host not in own and host != "[::1]":
+        return ""
+    same_port = sorted(each for each in set(listeners) if each.rpartition(":")[2] == port)
+    if not same_port:
+        return f"no program listens on port {port} of this machine"
+    if any(each in same_port for each in (address, *(f"{any_host}:{port}" for any_host in _WILDCARDS))):
+        return ""
+    return f"{' and '.join(same_port)} listens, not {address}"

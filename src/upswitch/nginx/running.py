@@ -1,4 +1,4 @@
-"""upswitch.nginx.running."""
+"""Questions to an nginx on a host: its binary, its configuration, its processes, its marker and its health checks."""
 
 import time
 from collections.abc import Mapping
@@ -8,30 +8,48 @@ from upswitch.basics.text import told
 from upswitch.basics.value import Value
 from upswitch.hosts.host import Host, Ran
 from upswitch.hosts.sh import QUICK_S
-from upswitch.nginx import commands, conf_logs, dump, processes
-from upswitch.nginx.build import Build, BuildError, parse_build
-from upswitch.nginx.marker import Marker, body_of, parse_marker
+from upswitch.nginx import commands, conf_logs, configuration, dump, processes
+from upswitch.nginx.build import Build, BuildError, parse_build, parse_dialect
+from upswitch.nginx.marker import CheckStatus, Marker, body_of, parse_check_status, parse_marker
 from upswitch.nginx.processes import Family
 from upswitch.site.model import Nginx, Site
 from upswitch.site.server_line import probe_address
+from upswitch.site.words import Dialect
 
+NGINX_S = 15.0
+"""Seconds for `nginx -V`, `-T` or `-t`: a name that does not resolve takes nginx 10 s."""
+
+_RESOLVE_S = 15.0  # for all names together
 _PART = 65536  # bytes
 _LARGEST = 1 << 22
+_NO_PID_FILE = "the pid file does not exist: nginx is not running, or it runs elsewhere"
+
+
+class Running(Value):
+    """What runs. `problem` says why the master must not be signalled, or "". `marker` is nginx's own answer."""
+
+    pid_file: str = ""
+    pid: int = 0
+    family: Family | None = None
+    problem: str = ""
+    marker: Marker | None = None
+
+
+# ---- the marker ----
 
 
 def ask_marker(host: Host, nginx: Nginx, *, path: str = "/", timeout: float = 1.0) -> Marker | None:
-    """The generation that nginx answers with on the marker address; None where nothing of ours answers."""
+    """The generation that nginx reports on the marker address. None where our marker does not answer."""
     body = ask(host, nginx, path=path, timeout=timeout)
     return parse_marker(body) if body is not None else None
 
 
 def ask(host: Host, nginx: Nginx, *, path: str, timeout: float = 1.0) -> bytes | None:
-    """The body of one GET on the marker server; None for no answer within `timeout` seconds, or one that is not 200.
+    """The body of one GET on the marker. None without an answer of status 200 within `timeout` seconds.
 
-    A dozen lines instead of httpx: our own server is asked for one short line, up to a hundred times a second during a
-    confirm, from where the host stands; and httpx takes 120 ms to import, which is all that `status` may take.
+    It does without httpx: a confirm asks for one short line up to a hundred times a second, and httpx takes 120 ms to import.
     """
-    until = time.monotonic() + timeout  # over all of it: whoever drips bytes in nginx's place is not waited for
+    until = time.monotonic() + timeout  # for all of it: another program in nginx's place may send byte by byte
     try:
         with host.connect(nginx.marker, timeout=timeout) as stream:
             stream.settimeout(timeout)
@@ -45,55 +63,45 @@ def ask(host: Host, nginx: Nginx, *, path: str, timeout: float = 1.0) -> bytes |
     return body_of(answer)
 
 
-NGINX_S = 15.0  # seconds for `nginx -V` and `-T`; a name that does not resolve takes 10 s
-
-
-class Running(Value):
-    """What runs. `problem` says why the master can't be trusted with a signal, "" where it can. `marker` is nginx's own answer."""
-
-    pid_file: str = ""
-    pid: int = 0
-    family: Family | None = None
-    problem: str = ""
-    marker: Marker | None = None
+# ---- processes ----
 
 
 def read_running(host: Host, nginx: Nginx, pid_file: str) -> Running:
-    """The master, verified in /proc, its children, and what the marker says."""
+    """The master, verified in /proc, its children, and what the marker reports."""
     if not pid_file:
         return Running(problem=_NO_PID_FILE, marker=ask_marker(host, nginx))
-    return running_of(host, nginx, host.run(processes.look(nginx.dir, nginx.marker, pid_file=pid_file), deadline=QUICK_S))
+    return running_from(host, nginx, host.run(processes.look(nginx.dir, nginx.marker, pid_file=pid_file), deadline=QUICK_S))
 
 
-_NO_PID_FILE = "the pid file does not exist: nginx is not running, or runs elsewhere"
-
-
-def running_of(host: Host, nginx: Nginx, ran: Ran) -> Running:
+def running_from(host: Host, nginx: Nginx, ran: Ran) -> Running:
     if ran.exit != 0:
         raise HostError("look at nginx's processes", ran.words)
     seen = processes.parse_look(ran.out)
     body = body_of(seen.reply)
     marker = parse_marker(body) if body is not None else ask_marker(host, nginx)
     if seen.family is None:
-        problem = f"{seen.pid_file} {seen.fault}: nginx is not running, or runs elsewhere" if seen.pid_file else _NO_PID_FILE
+        problem = f"{seen.pid_file} {seen.fault}: nginx is not running, or it runs elsewhere" if seen.pid_file else _NO_PID_FILE
         return Running(pid_file=seen.pid_file, problem=problem, marker=marker)
     problem = processes.problem(seen) or ""
     return Running(pid_file=seen.pid_file, pid=seen.pid, family=seen.family, problem=problem, marker=marker)
 
 
 def read_family(host: Host, pid: int) -> Family:
-    """HostError where /proc could not be read in time: that says nothing about the processes."""
+    """A master and its children. HostError where /proc could not be read in time."""
     ran = host.run(("sh", "-c", processes.SCRIPT, "family", str(pid)), deadline=QUICK_S)
     if ran.exit != 0:
         raise HostError(f"read /proc of {pid}", ran.words)
     return processes.parse_family(ran.out, master=pid)
 
 
+# ---- binary and configuration ----
+
+
 def read_build(host: Host, nginx: Nginx) -> Build:
-    return build_of(nginx, host.run(commands.nginx_version(nginx), deadline=NGINX_S))
+    return build_from(nginx, host.run(commands.nginx_version(nginx), deadline=NGINX_S))
 
 
-def build_of(nginx: Nginx, ran: Ran) -> Build:
+def build_from(nginx: Nginx, ran: Ran) -> Build:
     if ran.exit != 0:
         raise NginxBrokenError(f"{nginx.binary} -V: {ran.words}" if ran.why else ran.words)
     try:
@@ -103,19 +111,19 @@ def build_of(nginx: Nginx, ran: Ran) -> Build:
 
 
 def read_conf(host: Host, nginx: Nginx, build: Build) -> dump.NginxConf:
-    """The whole configuration as nginx itself reads it. NginxBrokenError where it does not pass."""
-    return conf_of(host.run(commands.nginx_argv(nginx, build, "-T"), deadline=NGINX_S))
+    """The whole configuration as nginx reads it. NginxBrokenError where it does not pass."""
+    return conf_from(host.run(commands.nginx_argv(nginx, build, "-T"), deadline=NGINX_S))
 
 
-def conf_of(ran: Ran) -> dump.NginxConf:
+def conf_from(ran: Ran) -> dump.NginxConf:
     if ran.exit is None:
-        raise NginxBrokenError(f"nginx -T was cut off after at most {NGINX_S:g} s (a name that does not resolve?): {ran.words}")
+        raise NginxBrokenError(f"nginx -T did not end within {NGINX_S:g} s (a name that does not resolve?): {ran.words}")
     if ran.exit != 0:
         raise NginxBrokenError(ran.words)
     try:
         return dump.parse_dump(ran.out.decode("utf-8", "replace"))
     except dump.DumpError as exc:
-        raise NginxBrokenError(f"nginx -T passes, but we can't read what it prints: {exc}") from exc
+        raise NginxBrokenError(f"nginx -T passes, but upswitch can't read what it prints: {exc}") from exc
 
 
 def error_log_path(nginx: Nginx, build: Build, conf: dump.NginxConf) -> str:
@@ -124,26 +132,48 @@ def error_log_path(nginx: Nginx, build: Build, conf: dump.NginxConf) -> str:
     return next((log.path for log in conf_logs.error_logs(conf, build) if log.is_file), "")
 
 
-_RESOLVE = 15.0  # seconds for all names together
+# ---- names ----
 
 
 def resolve_names(host: Host, site: Site, pool: str) -> Mapping[str, tuple[str, ...]]:
-    """The addresses of every server of `pool` that is a host name, as the host resolves them. HostError: one does not."""
+    """The addresses of the servers of `pool` that are host names, as the host resolves them. HostError: one does not resolve."""
     servers = [server for upstream in site.upstreams for server in upstream.servers(pool)]
     names = {name for name in (_name(probe_address(server, 0)) for server in servers) if name}
     return {name: _resolve(host, name) for name in sorted(names)}
 
 
 def _name(address: str) -> str:
-    """The host name in `name:PORT`; "" where it is an IP address or a unix socket."""
+    """The host name in `name:PORT`, "" for an IP address or a unix socket."""
     host = address.rpartition(":")[0]
     is_ip = host == "unix" or host.startswith("[") or host.replace(".", "").isdigit()
     return "" if is_ip else host
 
 
 def _resolve(host: Host, name: str) -> tuple[str, ...]:
-    ran = host.run(("getent", "ahosts", name), deadline=_RESOLVE)
+    ran = host.run(("getent", "ahosts", name), deadline=_RESOLVE_S)
     found = [line.split()[0] for line in ran.out.decode("ascii", "replace").splitlines() if line.strip()]
     if not found:
         raise HostError(f"resolve {name}", told(ran.err) or "no address")
     return tuple(dict.fromkeys(f"[{address}]" if ":" in address else address for address in found))
+
+
+# ---- nginx's own health checks ----
+
+
+def read_dialect(host: Host, nginx: Nginx, conf: dump.NginxConf, *, seen: Ran | None = None) -> Dialect:
+    """Which check module it has, found by a test: a module may be linked in or loaded, and `nginx -V` may not name it.
+
+    `seen` is the result of such a test without `load_module` lines.
+    """
+    modules = configuration.load_modules(conf)
+    ran = seen if seen and not modules else host.run(commands.probe_check(nginx, modules=modules), deadline=NGINX_S)
+    found = parse_dialect(ran.err)
+    if found is None:
+        raise NginxBrokenError(f"upswitch can't find out whether this nginx has a check module: {ran.words}")
+    return found
+
+
+def ask_status(host: Host, nginx: Nginx) -> CheckStatus | None:
+    """What `check_status` reports on the marker. None where the live generation has no check_status: without a module, or older."""
+    body = ask(host, nginx, path="/check", timeout=QUICK_S)
+    return parse_check_status(body) if body is not None else None

@@ -1,7 +1,7 @@
-r"""nginx statements with the place of every byte, so that a file can be cut without touching the rest of it.
+r"""nginx statements with their offsets in the text, so that one can be replaced without touching the rest.
 
-crossplane gives lines, not bytes; this is nginx's own rule of words (ngx_conf_read_token): a word ends at white space,
-`;` or `{`; quotes count only at its start; `${` does not open a block; a backslash takes the next character along.
+crossplane gives lines, not offsets. These are nginx's own rules (ngx_conf_read_token): a word ends at white space, `;` or `{`.
+Quotes count only at its start. `${` does not open a block. A backslash takes the next character along.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from upswitch.basics.value import Value
 from upswitch.nginx.dump import unescaped
 
-# Atomic groups, not possessive quantifiers: those match wrongly over a group before Python 3.11.5 (CPython issue 101955).
+# Atomic groups, as possessive quantifiers match wrongly over a group before Python 3.11.5 (CPython issue 101955).
 _TOKEN = re.compile(
     r"""(?P<skip>[ \t\r\n]++|\#[^\n]*+)
       | (?P<token>[;{}]
@@ -22,11 +22,11 @@ _TOKEN = re.compile(
 
 
 class StatementError(ValueError):
-    """The text can't be read as nginx statements: which line, and why."""
+    """The text can't be read as nginx statements. The message has the line and the reason."""
 
 
 class Token(Value):
-    """A word as written, quotes and all, or one of `;` `{` `}`; `start` and `end` are offsets in the text."""
+    """A word as written, with its quotes, or one of `;` `{` `}`. `start` and `end` are offsets in the text."""
 
     text: str
     start: int
@@ -34,7 +34,7 @@ class Token(Value):
 
 
 class Statement(Value):
-    """One directive from its first word to its `;` or `}`. `words` are unquoted. No words: the closing `}` of a block."""
+    """One directive from its first word to its `;` or `}`. `words` are unquoted, and empty for the closing `}` of a block."""
 
     words: tuple[str, ...]
     start: int
@@ -43,7 +43,7 @@ class Statement(Value):
 
 
 def tokens(text: str) -> tuple[str, ...]:
-    """The words and marks without comments and white space: two files are the same to nginx where these are equal."""
+    """The words and marks without comments and white space. Two files with equal tokens are the same to nginx."""
     return tuple(each.text for each in _tokens(text, 0))
 
 
@@ -59,7 +59,7 @@ def statements(text: str) -> tuple[Statement, ...]:
 
 
 def statement_at(text: str, start: int) -> Statement | None:
-    """The one statement that begins at `start` (white space may come first): what is around it need not be readable (lua, say)."""
+    """The one statement that begins at `start` or after white space there. The text around it may be unreadable (Lua, say)."""
     return _statement(_tokens(text, start))
 
 
@@ -68,7 +68,7 @@ def _tokens(text: str, start: int) -> Iterator[Token]:
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None:
-            raise StatementError(f"line {_line(text, at)}: a quote or a backslash that nothing ends")
+            raise StatementError(f"line {_line(text, at)}: a quote or a backslash is not ended")
         if found["token"]:
             yield Token(text=found["token"], start=at, end=found.end())
         at = found.end()
@@ -91,7 +91,7 @@ def _statement(source: Iterator[Token]) -> Statement | None:
             case _:
                 words.append(token)
     if words:
-        raise StatementError(f'"{words[0].text}" is not ended by ";" or a block')
+        raise StatementError(f'"{words[0].text}" does not end with ";" or a block')
     return None
 
 
@@ -102,7 +102,7 @@ def _block(source: Iterator[Token]) -> tuple[tuple[Statement, ...], int]:
         if not each.words:
             return tuple(found), each.end
         found.append(each)
-    raise StatementError('the text ends where a "}" is missing')
+    raise StatementError('the text ends, but a "}" is missing')
 
 
 def _unquoted(words: list[Token]) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""A file of `upstream` blocks: its names, servers and directives, and its `check` lines as a value."""
+"""A file of `upstream` blocks: their names, servers and directives, and their `check` lines as a value.
+
+`remarks` are sentences about what the site file can't take over.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -25,7 +28,7 @@ _KNOWN = {"check", "check_keepalive_requests", *_ONLY_FOR}
 class UpstreamBlock(Value):
     """One `upstream`. `servers` and `directives` are lines without `;`; `start` and `end` are the block's offsets.
 
-    `check` is None without a `check` line. `remarks` say, in sentences, what of the file could not be taken over.
+    `check` is None without a `check` line.
     """
 
     name: str
@@ -38,7 +41,7 @@ class UpstreamBlock(Value):
 
 
 class UpstreamFile(Value):
-    """What a file holds; `others` are the names of its other top-level directives."""
+    """What a file holds. `others` are the names of its other top-level directives."""
 
     upstreams: tuple[UpstreamBlock, ...]
     others: tuple[str, ...] = ()
@@ -54,7 +57,7 @@ def read_upstreams(text: str) -> UpstreamFile:
 
 
 def read_upstream_at(text: str, start: int) -> UpstreamBlock:
-    """Read the one block whose first word stands at `start`."""
+    """Read the one block that begins at `start`."""
     found = statement_at(text, start)
     if found is None or not _is_upstream(found):
         raise StatementError(f"byte {start}: no upstream block begins here")
@@ -75,7 +78,9 @@ def _upstream(statement: Statement) -> UpstreamBlock:
     check, remarks = read_check([each.words for each in checks])
     plain = [each for each in inner if not _is_check(each) and each.words[0] != "server"]
     kept = [each for each in plain if each.block is None and not any(map(_BREAKS_OUT.search, each.words))]
-    lost = [f"{each.words[0]} was left out: the site file takes plain one-line directives" for each in plain if each not in kept]
+    lost = [
+        f"{each.words[0]} was left out: the site file takes only plain directives on one line" for each in plain if each not in kept
+    ]
     return UpstreamBlock(
         name=statement.words[1],
         servers=tuple(" ".join(each.words[1:]) for each in inner if each.words[0] == "server"),
@@ -88,9 +93,9 @@ def _upstream(statement: Statement) -> UpstreamBlock:
 
 
 def read_check(lines: Sequence[tuple[str, ...]]) -> tuple[Check | None, tuple[str, ...]]:
-    """The family of `check` lines of one upstream, each as its words, read as the modules read it; and what could not be taken.
+    """The `check` lines of one upstream (each as its words) as the modules read them, and the remarks.
 
-    A later `check` replaces the earlier one, but for a `type=` that it does not give again.
+    A later `check` replaces the earlier one, except for a `type=` that it does not repeat.
     """
     given = [words[1:] for words in lines if words[0] == "check"]
     remarks = [f"{words[0]} was left out: upswitch does not know it" for words in lines if words[0] not in _KNOWN]
@@ -107,9 +112,9 @@ def read_check(lines: Sequence[tuple[str, ...]]) -> tuple[Check | None, tuple[st
 
 
 def check_parameter(text: str) -> tuple[str, Any] | str:
-    """One word of a `check` line as a field of Check with its value; or a sentence, and then the module's default stands.
+    """One word of a `check` line as a field of Check with its value, or a remark, where the module's default stays.
 
-    Numbers as in ngx_atoi: digits alone, above 0 (nginx-facts.md, section 6). Of a port the module keeps 16 bits.
+    Numbers are digits alone, above 0, as in ngx_atoi (nginx-facts.md, section 6). The module keeps 16 bits of a port.
     """
     name, _, value = text.partition("=")
     if name in _NUMBERS:
@@ -123,17 +128,17 @@ def check_parameter(text: str) -> tuple[str, Any] | str:
     if name == "default_down" and value.lower() in _TRUTHS:
         return "default_down", _TRUTHS[value.lower()]
     if name == "unique" and value.lower() in _TRUTHS:
-        return f"check {text} was left out: Tengine's own word for checking a shared server once"
+        return f"check {text} was left out: only Tengine knows it (a server in several upstreams is checked once)"
     return f"check {text} was left out: no module knows it"
 
 
 def _belonging(lines: Sequence[tuple[str, ...]], fields: dict[str, Any]) -> Iterator[str]:
-    """Put what stands beside the `check` line into the fields."""
+    """Put the other check_* lines into the fields; the remarks about them."""
     kind = fields.get("type", CheckType.TCP)
-    yield from (f"{words[0]} was left out: it counts for {says}" for words in lines for says in _not_for(words[0], kind))
+    yield from (f"{words[0]} was left out: it counts only with {says}" for words in lines for says in _not_for(words[0], kind))
     own = [words for words in lines if not tuple(_not_for(words[0], kind))]
     sends = [words[1] for words in own if words[0] == "check_http_send" and words[1:]]
-    if sends and sends[-1]:  # an empty one is none to the modules
+    if sends and sends[-1]:  # the modules ignore an empty one
         fields["http_send"] = sends[-1]
     params = tuple((words[1], words[2]) for words in own if words[0] == "check_fastcgi_param" and words[2:])
     if params:
@@ -143,14 +148,14 @@ def _belonging(lines: Sequence[tuple[str, ...]], fields: dict[str, Any]) -> Iter
 
 
 def _not_for(name: str, kind: CheckType) -> Iterator[str]:
-    """Which type the directive is for, where that is not `kind`."""
+    """The types that the directive is for, where `kind` is none of them."""
     kinds = _ONLY_FOR.get(name, (kind,))
     if kind not in kinds:
-        yield " and ".join(f"type={each}" for each in kinds) + " only"
+        yield " or ".join(f"type={each}" for each in kinds)
 
 
 def _alive(lines: list[tuple[str, ...]], fields: dict[str, Any], *, kind: CheckType) -> Iterator[str]:
-    """The modules compare without case. Several lines: yaoweibin's module adds them up, Tengine's takes the last."""
+    """The modules compare without case. yaoweibin's module adds several lines up, Tengine's takes the last one."""
     classes = tuple(dict.fromkeys(word.lower() for words in lines for word in words))
     known = tuple(word for word in classes if word in HTTP_CLASSES)
     if known or kind is CheckType.FASTCGI:

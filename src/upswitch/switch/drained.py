@@ -11,7 +11,7 @@ from upswitch.generations.generation import Manifest
 from upswitch.generations.store import Disk
 from upswitch.hosts.host import Host, Ports
 from upswitch.hosts.wait import Pace
-from upswitch.nginx import sockets
+from upswitch.nginx import processes
 from upswitch.nginx.running import Running
 from upswitch.site.model import Nginx
 
@@ -102,9 +102,9 @@ def _connections(host: Host, running: Running, addresses: tuple[str, ...]) -> di
 def _peers(host: Host, net: str) -> Iterator[str]:
     for name in ("tcp", "tcp6"):
         table = host.read(f"{net}/{name}", limit=_TABLE)
-        yield from sockets.peers(table.data) if table else ()
+        yield from processes.peers(table.data) if table else ()
     table = host.read(f"{net}/unix", limit=_TABLE)
-    yield from sockets.unix_peers(table.data) if table else ()
+    yield from processes.unix_peers(table.data) if table else ()
 
 
 def _disagreement(disk: Disk, running: Running, nginx: Nginx) -> str:

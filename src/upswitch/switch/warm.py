@@ -13,7 +13,7 @@ from upswitch.health.module import blackout
 from upswitch.health.module.blackout import NONE, Blackout
 from upswitch.hosts.host import Ports
 from upswitch.hosts.wait import Pace
-from upswitch.nginx import check_module, check_status
+from upswitch.nginx import marker, running
 from upswitch.site.model import Check, Nginx, Site
 from upswitch.site.server_line import is_address, probe_address
 from upswitch.site.words import CheckType, Dialect
@@ -45,7 +45,7 @@ def needed(site: Site, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -
     checks = {each.name: each.check for each in site.upstreams if each.check is not None}
     if facts.dialect is Dialect.NONE or not any(addresses.values()):
         return Warmth()
-    new = check_status.unknown(facts.checked, addresses)
+    new = marker.unknown(facts.checked, addresses)
     held = {name: each for name, each in addresses.items() if checks[name].default_down}
     late = [each for each in new if any(each in others for others in held.values())]
     trusted = tuple(name for name, each in addresses.items() if name not in held and not set(new).isdisjoint(each))
@@ -55,7 +55,7 @@ def needed(site: Site, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -
         wanted=wanted,
         why=why,
         longest=max(blackout.longest_to_up(checks[name]) for name in addresses),
-        down=check_status.down(facts.checked, wanted),
+        down=marker.down(facts.checked, wanted),
         trusted=trusted,
         plain=max((_plain(checks[name], each, facts) for name, each in held.items()), key=lambda each: each.worst, default=NONE),
     )
@@ -105,7 +105,7 @@ def wait(ports: Ports, nginx: Nginx, warmth: Warmth) -> Took:
     until = began + warmth.longest + _SLACK
 
     def look() -> tuple[str, ...]:
-        down = check_status.down(check_module.ask_status(ports.host, nginx), warmth.wanted)
+        down = marker.down(running.ask_status(ports.host, nginx), warmth.wanted)
         ports.tell("warm", _progress(warmth, down, clock.monotonic() - began), is_passing=True)
         return down
 

@@ -6,10 +6,10 @@ from upswitch.basics.value import Value
 from upswitch.generations.generation import served_as
 from upswitch.health.gate import rounds
 from upswitch.hosts.host import Host, Ports
+from upswitch.hosts.sh import QUICK_S
 from upswitch.logs import error_line
-from upswitch.nginx import check_module, commands
-from upswitch.nginx.check_module import _QUICK
-from upswitch.nginx.check_status import Checked
+from upswitch.nginx import commands, running
+from upswitch.nginx.marker import Checked
 from upswitch.nginx.processes import Family
 from upswitch.site.model import Site
 from upswitch.site.probe import Probe, Target, effective_check
@@ -23,7 +23,7 @@ def last_rejection(host: Host, error_log: str, family: Family | None) -> str | N
     pid = family.master.pid if family and family.master else 0
     if not workers:
         return None
-    began = host.run(commands.started(min(worker.start for worker in workers)), deadline=_QUICK)
+    began = host.run(commands.started(min(worker.start for worker in workers)), deadline=QUICK_S)
     since, _, until = printable(began.out.strip()).partition(" - ")
     lines = _log_tail(host, error_log)
     return None if lines is None or not until else error_line.emerg_between(lines, pid, since=since, until=until)
@@ -63,7 +63,7 @@ class Compared(Value):
 
 def compare(ports: Ports, site: Site, live_pool: str) -> tuple[Compared, ...]:
     """Every server of the site that nginx checks, live and standing by; () where it has no check, or does not answer."""
-    status = check_module.ask_status(ports.host, site.nginx)
+    status = running.ask_status(ports.host, site.nginx)
     if status is None:
         return ()
     rules = {each.name: effective_check(each, site.gate, status.dialect) for each in site.upstreams if each.check is not None}

@@ -14,7 +14,7 @@ from upswitch.logs.entries import EntryCounter, by_second
 from upswitch.logs.line import ALWAYS, HISTORY_S, LATE_S, FormatError, LineReader, seconds_of
 from upswitch.logs.since import EVER, AccessTimes, Span
 from upswitch.logs.source import FileSource
-from upswitch.nginx import advice, conf_logs, running
+from upswitch.nginx import conf_logs, running
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.site.model import Site
 from upswitch.watch import rule
@@ -62,7 +62,7 @@ def logs_here(host: Host, site: Site, names: Sequence[str]) -> tuple[Log, ...]:
         except FormatError as unknown:
             raise FormatError(f"nginx here does not say its format ({exc}), and {unknown}") from exc
     logs = [log for log in conf_logs.access_logs(conf, build) if log.format]
-    ours = advice.own_logs(conf, build, [upstream.name for upstream in site.upstreams])
+    ours = conf_logs.own_logs(conf, build, [upstream.name for upstream in site.upstreams])
     return tuple(Log(source=each, reader=_reader(each, logs, ours)) for each in map(FileSource, names))
 
 
