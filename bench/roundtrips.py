@@ -47,9 +47,9 @@ main(sys.argv[2:])
 # argv: a host of ssh_config, how often. Prints seconds from nothing to a session that may be asked.
 CONNECTED = """
 import sys, time
-from upswitch.hosts.ssh.config import load
+from upswitch.hosts.ssh.login import load
 from upswitch.hosts.ssh.connection import SshConnection
-from upswitch.hosts.ssh.keyring import Keyring
+from upswitch.hosts.ssh.keys import Keyring
 from upswitch.hosts.ssh.login import login
 
 for _ in range(int(sys.argv[2])):

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import msgspec
 import pytest
-from test_ssh_host import host_of
 
 from servers import (
     END,
@@ -22,7 +21,7 @@ from servers import (
     tls,
     wait_for_close,
 )
-from sshd import Sshd, needs_root, needs_sshd, ordinary_user
+from sshd import Sshd, host_of, needs_root, needs_sshd, ordinary_user
 from upswitch.basics.errors import HostError
 from upswitch.basics.result import Failure
 from upswitch.health.gate.prober import NetProber

@@ -9,24 +9,18 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
-from upswitch.basics.errors import HostError, Owner
+from sshd import ME, OTHER, owner
+from upswitch.basics.errors import HostError
 from upswitch.hosts.local.lock import FileLock
 
 HOLD = """
 import sys, msgspec
 from upswitch.hosts.local.lock import FileLock
-from upswitch.ports import Owner
+from upswitch.basics.errors import Owner
 holder = FileLock(sys.argv[1]).acquire(msgspec.json.decode(sys.argv[2], type=Owner))
 print(holder.user if holder else "ours", flush=True)
 sys.stdin.read()
 """
-
-
-def owner(user, reason="a release"):
-    return Owner(user=user, host="here", pid=os.getpid(), since="2024-01-01T00:00:00Z", reason=reason)
-
-
-ME, OTHER = owner("me"), owner("other", 'with "quotes", ü and\nlines')
 
 
 @contextmanager

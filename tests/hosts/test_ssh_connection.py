@@ -10,19 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_lock import ME, OTHER
-from test_ssh_host import host_of, nobody
 
-from sshd import Key, Sshd, needs_root, needs_sshd, ordinary_user, program, with_libraries
+from sshd import ME, OTHER, Key, Sshd, host_of, needs_root, needs_sshd, nobody, ordinary_user, program, with_libraries
 from upswitch.basics.errors import HostError
 from upswitch.hosts import sh
 from upswitch.hosts.local.lock import FileLock
 from upswitch.hosts.sh import Exit
-from upswitch.hosts.ssh.config import load
 from upswitch.hosts.ssh.host import SshHost
-from upswitch.hosts.ssh.keyring import Keyring
-from upswitch.hosts.ssh.login import login
-from upswitch.hosts.ssh.pipe import NotBegunError, Pipe
+from upswitch.hosts.ssh.keys import Keyring
+from upswitch.hosts.ssh.login import load, login
+from upswitch.hosts.ssh.streams import NotBegunError, Pipe
 from upswitch_lab.process import Process, until
 
 pytestmark = needs_sshd
@@ -500,14 +497,13 @@ def test_a_command_under_the_lock_keeps_it_until_it_has_ended_and_others_never_h
 HOLD = """
 import sys
 sys.path[:0] = sys.argv[1:3]
-from test_lock import ME
-from test_ssh_host import nobody
+from sshd import ME, nobody
 from upswitch.hosts.clock import SystemClock
-from upswitch.hosts.ssh.config import load
+from upswitch.hosts.ssh.login import load
 from upswitch.hosts.ssh.host import SshHost
-from upswitch.hosts.ssh.keyring import Keyring
+from upswitch.hosts.ssh.keys import Keyring
 from upswitch.hosts.ssh.login import login
-from upswitch.pulse import Pulse
+from upswitch.hosts.wait import Pulse
 name, config, folder = sys.argv[3:]
 host = SshHost("lb1", login(name, load(config)), keyring=Keyring(nobody))
 lock = host.lock_in(folder)

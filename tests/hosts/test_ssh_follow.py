@@ -10,17 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_ssh_host import host_of
 
 from here import ports
 from hostcontract import FollowContract
-from sshd import Sshd, needs_sshd
+from sshd import Sshd, host_of, needs_sshd
 from upswitch.basics.errors import HostError
 from upswitch.hosts.clock import SystemClock
-from upswitch.hosts.count_program import LINES
+from upswitch.hosts.count_program import whole_lines
 from upswitch.hosts.local.host import LocalHost
-from upswitch.hosts.ssh.follow_script import argv
-from upswitch.hosts.ssh.follower import FarFollower
+from upswitch.hosts.ssh.follower import FarFollower, argv
 from upswitch.logs.count_on_host import count_program
 from upswitch.logs.line import compile_format
 from upswitch.nginx.conf_logs import AccessLog, LogFormat
@@ -112,7 +110,7 @@ class SshPipes:
         return FarFollower(path, open_pipe=self._open)
 
     def _open(self, argv):
-        return self._host._connection.open_pipe(argv)
+        return self._host._streams.run(argv)
 
     def reconnect(self):
         self._host.reconnect()
@@ -370,7 +368,7 @@ def test_a_file_that_appeared_during_the_cut_is_read_from_its_start(tmp_path):
 @pytest.mark.parametrize("end", [ProcessPipe.close_input, ProcessPipe.close_output])
 def test_no_process_is_left_when_its_input_ends_or_nobody_reads_it(tmp_path, end):
     (tmp_path / "log").touch()
-    pipe = ProcessPipe(argv(f"{tmp_path}/log", nonce="0" * 32, program=LINES, places=None))
+    pipe = ProcessPipe(argv(f"{tmp_path}/log", nonce="0" * 32, program=whole_lines(), places=None))
     assert pipe.receive(1000, timeout=10)
     end(pipe)
     until(lambda: not group_of(pipe.process.pid), deadline=10, what="the end of all of them")

@@ -6,22 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from hostcontract import HostContract
-from sshd import Sshd, needs_root, needs_sshd, ordinary_user
+from sshd import Sshd, host_of, needs_root, needs_sshd, ordinary_user
 from upswitch.basics.errors import HostError
-from upswitch.hosts.ssh.config import load
-from upswitch.hosts.ssh.host import SshHost
-from upswitch.hosts.ssh.keyring import Keyring
-from upswitch.hosts.ssh.login import login
 
 pytestmark = needs_sshd
-
-
-def nobody(prompt):
-    raise AssertionError(f"asked for: {prompt}")
-
-
-def host_of(sshd, *, user="root", ask=nobody, tell=None):
-    return SshHost("lb1", login(sshd.host, load(f"{sshd.write_config()}")), keyring=Keyring(ask), user=user, tell=tell)
 
 
 @pytest.fixture(scope="module")

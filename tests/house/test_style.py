@@ -42,7 +42,7 @@ MAY_ACT = (
     *("watch/live", "watch/logs", "watch/replay/replay", "watch/through", "watch/watch"),
 )
 """The modules that may act on the world: by a library of EFFECTS, or through a Host. Everything else only decides."""
-PURE = ("hosts/count_program", "hosts/host", "hosts/sh", "hosts/ssh/follow_script")
+PURE = ("hosts/count_program", "hosts/host", "hosts/sh")
 """What decides in a room that may act."""
 
 

@@ -21,6 +21,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from servers import NOT_IN_LAB
+from upswitch.basics.errors import Owner
+from upswitch.hosts.ssh.host import SshHost
+from upswitch.hosts.ssh.keys import Keyring
+from upswitch.hosts.ssh.login import load, login
 from upswitch_lab.net import free_port
 from upswitch_lab.process import Process, until
 
@@ -253,3 +257,20 @@ def _signal(pids: list[int], number: signal.Signals) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+
+
+def nobody(prompt):
+    raise AssertionError(f"asked for: {prompt}")
+
+
+def host_of(sshd, *, user="root", ask=nobody, tell=None):
+    """A host behind this sshd. Commands run as `user`."""
+    return SshHost("lb1", login(sshd.host, load(f"{sshd.write_config()}")), keyring=Keyring(ask), user=user, tell=tell)
+
+
+def owner(user, reason="a release"):
+    """Who holds a lock."""
+    return Owner(user=user, host="here", pid=os.getpid(), since="2024-01-01T00:00:00Z", reason=reason)
+
+
+ME, OTHER = owner("me"), owner("other", 'with "quotes", ü and\nlines')

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loglines import ALL, ATTRIBUTIONS, NUMBERS, OF_NGINX, UNITS, any_line, counted, hits_of, hostile_line, joined, line_of
 from upswitch.diagnose.count_access import AccessCounter
-from upswitch.hosts.count_program import LINES
+from upswitch.hosts.count_program import whole_lines
 from upswitch.logs.count_on_host import count_program
 from upswitch.logs.format_regex import parts_of
 from upswitch.logs.line import MAX_LINE, compile_format
@@ -129,7 +129,7 @@ def test_the_diagnosis_counts_the_same_requests_and_servers_by_what_was_sent_and
 
 
 def test_a_line_that_has_not_ended_is_left_for_the_next_time(awk):
-    for program in (LINES, count_program(compile_format(COMBINED))):
+    for program in (whole_lines(), count_program(compile_format(COMBINED))):
         assert run(awk, program, b"one\ntwo\nthr") == (b"\tone\n\ttwo\n\n", 8)
         assert run(awk, program, b"thr") == (b"\n", 0)
         assert run(awk, program, b"\n\n") == (b"\t\n\t\n\n", 2)
@@ -138,8 +138,8 @@ def test_a_line_that_has_not_ended_is_left_for_the_next_time(awk):
 
 def test_lines_are_sent_as_they_are(awk):
     lines = [b"", b"\ttab", b"+1\t2", b"=", b'"', b"\\", b"\xff\xfe", b"\r", b"a" * 100_000, b" 1 "]
-    rows, _ = run(awk, LINES, joined(lines))
-    assert LINES.rows(rows) == (joined(lines), ())
+    rows, _ = run(awk, whole_lines(), joined(lines))
+    assert whole_lines().rows(rows) == (joined(lines), ())
 
 
 def test_a_line_over_the_limit_is_not_counted_as_one_of_the_format(awk):

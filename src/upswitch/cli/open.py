@@ -35,7 +35,7 @@ from upswitch.switch.turn import Alone, RunPorts
 if TYPE_CHECKING:
     from paramiko import SSHConfig
 
-    from upswitch.hosts.ssh.keyring import Keyring
+    from upswitch.hosts.ssh.keys import Keyring
 
 
 _LOOK_EVERY = 0.2
@@ -132,14 +132,15 @@ class Fleet:
 
     def _reached_all(self) -> dict[str, RunPorts | HostError]:
         """Every host by its name. A signal is not made to wait for hosts that don't answer."""
-        from upswitch.hosts.ssh import config, keyring
+        from upswitch.hosts.ssh.keys import Keyring
+        from upswitch.hosts.ssh.login import load
 
         hosts, interrupts = self._site.hosts, self._shared.interrupts
         try:
-            settings = config.load()
+            settings = load()
         except HostError as exc:
             return {entry.name: HostError(plain(exc.what), plain(exc.why)) for entry in hosts}
-        keys = keyring.Keyring(ask=_ask)
+        keys = Keyring(ask=_ask)
         found: dict[str, RunPorts | HostError] = {}
 
         def reach(entry: HostEntry) -> None:

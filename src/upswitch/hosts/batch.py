@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from upswitch.hosts.host import Host, Ran
+from upswitch.hosts.sh import script
 
 # Several commands as one script, so that a host behind SSH costs one round trip for all of them.
 #
@@ -23,7 +24,7 @@ def run(host: Host, commands: Sequence[Command], *, deadline: float, each: float
     if each:
         commands = [("timeout", "-s", "KILL", f"{each:g}", *command) for command in commands]
     end = secrets.token_hex(16).encode()
-    ran = host.run(script(commands), deadline=deadline, stdin=end + b"\n")
+    ran = host.run(program(commands), deadline=deadline, stdin=end + b"\n")
     found = [
         Ran(exit=code, out=out, err=err, why="killed" if code is None else "")
         for code, out, err in apart(ran.out, ran.err, end=end)
@@ -33,18 +34,10 @@ def run(host: Host, commands: Sequence[Command], *, deadline: float, each: float
 
 _KILLED = 128
 
-_END = r"""
-end() {
-  printf '%s %03d\n' "$end" "$1"
-  printf '%s\n' "$end" >&2
-}
-IFS= read -r end
-"""
 
-
-def script(commands: Sequence[Sequence[str]]) -> tuple[str, ...]:
+def program(commands: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """It reads a line first: a fresh word that no output can hold."""
-    lines, place = [_END], 1
+    lines, place = [script("upswitch.hosts", "batch.sh")], 1
     for command in commands:
         words = " ".join(f'"${{{place + at}}}"' for at in range(len(command)))
         lines.append(f"{words} </dev/null\nend $?\n")

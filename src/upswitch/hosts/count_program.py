@@ -1,6 +1,7 @@
 """A program that counts lines of a log where the log lies, and its answer."""
 
 from upswitch.basics.value import Value
+from upswitch.hosts.sh import script
 
 _NOTHING = {
     "status": b"000",
@@ -10,23 +11,6 @@ _NOTHING = {
     "time_iso8601": b"1970-01-01T00:00:00+00:00",
     "request_completion": b"OK",
 }
-
-HEAD = r"""
-BEGIN { FS = "\"" }
-{ size = length($0); bytes += size + 1 }
-bytes > n { bytes -= size + 1; exit }
-torn { torn = 0; next }
-"""
-TAIL = r"""
-room && (whole += size) > room { left++; next }
-{ print "\t" line }
-END {
-  print ""
-  for (k in good) print good[k] "\t" k
-  for (k in bad) print "+" bad[k] "\t" k
-  print bytes + 0 (left ? " " left : "") > "/dev/stderr"
-}
-"""
 
 
 class Alike(Value):
@@ -67,16 +51,27 @@ class CountProgram(Value):
         return Alike(line=line + b"\n", times=int(times), is_good=not times.startswith(b"+"))
 
 
-_SPAN = r"""
-LC_ALL=C; export LC_ALL
-tail -c "+$(($2 + 1))" -- "$1" | head -c "$3" | awk -v n="$3" -v torn="$(($2 > 0))" -v most=0 -v room="$4" "$5"
-"""
-
-
 def span_argv(path: str, span: range, program: CountProgram, *, room: int) -> tuple[str, ...]:
     """Count a span of a file."""
-    return ("sh", "-c", _SPAN, "upswitch-count", path, str(span.start), str(len(span)), str(room), program.awk)
+    return (
+        "sh",
+        "-c",
+        script("upswitch.hosts", "count.sh"),
+        "upswitch-count",
+        path,
+        str(span.start),
+        str(len(span)),
+        str(room),
+        program.awk,
+    )
 
 
-LINES = CountProgram(awk=HEAD + "{ line = $0 }" + TAIL)
-"""Counts nothing: sends every line whole."""
+def counting(body: str) -> str:
+    """An awk program: `body`, which sees each whole line, between what every counting program begins and ends with."""
+    head, tail = (script("upswitch.hosts", f"count_{part}.awk") for part in ("head", "tail"))
+    return f"{head}{body}{tail}"
+
+
+def whole_lines() -> CountProgram:
+    """Counts nothing: sends every line whole."""
+    return CountProgram(awk=counting("{ line = $0 }\n"))

@@ -16,15 +16,18 @@ class Exit(IntEnum):
 
     LACKS = 90
     NO_FOLDER = 90
+    NOT_REGULAR = 90
     NO_STATE = 91
     NOT_PRIVATE = 92
     OTHERS_MAY_WRITE = 93
+    HELD = 93  # the lock is held
     FENCED = 94  # somebody else has had the lock since it was ours: nothing was done
     NOT_DONE = 95
     CHANGED = 96  # the program did not find what we expect: nothing was done
     NOT_THERE = 97
     UNSYNCED = 98  # the change was made but may not survive a power cut
     NO_MOUNT = 99  # no mount is allowed here: nothing was done
+    NOT_APPENDED = 110
 
 
 _PACKAGES = {"dd": "coreutils", "sha256sum": "coreutils", "stat": "coreutils", "timeout": "coreutils", "flock": "util-linux"}
@@ -43,9 +46,14 @@ def script(package: str, name: str) -> str:
     return "".join(f"{name}={code:d}\n" for name, code in Exit.__members__.items() if f"${name}" in program) + program
 
 
+def argv(package: str, name: str, *args: str) -> tuple[str, ...]:
+    """The command that runs `script(package, name)`; its arguments begin with $1, and $0 is a name for `ps`."""
+    return (*SH, script(package, name), f"upswitch-{name.removesuffix('.sh')}", *args)
+
+
 def look() -> tuple[str, ...]:
     """Ask which programs the host lacks, beside nginx. It prints the id of the host's boot where none is missing."""
-    return (*SH, script("upswitch.hosts", "needs.sh"), "needs")
+    return argv("upswitch.hosts", "needs.sh")
 
 
 def problem(output: bytes) -> str:
@@ -56,4 +64,4 @@ def problem(output: bytes) -> str:
 
 def open_journal(path: str, *, reserve: int, is_made: bool) -> tuple[str, ...]:
     """Print the journal and reserve so many bytes behind its end. Exit.NOT_THERE where there is no journal and none is made."""
-    return (*SH, script("upswitch.hosts", "open_journal.sh"), "journal", path, str(reserve), "make" if is_made else "")
+    return argv("upswitch.hosts", "open_journal.sh", path, str(reserve), "make" if is_made else "")

@@ -16,7 +16,7 @@ It runs in any POSIX awk with LC_ALL=C. No intervals (`{3}`): mawk 1.3.4 of 2020
 import re
 from collections.abc import Collection, Mapping
 
-from upswitch.hosts.count_program import HEAD, TAIL, CountProgram
+from upswitch.hosts.count_program import CountProgram, counting
 from upswitch.logs.format_regex import Part
 from upswitch.logs.line import CLIENT_LEFT, HUNG_S, MAX_LINE, LineReader
 
@@ -68,7 +68,7 @@ def count_program(reader: LineReader, *, is_timed: bool = False) -> CountProgram
     clock = next(filter(first.__contains__, _CLOCKS), "") if is_timed else ""
     names = [name for name in (*_WANTED, clock) if name in first]
     taken = {name: _taken(reader.parts, first[name]) for name in names}
-    awk = f"{HEAD}{_line(reader)}\nsize <= {MAX_LINE} && /{_pattern(reader.parts)}/ {{\n{_counting(taken)}}}{TAIL}"
+    awk = counting(f"{_line(reader)}\nsize <= {MAX_LINE} && /{_pattern(reader.parts)}/ {{\n{_counting(taken)}}}\n")
     return CountProgram(
         awk=awk, parts=tuple((part.variable, part.literal) for part in reader.parts), wanted=tuple(first[name] for name in names)
     )

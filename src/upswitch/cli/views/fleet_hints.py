@@ -23,7 +23,7 @@ def names(hosts: Sequence[str]) -> str:
 
 
 def page_of(why: str) -> str:
-    """The page for a host that could not be reached; a key that is not the recorded one has its own (hosts/ssh/hostkeys.py)."""
+    """The page for a host that could not be reached; a key that is not the recorded one has its own (hosts/ssh/keys.py)."""
     return _HOST_KEY_PAGE if "its host key " in why else _UNREACHABLE_PAGE
 
 

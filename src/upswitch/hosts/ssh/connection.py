@@ -1,13 +1,13 @@
-"""One SSH connection to one host, through its jump hosts. It is opened once and never again by itself.
+"""One SSH connection to one host, by fabric, through its jump hosts.
 
-fabric would connect anew at the next command after a drop, and what the old session held, a lock, would be gone. It also takes any
-host key as it comes: so the policy is set here, for each hop, before it is opened.
+It is opened once. fabric would connect anew at the next command after a drop, and what the old session held, a lock, would be
+gone. fabric also accepts any host key: so each hop gets our policy before it is opened.
 """
 
 import logging
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,11 +16,10 @@ import paramiko
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.text import plain
-from upswitch.hosts.ssh import hostkeys
-from upswitch.hosts.ssh.keyring import Keyring
+from upswitch.hosts.ssh import keys
+from upswitch.hosts.ssh.keys import Keyring
 from upswitch.hosts.ssh.login import Login
-from upswitch.hosts.ssh.pipe import NotBegunError, Pipe
-from upswitch.hosts.ssh.wire import ChannelRefusedError, Wire, WireLostError
+from upswitch.hosts.ssh.wire import Wire
 
 _SILENCE = {"Error reading SSH protocol banner", "No existing session"}  # paramiko's words for it
 TIMEOUT = 10.0
@@ -28,7 +27,7 @@ TIMEOUT = 10.0
 
 
 class SshConnection:
-    """`login` says where to, `keyring` has the keys and the passwords. `timeout`: seconds for each part of opening it."""
+    """`login` says where to; `keyring` has the keys and the passwords. `timeout`: seconds for each part of opening it."""
 
     def __init__(self, login: Login, keyring: Keyring, *, timeout: float = TIMEOUT) -> None:
         self.login = login
@@ -37,12 +36,11 @@ class SshConnection:
         self._lock = threading.Lock()
         self._hops: list[fabric.Connection] = []
         self._wire: Wire | None = None
-        self._needs_password = False
         self._unopened: HostError | None = None
 
     @property
     def wire(self) -> Wire:
-        """Opened at the first use. HostError when it can't be, and for ever after that, or after it was lost."""
+        """Opened at the first use. HostError when that fails, and for ever after that, or after it was lost."""
         with self._lock:
             if self._unopened is not None:
                 raise self._unopened
@@ -50,7 +48,7 @@ class SshConnection:
                 try:
                     self._wire = self._open()
                 except HostError as exc:
-                    self._unopened = exc  # whoever else waits here must not wait for the same once more
+                    self._unopened = exc  # another thread that waits here must not wait for the same once more
                     raise
             if not self._wire.active:
                 raise HostError(f"reach {self.login.shown}", f"connection lost: {self._wire.lost or 'it was closed'}")
@@ -68,54 +66,21 @@ class SshConnection:
         """Bytes sent and received."""
         return (0, 0) if self._wire is None else (self._wire.meter.sent, self._wire.meter.received)
 
+    def sudo_password(self) -> str:
+        """Asked for once. HostError where nobody can be asked."""
+        return self._keyring.password(self.login.user)
+
     def close(self) -> None:
         """The connection, and those to its jump hosts after it."""
         with self._lock:
-            for hop in reversed(self._hops):
-                hop.client.close()
+            self._close_hops()
 
-    def open_pipe(self, argv: Sequence[str], *, sudo: str = "") -> Pipe:
-        """Run a program as the user `sudo`; "" or the login user's own name: without sudo. HostError where it can't begin."""
-        user = "" if sudo == self.login.user else sudo
-        if not self._needs_password:
-            try:
-                return self._begun(argv, user)
-            except NotBegunError as exc:
-                if not (user and "password is required" in str(exc)):
-                    raise self._not_begun(user, exc) from exc
-        self._needs_password = True
-        try:
-            return self._begun(argv, user, is_asking=True)
-        except NotBegunError as exc:
-            raise self._not_begun(user, exc) from exc
-
-    def _begun(self, argv: Sequence[str], user: str, *, is_asking: bool = False) -> Pipe:
-        pipe = Pipe(self._session(), f"run a program on {self.login.shown}", lost=lambda: self.lost)
-        try:
-            password = self._keyring.password(self.login.user) if is_asking else None
-            pipe.begin(argv, sudo=user, password=password)
-        except (NotBegunError, HostError):
-            pipe.close()
-            raise
-        return pipe
-
-    def _session(self) -> paramiko.Channel:
-        try:
-            return self.wire.open_stream("session", timeout=TIMEOUT)
-        except (ChannelRefusedError, WireLostError, TimeoutError) as exc:
-            why = f"no further session (MaxSessions?): {plain(str(exc))}" if isinstance(exc, ChannelRefusedError) else str(exc)
-            raise HostError(f"open a session on {self.login.shown}", why or f"no answer within {TIMEOUT:g} s") from exc
-
-    def _not_begun(self, user: str, exc: NotBegunError) -> HostError:
-        if not user:
-            return HostError(f"open a shell on {self.login.shown} as {self.login.user}", str(exc))
-        right = f"{self.login.user} must be allowed to run sh as {user}: {self.login.user} ALL=({user}) NOPASSWD: ALL"
-        return HostError(f"use sudo -u {user} on {self.login.shown} as {self.login.user}", f"{exc}; {right}")
-
-    # ---- opening ----
+    def _close_hops(self) -> None:
+        for hop in reversed(self._hops):
+            hop.client.close()
 
     def _open(self) -> Wire:
-        logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)  # what it has to say comes as an error of ours
+        logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)  # its errors come as errors of ours
         for login in (*self.login.jumps, self.login):
             gateway = self._hops[-1] if self._hops else None
             self._hops.append(_connection(login, self._keyring, gateway, timeout=self._timeout))
@@ -124,8 +89,7 @@ class SshConnection:
                     self._hops[-1].open()
                 self._hops[-1].transport.guard()
             except HostError:
-                for hop in reversed(self._hops):
-                    hop.client.close()
+                self._close_hops()
                 self._hops.clear()
                 raise
         wire: Wire = self._hops[-1].transport
@@ -133,19 +97,19 @@ class SshConnection:
 
 
 class _Strict(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
-    """Asked for every key, as the client itself is given none: paramiko compares only the first that is recorded."""
+    """Sees every key, as the client itself knows none: paramiko compares only the first that is recorded."""
 
-    def __init__(self, login: Login, known: tuple[hostkeys.Record, ...]) -> None:
+    def __init__(self, login: Login, known: tuple[keys.Record, ...]) -> None:
         self._login = login
         self._known = known
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
         del client, hostname
-        hostkeys.check(self._login, self._known, offered=key.asbytes())
+        keys.check(self._login, self._known, offered=key.asbytes())
 
 
 class _Offer(paramiko.AuthStrategy):  # type: ignore[misc]
-    """The keyring's keys, one after the other."""
+    """Offers the keyring's keys, one after the other."""
 
     def __init__(self, login: Login, keyring: Keyring) -> None:
         super().__init__(ssh_config=paramiko.SSHConfig())
@@ -158,17 +122,17 @@ class _Offer(paramiko.AuthStrategy):  # type: ignore[misc]
 
 
 def _connection(login: Login, keyring: Keyring, gateway: fabric.Connection | None, *, timeout: float) -> fabric.Connection:
-    known = hostkeys.records(login)
+    known = keys.records(login)
 
     def transport(sock: Any, **options: Any) -> Wire:
-        return Wire(sock, algorithms=hostkeys.algorithms(known), **options)
+        return Wire(sock, algorithms=keys.algorithms(known), **options)
 
     connection = fabric.Connection(
-        login.host if ":" not in login.host else f"[{login.host}]",
+        login.host,
         user=login.user,
         port=login.port,
-        config=fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True),  # lazy: no fabric.yaml, no fabric.py of anybody's
-        gateway=gateway if gateway is not None else False,
+        config=fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True),  # lazy: it reads no fabric.yml and no fabric.py
+        gateway=gateway or False,
         connect_timeout=int(timeout),
         connect_kwargs={
             "transport_factory": transport,
@@ -178,14 +142,13 @@ def _connection(login: Login, keyring: Keyring, gateway: fabric.Connection | Non
             "channel_timeout": TIMEOUT,
         },
     )
-    connection.host = login.host
     connection.client.set_missing_host_key_policy(_Strict(login, known))
     return connection
 
 
 @contextmanager
 def _mapped(login: Login, timeout: float) -> Iterator[None]:
-    """What paramiko, fabric and the socket raise at an open, in our words."""
+    """What paramiko, fabric and the socket raise at an open, as a HostError."""
     what = f"connect to {login.shown}"
     try:
         yield
@@ -193,9 +156,11 @@ def _mapped(login: Login, timeout: float) -> Iterator[None]:
         raise HostError(what, "; ".join(sorted({error.strerror for error in exc.errors.values()}))) from exc
     except paramiko.AuthenticationException as exc:
         raise HostError(what, _unaccepted(login, exc)) from exc
+    except paramiko.ChannelException as exc:
+        raise HostError(what, plain(exc.text)) from exc
     except (socket.gaierror, TimeoutError) as exc:
         raise HostError(what, exc.strerror or f"no answer within {timeout:g} s") from exc
-    except (ChannelRefusedError, WireLostError, paramiko.SSHException, OSError, EOFError) as exc:
+    except (paramiko.SSHException, OSError, EOFError) as exc:
         said = "sshd takes the connection and says nothing" if str(exc) in _SILENCE else plain(str(exc))
         raise HostError(what, said or "the connection was closed") from exc
 

@@ -1,5 +1,16 @@
-"""A growing log file on another machine (theory: follow_script.py), followed there and taken up again after a cut."""
+"""A growing log file on another machine, followed there and taken up again after a cut.
 
+follow.sh runs on the host and looks five times a second. What has come it gives to awk (count_program.py), and behind awk's rows
+it sends a line that names the file's inode and the offset behind the last whole line: the frame. So we always know where to go on
+after a cut, and rows without their frame are read again. Over a rename it keeps the old file open beside the new one until
+nothing has come for 1 s, as the local follower does (hosts/local/follow.py says why). It sees a truncation by the size, or by the
+first 512 bytes.
+
+A frame begins with a word that the host learns from us, so no client can write one. When we are slow, its writes wait, and the
+lines with them. It ends when its input ends, or when nobody takes its output any more. It needs POSIX sh, coreutils, awk and /proc.
+"""
+
+import re
 import secrets
 import threading
 from collections import Counter, deque
@@ -8,8 +19,15 @@ from typing import Protocol
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.text import told
-from upswitch.hosts.count_program import LINES, Alike, CountProgram
-from upswitch.hosts.ssh.follow_script import BEAT_S, Frame, Frames, argv
+from upswitch.basics.value import Value
+from upswitch.hosts import sh
+from upswitch.hosts.count_program import Alike, CountProgram, whole_lines
+
+MOST_WHOLE = 500
+"""Lines of requests that did not go well that one look sends where lines are counted; 2,500 a second."""
+
+BEAT_S = 2.0
+"""Seconds; it says so often that it lives."""
 
 MOST_HELD = 1 << 23
 """Bytes of lines that wait for `read`. When there are more, the far side waits."""
@@ -18,6 +36,59 @@ _PART = 1 << 17  # bytes
 _START_S = 15.0
 _SILENT_S = 5 * BEAT_S
 _REOPEN_S = 1.0
+
+
+class Frame(Value):
+    """What the program said. `kind`: `=` the rows end at `offset` of `inode`; `x` that file is left; `?` it is gone; `.` nothing is
+    new; `!` it has ended, because of `why`.
+    """
+
+    kind: str
+    rows: bytes = b""
+    inode: int = 0
+    offset: int = 0
+    why: bytes = b""
+
+
+class Frames:
+    """Frames out of the program's output, however it is cut."""
+
+    def __init__(self, nonce: str) -> None:
+        self._sign = f"{nonce} ".encode()
+        self._held = bytearray()
+        self._seen = 0
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Those that are complete now."""
+        self._held += data
+        found: list[Frame] = []
+        while (frame := self._next()) is not None:
+            found.append(frame)
+        return found
+
+    def _next(self) -> Frame | None:
+        begin = self._held.find(self._sign, self._seen)
+        end = self._held.find(b"\n", begin) if begin >= 0 else -1
+        if end < 0:
+            self._seen = begin if begin >= 0 else max(0, len(self._held) - len(self._sign))
+            return None
+        rows, said = bytes(self._held[:begin]), bytes(self._held[begin + len(self._sign) : end])
+        del self._held[: end + 1]
+        self._seen = 0
+        return _frame(rows, said)
+
+
+def _frame(rows: bytes, said: bytes) -> Frame:
+    kind, _, rest = said.partition(b" ")
+    numbers = [int(each) for each in re.findall(rb"\d+", rest)] if kind in {b"=", b"x", b"?"} else []
+    inode, offset = (*numbers, 0, 0)[:2]
+    return Frame(kind=kind.decode("ascii", "replace"), rows=rows, inode=inode, offset=offset, why=rest)
+
+
+def argv(path: str, *, nonce: str, program: CountProgram, places: Mapping[int, int] | None) -> tuple[str, ...]:
+    """`places`: offsets by inode to go on from; None: begin at the file's present end."""
+    resumed = () if places is None else ("again", *(f"{inode}:{offset}" for inode, offset in places.items()))
+    return sh.argv("upswitch.hosts.ssh", "follow.sh", path, nonce, program.awk, str(MOST_WHOLE), *resumed)
 
 
 class FarProgram(Protocol):
@@ -44,7 +115,7 @@ class FarFollower:
         self._what = f"follow {path}"
         self._path = path
         self._open_pipe = open_pipe
-        self._program = self._wanted = LINES
+        self._program = self._wanted = whole_lines()
         self._changed = threading.Condition()
         self._places: dict[int, int] = {}
         self._blocks = deque[bytes]()

@@ -15,15 +15,13 @@ from contextlib import contextmanager
 from upswitch.basics.errors import HostError, NotAppendedError
 from upswitch.hosts.host import Chunk, Follower, Ran, Tell
 from upswitch.hosts.ssh import files
-from upswitch.hosts.ssh.channel import FarStream, Streams
 from upswitch.hosts.ssh.connection import TIMEOUT, SshConnection
 from upswitch.hosts.ssh.follower import FarFollower
-from upswitch.hosts.ssh.keyring import Keyring
+from upswitch.hosts.ssh.keys import Keyring
 from upswitch.hosts.ssh.lock import FencedError, SshLock
 from upswitch.hosts.ssh.login import Login
-from upswitch.hosts.ssh.pipe import Pipe
-from upswitch.hosts.ssh.pool import Shells
-from upswitch.hosts.ssh.shell import Shell, open_shell
+from upswitch.hosts.ssh.shell import Shell, Shells, open_shell
+from upswitch.hosts.ssh.streams import FarStream, Pipe, Streams
 
 _AGAIN_S = 5.0
 """For each part of connecting anew."""
@@ -180,7 +178,7 @@ class SshHost:
         return open_shell(self._open_pipe, lease=lease)
 
     def _open_pipe(self, argv: Sequence[str]) -> Pipe:
-        return self._connection.open_pipe(argv, sudo=self._user)
+        return self._streams.run(argv)
 
     def _count(self) -> None:
         with self._counting:

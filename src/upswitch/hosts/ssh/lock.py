@@ -17,61 +17,16 @@ import msgspec
 
 from upswitch.basics.errors import HostError, Owner
 from upswitch.basics.text import told
+from upswitch.hosts import sh
 from upswitch.hosts.host import Ran
 from upswitch.hosts.local.lock import holder_in
-from upswitch.hosts.sh import Exit
+from upswitch.hosts.sh import Exit, script
 from upswitch.hosts.ssh.shell import Shell
 
 LEASE_S = 15
-_HELD = 93
 _DEADLINE = 10.0
 _PATIENCE_S = 8
 """How long a command of our own, from before a cut, is waited for."""
-
-# In the shell itself, which keeps descriptor 9. $1: the folder, $2: the owner, $3: our epoch or "", $4: seconds of patience.
-_TAKE = r"""
-state=$1
-guard() { read -r now < "$state/epoch" && [ "$now" = "$epoch" ]; } 2>/dev/null
-beat() {
-  read -r up rest < /proc/uptime
-  printf '%-10s\n' "$((${up%%.*} + 10 + $1))" 1<>"$state/lease"
-} 2>/dev/null
-number() {
-  n=0
-  [ ! -s "$state/epoch" ] || read -r n < "$state/epoch"
-  case $n in '' | *[!0-9]*) n=0 ;; esac
-  echo "$n"
-}
-is_fenced() { [ -n "$1" ] && [ "$1" != "$(number)" ] && cat "$state/lock"; }
-take() {
-  umask 077
-  [ ! -L "$state/lock" ] || { echo 'x: Too many levels of symbolic links' >&2; return 1; }
-  touch -- "$state/lock" && command exec 9>>"$state/lock" || return 1
-  is_fenced "$2" && return 94
-  if [ "$3" = 0 ]; then flock -n 9; else flock -w "$3" 9; fi
-  case $? in
-    0) ;;
-    1) cat "$state/lock"; exec 9>&-; return 93 ;;
-    *) exec 9>&-; return 1 ;;
-  esac
-  if is_fenced "$2"; then exec 9>&-; return 94; fi
-  epoch=$2
-  if [ -z "$2" ]; then
-    epoch=$(($(number) + 1))
-    printf '%-10s\n' "$epoch" 1<>"$state/epoch" && sync "$state/epoch" || { exec 9>&-; return 1; }
-  fi
-  { printf '%s\n' "$1" > "$state/lock"; } 2>/dev/null
-  beat 0
-  echo "$epoch"
-}
-take "$2" "$3" "$4"
-"""
-
-# $1: the lock. Looking must not take it: by the kernel's own table, as FileLock does.
-_LOOK = r"""
-inode=$(stat -c %i -- "$1" 2>/dev/null) && grep -q "FLOCK.*:$inode " /proc/locks && cat -- "$1" && exit 0
-exit 90
-"""
 
 
 class FencedError(HostError):
@@ -106,7 +61,7 @@ class SshLock:
         """None when it is ours now; else its holder. HostError where it could not be asked for: that is not "locked"."""
         self._owner = msgspec.json.encode(owner)
         ran, _ = self._take(epoch="", patience=0)
-        return holder_in(ran.out) if ran.exit == _HELD else None
+        return holder_in(ran.out) if ran.exit == Exit.HELD else None
 
     def regain(self) -> Shell:
         """After a cut: ours again if nobody has had it since. HostError, "fenced", where somebody had."""
@@ -116,7 +71,7 @@ class SshLock:
             ran, shell = self._take(epoch=str(self.epoch), patience=_PATIENCE_S)
         if ran.exit == Exit.FENCED:
             raise FencedError(f"hold the lock on {self._shown}", f"fenced: {holder_in(ran.out).text} took it")
-        if ran.exit == _HELD:
+        if ran.exit == Exit.HELD:
             raise HostError(f"hold the lock on {self._shown}", f"a command under it has not ended in {_PATIENCE_S} s")
         return shell
 
@@ -134,7 +89,7 @@ class SshLock:
         return shell.run(argv, deadline=deadline, stdin=stdin, before=before)
 
     def holder(self) -> Owner | None:
-        ran = self._run(("sh", "-c", _LOOK, "look", f"{self._folder}/lock"), deadline=_DEADLINE)
+        ran = self._run(sh.argv("upswitch.hosts.ssh", "holder.sh", f"{self._folder}/lock"), deadline=_DEADLINE)
         return holder_in(ran.out) if ran.exit == 0 else None
 
     def beat(self) -> None:
@@ -159,12 +114,12 @@ class SshLock:
     def _take(self, *, epoch: str, patience: int) -> tuple[Ran, Shell]:
         shell = self._open_shell(LEASE_S)
         args = (self._folder, self._owner.decode(), epoch, str(patience))
-        ran = shell.evaluate(_TAKE, *args, deadline=_DEADLINE + patience)
+        ran = shell.evaluate(script("upswitch.hosts.ssh", "lock.sh"), *args, deadline=_DEADLINE + patience)
         if ran.exit == 0:
             self.epoch = int(ran.out)
             self._shell, self._is_released = shell, False
             return ran, shell
         shell.close()
-        if ran.exit not in {_HELD, Exit.FENCED}:
+        if ran.exit not in {Exit.HELD, Exit.FENCED}:
             raise HostError(f"open the lock {self._folder}/lock on {self._shown}", told(ran.err).rpartition(": ")[2] or "no answer")
         return ran, shell

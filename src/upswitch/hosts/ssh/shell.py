@@ -14,11 +14,13 @@ import secrets
 import shlex
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from upswitch.basics.errors import HostError
 from upswitch.hosts.host import Ran
-from upswitch.hosts.ssh.pipe import Pipe
+from upswitch.hosts.sh import script
+from upswitch.hosts.ssh.streams import Pipe
 
 _RUN, _INSIDE, _BEAT = "R", "E", "B"
 """The kinds of a frame: a command, a script for the shell itself, nothing to be done."""
@@ -29,42 +31,6 @@ _SLACK_S = 5.0
 _KILLED = 128
 _AT_ONCE = 1 << 16
 
-# $1: the lease in seconds, 0 for none; $2: the word with which it says that it runs nothing any more. `next` reads a header into h:
-# with a lease bash does it without a process. `guard` and `beat` are put in by whoever holds something (lock.py).
-# `bytes` takes so many and no more: busybox's head reads on.
-# 9 is the lock's descriptor: only what runs for its holder has it, so that a lock never outlives its holder in other hands.
-_SCRIPT = r"""
-export LC_ALL=C
-PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-lease=$1 over=$2
-if [ "$lease" = 0 ]; then next() { IFS= read -r h; }
-elif [ -n "$BASH_VERSION" ]; then next() { IFS= read -r -t "$lease" h; }
-else next() { h=$(timeout "$lease" dd bs=64 count=1 iflag=fullblock status=none 9<&-); }; fi
-bytes() { dd bs=65536 iflag=fullblock,count_bytes count="$1" status=none 9<&-; }
-guard() { :; }
-beat() { :; }
-run() { timeout -s KILL "$time" "$@"; }
-feed() {
-  if [ "$size" = 0 ]; then eval "$text" </dev/null; return; fi
-  bytes "$size" | { eval "$text"; r=$?; cat >/dev/null 9<&-; return $r; }
-}
-while next && [ -n "$h" ]; do
-  set -- $h
-  kind=$1 nonce=$2 time=$3 size=$5
-  if guard; then beat "${time%.*}"; elif [ "$kind" = B ]; then break; fi
-  [ "$kind" != B ] || continue
-  text=$(bytes "$4")
-  case $text in *"#$nonce") ;; *) break ;; esac
-  code=0
-  case $kind in
-  R) guard || text='(exit 94)'; feed; code=$?; guard && beat 0 ;;
-  E) eval "$text"; code=$? ;;
-  esac
-  printf '%s\n' "$nonce" >&2
-  printf '%s %03d\n' "$nonce" "$code"
-done
-printf %s "$over"
-"""
 # The script goes in as input and not as an argument: not every login shell takes one of several lines.
 _BEGIN = (
     's=$(dd bs=65536 iflag=fullblock,count_bytes count="$3" status=none);'
@@ -75,8 +41,9 @@ _BEGIN = (
 def open_shell(begin: Callable[[Sequence[str]], Pipe], *, lease: int = 0) -> "Shell":
     """`begin` starts a program on the host. `lease` in seconds, 0 for none."""
     over = secrets.token_hex(16)
-    pipe = begin(("sh", "-c", _BEGIN, "upswitch", str(lease), over, str(len(_SCRIPT))))
-    pipe.send(_SCRIPT.encode())
+    program = script("upswitch.hosts.ssh", "shell.sh").encode()
+    pipe = begin(("sh", "-c", _BEGIN, "upswitch", str(lease), over, str(len(program))))
+    pipe.send(program)
     return Shell(pipe, over.encode())
 
 
@@ -112,9 +79,9 @@ class Shell:
         text = f"run {quoted(argv)}"
         return self._ask(_RUN, f"{before} && {text}" if before else text, deadline=deadline, stdin=stdin)
 
-    def evaluate(self, script: str, *args: str, deadline: float) -> Ran:
+    def evaluate(self, program: str, *args: str, deadline: float) -> Ran:
         """Run a script in the shell itself, which keeps what it opens. It must not exit."""
-        return self._ask(_INSIDE, f"set -- {quoted(args)}\n{script}", deadline=deadline)
+        return self._ask(_INSIDE, f"set -- {quoted(args)}\n{program}", deadline=deadline)
 
     def beat(self) -> None:
         """Renew the lease. While a command runs there is no need to: the lease begins anew at its end."""
@@ -190,3 +157,62 @@ def _frame(kind: str, nonce: str, deadline: float, *sizes: int) -> bytes:
     """A header. To `timeout` a duration of 0 would be none at all."""
     words = (kind, nonce, f"{max(deadline, 0.001):.3f}", *map(str, sizes or (0, 0)))
     return f"{' '.join(words):<{_HEADER - 1}}\n".encode()
+
+
+MOST = 3
+"""sshd's MaxSessions is 10: the lock, the followed logs and the relays need some too."""
+
+
+class Shells:
+    """Given out to one thread at a time."""
+
+    def __init__(self, open_shell: Callable[[], Shell]) -> None:
+        self._open = open_shell
+        self._changed = threading.Condition()
+        self._free: list[Shell] = []
+        self._count = 0
+
+    @contextmanager
+    def one(self) -> Iterator[Shell]:
+        """HostError where none can be opened."""
+        shell = self._take()
+        try:
+            yield shell
+        finally:
+            self._give(shell)
+
+    def close(self) -> None:
+        with self._changed:
+            for shell in self._free:
+                shell.close()
+
+    def _take(self) -> Shell:
+        while True:
+            with self._changed:
+                if self._free:
+                    return self._free.pop()
+                if self._count == MOST:
+                    self._changed.wait()
+                    continue
+                self._count += 1
+            try:
+                return self._open()
+            except HostError:
+                if not self._is_another_awaited():
+                    raise
+
+    def _is_another_awaited(self) -> bool:
+        """One more could not be opened. Where others are at work one of theirs will do."""
+        with self._changed:
+            self._count -= 1
+            if self._count and not self._free:
+                self._changed.wait()
+            return self._count > 0
+
+    def _give(self, shell: Shell) -> None:
+        with self._changed:
+            if shell.is_alive:
+                self._free.append(shell)
+            else:
+                self._count -= 1
+            self._changed.notify()
