@@ -13,7 +13,7 @@ import sys
 
 from sides import prepare_shell, settle, shell, upswitch
 
-from upswitch.health.module import blackout
+from upswitch.health import nginx_check
 from upswitch.site.model import Check
 from upswitch_lab.conf import Layout
 from upswitch_lab.find import CHECK_ENV, find_check_nginx
@@ -34,7 +34,7 @@ def main() -> None:
     builds = find_check_nginx()
     if not builds:
         sys.exit(f"set {CHECK_ENV} to an nginx with a check module")
-    expected = blackout.of(Check(interval_ms=options.interval, rise=options.rise), servers=2, workers=2)
+    expected = nginx_check.blackout_of(Check(interval_ms=options.interval, rise=options.rise), servers=2, workers=2)
     print(f"interval={options.interval} rise={options.rise}: likely {expected.likely:.1f} s, worst {expected.worst:.1f} s a reload")
     print(f"{'nginx':8} {'side':9} {'switches':>8} {'requests':>9} {'failed':>7} {'s of 502 a switch':>18}  seconds a switch")
     for name, binary in builds:

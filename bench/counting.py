@@ -32,12 +32,11 @@ from upswitch.basics.value import Value
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.follow import LogFollower
 from upswitch.hosts.local.host import LocalHost
-from upswitch.logs import last_minutes
+from upswitch.logs import source
 from upswitch.logs.line import LineReader, compile_format
 from upswitch.nginx import conf_logs
 from upswitch.nginx.conf_logs import COMBINED
-from upswitch.watch.attribution import Attribution
-from upswitch.watch.counts import Counts, Timeline, counter_for, counts_of
+from upswitch.watch.attribution import Attribution, Counts, Timeline, counter_for, counts_of
 
 USUAL = (
     f'{COMBINED} rt=$request_time ua="$upstream_addr" us="$upstream_status" uct="$upstream_connect_time"'
@@ -216,7 +215,7 @@ def history(kind: Kind, path: Path, *, seconds: int, size: int) -> None:
     began, busy = time.perf_counter(), time.process_time()
     timeline = Timeline()
     counter = counter_for(OURS, kind.reader, is_timed=True)
-    for block in last_minutes.last_minutes(LocalHost(SystemClock()), str(path), kind.reader):
+    for block in source.last_minutes(LocalHost(SystemClock()), str(path), kind.reader):
         timeline.add(counter.count(block), OURS)
     found = timeline.history()
     wall, busy = time.perf_counter() - began, time.process_time() - busy
@@ -235,7 +234,7 @@ def history(kind: Kind, path: Path, *, seconds: int, size: int) -> None:
 
 def ours(kind: Kind, path: Path) -> Counts:
     counter, found = counter_for(OURS, kind.reader), Counts()
-    for block in last_minutes.blocks(LocalHost(SystemClock()), str(path), range(path.stat().st_size)):
+    for block in source.blocks(LocalHost(SystemClock()), str(path), range(path.stat().st_size)):
         found += counts_of(counter.count(block), OURS)
     return found
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 from sides import HEAD, line
 
-from upswitch.health.gate.prober import NetProber
+from upswitch.health.prober import NetProber
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch.site.model import Check, Gate, Pool, Server, Upstream

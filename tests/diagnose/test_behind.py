@@ -4,9 +4,9 @@ from datetime import datetime
 
 import pytest
 
-from upswitch.diagnose import directives, unknown_servers
+from upswitch.diagnose import directives, host
 from upswitch.diagnose.causes.cause import Code
-from upswitch.diagnose.unknown_servers import Places
+from upswitch.diagnose.host import Places
 from upswitch.logs.line import FormatError, parse_format, recognised, usual_formats
 from upswitch.logs.since import Since, Span, in_files, parse_since
 from upswitch.nginx import conf_logs, processes
@@ -97,12 +97,12 @@ PLACES = Places(live={"app": ("a:1", "a:2", "a:3")}, idle={"app": ("b:1",)}, oth
 
 def test_an_address_is_a_stranger_where_no_pool_and_no_other_place_has_it():
     peers = {"a:1": 5, "b:1": 1, "c:1": 1, "app": 2, "other": 1, "x:1": 3, "x:2": 7}
-    assert [each.split(" ")[0] for each in unknown_servers.strangers(peers, PLACES)] == ["x:2", "x:1"]
+    assert [each.split(" ")[0] for each in host.strangers(peers, PLACES)] == ["x:2", "x:1"]
 
 
 def test_a_server_without_requests_is_told_only_after_enough_went_to_the_others():
-    assert unknown_servers.unasked({"a:1": 59}, PLACES) == ()
-    assert [each.split(" ")[0] for each in unknown_servers.unasked({"a:1": 60}, PLACES, spared={"a:3"})] == ["a:2"]
+    assert host.unasked({"a:1": 59}, PLACES) == ()
+    assert [each.split(" ")[0] for each in host.unasked({"a:1": 60}, PLACES, spared={"a:3"})] == ["a:2"]
 
 
 # ---- who listens ----

@@ -1,4 +1,4 @@
-"""The causes of names.py, live.py and own.py, each made to happen: the line that a real nginx then wrote has that cause."""
+"""The causes of own.py and those of names, each made to happen: the line that a real nginx then wrote has that cause."""
 
 import os
 import re
@@ -15,7 +15,7 @@ import nameserver
 from failing import EACH_NGINX, Case, answers, happened, nobody
 from frontend import frontend
 from servers import asked_then, reset, serving, wait_for_close
-from upswitch.diagnose.causes import live, names, own
+from upswitch.diagnose.causes import connecting, own
 from upswitch.diagnose.causes.catalogue import cause_of
 from upswitch.diagnose.causes.cause import Code
 from upswitch.logs.error_line import parse_error
@@ -133,6 +133,9 @@ def seen(request, tmp_path_factory):
     return folder, happened(request.param, folder, CASES), request.param
 
 
+NAMES = {Code.NO_RESOLVER, Code.HOST_NOT_FOUND_CONFIG, *(code for code in Code if code.startswith("dns_"))}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_what_nginx_wrote_about_a_failure_has_its_cause(seen, name):
     cases = seen[1]
@@ -190,8 +193,10 @@ def test_every_cause_that_a_line_tells_was_made_to_happen():
         *(Code.DNS_SERVER_DOWN, Code.HOST_NOT_FOUND_CONFIG, Code.HEALTH_CHECK_DOWN),
         *(Code.FD_LIMIT, Code.WORKER_CONNECTIONS, Code.WORKER_CRASHED, Code.CLIENT_CLOSED),
     }
-    families = {cause.code: family for family in (names, live, own) for cause in family.CAUSES}
-    assert {rule.code for family in (names, live, own) for rule in family.RULES} == families.keys() - lineless
+    families = {
+        cause.code: family for family in (connecting, own) for cause in family.CAUSES if family is own or cause.code in NAMES
+    }
+    assert {rule.code for rule in own.RULES} | NAMES == families.keys() - lineless
     assert families.keys() <= lineless | alone | {code for case in CASES.values() for code in case.codes}
 
 

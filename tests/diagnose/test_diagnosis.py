@@ -14,13 +14,12 @@ from servers import asked_then, reset, serving
 from upswitch.cli.views.diagnose import diagnosed
 from upswitch.diagnose.causes.catalogue import cause_of
 from upswitch.diagnose.causes.cause import Code
-from upswitch.diagnose.count_access import Access, AccessCounter
+from upswitch.diagnose.count_access import Access, AccessCounter, Wrong
 from upswitch.diagnose.count_errors import ErrorCounter, Errors
 from upswitch.diagnose.diagnose import Diagnosis, diagnose, sentence
+from upswitch.diagnose.directives import Known
 from upswitch.diagnose.evidence import OTHERS, UNEXPLAINED, shown
-from upswitch.diagnose.from_conf import Known
 from upswitch.diagnose.run import Diagnosed
-from upswitch.diagnose.troubles import Wrong
 from upswitch.hosts.count_program import Alike
 from upswitch.logs.entries import EntryCounter
 from upswitch.logs.error_line import failure_of, parse_error

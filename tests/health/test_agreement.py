@@ -32,7 +32,7 @@ from servers import (
 )
 from servers import wait_for_close as hang
 from upswitch.generations.check_lines import check_lines
-from upswitch.health.gate.prober import NetProber
+from upswitch.health.prober import NetProber
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch.nginx.marker import Checked, parse_check_status

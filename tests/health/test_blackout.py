@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upswitch.health.module import blackout
+from upswitch.health import nginx_check
 from upswitch.site.model import Check
 from upswitch.site.words import CheckType
 
@@ -38,7 +38,7 @@ def starts(check, *, servers=1, workers=1, times=600, takes=QUICK):
 
 def test_the_configuration_this_project_comes_from_is_dark_for_up_to_two_minutes():
     check = Check(type=CheckType.TCP, interval_ms=30000, rise=3, fall=3, timeout_ms=30000)
-    assert blackout.of(check, servers=2, workers=1) == blackout.Blackout(worst=120.0, likely=100.0)
+    assert nginx_check.blackout_of(check, servers=2, workers=1) == nginx_check.Blackout(worst=120.0, likely=100.0)
 
 
 @pytest.mark.parametrize(
@@ -53,17 +53,17 @@ def test_the_configuration_this_project_comes_from_is_dark_for_up_to_two_minutes
     ],
 )
 def test_the_worst_is_the_first_look_and_the_widest_gaps(check, worst):
-    assert blackout.of(check, servers=1, workers=1).worst == pytest.approx(worst)
+    assert nginx_check.blackout_of(check, servers=1, workers=1).worst == pytest.approx(worst)
 
 
 def test_without_default_down_nothing_is_dark_and_the_proof_takes_as_long_as_ever():
     check = Check(default_down=False)
-    assert blackout.of(check, servers=4, workers=4) == blackout.NONE
-    assert blackout.longest_to_up(check) == blackout.longest_to_up(Check())
+    assert nginx_check.blackout_of(check, servers=4, workers=4) == nginx_check.NO_BLACKOUT
+    assert nginx_check.longest_to_up(check) == nginx_check.longest_to_up(Check())
 
 
 def test_the_deadline_counts_every_check_with_its_whole_timeout():
-    assert blackout.longest_to_up(Check(interval_ms=1000, rise=3, timeout_ms=500)) == pytest.approx(4.0 + 3 * 0.5)
+    assert nginx_check.longest_to_up(Check(interval_ms=1000, rise=3, timeout_ms=500)) == pytest.approx(4.0 + 3 * 0.5)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 16])
@@ -72,7 +72,9 @@ def test_the_deadline_counts_every_check_with_its_whole_timeout():
 def test_the_likely_seconds_are_the_mean_of_many_starts(interval, rise, servers, workers):
     check = Check(interval_ms=interval, rise=rise)
     found = starts(check, servers=servers, workers=workers)
-    assert blackout.of(check, servers=servers, workers=workers).likely == pytest.approx(sum(found) / len(found), rel=0.1)
+    assert nginx_check.blackout_of(check, servers=servers, workers=workers).likely == pytest.approx(
+        sum(found) / len(found), rel=0.1
+    )
 
 
 @given(
@@ -85,18 +87,18 @@ def test_no_server_takes_longer_than_the_bound_whatever_its_checks_take(interval
     check = Check(interval_ms=interval, rise=rise, timeout_ms=2 * interval)
     takes = part * check.timeout_ms
     slowest = max(starts(check, workers=workers, times=20, takes=takes))
-    assert slowest <= blackout.longest_to_up(check) + 1e-6
-    assert slowest <= blackout.of(check, servers=1, workers=workers).worst + (rise * takes) / 1000 + 1e-6
+    assert slowest <= nginx_check.longest_to_up(check) + 1e-6
+    assert slowest <= nginx_check.blackout_of(check, servers=1, workers=workers).worst + (rise * takes) / 1000 + 1e-6
 
 
 def test_the_worst_is_nearly_reached():
     check = Check(interval_ms=1000, rise=3)
-    assert max(starts(check)) > 0.99 * blackout.of(check, servers=1, workers=1).worst
+    assert max(starts(check)) > 0.99 * nginx_check.blackout_of(check, servers=1, workers=1).worst
 
 
 @given(workers=st.integers(min_value=1, max_value=64), servers=st.integers(min_value=1, max_value=64), rise=st.integers(1, 20))
 def test_more_servers_and_more_workers_never_make_it_longer_and_likely_is_never_over_worst(workers, servers, rise):
     check = Check(rise=rise)
-    here = blackout.of(check, servers=servers, workers=workers)
-    more = blackout.of(check, servers=servers + 1, workers=workers + 1)
+    here = nginx_check.blackout_of(check, servers=servers, workers=workers)
+    more = nginx_check.blackout_of(check, servers=servers + 1, workers=workers + 1)
     assert more.likely <= here.likely <= here.worst

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upswitch.health.gate import gate_rule
-from upswitch.health.gate.gate_rule import begin, down, observe, serves, verdict
+from upswitch.health import gate
+from upswitch.health.gate import begin, down, observe, serves, verdict
 from upswitch.site.probe import GateRule, Probe, Target
 from upswitch.site.words import CheckType, Verdict
 
@@ -124,7 +124,7 @@ def test_a_pool_serves_when_every_upstream_has_a_server_that_answers_now():
     assert not serves([silent])
     assert not serves([answering, other])
     assert serves([answering, tally_of("+", rule(), upstream="api")])
-    assert not serves(gate_rule.begin([target(rule(default_down=False))]))  # nobody has asked yet
+    assert not serves(gate.begin([target(rule(default_down=False))]))  # nobody has asked yet
 
 
 def test_what_was_wrong_is_said_with_the_first_bytes_of_the_body():

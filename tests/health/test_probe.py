@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from servers import HTTP, Answer, close, reset, serving, wait_for_close
-from upswitch.health.gate.prober import NetProber
+from upswitch.health.prober import NetProber
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch.site.probe import Target
@@ -229,7 +229,7 @@ THROUGH_A_PROXY = """
 import sys, msgspec
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
-from upswitch.health.gate.prober import NetProber
+from upswitch.health.prober import NetProber
 from upswitch.site.probe import GateRule, Target
 clock = SystemClock()
 rule = msgspec.json.decode(sys.argv[2], type=GateRule)

@@ -28,7 +28,7 @@ from servers import (
     tls,
 )
 from servers import wait_for_close as hang
-from upswitch.health.gate.prober import Hellos, NetProber
+from upswitch.health.prober import Hellos, NetProber
 from upswitch.health.types import fastcgi, http, mysql
 from upswitch.health.types import tls as tls_hello
 from upswitch.hosts.clock import SystemClock
@@ -99,17 +99,17 @@ def verdict(answer):
     ],
 )
 def test_a_status_line_is_read_as_the_module_reads_it(line, is_status):
-    assert verdict(http.judge(line, ("http_2xx",))) == ("alive" if is_status else "dead")
+    assert verdict(http.read(line, ("http_2xx",))) == ("alive" if is_status else "dead")
 
 
 def test_a_status_line_is_judged_when_it_is_whole_and_no_later():
     line = b"HTTP/1.1 200 OK\r\n"
-    assert [verdict(http.judge(line[:size], ("http_2xx",))) for size in range(len(line))] == ["more"] * len(line)
-    assert verdict(http.judge(line + b"garbage \x00", ("http_2xx",))) == "alive"
+    assert [verdict(http.read(line[:size], ("http_2xx",))) for size in range(len(line))] == ["more"] * len(line)
+    assert verdict(http.read(line + b"garbage \x00", ("http_2xx",))) == "alive"
 
 
 def test_a_status_line_without_end_is_given_up():
-    assert verdict(http.judge(b"HTTP/1.1 200 " + b"x" * 70000, ("http_2xx",))) == "dead"
+    assert verdict(http.read(b"HTTP/1.1 200 " + b"x" * 70000, ("http_2xx",))) == "dead"
 
 
 def test_what_can_be_no_status_line_is_not_waited_for(prober):
@@ -161,7 +161,7 @@ def test_a_tls_port_that_speaks_something_else_is_named(prober, dialect):
 
 def test_a_server_hello_counts_from_its_47th_byte():
     hello = b"\x16\x03\x03\x00\x7a\x02" + bytes(41)
-    assert (verdict(tls_hello.judge(hello[:46])), verdict(tls_hello.judge(hello))) == ("more", "alive")
+    assert (verdict(tls_hello.read(hello[:46])), verdict(tls_hello.read(hello))) == ("more", "alive")
 
 
 # ---- mysql ----
@@ -331,11 +331,11 @@ def test_what_the_module_misreads_is_dead_only_where_there_is_a_module(prober, a
 @given(st.binary(max_size=80), st.sampled_from(list(Dialect)))
 def test_no_bytes_break_a_judge(data, dialect):
     for answer in (
-        http.judge(data, ("http_2xx",)),
-        tls_hello.judge(data),
-        mysql.judge(data),
-        fastcgi.judge(data, ("http_2xx",), dialect),
-        fastcgi.judge(record(STDOUT, data) + END, ("http_2xx",), dialect),
+        http.read(data, ("http_2xx",)),
+        tls_hello.read(data),
+        mysql.read(data),
+        fastcgi.read(data, ("http_2xx",), dialect),
+        fastcgi.read(record(STDOUT, data) + END, ("http_2xx",), dialect),
     ):
         assert (answer.why == "") is (answer.verdict is not Verdict.FAIL)
 

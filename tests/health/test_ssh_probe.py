@@ -24,7 +24,7 @@ from servers import (
 from sshd import Sshd, host_of, needs_root, needs_sshd, ordinary_user
 from upswitch.basics.errors import HostError
 from upswitch.basics.result import Failure
-from upswitch.health.gate.prober import NetProber
+from upswitch.health.prober import NetProber
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch.site.probe import Target

@@ -23,8 +23,7 @@ from upswitch.logs.count_on_host import count_program
 from upswitch.logs.line import compile_format
 from upswitch.nginx.conf_logs import AccessLog, LogFormat
 from upswitch.site.model import Nginx
-from upswitch.watch.attribution import Attribution
-from upswitch.watch.counts import Counts
+from upswitch.watch.attribution import Attribution, Counts
 from upswitch.watch.logs import AccessLogs, Notes
 from upswitch_lab.process import until
 

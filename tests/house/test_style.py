@@ -31,15 +31,15 @@ FLOOR = {name: number for number, names in enumerate(ROOMS) for name in names}
 MAY_ACT = (
     *("__main__", "cli/", "hosts/"),
     *("fleet/going_back", "fleet/switching", "fleet/together"),
-    *("diagnose/host", "diagnose/questions", "diagnose/run"),
+    *("diagnose/host", "diagnose/run"),
     *("generations/store", "generations/survey", "generations/templates"),
-    *("health/gate/prober", "health/gate/rounds", "health/module/compare"),
+    *("health/prober", "health/rounds", "health/compare"),
     *("init/apply", "init/propose", "lint/lint"),
-    *("logs/last_minutes", "logs/since", "logs/source", "nginx/running"),
+    *("logs/since", "logs/source", "nginx/running"),
     *("switch/deadman/arm", "switch/drained", "switch/drive", "switch/go", "switch/job", "switch/journal", "switch/plan"),
     *("switch/preflight", "switch/reload/reloader", "switch/reload/sampling", "switch/repair", "switch/rollback"),
     *("switch/session", "switch/steps", "switch/switch", "switch/test_candidate", "switch/warm"),
-    *("watch/live", "watch/logs", "watch/replay/replay", "watch/through", "watch/watch"),
+    *("watch/live", "watch/logs", "watch/replay", "watch/through", "watch/watch"),
 )
 """The modules that may act on the world: by a library of EFFECTS, or through a Host. Everything else only decides."""
 PURE = ("hosts/count_program", "hosts/host", "hosts/sh")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from upswitch.basics.errors import Owner
 from upswitch.generations import templates
-from upswitch.health.gate.prober import NetProber
+from upswitch.health.prober import NetProber
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch.hosts.local.lock import FileLock

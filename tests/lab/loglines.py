@@ -9,8 +9,7 @@ from upswitch.logs.format_regex import parts_of
 from upswitch.logs.line import MAX_LINE, seconds_of
 from upswitch.nginx import conf_logs
 from upswitch.nginx.conf_logs import COMBINED
-from upswitch.watch.attribution import Attribution
-from upswitch.watch.counts import counter_for, counts_of
+from upswitch.watch.attribution import Attribution, counter_for, counts_of
 
 FIELDS = "$status $upstream_status $upstream_addr $request_time $upstream_header_time $upswitch_generation"
 FORMATS = {

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dumps import TEMP_PATHS, made_dump
-from upswitch.health.module import checked, zone
+from upswitch.health.nginx_check import DEFAULT_ZONE, checked_address, is_zone_enough, least_zone, zone_size
 from upswitch.lint.lint import findings, subject_of
 from upswitch.lint.rules import Ground, Subject, all_checked
 from upswitch.nginx.build import parse_build
@@ -277,21 +277,21 @@ def test_the_idle_pools_count_in_the_zone_because_they_are_checked_as_standbys()
 @given(st.integers(min_value=1, max_value=5000), st.sampled_from([YAOWEIBIN, TENGINE]))
 def test_the_size_that_is_proposed_is_enough_and_a_mebibyte_less_is_not(count, dialect):
     addresses = tuple(f"10.0.0.{number}:80" for number in range(count))
-    size = zone.least_size(addresses, dialect)
-    assert zone.is_enough(size << 20, addresses, dialect)
-    assert size == 1 or not zone.is_enough((size - 1) << 20, addresses, dialect)
+    size = least_zone(addresses, dialect)
+    assert is_zone_enough(size << 20, addresses, dialect)
+    assert size == 1 or not is_zone_enough((size - 1) << 20, addresses, dialect)
 
 
 @pytest.mark.parametrize(
     ("text", "size"), [("2m", 2 << 20), ("1500K", 1500 << 10), ("0", 1 << 20), ("x", 1 << 20), ("3145728", 3 << 20)]
 )
 def test_a_size_is_read_as_nginx_reads_it_and_never_below_the_default(text, size):
-    assert zone.zone_size(text) == size
+    assert zone_size(text) == size
 
 
 def test_an_address_has_one_spelling_and_what_we_do_not_know_stays():
-    assert checked.address("[::0001]") == checked.address("[::1]:80") == "[::1]:80"
-    assert checked.address("$backend") == "$backend"
+    assert checked_address("[::0001]") == checked_address("[::1]:80") == "[::1]:80"
+    assert checked_address("$backend") == "$backend"
 
 
 # ---- the real modules ----
@@ -318,7 +318,7 @@ def module_of(nginx):
 def test_the_real_module_refuses_one_server_more_than_the_arithmetic_has_room_for(check_nginx, tmp_path, kind):
     addresses = [kind.format(number // 250, 1 + number % 250) for number in range(5000)]
     module = module_of(check_nginx)
-    room = bisect(range(5000), 0, key=lambda count: not zone.is_enough(zone.DEFAULT, addresses[:count], module)) - 1
+    room = bisect(range(5000), 0, key=lambda count: not is_zone_enough(DEFAULT_ZONE, addresses[:count], module)) - 1
     for count, is_taken in ((room, True), (room + 1, False)):
         servers = "".join(f"server {each};" for each in addresses[:count])
         exit_code, said = judged(check_nginx, tmp_path, f"upstream u {{ {servers} check interval=1000; }}")

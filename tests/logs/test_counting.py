@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from loglines import ALL, ATTRIBUTIONS, OF_NGINX, UNITS, any_line, at, counted, hits_of, hostile_line, line_of
 from upswitch.basics.result import Failure
 from upswitch.logs.line import MAX_LINE, compile_format
-from upswitch.watch.attribution import Attribution, Hit, Whose
-from upswitch.watch.counts import counter_for
+from upswitch.watch.attribution import Attribution, Hit, Whose, counter_for
 from upswitch.watch.rule import Second
 
 

@@ -15,8 +15,7 @@ from upswitch.logs.count_on_host import count_program
 from upswitch.logs.format_regex import parts_of
 from upswitch.logs.line import MAX_LINE, compile_format
 from upswitch.nginx.conf_logs import COMBINED
-from upswitch.watch.attribution import Attribution
-from upswitch.watch.counts import counter_for
+from upswitch.watch.attribution import Attribution, counter_for
 from upswitch.watch.rule import Second
 
 AWKS_ENV = "UPSWITCH_AWKS"

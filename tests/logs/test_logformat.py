@@ -12,8 +12,7 @@ from frontend import frontend
 from loglines import FIELDS, FORMATS, HOSTILE, counted, joined
 from upswitch.basics.result import Failure
 from upswitch.logs.line import MAX_LINE, Entry, compile_format, seconds_of
-from upswitch.watch.attribution import Attribution, Hit, Mode, Whose
-from upswitch.watch.counts import Timeline, counter_for
+from upswitch.watch.attribution import Attribution, Hit, Mode, Timeline, Whose, counter_for
 from upswitch.watch.rule import Second
 from upswitch_lab.net import free_port
 

@@ -14,10 +14,9 @@ from test_watch import watch
 from upswitch.basics.errors import HostError
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
-from upswitch.logs.last_minutes import HostSource
 from upswitch.logs.line import compile_format
 from upswitch.logs.since import AccessTimes, Span
-from upswitch.logs.source import FileSource
+from upswitch.logs.source import FileSource, HostSource
 
 READER = compile_format("$msec $status $request_uri")
 ALL = AccessTimes(READER)

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from upswitch.basics.errors import HostError
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
-from upswitch.logs import last_minutes
+from upswitch.logs import source
 from upswitch.logs.line import HISTORY_S, LATE_S, MAX_LINE, compile_format
-from upswitch.watch.attribution import Attribution
-from upswitch.watch.counts import Timeline, counter_for
+from upswitch.watch.attribution import Attribution, Timeline, counter_for
 
 READER = compile_format("$msec $status $request_uri")
 END = 1_795_262_400
@@ -40,16 +39,16 @@ def write(path, seconds, a_second=1, uri=b"/"):
     path.write_bytes(b"".join(line(at, uri) * a_second for at in seconds))
 
 
-def history(path, host=HOST, reader=READER, most=last_minutes.MOST):
+def history(path, host=HOST, reader=READER, most=source.MOST):
     """Requests by second, oldest first, as the watch has them."""
     timeline, counter = Timeline(), counter_for(Attribution(), reader, is_timed=True)
-    for block in last_minutes.last_minutes(host, str(path), reader, most=most):
+    for block in source.last_minutes(host, str(path), reader, most=most):
         timeline.add(counter.count(block), Attribution())
     return [second.total for second in timeline.history().seconds]
 
 
 def read(path, reader=READER, host=HOST):
-    return b"".join(last_minutes.last_minutes(host, str(path), reader))
+    return b"".join(source.last_minutes(host, str(path), reader))
 
 
 def test_of_a_long_log_only_the_last_ten_minutes_are_read(tmp_path):

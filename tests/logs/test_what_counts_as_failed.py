@@ -17,7 +17,7 @@ from upswitch.logs.entries import EntryCounter, by_second
 from upswitch.logs.line import compile_format
 from upswitch.watch import rule
 from upswitch.watch.attribution import Attribution
-from upswitch.watch.counts import counter_for, counts_of, judged
+from upswitch.watch.attribution import counter_for, counts_of, judged
 from upswitch.watch.rule import History, judge
 
 left, late = sys.argv[1].encode(), sys.argv[2].encode()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upswitch.watch.fisher import odds
+from upswitch.watch.rule import odds
 
 
 def exact(failed, total, before_failed, before_total):

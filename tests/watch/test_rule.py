@@ -11,8 +11,7 @@ import loglines
 from upswitch.basics.result import Failure
 from upswitch.logs.line import compile_format
 from upswitch.watch.attribution import Attribution
-from upswitch.watch.fisher import odds
-from upswitch.watch.rule import Final, History, Second, Seen, added, added_histories, finish, judge, sentence
+from upswitch.watch.rule import Final, History, Second, Seen, added, added_histories, finish, judge, odds, sentence
 
 
 def seconds(total, failed, times=1):

@@ -18,16 +18,15 @@ from terminal import terminal
 from upswitch.basics.result import Failure
 from upswitch.cli.plot import picture
 from upswitch.cli.views.watch import WatchView
-from upswitch.health.gate.gate_rule import Tally
+from upswitch.health.gate import ServerHealth
 from upswitch.logs.entries import EntryCounter, by_second
 from upswitch.logs.line import compile_format
 from upswitch.site.model import Gate, Upstream
 from upswitch.site.probe import Probe, Target, effective_check
-from upswitch.watch.attribution import Attribution
-from upswitch.watch.counts import Timeline, counter_for
+from upswitch.watch.attribution import Attribution, Timeline, counter_for
 from upswitch.watch.live import Frame
 from upswitch.watch.probation import Brought, Probation
-from upswitch.watch.replay.window import Window
+from upswitch.watch.replay import Window
 from upswitch.watch.rule import History, Second
 from upswitch_lab.conf import Layout
 from upswitch_lab.lab import Lab
@@ -542,7 +541,7 @@ def test_our_requests_are_judged_where_the_log_shows_none_of_them_as_the_pools()
 
 def test_the_gate_and_the_workers_say_no_as_the_rule_does():
     fine, dead = Brought(new=Second(total=50), rounds=((Probe(ok=True),),)), Brought(new=Second(), rounds=((Probe(ok=False),),) * 9)
-    served = probation(tallies=(Tally(target=TARGET, is_up=True),))
+    served = probation(tallies=(ServerHealth(target=TARGET, is_up=True),))
     assert after(served, fine).failure(after(served, fine).look()) == ""
     down = after(served, fine, dead)
     assert (down.down, down.failure(down.look())) == (

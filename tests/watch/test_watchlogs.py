@@ -19,8 +19,7 @@ from upswitch.nginx.build import parse_build
 from upswitch.nginx.conf_logs import access_logs
 from upswitch.nginx.dump import parse_dump
 from upswitch.site.model import Nginx
-from upswitch.watch.attribution import Attribution, Mode
-from upswitch.watch.counts import Counts
+from upswitch.watch.attribution import Attribution, Counts, Mode
 from upswitch.watch.logs import AccessLogs, Notes
 from upswitch.watch.rule import Second
 from upswitch_lab.conf import Layout

@@ -199,7 +199,7 @@ def _ask(prompt: str) -> str | None:
 
 
 def _ports(shared: Shared, host: Host, lock: Lock, tell: Tell, *, probed_from: Host | None = None) -> RunPorts:
-    from upswitch.health.gate.prober import NetProber
+    from upswitch.health.prober import NetProber
     from upswitch.watch.through import ThroughProbe
 
     prober = NetProber(probed_from or host, shared.clock)

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from upswitch.basics.value import Value
-from upswitch.diagnose.access_findings import from_access
 from upswitch.diagnose.causes.cause import Code
 from upswitch.diagnose.count_access import Access
 from upswitch.diagnose.count_errors import ErrorCount, Errors, NoLive
-from upswitch.diagnose.error_findings import Attempts, from_errors
+from upswitch.diagnose.directives import Known
 from upswitch.diagnose.finding import Finding, errors_told, explained
-from upswitch.diagnose.from_conf import Known
+from upswitch.diagnose.findings import Attempts, from_access, from_errors
 
 _LONGEST = 300
 _SERVERS = 4

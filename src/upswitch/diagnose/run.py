@@ -7,20 +7,18 @@ import msgspec
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.value import Value
-from upswitch.diagnose import directives, host, questions, unknown_servers
+from upswitch.diagnose import directives, host
 from upswitch.diagnose.count_access import Access, AccessCounter
 from upswitch.diagnose.count_errors import FAIL_TIMEOUT_S, Addresses, ErrorCounter
 from upswitch.diagnose.diagnose import Diagnosis, diagnose
-from upswitch.diagnose.directives import Setting
-from upswitch.diagnose.from_conf import Known
-from upswitch.diagnose.host import HostSight
-from upswitch.diagnose.questions import Asked
-from upswitch.health.gate import rounds
+from upswitch.diagnose.directives import Known, Setting
+from upswitch.diagnose.host import Asked, HostSight
+from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
-from upswitch.logs import coverage, last_minutes, line, since
+from upswitch.logs import coverage, line, since
 from upswitch.logs.line import FormatError, LineReader, newlines
 from upswitch.logs.since import EVER, AccessTimes, ErrorTimes, Since, Span, Times
-from upswitch.logs.source import FileSource, Source
+from upswitch.logs.source import FileSource, Source, with_rotated
 from upswitch.nginx import conf_logs
 from upswitch.nginx.conf_logs import AccessLog, LogFormat
 from upswitch.site.model import Site
@@ -104,8 +102,8 @@ def of_host(ports: Ports, site: Site, wanted: Wanted) -> Diagnosed:
     live = host.look(ports.host, site)
     logs = _files(wanted, live.log_formats) if wanted.has_files else _host_logs(ports.host, site, live, wanted)
     found = _read(logs, live.known, host.ever(ports.host, site, live), fail_timeout_s=live.fail_timeout_s)
-    asked = questions.ask_servers(ports, site, live.names, dialect=live.dialect)
-    asked = questions.with_listeners(ports.host, asked, pid=live.master)
+    asked = host.ask_servers(ports, site, live.names, dialect=live.dialect)
+    asked = host.with_listeners(ports.host, asked, pid=live.master)
     places, peers = live.places(site), found.access.peers if live.build else {}
     return msgspec.structs.replace(
         found,
@@ -113,10 +111,10 @@ def of_host(ports: Ports, site: Site, wanted: Wanted) -> Diagnosed:
         whose=_whose(site, live.names.resolved),
         asked=asked,
         live_pool=live.disk.pool,
-        problems=(*live.problems, *unknown_servers.strangers(peers, places)),
+        problems=(*live.problems, *host.strangers(peers, places)),
         notes=(
             *found.notes,
-            *unknown_servers.unasked(peers, places, spared=live.spared),
+            *host.unasked(peers, places, spared=live.spared),
             *(() if wanted.has_files else _unseen(site, live)),
         ),
     )
@@ -184,10 +182,8 @@ def _host_logs(host: Host, site: Site, live: HostSight, wanted: Wanted) -> _Logs
     access = [(log.path, coverage.reader_of(log)) for log in _access_logs(site, live) if coverage.can_follow(log)]
     span = since.on_host(host, wanted.since or _LAST)
     return _Logs(
-        errors=tuple(each for path in dict.fromkeys(errors) for each in last_minutes.with_rotated(host, path, ErrorTimes(span))),
-        access=tuple(
-            (each, reader) for path, reader in access for each in last_minutes.with_rotated(host, path, AccessTimes(reader, span))
-        ),
+        errors=tuple(each for path in dict.fromkeys(errors) for each in with_rotated(host, path, ErrorTimes(span))),
+        access=tuple((each, reader) for path, reader in access for each in with_rotated(host, path, AccessTimes(reader, span))),
         span=span,
     )
 

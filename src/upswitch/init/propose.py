@@ -9,7 +9,7 @@ from upswitch.generations import generation, survey
 from upswitch.generations.check_lines import trusting
 from upswitch.generations.generation import File, Manifest
 from upswitch.generations.survey import Facts
-from upswitch.health.gate import rounds
+from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.hosts.sh import QUICK_S, SH, script
 from upswitch.init import adopt

@@ -7,8 +7,7 @@ so a finding names its module. Where nobody knows which module nginx has, both c
 import re
 from collections.abc import Iterator
 
-from upswitch.health.module import blackout, zone
-from upswitch.health.module.checked import CheckedUpstream
+from upswitch.health.nginx_check import NO_BLACKOUT, CheckedUpstream, advised_zone, blackout_of, is_zone_enough, zone_size
 from upswitch.lint.rules import LintFinding, Subject, error, tcp_only, warning
 from upswitch.nginx import configuration
 from upswitch.nginx.upstream_file import LAST_PORT, check_parameter
@@ -33,8 +32,8 @@ def check_blackout(subject: Subject) -> Iterator[LintFinding]:
     workers = subject.workers
     known = f"with {workers} worker processes" if workers > 1 else "with one worker process"
     for upstream in subject.checked:
-        seconds = blackout.of(upstream.check, servers=upstream.together, workers=workers or 1)
-        if upstream.is_warm or seconds == blackout.NONE or not _may_ask(subject, upstream):
+        seconds = blackout_of(upstream.check, servers=upstream.together, workers=workers or 1)
+        if upstream.is_warm or seconds == NO_BLACKOUT or not _may_ask(subject, upstream):
             continue
         what = (
             f"{upstream.said} answers 502 for up to {seconds.worst:.1f} s, likely {seconds.likely:.1f} s "
@@ -309,9 +308,9 @@ def check_shm_small(subject: Subject) -> Iterator[LintFinding]:
     servers = [address for each in counted for address in each.servers]
     place = size.place if size else "nginx.check_shm_size" if subject.site.upstreams else "the default, 1m"
     for module in subject.modules if servers and text else ():
-        if not zone.is_enough(zone.zone_size(text), servers, module):
+        if not is_zone_enough(zone_size(text), servers, module):
             what = f"check_shm_size ({place}) is too small for {len(servers)} checked servers in {_NAMES[module]}"
-            yield error(f"{what}: nginx refuses to load", f"write in http: check_shm_size {zone.advised(servers, module)};")
+            yield error(f"{what}: nginx refuses to load", f"write in http: check_shm_size {advised_zone(servers, module)};")
 
 
 def _written(subject: Subject) -> tuple[CheckedUpstream, ...]:

@@ -12,8 +12,7 @@ from typing import Literal, Protocol
 
 from upswitch.basics.value import Value
 from upswitch.generations.generation import served_as
-from upswitch.health.module import checked
-from upswitch.health.module.checked import CheckedUpstream
+from upswitch.health.nginx_check import CheckedUpstream, checked_of_conf, checked_of_site
 from upswitch.logs import coverage
 from upswitch.nginx import configuration
 from upswitch.nginx.build import Build
@@ -113,10 +112,10 @@ def warning(what: str, hint: str, *, code: str = "") -> LintFinding:
 
 def all_checked(site: Site, conf: NginxConf) -> tuple[CheckedUpstream, ...]:
     """The upstreams of nginx's configuration and of the site file that have a check. What we render from the latter counts once."""
-    tables = checked.of_site(site)
+    tables = checked_of_site(site)
     names = {each.name for each in tables}
     live = f"{site.nginx.live}/"
-    others = (each for each in checked.of_conf(conf) if not (each.place.startswith(live) and served_as(each.name, "")[0] in names))
+    others = (each for each in checked_of_conf(conf) if not (each.place.startswith(live) and served_as(each.name, "")[0] in names))
     return (*others, *tables)
 
 

@@ -1,8 +1,11 @@
-"""Logs as blocks of whole lines, wherever they are: a file, one compressed, a pipe, the host's own log.
+"""Logs as blocks of whole lines, wherever they lie: the host's own log, a file, a compressed one, a pipe.
 
-What can be entered in the middle is (logs/last_minutes.py); any other is read from its start.
+A busy site writes some GB in ten minutes. Lines stand in the order of their times but for a few seconds (nginx writes a line
+when its request has ended, and workers take turns), so the place where a time begins is found by halving the file; from there
+on whole blocks are read. What can't be entered in the middle is read from its start.
 """
 
+import bisect
 import contextlib
 import errno
 import gzip
@@ -11,12 +14,158 @@ import os
 import stat
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
+from upswitch.basics.errors import HostError
 from upswitch.basics.text import plain
-from upswitch.logs.last_minutes import BLOCK, MOST, PEEK, HostSource, entry
-from upswitch.logs.since import Times
+from upswitch.basics.value import Value
+from upswitch.hosts.count_program import Alike, CountProgram, span_argv
+from upswitch.hosts.host import Host
+from upswitch.logs.line import HISTORY_S, LineReader, seconds_of
+from upswitch.logs.since import AccessTimes, Span, Times
+
+MOST = 2560 << 20
+"""Bytes that are read of one log's history, 10 s of work; a busier log has a shorter history, and its length is told."""
+
+MOST_THERE = 512 << 20
+"""Bytes that are counted on a host far away: some 10 s of one of its processors."""
+
+MOST_SENT = 16 << 20
+"""Bytes of lines that such a host sends because they can't be counted there."""
+
+MOST_FAR = 64 << 20
+"""Bytes that are read from there where nothing can be counted."""
+
+BLOCK = 1 << 20
+PEEK = 1 << 16
+_FAR = 4 << 20
+_COUNT_S = 60.0
+
+
+class Counts(Value):
+    """Lines of a file: those that came whole, those that were counted, and how many are missing."""
+
+    lines: bytes
+    alike: tuple[Alike, ...]
+    left: int
+
+
+class HostSource:
+    """A log of the host, by its path. HostError where it can't be read."""
+
+    def __init__(self, host: Host, path: str) -> None:
+        self.name = path
+        self.cut = ""
+        self._host = host
+
+    def blocks(self, times: Times) -> Iterator[bytes]:
+        """Whole lines, from not far before the first one that matters; of a busy log only the last part (MOST)."""
+        if self._size is None:
+            raise HostError(f"read {self.name}", "there is no such file")
+        span = self.span(times)
+        if len(span) == MOST:
+            self.cut = f"{self.name}: only the last {MOST >> 20} MiB were read"
+        yield from blocks(self._host, self.name, span)
+
+    def span(self, times: Times, *, most: int = MOST) -> range:
+        """Its last bytes, as far as they matter: `most` of them at most."""
+        size = self._size or 0
+        return range(max(entry(size, self._peek, times), size - most), size)
+
+    def newest(self, times: Times) -> str:
+        """The last time in its last block, or behind some huge lines; "" without any."""
+        size = self._size or 0
+        starts = (max(0, size - length) for length in (BLOCK, _FAR))
+        ends = (whole(self._peek(start, limit=size - start), is_torn=start > 0) for start in starts)
+        return next(filter(None, map(times.last, ends)), "")
+
+    @property
+    def _size(self) -> int | None:
+        chunk = self._host.read(self.name, limit=0)
+        return chunk.size if chunk else None
+
+    def _peek(self, offset: int, *, limit: int = PEEK) -> bytes:
+        chunk = self._host.read(self.name, offset=offset, limit=limit)
+        return chunk.data if chunk else b""
+
+
+def with_rotated(host: Host, path: str, times: Times) -> tuple[HostSource, ...]:
+    """A log, and before it the file that was rotated, where that can be read and its last line matters."""
+    rotated = HostSource(host, f"{path}.1")
+    try:
+        newest = rotated.newest(times)
+    except HostError:
+        newest = ""
+    return (*([rotated] if newest and not times.is_before(newest) else []), HostSource(host, path))
+
+
+def last_minutes(host: Host, path: str, reader: LineReader, *, most: int = MOST) -> Iterator[bytes]:
+    """Blocks of whole lines: the last ten minutes (HISTORY_S) of a log and of the file rotated before it, oldest first.
+
+    Nothing where no line has a time. HostError where the log can't be read; a rotated one that can't be is left out.
+    """
+    for name, span in _spans(host, path, reader, most=most):
+        yield from blocks(host, name, span)
+
+
+def counted_minutes(host: Host, path: str, reader: LineReader, program: CountProgram) -> Iterator[Counts]:
+    """The same, counted on the host (at most MOST_THERE bytes of it): a file each."""
+    for name, span in _spans(host, path, reader, most=MOST_THERE):
+        ran = host.run(span_argv(name, span, program, room=MOST_SENT), deadline=_COUNT_S)
+        used, _, left = ran.err.strip().partition(b" ")
+        if ran.exit != 0 or not used.isdigit():
+            raise HostError(f"count {name}", ran.words)
+        lines, alike = program.rows(ran.out)
+        yield Counts(lines=lines, alike=alike, left=int(left or 0))
+
+
+def _spans(host: Host, path: str, reader: LineReader, *, most: int) -> list[tuple[str, range]]:
+    """Oldest first; none where no line has a time."""
+    every = AccessTimes(reader)
+    newest = [at for log in with_rotated(host, path, every) if (at := seconds_of(log.newest(every))) is not None]
+    if not newest:
+        return []
+    times = AccessTimes(reader, Span(unix=int(max(newest)) - HISTORY_S))
+    spans = list[tuple[str, range]]()
+    for log in reversed(with_rotated(host, path, times)):  # newest first: a hole between the two would look like quiet seconds
+        span = log.span(times, most=most)
+        most -= len(span)
+        spans.append((log.name, span))
+    return spans[::-1]
+
+
+def entry(size: int, peek: Callable[[int], bytes], times: Times) -> int:
+    """A byte offset, not far before the first line that matters; maybe in the middle of a line. 0 where that may be all."""
+    if not times.is_bounded:
+        return 0
+
+    def is_late(offset: int) -> bool:
+        time = times.first(whole(peek(offset), is_torn=True))
+        return not time or not times.is_before(time)
+
+    found = bisect.bisect_left(range(0, size, BLOCK), True, key=is_late)  # noqa: FBT003  (what is looked for, not an option)
+    return max(0, found - 1) * BLOCK
+
+
+def blocks(host: Host, path: str, span: range) -> Iterator[bytes]:
+    """The whole lines in a span of a file; torn ones at its ends are left out. It stops where the file was replaced."""
+    offset, inode = span.start, None
+    is_torn = offset > 0
+    while offset < span.stop:
+        chunk = host.read(path, offset=offset, limit=min(BLOCK, span.stop - offset))
+        if chunk is None or not chunk.data or inode not in {None, chunk.inode}:
+            return
+        inode = chunk.inode
+        yield whole(chunk.data, is_torn=is_torn)
+        is_torn = b"\n" not in chunk.data  # a line longer than a block: what follows is the rest of it
+        offset += chunk.data.rfind(b"\n") + 1 or len(chunk.data)
+
+
+def whole(data: bytes, *, is_torn: bool) -> bytes:
+    """The whole lines; `is_torn`: the first one began before."""
+    return data[data.find(b"\n") + 1 if is_torn else 0 : data.rfind(b"\n") + 1]
+
 
 STDIN = "-"
 _LONGEST = 1 << 24  # bytes of one line; a longer one is dropped

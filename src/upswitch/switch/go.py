@@ -21,7 +21,7 @@ from upswitch.generations import store, survey
 from upswitch.generations.generation import Live
 from upswitch.generations.store import prune_argv
 from upswitch.generations.survey import Facts
-from upswitch.health.gate import rounds
+from upswitch.health import rounds
 from upswitch.hosts.host import Host, Lock
 from upswitch.hosts.wait import Pulse
 from upswitch.site.model import Nginx, Site

@@ -12,8 +12,7 @@ from upswitch.generations import generation, store
 from upswitch.generations.check_lines import has_check, redacted
 from upswitch.generations.generation import MARKER, STANDBY, Addresses, File, Manifest, Rendering, Standby, standbys
 from upswitch.generations.survey import Facts
-from upswitch.health.gate import rounds
-from upswitch.health.module import checked, zone
+from upswitch.health import nginx_check, rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.nginx import configuration, running
 from upswitch.site import words
@@ -315,9 +314,9 @@ class Making(Value):
             facts.conf, "check_shm_size", live=self.site.nginx.live
         ):
             return ""
-        others = [each for each in checked.of_conf(facts.conf) if not each.place.startswith(f"{self.site.nginx.live}/")]
+        others = [each for each in nginx_check.checked_of_conf(facts.conf) if not each.place.startswith(f"{self.site.nginx.live}/")]
         servers = [address for each in others for address in each.servers]
         servers += [address for each in serving.values() for address in each]
         servers += [address for each in found for address in each.addresses]
-        is_enough = zone.is_enough(zone.DEFAULT, servers, facts.dialect)
-        return "" if is_enough else zone.advised(servers, facts.dialect)
+        is_enough = nginx_check.is_zone_enough(nginx_check.DEFAULT_ZONE, servers, facts.dialect)
+        return "" if is_enough else nginx_check.advised_zone(servers, facts.dialect)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from upswitch.basics.errors import Owner, Refusal, RefusedError
 from upswitch.basics.value import Value
-from upswitch.health.gate import rounds
+from upswitch.health import rounds
 from upswitch.hosts.host import Ports
 from upswitch.site.model import Site
 from upswitch.switch import machine, run, warm

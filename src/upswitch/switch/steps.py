@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 
 from upswitch.basics.errors import HostError, NotAppendedError
 from upswitch.basics.result import Result, Took
-from upswitch.diagnose.from_conf import known_of
+from upswitch.diagnose.directives import known_of
 from upswitch.generations import store, survey
 from upswitch.generations.generation import to_prune
-from upswitch.health.gate import gate_rule, rounds
-from upswitch.health.gate.gate_rule import Tally
+from upswitch.health import gate, rounds
+from upswitch.health.gate import ServerHealth
 from upswitch.hosts import batch
 from upswitch.hosts.wait import Pace
 from upswitch.nginx import commands, running
@@ -181,9 +181,9 @@ class Steps:
             known=known_of(facts.conf, facts.build),
         )
 
-    def _watched(self) -> tuple[Tally, ...]:
+    def _watched(self) -> tuple[ServerHealth, ...]:
         """The gate stays armed: it goes on from where it passed."""
-        return self.gate_report.new if self.gate_report else gate_rule.begin(self._job.new)
+        return self.gate_report.new if self.gate_report else gate.begin(self._job.new)
 
     def reload(self) -> Took:
         return self._reloader.reload()
@@ -367,7 +367,7 @@ def _proved(finding: Finding) -> Took:
 
 
 def _refused(plan: Plan, report: rounds.GateReport) -> str:
-    down = gate_rule.down(report.new)
+    down = gate.down(report.new)
     said = f"{len(down)} of {len(report.new)} servers of {plan.pool} are not up after {report.seconds:.1f} s: "
     said += " | ".join(tally.text for tally in down)
     return said if report.has_way_back else f"{said}. The live pool {plan.former_pool} fails its probes too"

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from upswitch.basics.result import Result, Took
 from upswitch.basics.value import Value
 from upswitch.generations.survey import Facts
-from upswitch.health.module import blackout
-from upswitch.health.module.blackout import NONE, Blackout
+from upswitch.health import nginx_check
+from upswitch.health.nginx_check import NO_BLACKOUT, Blackout
 from upswitch.hosts.host import Ports
 from upswitch.hosts.wait import Pace
 from upswitch.nginx import marker, running
@@ -34,7 +34,7 @@ class Warmth(Value):
     longest: float = 0.0
     down: tuple[str, ...] = ()
     trusted: tuple[str, ...] = ()
-    plain: Blackout = NONE
+    plain: Blackout = NO_BLACKOUT
 
 
 def needed(site: Site, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -> Warmth:
@@ -51,13 +51,14 @@ def needed(site: Site, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -
     trusted = tuple(name for name, each in addresses.items() if name not in held and not set(new).isdisjoint(each))
     why = f"nginx does not check {', '.join(late)} yet" if late else ""
     wanted = {name: tuple(one for one in each if name in held or one not in new) for name, each in addresses.items()}
+    plain = (_plain(checks[name], each, facts) for name, each in held.items())
     return Warmth(
         wanted=wanted,
         why=why,
-        longest=max(blackout.longest_to_up(checks[name]) for name in addresses),
+        longest=max(nginx_check.longest_to_up(checks[name]) for name in addresses),
         down=marker.down(facts.checked, wanted),
         trusted=trusted,
-        plain=max((_plain(checks[name], each, facts) for name, each in held.items()), key=lambda each: each.worst, default=NONE),
+        plain=max(plain, key=lambda each: each.worst, default=NO_BLACKOUT),
     )
 
 
@@ -65,9 +66,9 @@ def _plain(check: Check, addresses: tuple[str, ...], facts: Facts) -> Blackout:
     """None where a server is up in nginx's own view: a reload carries that on."""
     seen = [facts.checked.find(address) if facts.checked else None for address in addresses]
     if any(each is not None and each.is_up for each in seen):
-        return NONE
+        return NO_BLACKOUT
     workers = len(facts.running.family.workers) if facts.running.family else 0
-    return blackout.of(check, servers=len(addresses), workers=max(workers, 1))
+    return nginx_check.blackout_of(check, servers=len(addresses), workers=max(workers, 1))
 
 
 def notes(site: Site, pool: str, warmth: Warmth, facts: Facts) -> tuple[str, ...]:

@@ -13,12 +13,12 @@ from upswitch.basics.errors import NginxBrokenError, Refusal, RefusedError
 from upswitch.basics.result import Failure
 from upswitch.basics.value import Value
 from upswitch.diagnose.diagnose import Diagnosis, about, diagnose, sentence
-from upswitch.diagnose.from_conf import known_of
+from upswitch.diagnose.directives import known_of
 from upswitch.generations import store, survey
 from upswitch.generations.generation import Manifest
 from upswitch.generations.survey import Facts
-from upswitch.health.gate import rounds
-from upswitch.health.gate.gate_rule import Tally
+from upswitch.health import rounds
+from upswitch.health.gate import ServerHealth
 from upswitch.hosts.host import Ports
 from upswitch.hosts.wait import Pulse
 from upswitch.nginx.marker import Marker
@@ -134,7 +134,7 @@ class _Release:
         self.probation = Probation(
             pool=live.new.pool,
             history=self.access.history(),
-            tallies=tuple(Tally(target=each, is_up=True) for each in targets),  # they serve already: `fall` failures say otherwise
+            tallies=tuple(ServerHealth(target=each, is_up=True) for each in targets),  # they serve already
             log_mode=self.access.mode if self.access.is_any else "",
             silent_after=self.access.silent_after,
         )

@@ -9,14 +9,13 @@ from upswitch.diagnose.count_access import Access, AccessCounter
 from upswitch.diagnose.count_errors import Addresses, ErrorCounter, Errors
 from upswitch.hosts.count_program import Alike
 from upswitch.hosts.host import CountingFollower, Follower, Host, Ports
-from upswitch.logs import coverage, error_line, last_minutes
+from upswitch.logs import coverage, error_line, source
 from upswitch.logs.count_on_host import count_program
 from upswitch.logs.entries import EntryCounter, Lines
 from upswitch.logs.line import LineReader
 from upswitch.nginx import processes, running
 from upswitch.nginx.conf_logs import AccessLog
-from upswitch.watch.attribution import Attribution, Mode
-from upswitch.watch.counts import Counts, Timeline, counter_for, counts_of
+from upswitch.watch.attribution import Attribution, Counts, Mode, Timeline, counter_for, counts_of
 from upswitch.watch.rule import History
 
 _SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
@@ -124,10 +123,10 @@ class AccessLogs:
         host, is_far = self._ports.host, isinstance(log.follower, CountingFollower)
         program = count_program(log.reader, is_timed=True) if is_far else None
         if program is None:
-            most = last_minutes.MOST_FAR if is_far else last_minutes.MOST
-            yield from map(counter.count, last_minutes.last_minutes(host, log.path, log.reader, most=most))
+            most = source.MOST_FAR if is_far else source.MOST
+            yield from map(counter.count, source.last_minutes(host, log.path, log.reader, most=most))
             return
-        for found in last_minutes.counted_minutes(host, log.path, log.reader, program):
+        for found in source.counted_minutes(host, log.path, log.reader, program):
             if found.left:
                 self._notes.add(f"{found.left} lines of the history of {log.path} could not be counted on its host")
             yield counter.count(found.lines, found.alike)

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from upswitch.basics.result import Failure, Took
 from upswitch.basics.value import Value
-from upswitch.health.gate import gate_rule
-from upswitch.health.gate.gate_rule import Tally
+from upswitch.health import gate
+from upswitch.health.gate import ServerHealth
 from upswitch.logs.line import HISTORY_S
 from upswitch.site.probe import Probe
 from upswitch.watch import rule
@@ -45,7 +45,7 @@ class Probation(Value):
 
     pool: str
     history: History
-    tallies: tuple[Tally, ...]
+    tallies: tuple[ServerHealth, ...]
     log_mode: str
     silent_after: float
     seconds: tuple[Second, ...] = ()
@@ -72,7 +72,7 @@ class Probation(Value):
             crashes=brought.crashes,
             silent_s=0 if is_seen else self.silent_s + 1,
             unseen=0 if is_seen else self.unseen + asked.total,
-            tallies=reduce(lambda tallies, probes: tuple(map(gate_rule.observe, tallies, probes)), brought.rounds, self.tallies),
+            tallies=reduce(lambda tallies, probes: tuple(map(gate.observe, tallies, probes)), brought.rounds, self.tallies),
         )
 
     def aged(self) -> "Probation":

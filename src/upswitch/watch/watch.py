@@ -11,10 +11,10 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.result import Failure, Result, Took
 from upswitch.basics.value import Value
 from upswitch.diagnose.diagnose import about, diagnose, sentence
+from upswitch.diagnose.directives import Known
 from upswitch.diagnose.finding import Finding
-from upswitch.diagnose.from_conf import Known
-from upswitch.health.gate import gate_rule
-from upswitch.health.gate.gate_rule import Tally
+from upswitch.health import gate
+from upswitch.health.gate import ServerHealth
 from upswitch.hosts.host import Ports
 from upswitch.hosts.wait import Pulse
 from upswitch.nginx.conf_logs import AccessLog
@@ -111,7 +111,7 @@ class Watcher:
             ports.tell("watch", line)
         self._through = ports.through(site.watch.probe) if site.watch.probe else None
 
-    def run(self, tallies: tuple[Tally, ...], old: tuple[Target, ...]) -> WatchReport:
+    def run(self, tallies: tuple[ServerHealth, ...], old: tuple[Target, ...]) -> WatchReport:
         """Until a failure, a signal, or the end of `watch.duration`."""
         clock, through = self._ports.clock, self._through
         targets = [each.target for each in tallies]
@@ -235,17 +235,17 @@ class Watcher:
     def _going_back(self, judged: _Judged, why: str, old: tuple[Target, ...]) -> WatchReport:
         """Is there anything to go back to?"""
         answers = self._asked(old)
-        if not gate_rule.serves(answers):
+        if not gate.serves(answers):
             dead = "; ".join(each.text for each in answers)
             return self._held(why, f"the former pool is dead too: {dead}", judged)
         return self._report(Result.FAILED, "rollback", why, judged)
 
-    def _asked(self, old: tuple[Target, ...]) -> tuple[Tally, ...]:
+    def _asked(self, old: tuple[Target, ...]) -> tuple[ServerHealth, ...]:
         """The former pool, asked until it answers, three times at most: one lost packet must not keep a failing release."""
-        answers = gate_rule.begin(old)
+        answers = gate.begin(old)
         for _ in range(_ASK_FORMER):
-            answers = tuple(map(gate_rule.observe, answers, self._ports.prober.round(old)))
-            if gate_rule.serves(answers):
+            answers = tuple(map(gate.observe, answers, self._ports.prober.round(old)))
+            if gate.serves(answers):
                 break
         return answers
 

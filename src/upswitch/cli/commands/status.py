@@ -8,7 +8,7 @@ from upswitch.cli.program import Program
 from upswitch.cli.views import View
 from upswitch.cli.views import status as views
 from upswitch.generations import survey
-from upswitch.health.module import compare
+from upswitch.health import compare
 from upswitch.switch.deadman import arm
 from upswitch.switch.journal import journal_of
 from upswitch.switch.session import Session

@@ -22,7 +22,7 @@ from upswitch.watch.rule import DEFAULT, Thresholds
 
 if TYPE_CHECKING:
     from upswitch.watch.live import Frame, Show
-    from upswitch.watch.replay.replay import Log
+    from upswitch.watch.replay import Log
 
 
 _LARGEST = 1 << 20  # characters of a site file
@@ -193,7 +193,7 @@ def _replay(program: Program, words: _Words) -> int:
 def _replayed(session: Session, words: _Words, site: Site | None) -> View:
     from upswitch.cli.views import watch as watchviews
     from upswitch.logs.line import FormatError
-    from upswitch.watch.replay import replay
+    from upswitch.watch import replay
 
     watch = site.watch if site else Watch()
     if site and words.pool not in {"", *site.pools}:
@@ -215,7 +215,7 @@ def _replayed(session: Session, words: _Words, site: Site | None) -> View:
 
 
 def _logs(session: Session, words: _Words, site: Site | None) -> "tuple[Log, ...]":
-    from upswitch.watch.replay import replay
+    from upswitch.watch import replay
 
     if site is None or site.hosts or words.log_format:
         return replay.logs_given(words.files, words.log_format)

@@ -18,8 +18,8 @@ from upswitch.switch.words import Outcome, Step
 
 if TYPE_CHECKING:
     from upswitch.diagnose.finding import Finding
-    from upswitch.health.gate.gate_rule import Tally
-    from upswitch.health.gate.rounds import GateReport
+    from upswitch.health.gate import ServerHealth
+    from upswitch.health.rounds import GateReport
     from upswitch.switch.go import Ending
     from upswitch.watch.rule import Judgement
     from upswitch.watch.watch import WatchReport
@@ -248,7 +248,7 @@ def gate_line(gate: "GateReport") -> GateLine:
     )
 
 
-def _server_line(tally: "Tally") -> ServerLine:
+def _server_line(tally: "ServerHealth") -> ServerLine:
     return ServerLine(
         upstream=tally.target.upstream,
         server=tally.target.server,

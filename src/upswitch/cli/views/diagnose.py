@@ -11,7 +11,7 @@ from upswitch.cli.views.acted import CauseLine, SettingLine, cause_line
 from upswitch.diagnose.causes.cause import Code
 from upswitch.diagnose.directives import Setting
 from upswitch.diagnose.finding import Finding
-from upswitch.diagnose.questions import Asked
+from upswitch.diagnose.host import Asked
 from upswitch.diagnose.run import Diagnosed, LogRead
 
 _MOST_SERVERS = 8

@@ -17,7 +17,7 @@ from upswitch.switch.deadman.files import Mark, Standing
 from upswitch.switch.run import Run
 
 if TYPE_CHECKING:
-    from upswitch.health.module.compare import Compared
+    from upswitch.health.compare import Compared
     from upswitch.lint.rules import LintFinding
     from upswitch.switch.drained import DrainReport
 

@@ -12,7 +12,7 @@ from upswitch.site.model import Watch
 from upswitch.site.words import SilencePolicy, SpikePolicy
 from upswitch.watch import rule
 from upswitch.watch.live import Observed
-from upswitch.watch.replay.replay import Replayed, clock_time
+from upswitch.watch.replay import Replayed, clock_time
 from upswitch.watch.rule import Final, Second
 
 _SPIKE = "rollback"

@@ -1,10 +1,10 @@
 """All causes and all rules, and which cause an error line has. The order of rules decides where two fit."""
 
-from upswitch.diagnose.causes import answering, connecting, cut, live, names, own, tls
+from upswitch.diagnose.causes import answering, connecting, own, tls
 from upswitch.diagnose.causes.cause import Cause, Code
 from upswitch.logs.error_line import ErrorLine
 
-_FAMILIES = (live, names, tls, own, cut, connecting, answering)
+_FAMILIES = (own, connecting, tls, answering)
 CAUSES: dict[Code, Cause] = {cause.code: cause for family in _FAMILIES for cause in family.CAUSES}
 RULES = tuple(rule for family in _FAMILIES for rule in family.RULES)
 

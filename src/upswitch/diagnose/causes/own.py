@@ -1,13 +1,62 @@
-"""What nginx itself said no to, and what is taken for a 502 and is none."""
+"""What nginx itself decided: no server of the upstream is left to ask, or the request is refused; and what only looks like a 502.
+
+The check modules write their lines outside of any request (ngx_http_upstream_check_module.c, of yaoweibin and of Tengine).
+"""
 
 from upswitch.diagnose.causes.cause import Cause, Code, Rule
+from upswitch.logs.error_line import ErrorLine
+
+
+class _OfNoRequest(Rule):
+    """A resolver writes outside of requests too, and says so as its action."""
+
+    def fits(self, line: ErrorLine) -> bool:
+        return not line.connection and not line.action and Rule.fits(self, line)
+
 
 _NO_ADDRESS = (
     r"(?:no|invalid|too long) (?:host|port|port range|IPv6 address|path)(?: in the unix domain socket)? in upstream \".*\"$"
 )
 """The reasons of ngx_parse_url. The same in the configuration ends in its file and line, and reaches no client."""
 
+
 CAUSES: tuple[Cause, ...] = (
+    Cause(
+        code=Code.NO_LIVE_ALL_DOWN,
+        status=502,
+        why="each server of the upstream is marked down, or failed max_fails times in fail_timeout: the failures before say why",
+        check="the first failures before it in error.log, and `nginx -T` for servers marked `down`",
+        fix="mend what those failures name; raise `max_fails` or lower `fail_timeout` on the `server` lines only after that",
+    ),
+    Cause(
+        code=Code.HEALTH_CHECK_DOWN,
+        status=502,
+        why="the health check of nginx failed, and after `fall` failures in a row the server gets no request",
+        check="the page of `check_status`, and from the nginx host send the server what `check_http_send` says: `curl -i`",
+        fix="mend the server or its health page; where the check is too strict, `timeout` and `fall` of `check`",
+    ),
+    Cause(
+        code=Code.HEALTH_CHECK_NOT_YET_UP,
+        status=502,
+        why="a server that is new in the configuration begins down (`default_down=true`) until `rise` checks have succeeded",
+        check="the page of `check_status`: its `rise` count, and when nginx was reloaded last",
+        fix="`default_down=false` or a shorter `interval` in `check`, or have the servers in the configuration before they serve",
+    ),
+    Cause(
+        code=Code.MAX_CONNS,
+        status=502,
+        why="every server of the upstream has as many connections as its `max_conns` allows",
+        check="`ss -tn state established dst ADDRESS | wc -l` on the nginx host, against `max_conns` in `nginx -T`",
+        fix="raise `max_conns` on the `server` lines, add servers, or make the slow answers faster",
+    ),
+    Cause(
+        code=Code.NONE_TOLERATED,
+        is_benign=True,
+        status=200,
+        why="a server failed max_fails times and gets no request for fail_timeout; another one answered, so clients saw no error",
+        check="the failure beside it in error.log, and the named server: is it running, is it overloaded?",
+        fix="mend that server; `max_fails` and `fail_timeout` on its `server` line say when it is taken out",
+    ),
     Cause(
         code=Code.NGINX_RETURN,
         status=503,
@@ -89,6 +138,11 @@ CAUSES: tuple[Cause, ...] = (
 )
 
 RULES: tuple[Rule, ...] = (
+    Rule(code=Code.NO_LIVE_ALL_DOWN, message=r"no live upstreams$"),
+    Rule(code=Code.NONE_TOLERATED, message=r"upstream server temporarily disabled$"),
+    _OfNoRequest(code=Code.HEALTH_CHECK_DOWN, message=r"disable check peer: |check peer closed connection "),
+    _OfNoRequest(code=Code.HEALTH_CHECK_DOWN, message=r"(?:check|http|fastcgi) [\w ]+ with peer: ?"),
+    _OfNoRequest(code=Code.HEALTH_CHECK_DOWN, message=r"(?:send|recv)\(\) failed$"),
     Rule(code=Code.LIMIT_REQ, message=r"limiting requests, excess: "),
     Rule(code=Code.LIMIT_CONN, message=r"limiting connections by zone "),
     Rule(code=Code.BODY_TOO_LARGE, message=r"client intended to send too large (?:chunked )?body: "),

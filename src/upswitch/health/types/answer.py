@@ -1,14 +1,18 @@
-"""What the bytes of a server's answer are so far: alive, not alive, or not yet enough to say (Verdict's three words)."""
+"""What a check type is: what a probe of it sends, and what the bytes that come back mean."""
+
+from collections.abc import Callable
 
 from upswitch.basics.value import Value
-from upswitch.site.words import Verdict
+from upswitch.site.probe import GateRule
+from upswitch.site.words import Dialect, Verdict
 
 
 class Answer(Value):
-    """`why` says what is wrong where the verdict is FAIL, and `shown` holds the bytes that a person may want to see.
+    """What the bytes that have come so far mean: PASS is alive, FAIL is not, RUNNING needs more of them.
 
-    Both hold the server's own bytes: they are shown through foreign.printable. `has_body`: it is HTTP, only of a wrong class, so
-    the body behind it says more than its beginning.
+    `why` says what is wrong where the verdict is FAIL, and `shown` holds the bytes that a person may want to see. Both hold the
+    server's own bytes: printable makes them safe to show. `has_body`: it is HTTP, only of a wrong class, so the body behind it says
+    more than its beginning.
     """
 
     verdict: Verdict
@@ -23,3 +27,18 @@ ALIVE = Answer(verdict=Verdict.PASS)
 
 def dead(why: str, shown: bytes = b"") -> Answer:
     return Answer(verdict=Verdict.FAIL, why=why, shown=shown)
+
+
+Hello = Callable[[Dialect], bytes]
+"""Makes a TLS ClientHello."""
+
+
+class ProbeType(Value):
+    """`send` makes what a probe sends. `read` gets all bytes so far, each time that more have come.
+
+    `part` is what an answer may break off inside of.
+    """
+
+    part: str
+    send: Callable[[GateRule, Hello], bytes]
+    read: Callable[[bytes, GateRule], Answer]

@@ -14,7 +14,7 @@ import re
 import struct
 from collections.abc import Sequence
 
-from upswitch.health.types.answer import ALIVE, MORE, Answer, dead
+from upswitch.health.types.answer import ALIVE, MORE, Answer, ProbeType, dead
 from upswitch.site.words import Dialect
 
 Params = Sequence[tuple[str, str]]
@@ -48,7 +48,7 @@ def request(params: Params, dialect: Dialect) -> bytes:
     return begin + b"".join(_record(_PARAMS, part) for part in parts) + _record(_PARAMS, b"") + stdin
 
 
-def judge(data: bytes, alive: Sequence[str], dialect: Dialect) -> Answer:
+def read(data: bytes, alive: Sequence[str], dialect: Dialect) -> Answer:
     """`data` is what came until the socket was empty. An answer without Status is alive whatever `alive` wants."""
     if data and data[0] != _VERSION:
         return dead("the answer is not FastCGI", data)
@@ -110,3 +110,10 @@ def _length(data: bytes) -> bytes:
 def _record(kind: int, content: bytes) -> bytes:
     padding = -len(content) % 8
     return _HEAD.pack(_VERSION, kind, _REQUEST, len(content), padding) + content + bytes(padding)
+
+
+TYPE = ProbeType(
+    part="the first FastCGI record",
+    send=lambda rule, _: request(rule.fastcgi_param, rule.dialect),
+    read=lambda data, rule: read(data, rule.http_expect_alive, rule.dialect),
+)

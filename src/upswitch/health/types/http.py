@@ -7,7 +7,7 @@ Not quite HTTP: any version from 1.0 up with a dot will do, spaces may stand bet
 import re
 from collections.abc import Sequence
 
-from upswitch.health.types.answer import ALIVE, MORE, Answer, dead
+from upswitch.health.types.answer import ALIVE, MORE, Answer, ProbeType, dead
 from upswitch.site.words import Verdict
 
 _LINE = re.compile(rb"(HTTP/[1-9][0-9]*\.[0-9]+ +([0-9]) *[0-9] *[0-9](?:[ .][^\r\n]*)?)\r?\n")
@@ -15,7 +15,7 @@ _BEGIN = b"HTTP/"
 _LONGEST = 65536  # bytes; the module would go on reading a line that never ends
 
 
-def judge(data: bytes, alive: Sequence[str]) -> Answer:
+def read(data: bytes, alive: Sequence[str]) -> Answer:
     """`alive` are the classes that count, as `http_2xx`. A status of 1xx, or over 599, is in none that a site can name."""
     is_whole = b"\n" in data
     if data[: len(_BEGIN)] != _BEGIN[: len(data)] or (len(data) > _LONGEST and not is_whole):
@@ -29,3 +29,10 @@ def judge(data: bytes, alive: Sequence[str]) -> Answer:
         return ALIVE
     why = f"{status[1].decode('latin-1')} (alive is {', '.join(alive)})"
     return Answer(verdict=Verdict.FAIL, why=why, has_body=True)
+
+
+TYPE = ProbeType(
+    part="the status line",
+    send=lambda rule, _: rule.http_send.encode("latin-1"),
+    read=lambda data, rule: read(data, rule.http_expect_alive),
+)

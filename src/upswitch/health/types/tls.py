@@ -10,7 +10,7 @@ Sources: RFC 5246, sections 7.4.1.2 (ClientHello), 7.4.1.4.1 (hashes), 7.2 (aler
 from collections.abc import Iterable
 
 from upswitch.basics.value import Value
-from upswitch.health.types.answer import ALIVE, MORE, Answer, dead
+from upswitch.health.types.answer import ALIVE, MORE, Answer, ProbeType, dead
 from upswitch.site.words import Dialect
 
 RANDOM = 32  # bytes that a hello needs
@@ -67,7 +67,7 @@ def hello(dialect: Dialect, random: bytes) -> bytes:
     return bytes((_HANDSHAKE,)) + _number(offer.record) + _sized(message)
 
 
-def judge(data: bytes) -> Answer:
+def read(data: bytes) -> Answer:
     """A handshake record that begins with a ServerHello (ssl_hello_parse, both modules); a retry request has the same number.
 
     The module waits for 47 bytes before it looks; an alert, or an answer that is not TLS, is named as soon as it is there.
@@ -101,3 +101,10 @@ def _sized(data: bytes) -> bytes:
 
 def _number(number: int) -> bytes:
     return number.to_bytes(2)
+
+
+TYPE = ProbeType(
+    part="the TLS hello",
+    send=lambda rule, make_hello: make_hello(rule.dialect),
+    read=lambda data, _: read(data),
+)

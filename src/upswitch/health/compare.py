@@ -4,7 +4,7 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.text import printable
 from upswitch.basics.value import Value
 from upswitch.generations.generation import served_as
-from upswitch.health.gate import rounds
+from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.hosts.sh import QUICK_S
 from upswitch.logs import error_line

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from upswitch.basics.value import Value
 from upswitch.generations.generation import Manifest
-from upswitch.health.gate import gate_rule
-from upswitch.health.gate.gate_rule import Tally
+from upswitch.health import gate
+from upswitch.health.gate import ServerHealth
 from upswitch.hosts.host import Ports
 from upswitch.hosts.wait import Pace
 from upswitch.site.model import Server, Site
@@ -23,13 +23,13 @@ class GateReport(Value):
     """How the gate ended. `old` are the former pool's servers; `seconds` is how long it took."""
 
     verdict: Verdict
-    new: tuple[Tally, ...]
-    old: tuple[Tally, ...] = ()
+    new: tuple[ServerHealth, ...]
+    old: tuple[ServerHealth, ...] = ()
     seconds: float = 0.0
 
     @property
     def has_way_back(self) -> bool:
-        return bool(self.old) and gate_rule.serves(self.old)
+        return bool(self.old) and gate.serves(self.old)
 
 
 Resolved = Mapping[str, tuple[str, ...]]
@@ -91,7 +91,7 @@ def target(upstream: str, address: str, rule: GateRule) -> Target:
 def run_gate(ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...]) -> GateReport:
     """Probe every `interval` until the verdict or a signal (then the verdict is RUNNING)."""
     began = ports.clock.monotonic()
-    report = GateReport(verdict=Verdict.RUNNING, new=gate_rule.begin(new), old=gate_rule.begin(old))
+    report = GateReport(verdict=Verdict.RUNNING, new=gate.begin(new), old=gate.begin(old))
 
     def look() -> GateReport:
         nonlocal report
@@ -105,19 +105,17 @@ def run_gate(ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...]) -> 
 
 def one_round(ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...]) -> GateReport:
     """One look at both pools, for `plan`: RUNNING where `rise` asks for more than one."""
-    return _round(
-        ports, GateReport(verdict=Verdict.RUNNING, new=gate_rule.begin(new), old=gate_rule.begin(old)), ports.clock.monotonic()
-    )
+    return _round(ports, GateReport(verdict=Verdict.RUNNING, new=gate.begin(new), old=gate.begin(old)), ports.clock.monotonic())
 
 
 def _round(ports: Ports, report: GateReport, began: float) -> GateReport:
     asked = [*report.new, *(tally for tally in report.old if not tally.ok)]
     probes = ports.prober.round([tally.target for tally in asked])
-    seen = [gate_rule.observe(tally, probe) for tally, probe in zip(asked, probes, strict=True)]
+    seen = [gate.observe(tally, probe) for tally, probe in zip(asked, probes, strict=True)]
     new, old = seen[: len(report.new)], iter(seen[len(report.new) :])
     elapsed = ports.clock.monotonic() - began
     return GateReport(
-        verdict=gate_rule.verdict(new, elapsed=elapsed),
+        verdict=gate.verdict(new, elapsed=elapsed),
         new=tuple(new),
         old=tuple(tally if tally.ok else next(old) for tally in report.old),
         seconds=elapsed,
@@ -129,6 +127,6 @@ def _interval(new: tuple[Target, ...]) -> float:
 
 
 def _progress(report: GateReport) -> str:
-    down = gate_rule.down(report.new)
+    down = gate.down(report.new)
     said = f"{len(report.new) - len(down)} of {len(report.new)} servers up after {report.seconds:.1f} s"
     return said + (f"; {down[0].text}" if down else "")

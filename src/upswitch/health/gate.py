@@ -15,7 +15,7 @@ from upswitch.site.probe import Probe, Target
 from upswitch.site.words import Verdict
 
 
-class Tally(Value):
+class ServerHealth(Value):
     """A server's probes so far. `streak` counts like answers in a row: successes above zero, failures below."""
 
     target: Target
@@ -38,11 +38,11 @@ class Tally(Value):
         return said + (f"; {self.error}" if self.error else "") + (f'; body began "{self.head}"' if self.head else "")
 
 
-def begin(targets: Iterable[Target]) -> tuple[Tally, ...]:
-    return tuple(Tally(target=target, is_up=not target.rule.default_down) for target in targets)
+def begin(targets: Iterable[Target]) -> tuple[ServerHealth, ...]:
+    return tuple(ServerHealth(target=target, is_up=not target.rule.default_down) for target in targets)
 
 
-def observe(tally: Tally, probe: Probe) -> Tally:
+def observe(tally: ServerHealth, probe: Probe) -> ServerHealth:
     """The tally after one more probe."""
     rule = tally.target.rule
     if probe.ok:
@@ -59,7 +59,7 @@ def observe(tally: Tally, probe: Probe) -> Tally:
     )
 
 
-def verdict(tallies: Iterable[Tally], *, elapsed: float) -> Verdict:
+def verdict(tallies: Iterable[ServerHealth], *, elapsed: float) -> Verdict:
     """PASS when every server is up and has answered; FAIL at the deadline, or when it can't be met any more."""
     waiting = [tally for tally in tallies if not (tally.is_up and tally.ok)]
     if not waiting:
@@ -69,7 +69,7 @@ def verdict(tallies: Iterable[Tally], *, elapsed: float) -> Verdict:
     return Verdict.RUNNING
 
 
-def _is_hopeless(tally: Tally, elapsed: float) -> bool:
+def _is_hopeless(tally: ServerHealth, elapsed: float) -> bool:
     rule = tally.target.rule
     if elapsed >= rule.deadline:
         return True
@@ -77,12 +77,12 @@ def _is_hopeless(tally: Tally, elapsed: float) -> bool:
     return -tally.streak >= rule.fall and elapsed + needed * rule.interval > rule.deadline
 
 
-def down(tallies: Iterable[Tally]) -> tuple[Tally, ...]:
+def down(tallies: Iterable[ServerHealth]) -> tuple[ServerHealth, ...]:
     """The servers that are down or never answered."""
     return tuple(tally for tally in tallies if not (tally.is_up and tally.ok))
 
 
-def serves(tallies: Iterable[Tally]) -> bool:
+def serves(tallies: Iterable[ServerHealth]) -> bool:
     """Whether a pool could carry traffic at all: in every upstream at least one server's last probe passed."""
     answering: dict[str, bool] = {}
     for tally in tallies:

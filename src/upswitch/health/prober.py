@@ -12,9 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from upswitch.basics.text import printable
-from upswitch.health.types import tls
-from upswitch.health.types.answer import MORE
-from upswitch.health.types.types import Question, question
+from upswitch.health.types import PROBE_TYPES, tls
+from upswitch.health.types.answer import MORE, ProbeType
 from upswitch.hosts.host import Clock, Connection, Host
 from upswitch.hosts.stream import Stream
 from upswitch.site import allowed
@@ -23,10 +22,6 @@ from upswitch.site.words import Dialect, Verdict
 
 if TYPE_CHECKING:
     import ssl
-
-
-# The body of an HTTP answer, as h11 understands its framing.
-# TLS ClientHellos for the gate's probes, each with random bytes of its own.
 
 MOST_AT_ONCE = 256
 _HEAD = 80  # bytes of a wrong answer that are shown
@@ -72,11 +67,12 @@ class NetProber:
 
     def _ask(self, stream: Connection, rule: GateRule, until: float) -> None:
         armed = Stream(stream, self._clock, until)
-        asked = question(rule, self._hellos.make)
-        if asked is None:
+        probe_type = PROBE_TYPES[rule.type]
+        if probe_type is None:
             _ask_tcp(armed)
         else:
-            answer = _await_verdict(armed, asked)
+            armed.send(probe_type.send(rule, self._hellos.make))
+            answer = _await_verdict(armed, rule, probe_type)
             if rule.expect_body:
                 _expect(read(armed, answer), rule.expect_body)
 
@@ -90,17 +86,15 @@ def _ask_tcp(stream: Stream) -> None:
         raise ProbeFailedError("connected, then closed at once")
 
 
-def _await_verdict(stream: Stream, asked: Question) -> bytes:
-    """Say, then read and judge until it is alive. Gives what came; a closed connection is a failure."""
-    if asked.say:
-        stream.send(asked.say)
+def _await_verdict(stream: Stream, rule: GateRule, probe_type: ProbeType) -> bytes:
+    """Reads until the server is known to be alive. Gives what came; a closed connection is a failure."""
     data, answer = b"", MORE
     while answer.verdict is Verdict.RUNNING:
         more = stream.drain()
         if not more:
-            raise ProbeFailedError(f"closed inside {asked.part}" if data else "closed without an answer", data)
+            raise ProbeFailedError(f"closed inside {probe_type.part}" if data else "closed without an answer", data)
         data += more
-        answer = asked.judge(data)
+        answer = probe_type.read(data, rule)
     if answer.verdict is Verdict.FAIL:
         raise ProbeFailedError(answer.why, read(stream, data) if answer.has_body else answer.shown)
     return data
