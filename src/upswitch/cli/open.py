@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import getpass
 import os
 import socket
 import sys
@@ -17,9 +16,6 @@ from upswitch.basics.text import plain, told
 from upswitch.cli.invocation import Act
 from upswitch.cli.progress import Teller
 from upswitch.cli.views import View, fleet_summary
-from upswitch.fleet.going_back import Retreat
-from upswitch.fleet.switching import Rollout
-from upswitch.fleet.together import together
 from upswitch.hosts import sh
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.host import Clock, Host, Lock, Tell
@@ -35,6 +31,8 @@ from upswitch.switch.turn import Alone, RunPorts
 if TYPE_CHECKING:
     from paramiko import SSHConfig
 
+    from upswitch.fleet.going_back import Retreat
+    from upswitch.fleet.switching import Rollout
     from upswitch.hosts.ssh.keys import Keyring
 
 
@@ -103,6 +101,9 @@ class Fleet:
                 self._ports[name] = ports
 
     def serve(self, command: str, act: Act) -> View:
+        from upswitch.fleet.switching import Rollout
+        from upswitch.fleet.together import together
+
         shared = self._shared
         meeting = self._meeting(command)
         run = new_run(shared.clock.now())
@@ -120,8 +121,11 @@ class Fleet:
         lost = {name: fleet_summary.unreachable(command, error, is_skipped=is_skipping) for name, error in self._lost.items()}
         return fleet_summary.together(command, views | lost)
 
-    def _meeting(self, command: str) -> Rollout | Retreat | None:
+    def _meeting(self, command: str) -> "Rollout | Retreat | None":
         """Where the hosts of this command meet; None where each is on its own."""
+        from upswitch.fleet.going_back import Retreat
+        from upswitch.fleet.switching import Rollout
+
         shared, site = self._shared, self._site
         if command == "rollback":
             return Retreat(frozenset(self._ports), clock=shared.clock)
@@ -194,7 +198,9 @@ def _boot(host: Host, entry: HostEntry) -> str:
 
 
 def _ask(prompt: str) -> str | None:
-    """A secret from whoever sits at the terminal; None where nobody does."""
+    """A secret from the user at the terminal; None without a terminal."""
+    import getpass
+
     return getpass.getpass(prompt) if sys.stdin and sys.stdin.isatty() else None
 
 

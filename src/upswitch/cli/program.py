@@ -3,8 +3,6 @@
 import dataclasses
 import os
 import re
-import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO, TypeVar
@@ -154,6 +152,8 @@ def _acted(command: str, session: Session, act: Act) -> View:
         if acted.is_expected(exc):
             is_asked = not isinstance(exc, click.UsageError)
             return acted.ended(command, exc, live(session) if is_asked else None, file=f"{state}/journal.jsonl")
+        import traceback
+
         trace = traceback.format_exc()
         session.ports.lock.release()
         if command in _CHANGING:
@@ -175,6 +175,8 @@ def _repair_after_bug(session: Session) -> None:
 
 def _kept(trace: str, state: str) -> str:
     """The file with the traceback; on stderr where no file can be made."""
+    import tempfile
+
     folder = state if os.access(state, os.W_OK) else None
     try:
         descriptor, path = tempfile.mkstemp(prefix="bug-", suffix=".txt", dir=folder)

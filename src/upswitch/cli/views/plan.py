@@ -9,7 +9,6 @@ from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views import Production, production
 from upswitch.cli.views.acted import GateLine, gate_line
 from upswitch.generations.generation import Live
-from upswitch.init.site_text import without_secrets
 
 if TYPE_CHECKING:
     from upswitch.init.adopt import Proposal
@@ -148,6 +147,8 @@ class InitView(Value):
 
 
 def proposed(proposal: "Proposal") -> InitView:
+    from upswitch.init.site_text import without_secrets
+
     request = proposal.request
     return InitView(
         command="init",
