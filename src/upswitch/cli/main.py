@@ -31,7 +31,7 @@ COMMANDS = {
     "drain": "Show whether the former pool can be stopped.",
     "history": "List past runs, newest first.",
     "repair": "Finish or undo a run that was cut off.",
-    "demo": "Show all of this on a private nginx, in under a minute.",
+    "demo": "Show upswitch at work on a private nginx, in under a minute.",
     "help": "Print a page of the manual.",
 }
 """Each command and its first line of help. The command is the function of that name in commands/NAME.py."""

@@ -12,7 +12,7 @@ from upswitch.cli.program import Program
 @click.option("--nginx", "binary", default="", metavar="PATH", help="Use this nginx, not the first that is found here.")
 @with_program
 def demo(program: Program, /, *, as_json: bool, keep: bool, binary: str) -> int:
-    """Show all of this on a private nginx, in under a minute.
+    """Show upswitch at work on a private nginx, in under a minute.
 
     Two pools of servers and a load, all on loopback: a good release, then a bad one that upswitch rolls back.
     """

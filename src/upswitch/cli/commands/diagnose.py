@@ -38,7 +38,9 @@ class _SinceType(click.ParamType["Since"]):
 @click.option("--error-log", "error_logs", multiple=True, metavar="FILE", help="Read this error log, plain or .gz; - is stdin.")
 @click.option("--access-log", "access_logs", multiple=True, metavar="FILE", help="Read this access log, in the same way.")
 @click.option("--log-format", default="", metavar="TEXT", help="The access log's log_format, if it is not a usual one.")
-@click.option("--since", type=_SinceType(), help="10m, or a time (ISO 8601). Default: 10m on a live host, all of given files.")
+@click.option(
+    "--since", type=_SinceType(), metavar="TIME", help="10m, or a time (ISO 8601). Default: 10m on a live host, all of given files."
+)
 @click.option("--live", "is_live", is_flag=True, help="With files: ask the live host too.")
 @with_program
 def diagnose(program: Program, /, *, config: str, as_json: bool, hosts: tuple[str, ...], is_live: bool, **words: Any) -> int:

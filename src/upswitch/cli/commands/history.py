@@ -13,7 +13,7 @@ from upswitch.switch.session import Session
 
 @click.command()
 @on_site
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many runs at most.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, metavar="N", help="How many runs at most.")
 @with_program
 def history(program: Program, /, *, common: Common, limit: int) -> int:
     """List past runs, newest first.

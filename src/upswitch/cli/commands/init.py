@@ -25,8 +25,16 @@ _NGINX = Nginx()
 @click.option("--prefix", default="", metavar="FOLDER", help="What `nginx -p` needs, if anything.")
 @click.option("--dir", "folder", default=_NGINX.dir, show_default=True, metavar="FOLDER", help="Where generations will be kept.")
 @click.option("--state", default=_NGINX.state, show_default=True, metavar="FOLDER", help="Where lock and journal will be kept.")
-@click.option("--marker", default=_NGINX.marker, show_default=True, help="The address where nginx will report its generation.")
-@click.option("--user", default=_NGINX.user, show_default=True, help="The user that nginx's master process runs as.")
+@click.option(
+    "--marker",
+    default=_NGINX.marker,
+    show_default=True,
+    metavar="ADDRESS",
+    help="The address where nginx will report its generation.",
+)
+@click.option(
+    "--user", default=_NGINX.user, show_default=True, metavar="NAME", help="The user that nginx's master process runs as."
+)
 @click.option("--out", default=SITE_FILE, show_default=True, metavar="FILE", help="The site file to write.")
 @click.option("--apply", "is_applied", is_flag=True, help="Make the change: back up, test, reload, prove; undo it on failure.")
 @with_program

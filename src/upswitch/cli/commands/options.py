@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 Command = Callable[..., int]
 
-config_option = click.option("-c", "--config", default=SITE_FILE, show_default=True, metavar="FILE", help="The site file.")
+config_option = click.option(
+    "-c", "--config", "--site", "config", default=SITE_FILE, show_default=True, metavar="FILE", help="The site file."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object (see `upswitch help json`).")
 host_option = click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only this host of the site. Repeatable.")
 events_option = click.option("--events", default="", metavar="FILE", help="Append each line of progress to FILE as JSON.")

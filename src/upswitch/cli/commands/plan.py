@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def plan(program: Program, /, *, common: Common, pool: str, adopt: bool) -> int:
     """Show what `switch --to` would do; change nothing.
 
-    The steps, the changed files as a diff, one health check of each server, and how long a plain reload would cost 502s.
+    The steps, the changed files as a diff, one health check of each server, and the 502s that a plain reload would cost.
     """
     from upswitch.switch import go
 

@@ -39,7 +39,7 @@ class _Span(click.ParamType[float]):
 
 
 class _Moment(click.ParamType[int]):
-    """Unix time, written as ISO 8601 with a zone: a log from elsewhere, read here, has no local time."""
+    """Unix time, written as ISO 8601 with a zone: the log may be from a machine in another zone."""
 
     name = "time"
 
@@ -50,11 +50,11 @@ class _Moment(click.ParamType[int]):
             found = datetime.fromisoformat(str(value))
             found.astimezone(UTC)  # the last of the year 9999 has no date there
         except (ValueError, OverflowError):
-            return self.fail(f"{clean(str(value))} is no time such as 2026-11-20T10:00:00Z", param, ctx)
+            return self.fail(f"{clean(str(value))} is not a time such as 2026-11-20T10:00:00Z", param, ctx)
         if found.tzinfo is None:
             here = f"{found.astimezone():%z}"
             return self.fail(
-                f"{clean(str(value))} has no zone: add Z for UTC, or {here[:3]}:{here[3:]} for this machine's", param, ctx
+                f"{clean(str(value))} has no time zone: add Z for UTC, or {here[:3]}:{here[3:]} for this machine's", param, ctx
             )
         return int(found.timestamp())
 
@@ -67,19 +67,19 @@ class _Percent(click.ParamType[float]):
             found = float(str(value).removesuffix("%"))
         except ValueError:
             found = -1.0
-        return found if 0 <= found <= 100 else self.fail(f"{clean(str(value))} is no share such as 1%", param, ctx)  # noqa: PLR2004
+        return found if 0 <= found <= 100 else self.fail(f"{clean(str(value))} is not a share such as 1%", param, ctx)  # noqa: PLR2004
 
 
 class _Finite(click.FloatRange):
-    """Not a number, and infinity, are in every range for click."""
+    """click accepts nan and inf in every range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         found = float(super().convert(value, param, ctx))
-        return found if math.isfinite(found) else self.fail(f"{clean(str(value))} is no finite number", param, ctx)
+        return found if math.isfinite(found) else self.fail(f"{clean(str(value))} is not a finite number", param, ctx)
 
 
 class _Words(Value):
-    """The command line."""
+    """What was typed."""
 
     config: str
     as_json: bool
@@ -117,10 +117,16 @@ class _Words(Value):
 @click.option("--at", type=_Moment(), help="When the switch was, with a time zone. Default: when the pool's first request came.")
 @click.option("--to", "pool", default="", metavar="POOL", help="The pool to judge. Default: the one that took over.")
 @click.option("--log-format", default="", metavar="TEXT", help="The log's log_format, if it is not this nginx's or a usual one.")
-@click.option("--enough", type=click.IntRange(1), help=f"Roll back from this many failures...  [default: {DEFAULT.enough}]")
+@click.option(
+    "--enough", type=click.IntRange(1), metavar="N", help=f"Roll back from this many failures...  [default: {DEFAULT.enough}]"
+)
 @click.option("--big", type=_Percent(), help=f"...that are this share of all requests...  [default: {DEFAULT.big:g}%]")
-@click.option("--new", type=_Finite(0), help=f"...and this many times as many as before...  [default: {DEFAULT.new:g}]")
-@click.option("--luck", type=_Finite(0, 1), help=f"...if chance is less likely than this.  [default: {DEFAULT.luck:g}]")
+@click.option(
+    "--new", type=_Finite(0), metavar="TIMES", help=f"...and this many times as many as before...  [default: {DEFAULT.new:g}]"
+)
+@click.option(
+    "--luck", type=_Finite(0, 1), metavar="ODDS", help=f"...if chance is less likely than this.  [default: {DEFAULT.luck:g}]"
+)
 @with_program
 def watch(program: Program, /, **options: object) -> int:
     """Judge live or past traffic by the rollback rule, second by second.
@@ -141,7 +147,7 @@ def watch(program: Program, /, **options: object) -> int:
 
 
 def _hosts_in(config: str) -> int:
-    """How many hosts the site has; 0 is this machine. What is wrong with the file is said when it is used."""
+    """How many hosts the site has; 0 is this machine. An invalid file counts as 0 here: it is reported when it is used."""
     from upswitch.site.read import SiteInvalid, parse_site
 
     try:
@@ -162,7 +168,7 @@ def _observe(session: Session, words: _Words, *, is_one: bool) -> View:
 
 
 def _shown(session: Session, closing: ExitStack, *, is_one: bool) -> "Show":
-    """A plot on a terminal, of one host; elsewhere a line a second, and each note once."""
+    """On a terminal a plot of one host; elsewhere a line a second, and each note once."""
     if is_one and sys.stderr.isatty():
         from upswitch.cli.plot import Plot
 
@@ -181,9 +187,9 @@ def _shown(session: Session, closing: ExitStack, *, is_one: bool) -> "Show":
 
 
 def _replay(program: Program, words: _Words) -> int:
-    """Where no nginx is to say how the log is written, its user's rights are not needed.
+    """As nginx.user only where this machine's nginx must say how the log is written.
 
-    With several hosts each may write its own way, and the file is here: it is read once, as any log from elsewhere.
+    Hosts of a fleet may each have their own format: there the file is read as any log from another machine.
     """
     if words.log_format or not os.path.exists(words.config) or _hosts_in(words.config):
         return program.serve_files("watch", words.common, lambda session, site: _replayed(session, words, site))

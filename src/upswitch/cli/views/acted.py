@@ -229,7 +229,7 @@ def repaired(ending: "Ending | None", live: Live, *, aside: str) -> Acted:
             command="repair",
             outcome=Outcome.UNCHANGED,
             exit=Exit.DONE if live.agrees else Exit.FINDINGS,
-            said=f"{moved}nothing to repair",
+            said=f"{moved}Nothing to repair",
             production=production(live),
             hint="nothing to do" if live.agrees else "`upswitch status` shows what is wrong",
         )

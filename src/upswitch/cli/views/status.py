@@ -120,13 +120,13 @@ def _of_run(last: Run | None, standing: Standing | None) -> Iterator[str]:
     if last.fired and not last.closed:
         yield f"{name}: {last.fired.text}; `upswitch repair` records this; {_DEADMAN_PAGE}"
     elif last.is_left:
-        yield f"{name} was cut off, at {last.phase}: run `upswitch repair`"
+        yield f"{name} is unfinished, at {last.phase}: run `upswitch repair`"
     if last.is_left:
         yield from of_deadman(standing, last.plan.run)
 
 
 def of_deadman(standing: Standing | None, run: str) -> Iterator[str]:
-    """What the dead-man of a run that was cut off will do."""
+    """What the dead-man of an unfinished run will do."""
     if standing is None or standing.run != run:
         return
     ending = ""
