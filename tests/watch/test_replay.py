@@ -125,4 +125,4 @@ def test_a_time_that_has_no_date_is_no_time(tmp_path, moment):
 @pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
 def test_a_moment_that_has_no_date_in_utc_is_refused(busy_minute, moment):
     answer = watch(busy_minute, "--replay", "access.log", "--log-format", FORMAT, "--at", moment)
-    assert (answer.exit, "is no time such as" in answer.out + answer.err) == (2, True)
+    assert (answer.exit, "is not a time such as" in answer.out + answer.err) == (2, True)

@@ -252,8 +252,8 @@ def test_a_plain_log_is_replayed_in_limited_mode_when_the_time_is_given(tmp_path
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--log-format", FORMAT, "--at", "2026-11-20T10:00:00"], "has no zone: add Z for UTC, or "),
-        (["--log-format", FORMAT, "--at", "yesterday"], "is no time such as"),
+        (["--log-format", FORMAT, "--at", "2026-11-20T10:00:00"], "has no time zone: add Z for UTC, or "),
+        (["--log-format", FORMAT, "--at", "yesterday"], "is not a time such as"),
         (["--log-format", FORMAT, "--at", "2026-11-21T10:00:00Z"], "ends at 2026-11-20T10:01:19Z"),
         (["--log-format", FORMAT, "--at", "2026-11-19T10:00:00Z"], "begins at 2026-11-20T09:53:20Z"),
         (["--log-format", FORMAT, "--to", "C"], "C did not take over in it"),

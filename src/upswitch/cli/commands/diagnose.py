@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from upswitch.basics.text import plain
-from upswitch.cli.commands.options import config_option, host_option, json_option, with_program
+from upswitch.cli.commands.options import Read, config_option, host_option, json_option, with_program
 from upswitch.cli.invocation import Common
 from upswitch.cli.program import Program
 from upswitch.cli.views import View, acted
@@ -19,16 +19,13 @@ if TYPE_CHECKING:
     from upswitch.logs.since import Since
 
 
-class _SinceType(click.ParamType["Since"]):
-    name = "since"
+def _since(text: str) -> "Since":
+    from upswitch.logs.since import parse_since
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Since":
-        from upswitch.logs.since import parse_since
-
-        try:
-            return parse_since(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a time span such as 10m nor a time such as 2026-11-20T10:00:00", param, ctx)
+    try:
+        return parse_since(text)
+    except ValueError as exc:
+        raise ValueError("is neither a time span such as 10m nor a time such as 2026-11-20T10:00:00") from exc
 
 
 @click.command()
@@ -39,7 +36,7 @@ class _SinceType(click.ParamType["Since"]):
 @click.option("--access-log", "access_logs", multiple=True, metavar="FILE", help="Read this access log, in the same way.")
 @click.option("--log-format", default="", metavar="TEXT", help="The access log's log_format, if it is not a usual one.")
 @click.option(
-    "--since", type=_SinceType(), metavar="TIME", help="10m, or a time (ISO 8601). Default: 10m on a live host, all of given files."
+    "--since", type=Read("time", _since), help="10m, or a time (ISO 8601). Default: 10m on a live host, all of given files."
 )
 @click.option("--live", "is_live", is_flag=True, help="With files: ask the live host too.")
 @with_program

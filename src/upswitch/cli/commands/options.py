@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from upswitch.cli.invocation import SITE_FILE, Common
+from upswitch.switch.session import clean
 
 if TYPE_CHECKING:
     from upswitch.cli.open import Wiring
@@ -19,6 +20,20 @@ config_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object (see `upswitch help json`).")
 host_option = click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only this host of the site. Repeatable.")
 events_option = click.option("--events", default="", metavar="FILE", help="Append each line of progress to FILE as JSON.")
+
+
+class Read(click.ParamType[Any]):
+    """An option's type, by the function that reads its text. ValueError with what is wrong is a usage error."""
+
+    def __init__(self, name: str, read: Callable[[str], object]) -> None:
+        self.name = name
+        self._read = read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        try:
+            return self._read(value) if isinstance(value, str) else value
+        except ValueError as exc:
+            self.fail(f"{clean(str(value))} {exc}", param, ctx)
 
 
 def on_site(command: Command) -> Command:

@@ -4,14 +4,14 @@ import math
 import os
 import sys
 from contextlib import ExitStack
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from upswitch.basics.value import Value
-from upswitch.cli.commands.options import config_option, host_option, json_option, with_program
+from upswitch.cli.commands.options import Read, config_option, host_option, json_option, with_program
 from upswitch.cli.invocation import Common
 from upswitch.cli.program import Program
 from upswitch.cli.views import View
@@ -28,54 +28,43 @@ if TYPE_CHECKING:
 _LARGEST = 1 << 20  # characters of a site file
 
 
-class _Span(click.ParamType[float]):
+def _span(text: str) -> float:
     """Seconds, written as in the site file."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        seconds = value if isinstance(value, float) else parse_duration(str(value))
-        return seconds if seconds and seconds >= 1 else self.fail(f"{clean(str(value))}: {ALLOWED}, and at least 1s", param, ctx)
+    seconds = parse_duration(text)
+    if not seconds or seconds < 1:
+        raise ValueError(f"is not {ALLOWED}, and at least 1s")
+    return seconds
 
 
-class _Moment(click.ParamType[int]):
+def _moment(text: str) -> int:
     """Unix time, written as ISO 8601 with a zone: the log may be from a machine in another zone."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            found = datetime.fromisoformat(str(value))
-            found.astimezone(UTC)  # the last of the year 9999 has no date there
-        except (ValueError, OverflowError):
-            return self.fail(f"{clean(str(value))} is not a time such as 2026-11-20T10:00:00Z", param, ctx)
-        if found.tzinfo is None:
-            here = f"{found.astimezone():%z}"
-            return self.fail(
-                f"{clean(str(value))} has no time zone: add Z for UTC, or {here[:3]}:{here[3:]} for this machine's", param, ctx
-            )
-        return int(found.timestamp())
+    try:
+        found = datetime.fromisoformat(text)
+        here = f"{found.astimezone():%z}"  # the last hours of the year 9999 have no local time
+    except (ValueError, OverflowError) as exc:
+        raise ValueError("is not a time such as 2026-11-20T10:00:00Z") from exc
+    if found.tzinfo is None:
+        raise ValueError(f"has no time zone: add Z for UTC, or {here[:3]}:{here[3:]} for this machine's")
+    return int(found.timestamp())
 
 
-class _Percent(click.ParamType[float]):
-    name = "percent"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            found = float(str(value).removesuffix("%"))
-        except ValueError:
-            found = -1.0
-        return found if 0 <= found <= 100 else self.fail(f"{clean(str(value))} is not a share such as 1%", param, ctx)  # noqa: PLR2004
+def _percent(text: str) -> float:
+    return _number(text.removesuffix("%"), most=100.0, like="a share such as 1%")
 
 
-class _Finite(click.FloatRange):
-    """click accepts nan and inf in every range."""
+def _number(text: str, *, most: float = sys.float_info.max, like: str = "a number that is 0 or more") -> float:
+    """`nan` and `inf` are none."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found <= most:
+        raise ValueError(f"is not {like}")
+    return found
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = float(super().convert(value, param, ctx))
-        return found if math.isfinite(found) else self.fail(f"{clean(str(value))} is not a finite number", param, ctx)
+
+def _odds(text: str) -> float:
+    return _number(text, most=1.0, like="a chance from 0 to 1")
 
 
 class _Words(Value):
@@ -112,21 +101,23 @@ class _Words(Value):
 @config_option
 @json_option
 @host_option
-@click.option("--duration", type=_Span(), help="How long to watch. Default: until Ctrl-C; for --replay watch.duration.")
+@click.option(
+    "--duration", type=Read("duration", _span), help="How long to watch. Default: until Ctrl-C; for --replay watch.duration."
+)
 @click.option("--replay", "files", multiple=True, metavar="LOG", help="Judge this access log, plain or .gz; - is stdin.")
-@click.option("--at", type=_Moment(), help="When the switch was, with a time zone. Default: when the pool's first request came.")
+@click.option(
+    "--at", type=Read("time", _moment), help="When the switch was, with a time zone. Default: when the pool's first request came."
+)
 @click.option("--to", "pool", default="", metavar="POOL", help="The pool to judge. Default: the one that took over.")
 @click.option("--log-format", default="", metavar="TEXT", help="The log's log_format, if it is not this nginx's or a usual one.")
 @click.option(
     "--enough", type=click.IntRange(1), metavar="N", help=f"Roll back from this many failures...  [default: {DEFAULT.enough}]"
 )
-@click.option("--big", type=_Percent(), help=f"...that are this share of all requests...  [default: {DEFAULT.big:g}%]")
 @click.option(
-    "--new", type=_Finite(0), metavar="TIMES", help=f"...and this many times as many as before...  [default: {DEFAULT.new:g}]"
+    "--big", type=Read("percent", _percent), help=f"...that are this share of all requests...  [default: {DEFAULT.big:g}%]"
 )
-@click.option(
-    "--luck", type=_Finite(0, 1), metavar="ODDS", help=f"...if chance is less likely than this.  [default: {DEFAULT.luck:g}]"
-)
+@click.option("--new", type=Read("times", _number), help=f"...and this many times as many as before...  [default: {DEFAULT.new:g}]")
+@click.option("--luck", type=Read("odds", _odds), help=f"...if chance is less likely than this.  [default: {DEFAULT.luck:g}]")
 @with_program
 def watch(program: Program, /, **options: object) -> int:
     """Judge live or past traffic by the rollback rule, second by second.
