@@ -62,7 +62,7 @@ class PlanView(Value):
         servers = [f"  {server.text}" for server in (*self.gate.new, *self.gate.old)]
         return "\n".join(
             [
-                f"`switch --to {self.pool}` would switch from {self.former_pool} to generation {self.generation}; nothing was changed",
+                f"`switch --to {self.pool}` would go from {self.former_pool} to generation {self.generation}; nothing was changed",
                 f"Steps: {', '.join(self.steps)}. A rollback would make {self.way_back} live.",
                 *self._blackout,
                 *(f"Note: {note}" for note in self.notes),
