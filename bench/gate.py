@@ -19,8 +19,7 @@ from sides import HEAD, line
 from upswitch.health.prober import NetProber
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
-from upswitch.site.model import Check, Gate, Pool, Server, Upstream
-from upswitch.site.probe import Target, effective_check
+from upswitch.site.model import Check, Gate, Pool, Server, Target, Upstream, effective_check
 from upswitch.site.words import CheckType
 from upswitch_lab.net import free_port, is_listening
 from upswitch_lab.process import Process, until

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from upswitch.health import gate
 from upswitch.health.gate import begin, down, observe, serves, verdict
-from upswitch.site.probe import GateRule, Probe, Target
+from upswitch.site.model import GateRule, Probe, Target
 from upswitch.site.words import CheckType, Verdict
 
 

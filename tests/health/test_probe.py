@@ -15,7 +15,7 @@ from servers import HTTP, Answer, close, reset, serving, wait_for_close
 from upswitch.health.prober import NetProber
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
-from upswitch.site.probe import Target
+from upswitch.site.model import Target
 from upswitch.site.words import CheckType
 from upswitch_lab.net import free_port
 
@@ -230,7 +230,7 @@ import sys, msgspec
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch.health.prober import NetProber
-from upswitch.site.probe import GateRule, Target
+from upswitch.site.model import GateRule, Target
 clock = SystemClock()
 rule = msgspec.json.decode(sys.argv[2], type=GateRule)
 probe = NetProber(LocalHost(clock), clock).probe(Target(upstream="app", server="s", address=sys.argv[1], rule=rule))

@@ -33,7 +33,7 @@ from upswitch.health.types import fastcgi, http, mysql
 from upswitch.health.types import tls as tls_hello
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
-from upswitch.site.probe import Target
+from upswitch.site.model import Target
 from upswitch.site.words import CheckType, Dialect, Verdict
 
 CLOCK = SystemClock()

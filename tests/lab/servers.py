@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from upswitch.site.probe import GateRule
+from upswitch.site.model import GateRule
 from upswitch.site.words import CheckType
 from upswitch_lab.net import free_port, is_listening
 from upswitch_lab.process import Process, until

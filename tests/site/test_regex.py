@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from upswitch.site.allowed import compiled
+from upswitch.site.values import compiled
 
 
 def test_a_body_that_hangs_a_backtracking_matcher_is_matched_at_once():

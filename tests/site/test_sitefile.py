@@ -4,11 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upswitch.site.allowed import parse_duration
-from upswitch.site.model import Check, Gate, Nginx, Watch
-from upswitch.site.probe import effective_check
-from upswitch.site.read import SiteInvalid, parse_site
-from upswitch.site.read_hosts import in_waves
+from upswitch.site.model import Check, Gate, Nginx, Watch, effective_check
+from upswitch.site.read import SiteInvalid, in_waves, parse_site
+from upswitch.site.values import parse_duration
 from upswitch.site.words import CheckType, SpikePolicy
 
 POOLS = '[upstreams.app]\nA = ["127.0.0.1:8001"]\nB = ["127.0.0.1:8002"]\n'
@@ -99,7 +97,7 @@ def test_every_key_but_the_pools_has_a_default():
 def test_all_problems_come_at_once_each_with_key_and_value_and_what_is_allowed():
     found = problems('[nginx]\nconf = "etc"\nuser = 3\n[upstreams.app]\nA = ["1.2.3.4 weight=0"]\n[gate]\ninterval = "0s"\n')
     assert set(found) == {"nginx.conf", "nginx.user", "upstreams.app.A", "gate.interval"}
-    assert found["upstreams.app.A"].text == 'upstreams.app.A = "1.2.3.4 weight=0": weight is a whole number from 1'
+    assert found["upstreams.app.A"].text == 'upstreams.app.A = "1.2.3.4 weight=0": must have a whole number from 1 for weight'
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,7 @@ from upswitch.cli.views.watch import WatchView
 from upswitch.health.gate import ServerHealth
 from upswitch.logs.entries import EntryCounter, by_second
 from upswitch.logs.line import compile_format
-from upswitch.site.model import Gate, Upstream
-from upswitch.site.probe import Probe, Target, effective_check
+from upswitch.site.model import Gate, Probe, Target, Upstream, effective_check
 from upswitch.watch.attribution import Attribution, Timeline, counter_for
 from upswitch.watch.live import Frame
 from upswitch.watch.probation import Brought, Probation

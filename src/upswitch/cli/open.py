@@ -23,7 +23,7 @@ from upswitch.hosts.local.host import LocalHost
 from upswitch.hosts.local.lock import FileLock
 from upswitch.hosts.signals import Interrupts
 from upswitch.site.model import HostEntry, Site
-from upswitch.site.read_hosts import in_waves
+from upswitch.site.read import in_waves
 from upswitch.site.words import Unreachable, Vantage
 from upswitch.switch.session import Session, new_run
 from upswitch.switch.turn import Alone, RunPorts

@@ -11,8 +11,7 @@ from upswitch.logs import error_line
 from upswitch.nginx import commands, running
 from upswitch.nginx.marker import Checked
 from upswitch.nginx.processes import Family
-from upswitch.site.model import Site
-from upswitch.site.probe import Probe, Target, effective_check
+from upswitch.site.model import Probe, Site, Target, effective_check
 
 _LOG_TAIL = 1 << 22  # bytes of the error log that are searched for a rejected reload
 

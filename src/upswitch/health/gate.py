@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from upswitch.basics.value import Value
-from upswitch.site.probe import Probe, Target
+from upswitch.site.model import Probe, Target
 from upswitch.site.words import Verdict
 
 

@@ -16,8 +16,8 @@ from upswitch.health.types import PROBE_TYPES, tls
 from upswitch.health.types.answer import MORE, ProbeType
 from upswitch.hosts.host import Clock, Connection, Host
 from upswitch.hosts.stream import Stream
-from upswitch.site import allowed
-from upswitch.site.probe import GateRule, Probe, Target
+from upswitch.site import values
+from upswitch.site.model import GateRule, Probe, Target
 from upswitch.site.words import Dialect, Verdict
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _await_verdict(stream: Stream, rule: GateRule, probe_type: ProbeType) -> byt
 
 
 def _expect(found: bytes, pattern: str) -> None:
-    if not allowed.compiled(pattern).is_in(found.decode("utf-8", "replace")):
+    if not values.compiled(pattern).is_in(found.decode("utf-8", "replace")):
         raise ProbeFailedError(f"the body does not match {pattern!r}", found)
 
 

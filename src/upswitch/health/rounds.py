@@ -11,8 +11,7 @@ from upswitch.health import gate
 from upswitch.health.gate import ServerHealth
 from upswitch.hosts.host import Ports
 from upswitch.hosts.wait import Pace
-from upswitch.site.model import Server, Site
-from upswitch.site.probe import GateRule, Target, effective_check
+from upswitch.site.model import GateRule, Server, Site, Target, effective_check
 from upswitch.site.server_line import probe_address
 from upswitch.site.words import Dialect, Verdict
 

@@ -12,7 +12,7 @@ from upswitch.basics.result import Failure
 from upswitch.basics.text import told
 from upswitch.basics.value import Value
 from upswitch.hosts.count_program import Alike, CountProgram
-from upswitch.site.probe import Probe, Target
+from upswitch.site.model import Probe, Target
 
 
 class Ran(Value):

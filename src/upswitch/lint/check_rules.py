@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from upswitch.health.nginx_check import NO_BLACKOUT, CheckedUpstream, advised_zone, blackout_of, is_zone_enough, zone_size
 from upswitch.lint.rules import LintFinding, Subject, error, tcp_only, warning
 from upswitch.nginx import configuration
-from upswitch.nginx.upstream_file import LAST_PORT, check_parameter
+from upswitch.nginx.upstream_file import check_parameter
+from upswitch.site.server_line import LAST_PORT
 from upswitch.site.words import CheckType, Dialect
 
 _YAOWEIBIN, _TENGINE = "yaoweibin's module", "Tengine's module"

@@ -18,8 +18,7 @@ from upswitch.nginx import configuration
 from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.nginx.dump import Directive, NginxConf
-from upswitch.site.model import Gate, Nginx, Site, Watch
-from upswitch.site.probe import effective_check
+from upswitch.site.model import Gate, Nginx, Site, Watch, effective_check
 from upswitch.site.words import CheckType, Dialect, SilencePolicy
 
 _LOST = "8 to 22 requests lost per reload with 32 busy keep-alive connections"

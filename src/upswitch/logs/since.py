@@ -16,7 +16,7 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.value import Value
 from upswitch.hosts.host import Host
 from upswitch.logs.line import ALWAYS, LATE_S, LineReader, seconds_of
-from upswitch.site.allowed import parse_duration
+from upswitch.site.values import parse_duration
 
 _WORDS = "%Y/%m/%d %H:%M:%S"
 _ERROR_TIME = re.compile(rb"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?= \[)")

@@ -10,9 +10,9 @@ from typing import Any
 from upswitch.basics.value import Value
 from upswitch.nginx.statements import Statement, StatementError, statement_at, statements
 from upswitch.site.model import HTTP_CLASSES, Check
+from upswitch.site.server_line import LAST_PORT
 from upswitch.site.words import CheckType
 
-LAST_PORT = 65535
 _BREAKS_OUT = re.compile(r"[\s;{}\"'\\]|^$")
 _WHOLE = re.compile(r"0*[1-9][0-9]{0,17}")
 _NUMBERS = {"interval": "interval_ms", "rise": "rise", "fall": "fall", "timeout": "timeout_ms", "port": "port"}

@@ -1,15 +1,19 @@
-"""The site: what one `upswitch.toml` describes, as frozen values. Times are seconds unless the name says `_ms`."""
+"""The site: what one `upswitch.toml` describes. Times are seconds unless the name ends with `_ms`."""
+
+from typing import TypeVar
 
 from msgspec.structs import replace
 
 from upswitch.basics.value import Value
-from upswitch.site.words import CheckType, SilencePolicy, SpikePolicy, Unreachable, Vantage
+from upswitch.site.words import CheckType, Dialect, SilencePolicy, SpikePolicy, Unreachable, Vantage
+
+T = TypeVar("T")
 
 HTTP_CLASSES = ("http_2xx", "http_3xx", "http_4xx", "http_5xx")
 
 
 class Server(Value):
-    """One `server` line: nginx's own address and parameter syntax, each parameter one token."""
+    """One `server` line, in nginx's own syntax. Each parameter is one word."""
 
     address: str
     params: tuple[str, ...] = ()
@@ -20,15 +24,15 @@ class Server(Value):
 
     @property
     def is_down(self) -> bool:
-        """Marked `down` by the owner: nginx never asks it, so neither does the gate."""
+        """Marked `down` by the owner: nginx never uses it, and the gate does not check it."""
         return "down" in self.params
 
 
 class Check(Value):
     """`check` of nginx_upstream_check_module: its names, units and defaults (docs/nginx-facts.md, section 6).
 
-    `port` 0 is each server's own. `http_expect_alive` () is any answer, as for fastcgi where nothing is said;
-    `fastcgi_param` () is the module's own request, GET / of index.php.
+    `port` 0 is each server's own. `http_expect_alive` () is any answer (the default for fastcgi). `fastcgi_param` () is the
+    module's own request, GET / of index.php.
     """
 
     type: CheckType = CheckType.TCP
@@ -52,7 +56,7 @@ class Pool(Value):
 
 
 class Upstream(Value):
-    """One nginx upstream and what it is in each pool. `check` is None where the owner wrote no check table."""
+    """One nginx upstream with its servers in each pool. `check` is None without a check table."""
 
     name: str
     pools: tuple[Pool, ...]
@@ -61,7 +65,7 @@ class Upstream(Value):
     check: Check | None = None
 
     def servers(self, pool: str) -> tuple[Server, ...]:
-        """The servers in `pool`; KeyError where the upstream has no such pool."""
+        """The servers in `pool`. KeyError where the upstream has no such pool."""
         for candidate in self.pools:
             if candidate.name == pool:
                 return candidate.servers
@@ -69,7 +73,7 @@ class Upstream(Value):
 
 
 class Gate(Value):
-    """Overrides of the check for our own probes; None means "as the upstream's check says"."""
+    """What our own health checks do otherwise than the upstream's check. None is as in the check."""
 
     interval: float = 1.0
     timeout: float = 2.0
@@ -92,7 +96,7 @@ class Watch(Value):
 
 
 class Nginx(Value):
-    """How to reach nginx on a host. Paths are absolute except `binary`; `reload` is an argv; `marker` is HOST:PORT."""
+    """How to reach nginx on a host. Paths are absolute, but for `binary`. `reload` is an argv, `marker` is HOST:PORT."""
 
     binary: str = "nginx"
     conf: str = "/etc/nginx/nginx.conf"
@@ -110,17 +114,17 @@ class Nginx(Value):
 
     @property
     def live(self) -> str:
-        """The one name that a switch changes: a symlink to a generation."""
+        """The one thing that a switch changes: a symlink to a generation."""
         return f"{self.dir}/live"
 
     @property
     def include(self) -> str:
-        """The argument of the one `include` line that nginx.conf holds for us."""
+        """The argument of the one `include` line in nginx's configuration that belongs to upswitch."""
         return f"{self.dir}/live/*.conf"
 
 
 class HostEntry(Value):
-    """One nginx host behind SSH. `ssh` is [USER@]HOST[:PORT] or a name of ssh_config; `nginx` and `probe` are as on this host."""
+    """One nginx host behind SSH. `ssh` is [USER@]HOST[:PORT] or a name of ssh_config. `nginx` and `probe` are this host's."""
 
     name: str
     ssh: str
@@ -129,20 +133,20 @@ class HostEntry(Value):
 
 
 class RolloutTable(Value):
-    """`waves`: how many hosts go at once, wave by wave, as numbers or shares of all; the last one goes on to the end."""
+    """`waves` are how many hosts switch at once, as numbers or shares of all hosts. The last wave's size goes on to the end."""
 
     waves: tuple[str, ...] = ("1", "25%", "100%")
     unreachable: Unreachable = Unreachable.REFUSE
 
 
 class DeadmanTable(Value):
-    """Whether a host takes itself back when we vanish."""
+    """Whether a host rolls itself back when it gets no heartbeat from upswitch."""
 
     enabled: bool = True
 
 
 class Site(Value):
-    """`hosts` () is this machine."""
+    """`hosts` () means nginx on this machine."""
 
     nginx: Nginx
     upstreams: tuple[Upstream, ...]
@@ -163,7 +167,7 @@ class Site(Value):
 
 
 class Problem(Value):
-    """One thing wrong in a site file: the key, the value as written, and what is allowed."""
+    """One thing wrong in a site file: the key, the value as written, and what it must be."""
 
     key: str
     value: str
@@ -172,3 +176,75 @@ class Problem(Value):
     @property
     def text(self) -> str:
         return f"{self.key} = {self.value}: {self.allowed}"
+
+
+# ---- health checks: what is asked of a server, and its answer ----
+
+
+class GateRule(Value):
+    """How the servers of one upstream are checked. Times are seconds. `port` 0 is each server's own. `expect_body` "" is any body.
+
+    `dialect` is the check module that our check must agree with, where the modules differ (TLS hello, FastCGI).
+    """
+
+    type: CheckType
+    rise: int
+    fall: int
+    default_down: bool
+    timeout: float
+    interval: float
+    deadline: float
+    port: int
+    http_send: str
+    http_expect_alive: tuple[str, ...]
+    expect_body: str
+    fastcgi_param: tuple[tuple[str, str], ...] = ()
+    dialect: Dialect = Dialect.NONE
+
+
+def effective_check(upstream: Upstream, gate: Gate, dialect: Dialect = Dialect.NONE) -> GateRule:
+    """The gate's keys come before the check's, and the check's before the module's defaults."""
+    check = upstream.check or Check()
+    kind = _first(gate.type, check.type)
+    return GateRule(
+        type=kind,
+        rise=_first(gate.rise, check.rise),
+        fall=_first(gate.fall, check.fall),
+        default_down=_first(gate.default_down, check.default_down),
+        timeout=gate.timeout,
+        interval=gate.interval,
+        deadline=gate.deadline,
+        port=check.port,
+        http_send=_first(gate.http_send, check.http_send),
+        http_expect_alive=_alive(kind, _first(gate.http_expect_alive, check.http_expect_alive)),
+        expect_body=gate.expect_body if kind is CheckType.HTTP else "",
+        fastcgi_param=check.fastcgi_param,
+        dialect=dialect,
+    )
+
+
+def _alive(kind: CheckType, given: tuple[str, ...]) -> tuple[str, ...]:
+    """The module has a default for http. For fastcgi it has none, and any answer counts."""
+    return given or (Check().http_expect_alive if kind is CheckType.HTTP else ())
+
+
+def _first(override: T | None, default: T) -> T:
+    return default if override is None else override
+
+
+class Target(Value):
+    """One server to check: `server` as the site file writes it, `address` as it is connected to."""
+
+    upstream: str
+    server: str
+    address: str
+    rule: GateRule
+
+
+class Probe(Value):
+    """The result of one health check. `error` says what was wrong. `head` holds the first bytes of a wrong body."""
+
+    ok: bool
+    error: str = ""
+    head: str = ""
+    seconds: float = 0.0

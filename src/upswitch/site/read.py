@@ -1,30 +1,61 @@
-"""The site file: TOML text in, a `Site` or every problem at once out (docs/design.md)."""
+"""Reading the site file: TOML text in, a `Site` or every problem at once out (docs/design.md)."""
 
 import re
 import tomllib
+from collections.abc import Sequence
 
-from upswitch.site import allowed
-from upswitch.site.model import DeadmanTable, Gate, HostEntry, Nginx, Problem, Site, Watch
-from upswitch.site.probe import GateRule, effective_check
-from upswitch.site.read_hosts import Entry, hosts, rollout
+from upswitch.basics.value import Value
+from upswitch.site import values
+from upswitch.site.model import (
+    DeadmanTable,
+    Gate,
+    GateRule,
+    HostEntry,
+    Nginx,
+    Problem,
+    RolloutTable,
+    Site,
+    Watch,
+    effective_check,
+)
 from upswitch.site.read_upstreams import http_class, http_send, upstreams
-from upswitch.site.server_line import parse_server
-from upswitch.site.table_reader import Reader
-from upswitch.site.words import CheckType, SilencePolicy, SpikePolicy, Vantage
+from upswitch.site.server_line import LAST_PORT, parse_server
+from upswitch.site.values import Reader, shown
+from upswitch.site.words import CheckType, SilencePolicy, SpikePolicy, Unreachable, Vantage
 
 _BINARY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
 _MARKER = re.compile(r"(?:127\.[0-9.]+|\[::1\]):[0-9]+")
-_MARKER_SAYS = "a loopback address and a port, such as 127.0.84.1:8008 or [::1]:8008"
+_MARKER_SAYS = "must be a loopback address and a port, such as 127.0.84.1:8008 or [::1]:8008"
 _UNIX_SAYS = (
-    f"{_MARKER_SAYS}; never a unix socket: its file outlives a kill -9 of nginx, which then refuses to start (bind() failed, 98)"
+    f"{_MARKER_SAYS}, not a unix socket: its file stays after a kill -9 of nginx, and then nginx can't start (bind() failed, 98)"
 )
 _PROBE = re.compile(
     r"https?://(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?"
     r"(?:[/?][A-Za-z0-9_.~!$&()*+,=:@%/?-]{0,2000})?",
 )
-_SIZE = allowed.matching(r"[1-9][0-9]{0,8}[kKmM]?", "a size as nginx writes it: bytes, or a number and k or m, such as 10m")
-_USER = allowed.matching(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "the name of a user")
-_SAFE_WORD = allowed.matching(r"[A-Za-z0-9_./@:+,=%-]{1,400}", "words of letters, digits and _ . / @ : + , = % -")
+_SIZE = values.matching(r"[1-9][0-9]{0,8}[kKmM]?", "must be a size in nginx's syntax: bytes, or a number and k or m, such as 10m")
+_USER = values.matching(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "must be the name of a user")
+_SAFE_WORD = values.matching(r"[A-Za-z0-9_./@:+,=%-]{1,400}", "must be a list of words of letters, digits and _ . / @ : + , = % -")
+
+MOST_HOSTS = 500
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_NAME_SAYS = "must be a name of up to 64 letters, digits and _ . -, not beginning with . or -"
+# ssh would read a name that begins with a dash as an option (reliability.md, S3).
+_SSH = re.compile(
+    r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}@)?(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9]{1,15})?\])"
+    r"(?::[1-9][0-9]{0,4})?"
+)
+_SSH_SAYS = 'must be "USER@HOST:PORT" (user and port may be left out) or a name of ssh_config, with an IPv6 address in [ ]'
+_WAVE = re.compile(r"[1-9][0-9]{0,3}|(?:[1-9][0-9]?|100)%")
+
+
+class HostLine(Value):
+    """One line of `[hosts]`. `reader` has the host's own tables."""
+
+    name: str
+    ssh: str
+    reader: Reader
 
 
 class SiteInvalid(Exception):  # noqa: N818  (an ending that is expected, named as people say it)
@@ -36,7 +67,7 @@ class SiteInvalid(Exception):  # noqa: N818  (an ending that is expected, named 
 
 
 def parse_site(text: str) -> Site:
-    """The site that `text` describes; SiteInvalid with every problem in it."""
+    """The site that `text` describes. SiteInvalid has every problem in it."""
     problems: list[Problem] = []
     root = Reader(_toml(text), problems)
     gate = root.inner("gate")
@@ -46,8 +77,8 @@ def parse_site(text: str) -> Site:
         upstreams=upstreams(root.inner("upstreams")),
         gate=_gate(gate),
         watch=watch,
-        hosts=tuple(_host(reader, nginx, watch) for reader in hosts(root.inner("hosts"))),
-        rollout=rollout(root.inner("rollout")),
+        hosts=tuple(_host(reader, nginx, watch) for reader in _hosts(root.inner("hosts"))),
+        rollout=_rollout(root.inner("rollout")),
         deadman=_deadman(root.inner("deadman")),
     )
     root.close()
@@ -61,31 +92,31 @@ def _toml(text: str) -> dict[str, object]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as exc:
-        # The line itself is not shown: it may hold a secret (reliability.md I11).
+        # The line itself is not shown, as it may hold a secret (reliability.md, I11).
         found = re.search(r"\(at line ([0-9]+), column ([0-9]+)\)$", str(exc))
         line = found[1] if found else str(text.count("\n") + 1)
-        problem = Problem(key=f"line {line}", value="(not TOML)", allowed=str(exc))
+        problem = Problem(key=f"line {line}", value="(not shown)", allowed=f"must be TOML: {exc}")
         raise SiteInvalid((problem,)) from exc
 
 
 def _nginx(reader: Reader, default: Nginx) -> Nginx:
     nginx = Nginx(
         binary=reader.take("binary", default.binary, _binary),
-        conf=reader.take("conf", default.conf, allowed.path),
-        prefix=reader.take("prefix", default.prefix, allowed.path_or("")),
-        dir=reader.take("dir", default.dir, allowed.path),
-        state=reader.take("state", default.state, allowed.path),
+        conf=reader.take("conf", default.conf, values.path),
+        prefix=reader.take("prefix", default.prefix, values.path_or("")),
+        dir=reader.take("dir", default.dir, values.path),
+        state=reader.take("state", default.state, values.path),
         reload=reader.each("reload", default.reload, _SAFE_WORD),
         marker=reader.take("marker", default.marker, _marker),
         user=reader.take("user", default.user, _USER),
-        drain=reader.take("drain", default.drain, allowed.seconds),
-        drain_flag=reader.take("drain_flag", default.drain_flag, allowed.path),
-        access_log=reader.take("access_log", default.access_log, allowed.path_or("auto")),
-        error_log=reader.take("error_log", default.error_log, allowed.path_or("auto")),
+        drain=reader.take("drain", default.drain, values.seconds),
+        drain_flag=reader.take("drain_flag", default.drain_flag, values.path),
+        access_log=reader.take("access_log", default.access_log, values.path_or("auto")),
+        error_log=reader.take("error_log", default.error_log, values.path_or("auto")),
         check_shm_size=reader.take("check_shm_size", default.check_shm_size, _SIZE),
     )
     if nginx.reload and nginx.reload[0].startswith("-"):
-        reader.refuse("reload", nginx.reload[0], "a command first, then its words")
+        reader.refuse("reload", nginx.reload[0], "must begin with a command")
     reader.close()
     return nginx
 
@@ -93,17 +124,17 @@ def _nginx(reader: Reader, default: Nginx) -> Nginx:
 def _gate(reader: Reader) -> Gate:
     default = Gate()
     gate = Gate(
-        interval=reader.take("interval", default.interval, allowed.some_seconds),
-        timeout=reader.take("timeout", default.timeout, allowed.some_seconds),
-        deadline=reader.take("deadline", default.deadline, allowed.some_seconds),
-        rise=reader.take("rise", None, allowed.whole(1)),
-        fall=reader.take("fall", None, allowed.whole(1)),
-        default_down=reader.take("default_down", None, allowed.truth),
-        type=reader.take("type", None, allowed.word(CheckType)),
+        interval=reader.take("interval", default.interval, values.some_seconds),
+        timeout=reader.take("timeout", default.timeout, values.some_seconds),
+        deadline=reader.take("deadline", default.deadline, values.some_seconds),
+        rise=reader.take("rise", None, values.whole(1)),
+        fall=reader.take("fall", None, values.whole(1)),
+        default_down=reader.take("default_down", None, values.truth),
+        type=reader.take("type", None, values.word(CheckType)),
         http_send=reader.take("http_send", None, http_send, is_secret=True),
         http_expect_alive=reader.each("http_expect_alive", None, http_class),
-        expect_body=reader.take("expect_body", default.expect_body, allowed.regex),
-        vantage=reader.take("vantage", default.vantage, allowed.word(Vantage)),
+        expect_body=reader.take("expect_body", default.expect_body, values.regex),
+        vantage=reader.take("vantage", default.vantage, values.word(Vantage)),
     )
     reader.close()
     return gate
@@ -112,17 +143,17 @@ def _gate(reader: Reader) -> Gate:
 def _watch(reader: Reader) -> Watch:
     default = Watch()
     watch = Watch(
-        duration=reader.take("duration", default.duration, allowed.seconds),
-        on_spike=reader.take("on_spike", default.on_spike, allowed.word(SpikePolicy)),
-        on_silence=reader.take("on_silence", default.on_silence, allowed.word(SilencePolicy)),
+        duration=reader.take("duration", default.duration, values.seconds),
+        on_spike=reader.take("on_spike", default.on_spike, values.word(SpikePolicy)),
+        on_silence=reader.take("on_silence", default.on_silence, values.word(SilencePolicy)),
         probe=reader.take("probe", default.probe, _probe, is_secret=True),
     )
     reader.close()
     return watch
 
 
-def _host(entry: Entry, nginx: Nginx, watch: Watch) -> HostEntry:
-    """A host may have its own paths; what it does not say is the site's."""
+def _host(entry: HostLine, nginx: Nginx, watch: Watch) -> HostEntry:
+    """What a host does not say is as in the site's own tables."""
     reader = entry.reader
     own = HostEntry(
         name=entry.name,
@@ -135,27 +166,29 @@ def _host(entry: Entry, nginx: Nginx, watch: Watch) -> HostEntry:
 
 
 def _deadman(reader: Reader) -> DeadmanTable:
-    deadman = DeadmanTable(enabled=reader.take("enabled", DeadmanTable().enabled, allowed.truth))
+    deadman = DeadmanTable(enabled=reader.take("enabled", DeadmanTable().enabled, values.truth))
     reader.close()
     return deadman
 
 
 def _refuse_gate(reader: Reader, site: Site) -> None:
-    """What only shows once gate and checks are put together."""
+    """The problems that only gate and checks together have."""
     rules = {upstream.name: effective_check(upstream, site.gate) for upstream in site.upstreams}
     if not any(rule.type is CheckType.HTTP for rule in rules.values()):
         for key in ("http_send", "http_expect_alive", "expect_body"):
             if getattr(site.gate, key):
-                reader.refuse(key, "(given)", 'only where an upstream is probed with type = "http"')
+                reader.refuse(key, "(given)", 'is only for upstreams that are checked with type = "http", and there is none')
     for name, rule in rules.items():
         if _shortest(rule) >= rule.deadline:
             reader.refuse(
-                "deadline", f"{rule.deadline:g}s", f"more than {_shortest(rule):g}s, which {name} needs to come up at best"
+                "deadline",
+                f"{rule.deadline:g}s",
+                f"must be more than {_shortest(rule):g}s, the least that {name} needs to be healthy",
             )
 
 
 def _shortest(rule: GateRule) -> float:
-    """The seconds in which a server can be found up at best."""
+    """The fewest seconds in which a server can become healthy."""
     return (rule.rise - 1) * rule.interval if rule.default_down else 0.0
 
 
@@ -163,13 +196,13 @@ def _binary(value: object) -> str:
     if isinstance(value, str) and _BINARY.fullmatch(value):
         return value
     try:
-        return allowed.path(value)
+        return values.path(value)
     except ValueError as exc:
-        raise ValueError("the name of a program, or an absolute path") from exc
+        raise ValueError("must be the name of a program, or an absolute path") from exc
 
 
 def _marker(value: object) -> str:
-    address = allowed.text(value)
+    address = values.text(value)
     if address.startswith("unix:"):
         raise ValueError(_UNIX_SAYS)
     if not _MARKER.fullmatch(address):
@@ -181,7 +214,84 @@ def _marker(value: object) -> str:
 
 
 def _probe(value: object) -> str:
-    url = allowed.text(value)
+    url = values.text(value)
     if url and not _PROBE.fullmatch(url):
-        raise ValueError("an http:// or https:// URL without user, password, spaces or quotes")
+        raise ValueError("must be an http:// or https:// URL without user, password, spaces or quotes")
     return url
+
+
+# ---- hosts ----
+
+
+def _hosts(reader: Reader) -> tuple[HostLine, ...]:
+    """Every host that can be read, sorted by name. Problems go to the reader."""
+    found = []
+    for name in reader.rest:
+        if not _NAME.fullmatch(name):
+            reader.refuse(name, shown(name), _NAME_SAYS)
+        ssh, inner = _entry(reader, name)
+        if _NAME.fullmatch(name) and ssh:
+            found.append(HostLine(name=name, ssh=ssh, reader=inner))
+    _refuse_equal(reader, found)
+    if len(found) > MOST_HOSTS:
+        reader.refuse("", f"{len(found)} hosts", f"must be at most {MOST_HOSTS}")
+    return tuple(sorted(found, key=lambda each: each.name))
+
+
+def _entry(reader: Reader, name: str) -> tuple[str, Reader]:
+    """A host is written as its address, or as a table with `ssh`."""
+    value = reader.take(name, None, lambda value: value)
+    if isinstance(value, dict):
+        inner = reader.inner(name)
+        ssh = inner.take("ssh", "", _ssh)
+        if not ssh and not inner.is_refused("ssh"):
+            inner.refuse("ssh", "(none)", _SSH_SAYS)
+        return ssh, inner
+    return reader.take(name, "", _ssh), Reader({}, [], name=name)
+
+
+def _ssh(value: object) -> str:
+    if not isinstance(value, str) or not _SSH.fullmatch(value):
+        raise ValueError(_SSH_SAYS)
+    port = value.rpartition(":")[2] if not value.endswith("]") else ""
+    if port.isdigit() and ":" in value and int(port) > LAST_PORT:
+        raise ValueError(_SSH_SAYS)
+    return value
+
+
+def _refuse_equal(reader: Reader, found: Sequence[HostLine]) -> None:
+    """One host under two names would be switched twice at once."""
+    seen: dict[str, str] = {}
+    for each in found:
+        former = seen.setdefault(each.ssh, each.name)
+        if former != each.name and "nginx" not in each.reader:
+            reader.refuse(each.name, shown(each.ssh), f"must be another host than {former}, or have a table nginx of its own")
+
+
+def _rollout(reader: Reader) -> RolloutTable:
+    default = RolloutTable()
+    found = RolloutTable(
+        waves=reader.each("waves", default.waves, _wave),
+        unreachable=reader.take("unreachable", default.unreachable, values.word(Unreachable)),
+    )
+    reader.close()
+    return found
+
+
+def _wave(value: object) -> str:
+    written = str(value) if type(value) is int else value
+    if not isinstance(written, str) or not _WAVE.fullmatch(written):
+        raise ValueError('must be a number of hosts, such as "1", or a share of all hosts, such as "25%"')
+    return written
+
+
+def in_waves(names: Sequence[str], waves: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """The hosts wave by wave. A share of all hosts is rounded down, to at least one. The last wave's size goes on to the end."""
+    found: list[tuple[str, ...]] = []
+    left = list(names)
+    while left:
+        wave = waves[min(len(found), len(waves) - 1)]
+        size = max(1, len(names) * int(wave[:-1]) // 100) if wave.endswith("%") else int(wave)
+        found.append(tuple(left[:size]))
+        del left[:size]
+    return tuple(found)

@@ -1,8 +1,8 @@
-"""One `server` line of an upstream, by an allow-list.
+"""One `server` line of an upstream, read by an allow-list.
 
 nginx runs whatever stands in an included file: `1; } server { ... } upstream x { server 1` as an address passes `nginx -t`
-(reliability.md S1). So a line is taken apart here, and only what nginx itself knows as an address or a parameter comes through.
-The parameters are those of open source nginx; nginx-facts.md section 5 says since when. `nginx -t` judges what fits the version.
+(reliability.md, S1). So a line is split here, and only addresses and parameters that nginx knows are accepted. The parameters are
+those of open source nginx (nginx-facts.md, section 5). Whether they fit the version is for `nginx -t` to decide.
 """
 
 import ipaddress
@@ -11,6 +11,7 @@ import re
 from upswitch.site.model import Server
 
 DEFAULT_PORT = 80
+LAST_PORT = 65535
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -18,7 +19,6 @@ _NUMERIC = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")  # a last label like this is 
 _SOCKET = re.compile(r"(?:/[A-Za-z0-9_.@+,=-]+)+")
 _LONGEST_SOCKET = 107  # sun_path is 108 bytes with its NUL
 _LONGEST_HOST = 253
-_LAST_PORT = 65535
 
 _POSITIVE = (re.compile(r"[1-9][0-9]{0,8}"), "a whole number from 1")
 _COUNT = (re.compile(r"0|[1-9][0-9]{0,8}"), "a whole number from 0")
@@ -36,24 +36,24 @@ _FLAGS = ("backup", "down", "resolve", "drain")
 
 
 def parse_server(line: str) -> Server:
-    """A server from the words between nginx's `server` and `;`. ValueError says what is allowed."""
+    """A server from the words between nginx's `server` and `;`. ValueError says what they must be."""
     if not re.fullmatch(r"[ -~]+", line):
-        raise ValueError("a server line is printable ASCII on one line")
+        raise ValueError("must be printable ASCII on one line")
     words = line.split()
     if not words or words[0] == "server" or line.endswith(";"):
-        raise ValueError("an address and its parameters: what stands between `server` and `;`")
+        raise ValueError("must be an address and its parameters: what nginx has between `server` and `;`")
     _check_address(words[0])
     names = [_parameter_name(word) for word in words[1:]]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"each parameter at most once, not {', '.join(twice)} again")
+        raise ValueError(f"must have each parameter at most once, not {', '.join(twice)} again")
     return Server(address=words[0], params=tuple(words[1:]))
 
 
 def probe_address(server: Server, port: int) -> str:
-    """Where to connect: `IP:PORT`, `[IP6]:PORT`, `name:PORT` or `unix:/path`; what nginx logs, but for names.
+    """Where to connect: `IP:PORT`, `[IP6]:PORT`, `name:PORT` or `unix:/path`. nginx logs the same, but for names.
 
-    `port` is the check's: 0 keeps the server's own. As in the check module it has no say over `unix:` servers.
+    `port` is the check's, or 0 for the server's own. A `unix:` server has none, as in the check module.
     """
     if server.address.startswith("unix:"):
         return server.address
@@ -64,7 +64,7 @@ def probe_address(server: Server, port: int) -> str:
 
 
 def identity(server: Server) -> str:
-    """Equal for two spellings of one address: the default port is applied, the case of a name is not looked at."""
+    """Equal for two spellings of one address: with the default port, and without regard to the case of a name."""
     address = probe_address(server, 0)
     return address if address.startswith("unix:") else address.lower().replace(".:", ":")
 
@@ -86,58 +86,58 @@ def _split(address: str) -> tuple[str, int]:
     """Host and port; port 0 where none is written."""
     found = _ADDRESS.fullmatch(address)
     if not found:
-        raise ValueError("an address is IPV4[:PORT], [IPV6][:PORT], NAME[:PORT] or unix:/PATH")
+        raise ValueError("must begin with an address: IPV4[:PORT], [IPV6][:PORT], NAME[:PORT] or unix:/PATH")
     port = found[2]
     if port is None:
         return found[1], 0
-    if not 1 <= int(port) <= _LAST_PORT or port.startswith("0"):
-        raise ValueError("a port is 1 to 65535")
+    if not 1 <= int(port) <= LAST_PORT or port.startswith("0"):
+        raise ValueError("must have a port from 1 to 65535")
     return found[1], int(port)
 
 
 def _check_socket(path: str) -> None:
     parts = path.split("/")
     if not _SOCKET.fullmatch(path) or "." in parts or ".." in parts:
-        raise ValueError(
-            "a unix socket is unix: and an absolute path of letters, digits and _ . @ + , = - without . or .. as a part"
-        )
+        raise ValueError("must be unix: and an absolute path of letters, digits and _ . @ + , = - without . or .. as a part")
     if len(path) > _LONGEST_SOCKET:
-        raise ValueError(f"the path of a unix socket is at most {_LONGEST_SOCKET} characters")
+        raise ValueError(f"must have a socket path of at most {_LONGEST_SOCKET} characters")
 
 
 def _check_ip(kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address], text: str) -> None:
     try:
         kind(text)
     except ValueError as exc:
-        raise ValueError(f"{text} is not an IP address") from exc
+        raise ValueError(f"must have an IP address, and {text} is not an IP address") from exc
 
 
 def _check_name(host: str) -> None:
     labels = host.removesuffix(".").split(".")
     if len(host) > _LONGEST_HOST or not all(_LABEL.fullmatch(label) for label in labels):
-        raise ValueError("a host name is labels of letters, digits, - and _, joined by dots, at most 253 characters")
+        raise ValueError("must have a host name of letters, digits, - and _ in parts joined by dots, at most 253 characters")
 
 
 def _parameter_name(word: str) -> str:
-    """The parameter's name, once its value is found right."""
+    """The parameter's name, where its value is right."""
     name, equals, value = word.partition("=")
     if not equals and name in _FLAGS:
         return name
     if not equals or name not in _VALUED:
-        raise ValueError(f"parameters are {', '.join(f'{known}=' for known in _VALUED)}, {', '.join(_FLAGS)}; {word} is none")
+        raise ValueError(
+            f"must have only these parameters: {', '.join(f'{known}=' for known in _VALUED)}, {', '.join(_FLAGS)}; {word} is none"
+        )
     pattern, says = _VALUED[name]
     if not pattern.fullmatch(value):
-        raise ValueError(f"{name} is {says}")
+        raise ValueError(f"must have {says} for {name}")
     return name
 
 
 def is_address(text: str) -> bool:
-    """Whether `text` is an IP address with a port, or a unix socket: not a name."""
+    """Whether `text` is an IP address with a port, or a unix socket, and not a name."""
     return text.startswith("unix:") or canonical(text) != ""
 
 
 def canonical(text: str) -> str:
-    """One spelling for one address, as nginx prints it or as the site file writes it; "" for a name."""
+    """One spelling for one address, whether nginx or the site file writes it. "" for a name."""
     if text.startswith("unix:"):
         return text
     host, _, port = text.rpartition(":")

@@ -1,4 +1,4 @@
-"""upswitch.site.words."""
+"""The closed sets of words of the site file, and the names of generations."""
 
 import re
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ class Verdict(StrEnum):
 
 
 class CheckType(StrEnum):
-    """The probe types of nginx_upstream_check_module."""
+    """The types of health check of nginx_upstream_check_module."""
 
     TCP = "tcp"
     HTTP = "http"
@@ -27,7 +27,7 @@ class CheckType(StrEnum):
 
 
 class Dialect(StrEnum):
-    """Whose `check` directives an nginx understands: found out on the host (nginx/check_module.py), never believed from a file."""
+    """The check module of an nginx. It is found out on the host (nginx/running.py), never believed from a file."""
 
     NONE = "none"
     YAOWEIBIN = "yaoweibin"
@@ -35,14 +35,14 @@ class Dialect(StrEnum):
 
 
 class SpikePolicy(StrEnum):
-    """`watch.on_spike`: what a failed watch leads to."""
+    """`watch.on_spike`: what follows when the new pool fails."""
 
     ROLLBACK = "rollback"
     HOLD = "hold"
 
 
 class SilencePolicy(StrEnum):
-    """`watch.on_silence`: what a watch that could not judge leads to."""
+    """`watch.on_silence`: what follows when the watch saw too little to judge."""
 
     KEEP = "keep"
     ROLLBACK = "rollback"
@@ -50,14 +50,14 @@ class SilencePolicy(StrEnum):
 
 
 class Vantage(StrEnum):
-    """`gate.vantage`: where our probes come from: where nginx stands, or this machine."""
+    """`gate.vantage`: where our health checks start: on the nginx host, or on this machine."""
 
     HOST = "host"
     HERE = "here"
 
 
 class Unreachable(StrEnum):
-    """`rollout.unreachable`: what a host that can't be reached leads to, before anything was done."""
+    """`rollout.unreachable`: what follows when a host can't be reached before anything was done."""
 
     REFUSE = "refuse"
     SKIP = "skip"
@@ -67,7 +67,7 @@ _NAME = re.compile(r"([0-9]{6,9})-([A-Za-z0-9_-]{1,64})\Z")
 
 
 class Generation(Value):
-    """One rendered configuration: `number` only goes up; `name` is its folder and what nginx's marker answers."""
+    """One rendered configuration. `number` only goes up. `name` is its folder, and what nginx's marker reports."""
 
     number: int
     pool: str
@@ -78,16 +78,17 @@ class Generation(Value):
 
 
 def parse_name(text: str) -> Generation | None:
-    """`000042-B` -> Generation; None for any other text."""
+    """`000042-B` as a Generation. None for any other text."""
     match = _NAME.match(text)
     found = Generation(number=int(match[1]), pool=match[2]) if match else None
     return found if found and found.name == text else None  # `0000042-B` would be another folder than the one it names
 
 
 def parse_names(names: Iterable[str]) -> tuple[Generation, ...]:
-    """The generations among the names of a folder, lowest number first; anything else in the folder is not ours."""
+    """The generations among the names in a folder, lowest number first. Other names are not ours."""
     found = [generation for generation in map(parse_name, names) if generation is not None]
     return tuple(sorted(found, key=lambda generation: generation.number))
 
 
 BETWEEN = "__standby_"
+"""Between the upstream and the pool in the name of a standby upstream."""

@@ -16,8 +16,7 @@ from upswitch.health import nginx_check, rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.nginx import configuration, running
 from upswitch.site import words
-from upswitch.site.model import Site
-from upswitch.site.probe import Target
+from upswitch.site.model import Site, Target
 from upswitch.site.words import Dialect
 from upswitch.switch import planning, warm
 from upswitch.switch.planning import ROLLBACK_SKIPS, Ask, Names

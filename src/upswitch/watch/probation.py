@@ -14,7 +14,7 @@ from upswitch.basics.value import Value
 from upswitch.health import gate
 from upswitch.health.gate import ServerHealth
 from upswitch.logs.line import HISTORY_S
-from upswitch.site.probe import Probe
+from upswitch.site.model import Probe
 from upswitch.watch import rule
 from upswitch.watch.rule import Final, History, Judgement, Second, Seen
 

@@ -19,8 +19,7 @@ from upswitch.hosts.host import Ports
 from upswitch.hosts.wait import Pulse
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.nginx.running import ask_marker
-from upswitch.site.model import Site
-from upswitch.site.probe import Probe, Target
+from upswitch.site.model import Probe, Site, Target
 from upswitch.site.words import SilencePolicy, SpikePolicy
 from upswitch.watch import attribution
 from upswitch.watch.attribution import Attribution

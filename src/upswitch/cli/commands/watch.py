@@ -15,8 +15,8 @@ from upswitch.cli.commands.options import Read, config_option, host_option, json
 from upswitch.cli.invocation import Common
 from upswitch.cli.program import Program
 from upswitch.cli.views import View
-from upswitch.site.allowed import ALLOWED, parse_duration
 from upswitch.site.model import Site, Watch
+from upswitch.site.values import ALLOWED, parse_duration
 from upswitch.switch.session import Session, clean
 from upswitch.watch.rule import DEFAULT, Thresholds
 

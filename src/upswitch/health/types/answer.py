@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from upswitch.basics.value import Value
-from upswitch.site.probe import GateRule
+from upswitch.site.model import GateRule
 from upswitch.site.words import Dialect, Verdict
 
 

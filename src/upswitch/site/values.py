@@ -1,0 +1,294 @@
+"""Reading the site file's tables: each key once, with every problem collected, and what each value may be.
+
+Each `Read` takes a TOML value and gives the typed one, or raises ValueError with what the value must be. They are allow-lists,
+because every value ends in an nginx file or in a command (reliability.md, S1 and S3).
+"""
+
+import functools
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import TypeVar
+
+from upswitch.site.model import Problem
+
+T = TypeVar("T")
+D = TypeVar("D")
+E = TypeVar("E", bound=StrEnum)
+Read = Callable[[object], T]
+
+MOST = 2**31 - 1
+
+
+_LONGEST_SHOWN = 200
+# What a request or a header looks like, even in a wrong place (reliability.md, S10).
+_SECRETIVE = re.compile(r"check_http_send|check_fastcgi_param|http/1|authorization|cookie|bearer", re.IGNORECASE)
+
+
+class Reader:
+    """One table. Each key is asked for once, and `close` reports the keys that were not.
+
+    A table and the tables inside it share `problems`. A key with a problem reads as its default, so that reading goes on.
+    """
+
+    def __init__(self, table: Mapping[str, object], problems: list[Problem], *, name: str = "") -> None:
+        self._table = table
+        self._problems = problems
+        self._name = name
+        self._known: list[str] = []
+        self._secret: set[str] = set()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._table
+
+    @property
+    def rest(self) -> tuple[str, ...]:
+        """The keys that were not asked for yet, in the order of the file."""
+        return tuple(key for key in self._table if key not in self._known)
+
+    def take(self, key: str, default: D, read: Callable[[object], T], *, is_secret: bool = False) -> T | D:
+        """The value of `key` as `read` gives it. A secret's value is never shown in a problem (reliability.md I11)."""
+        self._known.append(key)
+        if is_secret:
+            self._secret.add(key)
+        if key not in self._table:
+            return default
+        value = self._table[key]
+        try:
+            return read(value)
+        except ValueError as exc:
+            self.refuse(key, "(not shown)" if is_secret else shown(value), str(exc))
+            return default
+
+    def each(
+        self,
+        key: str,
+        default: D,
+        read: Callable[[object], T],
+        *,
+        listed: Callable[[object], list[object]] | None = None,
+    ) -> tuple[T, ...] | D:
+        """A list with each item as `read` gives it, and a problem for every item that it refuses. `listed` reads the list."""
+        values = self.take(key, None, listed or some)
+        if values is None:
+            return default
+        items = []
+        for value in values:
+            try:
+                items.append(read(value))
+            except ValueError as exc:
+                self.refuse(key, shown(value), str(exc))
+        return tuple(items)
+
+    def inner(self, key: str) -> "Reader":
+        """The table at `key`, or an empty one."""
+        table = self.take(key, {}, _tabled)
+        return Reader(table, self._problems, name=self.dotted(key))
+
+    def refuse(self, key: str, value: str, allowed: str) -> None:
+        """Add a problem. `key` "" is the table itself. `allowed` says what is wrong, as in "must be ..."."""
+        self._problems.append(Problem(key=self.dotted(key), value=value, allowed=allowed))
+
+    def dotted(self, key: str) -> str:
+        """The whole name of a key, quoted where TOML needs it."""
+        bare = key if re.fullmatch(r"[A-Za-z0-9_-]*", key) else json.dumps(key)
+        return ".".join(part for part in (self._name, bare) if part)
+
+    def is_refused(self, key: str) -> bool:
+        """Whether `key` has a problem."""
+        return any(problem.key == self.dotted(key) for problem in self._problems)
+
+    def close(self) -> None:
+        """Add a problem for each key that was not asked for."""
+        for key in self.rest:
+            near = get_close_matches(key, self._known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f" (the keys here are {', '.join(self._known)})"
+            value = "(not shown)" if self._secret.intersection(near) else shown(self._table[key])
+            self.refuse(key, value, f"there is no such key{hint}")
+
+
+def some(value: object) -> list[object]:
+    """A list of at least one."""
+    if not isinstance(value, list) or not value:
+        raise ValueError("must be a list of at least one")
+    return value
+
+
+def any_number(value: object) -> list[object]:
+    """A list, which may be empty."""
+    if not isinstance(value, list):
+        raise ValueError("must be a list")  # noqa: TRY004  (one kind of refusal for every value)
+    return value
+
+
+def shown(value: object) -> str:
+    """A value for people: JSON in plain ASCII, cut at 200 characters. The inside of a table is not shown: it may be secret."""
+    if isinstance(value, dict):
+        return "{...}" if value else "{}"
+    try:
+        plain = json.dumps(value, default=str).replace("\x7f", "\\u007f")
+    except (ValueError, RecursionError):  # a number of over 4300 digits, an endless nesting
+        return "(too long to show)"
+    if _SECRETIVE.search(plain):
+        return "(not shown: it may hold a secret)"
+    return plain if len(plain) <= _LONGEST_SHOWN else f"{plain[:_LONGEST_SHOWN]}..."
+
+
+def _tabled(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError("must be a table")  # noqa: TRY004  (one kind of refusal for every value)
+    return value
+
+
+# ---- what a value may be ----
+
+
+def text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text in quotes")  # noqa: TRY004  (one kind of refusal for every value)
+    return value
+
+
+def truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")  # noqa: TRY004  (as above)
+    return value
+
+
+def matching(pattern: str, allowed: str) -> Read[str]:
+    """Text that `pattern` matches as a whole. `allowed` is what else it must be."""
+    compiled = re.compile(pattern)
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not compiled.fullmatch(value):
+            raise ValueError(allowed)
+        return value
+
+    return read
+
+
+def whole(low: int, high: int = MOST) -> Read[int]:
+    """A whole number from `low` to `high`, both included."""
+
+    def read(value: object) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return value
+
+    return read
+
+
+def word(words: type[E]) -> Read[E]:
+    """One word of a closed set."""
+
+    def read(value: object) -> E:
+        if not isinstance(value, str) or value not in tuple(words):
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return words(value)
+
+    return read
+
+
+def seconds(value: object) -> float:
+    """A duration, 0 included, as seconds."""
+    found = parse_duration(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(ALLOWED)
+    return found
+
+
+def some_seconds(value: object) -> float:
+    """A duration over 0, as seconds."""
+    found = seconds(value)
+    if found <= 0:
+        raise ValueError(f"{ALLOWED}; and more than 0")
+    return found
+
+
+def regex(value: object) -> str:
+    """A regular expression that `Pattern` takes; "" for none."""
+    pattern = text(value)
+    if pattern:
+        try:
+            compiled(pattern)
+        except ValueError as exc:
+            raise ValueError(f"must be a regular expression without lookaround and backreferences ({str(exc)!a})") from exc
+    return pattern
+
+
+def path(value: object) -> str:
+    """An absolute path. A slash at its end is cut off, so that one folder has one spelling."""
+    plain = _PATH(value).rstrip("/")
+    if not set(plain.split("/")[1:]).isdisjoint({"", ".", ".."}):
+        raise ValueError(_PATH_SAYS)
+    return plain
+
+
+def path_or(*words: str) -> Read[str]:
+    """A path, or one of `words`."""
+
+    def read(value: object) -> str:
+        return value if isinstance(value, str) and value in words else path(value)
+
+    return read
+
+
+_PATH_SAYS = "must be an absolute path of letters, digits and _ . / @ : + , = - without //, . or .. as a part"
+_PATH = matching(r"/[A-Za-z0-9_./@:+,=-]{1,4000}", _PATH_SAYS)
+
+LONGEST = 86_400.0
+ALLOWED = "must be a duration up to 24h: one number and one unit (ms, s, m or h), such as 500ms or 1.5s"
+
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds, from 0 to 24 hours; None where `text` is no duration."""
+    found = _DURATION.fullmatch(text)
+    if not found:
+        return None
+    seconds = float(found[1]) * _SECONDS[found[2]]
+    return seconds if seconds <= LONGEST else None
+
+
+_MOST_REPEATS = 1000
+_REPEATS = re.compile(r"\{(?:[0-9]*,)?([0-9]+)\}")
+
+
+class Pattern:
+    """A regular expression, as Hyperscan takes it. A search needs time linear in the text.
+
+    Python's own `re` can run for ever over a body of 40 bytes, and a rollback would wait for it.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        """ValueError says what is wrong with the pattern."""
+        import hyperscan  # noqa: PLC0415  (17 ms; only a site that checks bodies needs it)
+
+        if (
+            math.prod(map(int, _REPEATS.findall(pattern))) > _MOST_REPEATS
+        ):  # Hyperscan would need minutes and gigabytes to refuse it
+            raise ValueError(f"more than {_MOST_REPEATS} repeats")
+        flags = hyperscan.HS_FLAG_UTF8 | hyperscan.HS_FLAG_ALLOWEMPTY | hyperscan.HS_FLAG_SINGLEMATCH
+        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+        self._scratch = functools.partial(hyperscan.Scratch, self._database)
+        try:
+            self._database.compile(expressions=[pattern.encode()], ids=[0], elements=1, flags=[flags])
+        except hyperscan.error as exc:
+            raise ValueError(str(exc)) from exc
+
+    def is_in(self, text: str) -> bool:
+        """Whether it matches anywhere in the text. Threads may call it at once."""
+        found: list[object] = []
+        self._database.scan(text.encode(), match_event_handler=lambda *match: found.append(match), scratch=self._scratch())
+        return bool(found)
+
+
+@functools.lru_cache(maxsize=64)
+def compiled(pattern: str) -> Pattern:
+    """The pattern, compiled once. ValueError as `Pattern`."""
+    return Pattern(pattern)
