@@ -288,9 +288,14 @@ def _serving(lab: Lab) -> str:
     return lab.marker().rpartition("-")[2]
 
 
+class _Cause(Value):
+    said: str
+    details: tuple[str, ...]
+
+
 class _Past(Value):
     outcome: str
-    said: str
+    cause: _Cause | None
 
 
 class _History(Value):
@@ -302,9 +307,11 @@ class _History(Value):
 def _why(prompt: Prompt) -> tuple[str, str]:
     """The rule's sentence and nginx's own reason for the rollback, as the journal keeps them; "" where there was none."""
     runs = msgspec.json.decode(prompt.run("upswitch history --json").output, type=_History).runs
-    said = next((past.said for past in runs if past.outcome == Outcome.ROLLED_BACK), "")
-    rule, _, reason = said.partition(" | why: ")
-    return rule.partition(": watch: ")[2], reason
+    cause = next((past.cause for past in runs if past.outcome == Outcome.ROLLED_BACK), None)
+    if cause is None or not cause.details:
+        return "", ""
+    *answers, reason = cause.details
+    return " | ".join((cause.said, *answers)), reason.removeprefix("cause: ")
 
 
 def differences(scenes: tuple[Scene, ...], chapters: tuple[Chapter, ...], load: Summary) -> tuple[str, ...]:

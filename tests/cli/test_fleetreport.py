@@ -4,9 +4,10 @@ import pytest
 from msgspec.structs import replace
 
 from upswitch.basics.errors import HostError
+from upswitch.basics.result import Why
 from upswitch.cli.views import production
 from upswitch.cli.views.acted import Acted, GateLine, WatchLine
-from upswitch.cli.views.fleet_summary import together, unreachable
+from upswitch.cli.views.fleet import together, unreachable
 from upswitch.cli.views.plan import PlanView
 from upswitch.cli.views.status import HistoryView, StatusView, of_deadman
 from upswitch.generations.generation import Live
@@ -137,26 +138,25 @@ def test_only_the_hosts_that_hold_are_offered_a_way_back():
 
 
 def test_a_host_key_that_is_not_the_recorded_one_has_its_own_page():
-    lost = unreachable("switch", HostError("connect to lb2", "its host key is not the recorded one"))
+    lost = unreachable("switch", HostError("connect to lb2", "its host key is not the recorded one", why=Why.HOST_KEY))
     found = together("switch", {"lb1": REFUSED, "lb2": replace(lost, exit=4)})
     assert all("help host-key" in text and "help unreachable" not in text for text in (found.hint, lost.hint))
 
 
 def test_hosts_that_another_one_held_back_are_one_line_and_its_reason_is_said_once():
-    because = acted("REFUSED", 3, "A", said="recheck: not switched, because of lb1: watch: t+4s ROLLBACK")
-    view = together("switch", {"lb1": BACK, "lb2": because, "lb3": because})
-    assert view.text.splitlines()[-3:-1] == ["lb1: ROLLED_BACK: here", "lb2, lb3: not switched, because of lb1"]
-    late = acted("REFUSED", 3, "A", said="not begun: lb1: LOCKED: by ann")
-    view = together("switch", {"lb1": LOCKED, "lb2": late, "lb3": late})
-    assert view.text.splitlines()[-3:-1] == ["lb1: LOCKED: here", "lb2, lb3: not begun, because of lb1"]
+    late = replace(acted("REFUSED", 3, "A"), why=Why.OTHER_HOST)
+    back = replace(BACK, why=Why.OTHER_HOST)
+    view = together("switch", {"lb1": replace(BACK, why=Why.SPIKE), "lb2": late, "lb3": late, "lb4": back})
+    assert view.text.splitlines()[-4:-1] == [
+        "lb1: ROLLED_BACK: here",
+        "lb2, lb3: REFUSED, because another host failed",
+        "lb4: ROLLED BACK, because another host failed",
+    ]
 
 
-def test_a_reason_that_is_no_single_hosts_stays():
-    because = acted("REFUSED", 3, "A", said="recheck: not switched, because of all 2 switched hosts together: t+4s")
-    assert (
-        "lb2: not switched, because of all 2 switched hosts together: t+4s"
-        in together("switch", {"lb1": BACK, "lb2": because}).text
-    )
+def test_a_reason_that_no_other_host_shows_stays():
+    because = replace(acted("REFUSED", 3, "A", said="not switched, because of lb1"), why=Why.OTHER_HOST)
+    assert "lb2: REFUSED: not switched, because of lb1" in together("switch", {"lb1": SWITCHED, "lb2": because}).text
 
 
 def test_the_table_tells_what_each_host_was_watched_for():
@@ -171,7 +171,7 @@ def test_status_says_who_is_at_it_and_else_the_remedy_of_a_finding():
     busy = status_view("B", lock="ann@ci (pid 7) since now: release 7")
     hint = together("status", {"lb1": busy, "lb2": status_view()}).hint
     assert hint == "wait: a run is under way on lb1, by ann@ci (pid 7) since now: release 7"
-    left = status_view("A", "run 1 is unfinished, at swapped: `upswitch repair`")
+    left = replace(status_view("A", "run 1 is unfinished"), needs_repair=True)
     assert together("status", {"lb1": left, "lb2": status_view()}).hint.startswith("`upswitch repair`; ")
     assert together("status", {"lb1": status_view("A", "edited"), "lb2": status_view()}).hint.startswith(
         "see to the FINDING of lb1"

@@ -130,7 +130,7 @@ def test_an_orchestrator_that_is_killed_leaves_hosts_that_take_themselves_back(w
         command.signal(signal.SIGKILL)
         command.process.communicate(timeout=DEADLINE)
         until(lambda: watched.markers == every(watched, "A"), deadline=BY_ITSELF, what="every host back by itself")
-    assert "took itself back" in watched.run("status").out
+    assert "rolled itself back" in watched.run("status").out
     repaired = watched.run("repair")
     assert repaired.exit == 0, repaired.err
     assert watched.served == every(watched, "A")
@@ -145,7 +145,7 @@ def test_a_frozen_orchestrator_is_refused_when_it_goes_on(three):
     answer = command.end()
     assert answer.exit == 4, answer.err
     assert outcomes(answer)["lb1"] == "ROLLED_BACK"
-    assert "took itself back" in answer.json["hosts"]["lb1"]["said"]
+    assert "rolled itself back" in answer.json["hosts"]["lb1"]["said"]
     assert three.served == three.markers == every(three, "A")
 
 

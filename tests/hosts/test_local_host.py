@@ -40,7 +40,7 @@ for act in (lambda: host.write(sys.argv[1] + "/file", b"new", mode=0o600), lambd
     try:
         act()
     except HostError as exc:
-        print(exc.why)
+        print(exc.reason)
 """
 
 

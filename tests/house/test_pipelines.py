@@ -203,7 +203,7 @@ def test_a_job_whose_machine_was_gone_too_long_finds_that_the_host_took_itself_b
     until(lambda: running(deserted) == on_disk(deserted) == "000003-A", deadline=BY_ITSELF, what="the host's own way back")
     assert_settled(deserted, "github", "A")
     assert "code=settled" in (deserted.folder / "output").read_text()
-    assert "the host took itself back" in (deserted.folder / "summary").read_text()
+    assert "the host rolled itself back" in (deserted.folder / "summary").read_text()
 
 
 def kill_in_the_watch(lab: Lab) -> str:

@@ -25,8 +25,8 @@ class Told:
     def __init__(self):
         self.lines = []
 
-    def __call__(self, step, said, *, is_passing=False):
-        del is_passing
+    def __call__(self, step, said, *, is_passing=False, is_bad=False):
+        del is_passing, is_bad
         self.lines.append(f"{step}: {said}")
 
 

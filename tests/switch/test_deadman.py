@@ -247,8 +247,8 @@ def test_quiet_while_the_lease_is_renewed_and_back_in_the_former_pool_when_it_ru
 
         said = scene.await_done()
         assert (said.result, said.live, said.run) == (Result.OK, scene.back, RUN)
-        assert said.said.startswith(f"the live link names {scene.back}; ")
-        assert said.said.endswith(f"new workers, 0 old ones accept; nginx answers {scene.back}")
+        assert said.said.startswith(f"the live link points to {scene.back}; ")
+        assert said.said.endswith(f"new and 0 old workers accept requests; nginx reports {scene.back}")
         assert (lab.marker(), scene.live) == (scene.back, scene.back)
         assert served_by(lab) == {scene.back[7:] + "1"}
         assert scene.epoch == 10
@@ -261,7 +261,7 @@ def test_a_switch_that_had_not_begun_is_left_as_it_was(scene):
     scene.arm()
     said = scene.vanish()
     assert (said.result, said.live) == (Result.OK, scene.base)
-    assert said.said == f"there was nothing to restore: nginx answers {scene.base}, and so does the disk"
+    assert said.said == f"nothing had to be restored: nginx reports {scene.base} and the live link points to it"
     assert (scene.lab.marker(), scene.live, scene.epoch) == (scene.base, scene.base, 10)
 
 
@@ -290,7 +290,7 @@ def test_a_foreign_live_link_is_left_alone(scene):
     Path(scene.nginx.live).symlink_to("generations/000900-B")
     said = scene.vanish()
     assert (said.result, said.live) == (Result.FAILED, "")
-    assert said.said == "the live link names none of this run's generations: it was left alone"
+    assert said.said == "the live link points to no generation of this run: it was left alone"
     assert (scene.live, scene.lab.marker()) == ("000900-B", scene.to)
     assert scene.journal.read()[-1].fired == said
     scene.point(scene.back)
@@ -306,7 +306,7 @@ def test_a_stopped_master_is_said_and_not_signalled(scene):
     finally:
         os.kill(scene.lab.nginx_pid, signal.SIGCONT)
     assert (said.result, said.live, int(pending, 16)) == (Result.FAILED, scene.back, 0)
-    assert said.said.endswith(f"no reload was asked for: the nginx master {scene.lab.nginx_pid} is stopped")
+    assert said.said.endswith(f"nginx was not reloaded: the nginx master {scene.lab.nginx_pid} is stopped")
     assert scene.lab.marker() == scene.to
 
 
@@ -342,8 +342,8 @@ def test_a_reload_that_does_nothing_is_not_believed(scene):
     scene.arm(reload=("sh", "-c", "exit 3"), proof=1)
     said = scene.vanish()
     assert (said.result, said.live) == (Result.UNKNOWN, scene.back)
-    seen = f"0 new workers, 2 old ones accept; nginx answers {scene.to}"
-    assert said.said == f"the live link names {scene.back}; {seen}; the reload command ended with 3"
+    seen = f"0 new and 2 old workers accept requests; nginx reports {scene.to}"
+    assert said.said == f"the live link points to {scene.back}; {seen}; the reload command ended with 3"
 
 
 TOOLS = (
@@ -389,7 +389,7 @@ def test_nginx_is_asked_with_bash_or_curl_and_else_nothing_is_claimed(scene, tmp
     assert HOST.run(("env", f"PATH={path}", *argv), deadline=20).exit == 0
     said = scene.vanish()
     assert (said.result, said.live, scene.lab.marker()) == (result, scene.back, scene.back)
-    assert said.said.endswith(f"nginx answers {scene.back}" if more else "nginx was not asked: there is no bash and no curl")
+    assert said.said.endswith(f"nginx reports {scene.back}" if more else "nginx was not asked: there is no bash and no curl")
 
 
 # ---- what it leaves ----
@@ -487,12 +487,12 @@ def test_disarmed_too_late_it_says_what_was_done(scene):
     scene.arm(reload=("sh", "-c", 'sleep 0.5; exec "$@"', "sh", *scene.nginx.reload))
     scene.lease(-10)
     until(lambda: Mark.FIRED in scene.marks, what="the fire")
-    assert arm.look(HOST, scene.nginx).text == f"the dead-man of run {RUN} takes it back now"
+    assert arm.look(HOST, scene.nginx).text == f"the dead-man of run {RUN} rolls it back now"
     assert arm.disarm(HOST, scene.nginx, RUN, wait=0).result is Result.UNKNOWN
     disarmed = arm.disarm(HOST, scene.nginx, RUN)
     assert (disarmed.result, disarmed.fired, disarmed.said) == (Result.FAILED, scene.said, scene.said.said)
     assert scene.marks == {Mark.DONE}
-    assert arm.look(HOST, scene.nginx).text == f"the dead-man took run {RUN} back: {scene.said.said}"
+    assert arm.look(HOST, scene.nginx).text == f"the dead-man rolled run {RUN} back: {scene.said.said}"
 
 
 def test_of_disarm_and_fire_exactly_one_wins(tmp_path):
@@ -777,7 +777,7 @@ def test_killed_while_nginx_is_asked_to_reload_it_is_said_to_have_been_killed(sc
     scene.lease(-10)
     until(lambda: not scene.is_watched(), what="the end of the watcher")
     standing = arm.look(HOST, scene.nginx)
-    assert standing.text == f"the dead-man of run {RUN} fired and was killed before it was done"
+    assert standing.text == f"the dead-man of run {RUN} fired, and was killed before it had finished"
     disarmed = arm.disarm(HOST, scene.nginx, RUN)
     assert (disarmed.result, disarmed.said, disarmed.fired) == (Result.FAILED, standing.text, None)
     assert (scene.live, scene.lab.marker(), scene.marks) == (scene.back, scene.to, {Mark.DONE})

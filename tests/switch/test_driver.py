@@ -48,7 +48,7 @@ class FarDisk(FullDisk):
         try:
             self._arrive()
         except HostError as exc:
-            raise NotAppendedError(exc.what, exc.why) from exc
+            raise NotAppendedError(exc.what, exc.reason, why=exc.why) from exc
         return super().run(argv, deadline=deadline, stdin=stdin, holds_lock=holds_lock)
 
     def _arrive(self) -> None:
@@ -110,7 +110,8 @@ class Driven:
         self.run = drive(run.begin(STARTED), perform=self.perform, journal=self.journal, ports=ports)
         write(self.journal, None, ports)
 
-    def tell(self, step, said, *, is_passing=False):
+    def tell(self, step, said, *, is_passing=False, is_bad=False):
+        del is_bad
         assert not is_passing
         self.told.append(f"{step}: {said}")
 

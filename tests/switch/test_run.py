@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upswitch.basics.errors import JournalCorruptError
-from upswitch.basics.result import Result
+from upswitch.basics.result import Result, Why
 from upswitch.switch import machine
 from upswitch.switch.run import (
     VERSION,
@@ -89,6 +89,25 @@ def test_a_bad_line_in_the_middle_is_named(bad):
     with pytest.raises(JournalCorruptError, match="line 2: ") as caught:
         decode(good + bad + b"\n" + good)
     assert caught.value.line == 2
+
+
+def test_a_journal_from_before_there_were_reasons_still_reads():
+    old = b'{"kind":"ended","run":"r1","step":"gate","result":"failed","said":"1 of 2 down | a down","at":"t","seconds":0.1}\n'
+    (run,) = replay(decode(encode(Started(plan=PLAN, at="t")) + old))
+    assert (run.phase, run.why, run.cause.details) == (Phase.REFUSED, Why.NONE, ())
+
+
+def test_the_reason_of_a_run_is_what_turned_it_and_of_a_stuck_one_what_could_not_be_done():
+    def over(*results):
+        records = [Ended(run="r1", step=step, result=result, said="", at="t", why=why) for step, result, why in results]
+        skips = (Step.GATE, Step.STAGE, Step.TEST, Step.WARM, Step.RECHECK, Step.ARM, Step.DRAIN)
+        plan = msgspec.structs.replace(PLAN, skips=skips)
+        (run,) = replay(decode(b"".join(map(encode, [Started(plan=plan, at="t"), *records]))))
+        return run.why
+
+    turned = ((Step.SWAP, Result.OK, Why.NONE), (Step.RELOAD, Result.FAILED, Why.RELOAD_REFUSED))
+    assert over(*turned) is Why.RELOAD_REFUSED
+    assert over(*turned, (Step.RESTORE, Result.FAILED, Why.DISK_FULL)) is Why.DISK_FULL
 
 
 def test_a_journal_of_a_newer_version_is_refused():
@@ -202,5 +221,5 @@ def test_a_host_that_took_itself_back_ends_the_run_where_it_was_proved(result, p
     fired = b'{"kind":"fired","run":"r1","result":"%s","live":"000003-A","said":"proved","at":"t"}\n' % result.encode()
     (run,) = replay(decode(b"".join(map(encode, records)) + fired))
     assert (run.phase, run.is_left, run.pending) == (phase, is_left, None)
-    said = "took itself back at t: proved" if result is Result.OK else "tried to take itself back at t, NOT PROVED: proved"
+    said = "rolled itself back at t: proved" if result is Result.OK else "tried to roll itself back at t, NOT PROVED: proved"
     assert said in run.fired.text

@@ -75,7 +75,7 @@ def test_a_pool_whose_servers_crash_is_taken_back(watched):
         assert load.progress[-1].failed == 0
     assert (answer.exit, answer.json["outcome"]) == (4, "ROLLED_BACK"), answer
     assert "connect_refused" in [finding["code"] for finding in answer.json["watch"]["findings"]]
-    assert "why: " in answer.json["said"]  # the first causes of the moment: some connections were reset, later ones refused
+    assert "cause: " in answer.json["details"][-1]
     agree(watched, answer, "A")
 
 

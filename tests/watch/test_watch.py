@@ -459,7 +459,7 @@ def test_a_signal_ends_it_with_what_it_saw_and_a_spike_with_its_reasons(lab):
         lab.backend("A", 1).kill()
         lab.backend("A", 2).kill()
         watching.wait_for("ROLLBACK: ")
-        watching.wait_for("| why: ")
+        watching.wait_for("| cause: ")
         watching.signal(signal.SIGINT)
         answer = watching.end()
     assert (answer.exit, answer.json["verdict"]) == (3, "rollback"), answer
@@ -511,10 +511,10 @@ def test_the_plot_keeps_to_the_width_and_escapes_what_others_wrote():
 
 def test_the_plot_shows_all_there_is_to_say_and_each_server_that_is_down():
     frame = Frame(
-        at_s=1, pool="B", new=Second(), others=Second(), said="t+1s", words="t+1s ROLLBACK: x | why: y", down=("s\x1b:1",)
+        at_s=1, pool="B", new=Second(), others=Second(), said="t+1s", words=("t+1s ROLLBACK: x", "cause: y"), down=("s\x1b:1",)
     )
     told = [str(each) for each in picture([frame], width=80).renderables]
-    assert told[-3:] == ["t+1s ROLLBACK: x", "why: y", r"Down: s\x1b:1"]
+    assert told[-3:] == ["t+1s ROLLBACK: x", "cause: y", r"Down: s\x1b:1"]
 
 
 # ---- the probation alone ----
@@ -533,7 +533,7 @@ def test_our_requests_are_judged_where_the_log_shows_none_of_them_as_the_pools()
     assert after(probation(), *[unseen] * 3).whole == Second()
     blind = after(probation(), *[unseen] * 4)
     assert (blind.is_silent, blind.mode, blind.whole) == (True, "probes", Second(total=12, gateway=12))
-    assert "12 of 12 our own requests to B failed" in blind.failure(blind.look()).replace("t+4s ROLLBACK: ", "")
+    assert "12 of 12 our own requests to B failed" in blind.failure(blind.look()).what
     seen = after(blind, Brought(new=Second(total=1), through=(Failure.NONE,)))
     assert (seen.is_silent, seen.mode, seen.whole) == (False, "generation", Second(total=1))
 
@@ -541,14 +541,14 @@ def test_our_requests_are_judged_where_the_log_shows_none_of_them_as_the_pools()
 def test_the_gate_and_the_workers_say_no_as_the_rule_does():
     fine, dead = Brought(new=Second(total=50), rounds=((Probe(ok=True),),)), Brought(new=Second(), rounds=((Probe(ok=False),),) * 9)
     served = probation(tallies=(ServerHealth(target=TARGET, is_up=True),))
-    assert after(served, fine).failure(after(served, fine).look()) == ""
+    assert after(served, fine).failure(after(served, fine).look()) is None
     down = after(served, fine, dead)
-    assert (down.down, down.failure(down.look())) == (
+    assert (down.down, down.failure(down.look()).said()) == (
         (A,),
         f"t+2s ROLLBACK: the gate saw app {A} down: 1 of 10 probes passed, the last 9 failed (fall=5) (1 of 1 down)",
     )
     looping = after(served, Brought(new=Second(total=50), crashes=4))
-    assert looping.failure(looping.look()) == "t+1s ROLLBACK: 4 nginx workers died in 10 s"
+    assert looping.failure(looping.look()).said() == "t+1s ROLLBACK: 4 nginx workers died in 10 s"
 
 
 def test_seconds_of_ten_minutes_ago_become_history_and_the_sums_stay():

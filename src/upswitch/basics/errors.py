@@ -11,14 +11,18 @@ UpswitchError
 └── JournalCorruptError  a line of the journal is not ours
 """
 
+import re
+
+from upswitch.basics.result import Why
 from upswitch.basics.value import Value
 
 
 class Refusal(Value):
-    """Why nothing will be done, and what to do about it."""
+    """What is in the way of a command, and what to do about it."""
 
     what: str
     hint: str
+    why: Why = Why.NONE
 
 
 class Owner(Value):
@@ -65,11 +69,12 @@ class StuckError(UpswitchError):
 
 
 class HostError(UpswitchError):
-    """A host could not be asked or could not do it: `what` was tried and `why` it failed. State is as it was or UNKNOWN."""
+    """A host could not be asked or could not do it: `what` was tried, and the reason in words. State is as it was or UNKNOWN."""
 
-    def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"{what}: {why}")
+    def __init__(self, what: str, reason: str, *, why: Why = Why.NONE) -> None:
+        super().__init__(f"{what}: {reason}")
         self.what = what
+        self.reason = reason
         self.why = why
 
 
@@ -78,17 +83,17 @@ class NotAppendedError(HostError):
 
 
 class NginxBrokenError(UpswitchError):
-    """nginx's own configuration does not pass as it is, before anything of ours. `said` is what nginx said."""
+    """nginx's own configuration does not pass as it is, before anything of ours. `files` are those that nginx's words name."""
 
     def __init__(self, said: str) -> None:
         super().__init__(said)
         self.said = said
+        self.files = tuple(re.findall(r" in (/[^:]+):\d", said))
 
 
 class JournalCorruptError(UpswitchError):
     """A line of the journal is not one of ours, or a newer version's. `line` is 1-based."""
 
-    def __init__(self, line: int, why: str) -> None:
-        super().__init__(f"line {line}: {why}")
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(f"line {line}: {reason}")
         self.line = line
-        self.why = why

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from upswitch.basics.errors import HostError
+from upswitch.basics.result import Why
 from upswitch.basics.text import plain, told
 from upswitch.cli.invocation import Act
 from upswitch.cli.progress import Teller
-from upswitch.cli.views import View, fleet_summary
+from upswitch.cli.views import View, fleet
 from upswitch.hosts import sh
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.host import Clock, Host, Lock, Tell
@@ -96,7 +97,7 @@ class Fleet:
         for name, ports in self._reached_all().items():
             if isinstance(ports, HostError):
                 self._lost[name] = ports
-                shared.tell.of(name)("ssh", f"UNREACHABLE: {ports}")
+                shared.tell.of(name)("ssh", f"UNREACHABLE: {ports}", is_bad=True)
             else:
                 self._ports[name] = ports
 
@@ -117,9 +118,9 @@ class Fleet:
         if isinstance(meeting, Rollout) and not is_skipping:
             for name, error in self._lost.items():
                 meeting.fails(name, f"can't be reached: {error}")
-        views = together(sessions, lambda each: shared.guarded(command, each, act), meeting=meeting, failure=fleet_summary.failure)
-        lost = {name: fleet_summary.unreachable(command, error, is_skipped=is_skipping) for name, error in self._lost.items()}
-        return fleet_summary.together(command, views | lost)
+        views = together(sessions, lambda each: shared.guarded(command, each, act), meeting=meeting, failure=fleet.failure)
+        lost = {name: fleet.unreachable(command, error, is_skipped=is_skipping) for name, error in self._lost.items()}
+        return fleet.together(command, views | lost)
 
     def _meeting(self, command: str) -> "Rollout | Retreat | None":
         """Where the hosts of this command meet; None where each is on its own."""
@@ -143,7 +144,7 @@ class Fleet:
         try:
             settings = load()
         except HostError as exc:
-            return {entry.name: HostError(plain(exc.what), plain(exc.why)) for entry in hosts}
+            return {entry.name: HostError(plain(exc.what), plain(exc.reason), why=exc.why) for entry in hosts}
         keys = Keyring(ask=_ask)
         found: dict[str, RunPorts | HostError] = {}
 
@@ -151,7 +152,7 @@ class Fleet:
             try:
                 found[entry.name] = self._reached(entry, settings, keys)
             except ValueError as exc:  # paramiko's, of an ssh_config that it can't read
-                found[entry.name] = HostError(f"use the host {entry.ssh}", plain(str(exc)))
+                found[entry.name] = HostError(f"use the host {entry.ssh}", plain(str(exc)), why=Why.UNREACHABLE)
 
         threads = [threading.Thread(target=reach, args=(entry,), daemon=True) for entry in hosts]
         for thread in threads:
@@ -159,7 +160,7 @@ class Fleet:
         for thread in threads:
             while thread.is_alive() and not interrupts.count:
                 thread.join(_LOOK_EVERY)
-        cut = HostError("reach it", f"{interrupts.name} came before it answered")
+        cut = HostError("reach it", f"{interrupts.name} came before it answered", why=Why.UNREACHABLE)
         return self._each_once({entry.name: found.get(entry.name, cut) for entry in hosts})
 
     def _each_once(self, found: dict[str, RunPorts | HostError]) -> dict[str, RunPorts | HostError]:
@@ -184,7 +185,7 @@ class Fleet:
             lock = host.lock_in(entry.nginx.state)
             self._boots[entry.name] = _boot(host, entry)
         except HostError as exc:
-            return HostError(plain(exc.what), plain(exc.why))
+            return HostError(plain(exc.what), plain(exc.reason), why=exc.why)
         here = LocalHost(shared.clock) if self._site.gate.vantage is Vantage.HERE else None
         return _ports(shared, host, lock, tell, probed_from=here)
 

@@ -64,10 +64,15 @@ def picture(frames: Sequence[Frame], *, width: int) -> Group:
     return Group(
         *_plot("requests/s", shown, _requests, style="green"),
         *_plot("failures/s", shown, _failures, style="red"),
-        *(Text(part, style="bold red" if " ROLLBACK: " in part else "") for part in plain(last.words or last.said).split(" | ")),
+        *_words(last),
         *(Text(f"Down: {plain(server)}", style="bold red") for server in last.down),
         *(Text(plain(note), style="yellow") for note in last.notes),
     )
+
+
+def _words(last: Frame) -> list[Text]:
+    first, *others = last.words or (last.said,)
+    return [Text(plain(first), style="bold red" if last.is_failing else ""), *(Text(plain(other)) for other in others)]
 
 
 def _requests(second: Second) -> int:

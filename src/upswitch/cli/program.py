@@ -15,7 +15,7 @@ from upswitch.cli.invocation import Act, Common, NoSiteError, become, person, re
 from upswitch.cli.main import drop_output
 from upswitch.cli.open import Fleet, Here, Opened, Shared, Wiring
 from upswitch.cli.progress import Teller
-from upswitch.cli.views import View, acted, fleet_summary, to_json
+from upswitch.cli.views import View, acted, fleet, to_json
 from upswitch.generations import survey
 from upswitch.generations.generation import Live
 from upswitch.hosts.signals import Interrupts
@@ -78,10 +78,10 @@ class Program:
         with self._opened(site, interrupts, common.events) as opened:
             view = opened.serve(command, act)
             while every and self._has_reader and not interrupts.count:
-                self.show(fleet_summary.with_config(view, common.config), as_json=common.as_json)
+                self.show(fleet.with_config(view, common.config), as_json=common.as_json)
                 interrupts.sleep(every)
                 view = opened.serve(command, act)
-        return self.show(fleet_summary.with_config(view, common.config), as_json=common.as_json)
+        return self.show(fleet.with_config(view, common.config), as_json=common.as_json)
 
     def show(self, view: View, *, as_json: bool) -> int:
         """Print the result on stdout; its exit code. A reader that went away changes nothing."""

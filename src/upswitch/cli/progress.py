@@ -37,6 +37,7 @@ class _Line(NamedTuple):
     step: str
     said: str
     is_passing: bool
+    is_bad: bool = False
 
 
 class Teller:
@@ -60,14 +61,14 @@ class Teller:
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
 
-    def __call__(self, step: str, said: str, *, is_passing: bool = False) -> None:
-        self._tell(_Line("", step, said, is_passing))
+    def __call__(self, step: str, said: str, *, is_passing: bool = False, is_bad: bool = False) -> None:
+        self._tell(_Line("", step, said, is_passing, is_bad))
 
     def of(self, host: str) -> Tell:
         """The same for what concerns one host."""
 
-        def tell(step: str, said: str, *, is_passing: bool = False) -> None:
-            self._tell(_Line(host, step, said, is_passing))
+        def tell(step: str, said: str, *, is_passing: bool = False, is_bad: bool = False) -> None:
+            self._tell(_Line(host, step, said, is_passing, is_bad))
 
         return tell
 
@@ -179,19 +180,18 @@ class _Terminal:
         )
 
     def write(self, line: _Line) -> None:
-        is_bad = line.said.startswith(("FAILED", "UNKNOWN", "UNREACHABLE"))
         if line.host:
-            self._rows[line.host] = _Row(line.step, line.said, is_bad=is_bad)
+            self._rows[line.host] = _Row(line.step, line.said, is_bad=line.is_bad)
             self._live.update(self._drawn())
             self._live.start()
         if line.is_passing and not line.host:
             self._spinner.update(text=self._text(f"{line.step:12} {line.said}"))
             self._live.start()
-        if line.is_passing or (line.host and not is_bad):
+        if line.is_passing or (line.host and not line.is_bad):
             return
         self.close()
         said = f"{line.host:{max(map(len, self._rows), default=-1) + 1}}{line.step:12} {line.said}"
-        self._console.print(said, style="red" if is_bad else None)
+        self._console.print(said, style="red" if line.is_bad else None)
 
     def _drawn(self) -> "Table":
         """A narrow terminal cuts what was said; a low one rows, but not those of hosts that fail."""

@@ -176,7 +176,7 @@ def _resolved(host: Host, site: Site, pool: str) -> tuple[Mapping[str, tuple[str
     try:
         return running.resolve_names(host, site, pool), {}
     except HostError as exc:
-        return {}, {exc.what.removeprefix("resolve "): exc.why}
+        return {}, {exc.what.removeprefix("resolve "): exc.reason}
 
 
 def _is_refused(asked: Asked) -> bool:

@@ -237,7 +237,7 @@ class _Reading:
                 counter.count(block)
                 first, last, lines = first or block, block, lines + newlines(block)
         except HostError as exc:
-            self.notes.append(f"the {times.kind} log {exc.what.removeprefix('read ')} can't be read: {exc.why}")
+            self.notes.append(f"the {times.kind} log {exc.what.removeprefix('read ')} can't be read: {exc.reason}")
             return
         self.notes += [source.cut] if source.cut else []
         span = (times.first(first), times.last(last))

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Mapping
 
 from upswitch.basics.errors import Refusal, RefusedError
+from upswitch.basics.result import Why
 from upswitch.hosts.host import Clock
 from upswitch.switch.turn import Alone, Stand, Turn
 
@@ -49,7 +50,7 @@ class Retreat:
                 return name in going(self._stands)
             except SplitError as exc:
                 hint = "`switch --to POOL` takes all of them to one; `upswitch rollback --host NAME` takes one back"
-                raise RefusedError(Refusal(what=f"the hosts would serve different pools: {exc}", hint=hint)) from exc
+                raise RefusedError(Refusal(what=f"the hosts would serve different pools: {exc}", hint=hint, why=Why.SPLIT)) from exc
 
 
 class _Turn(Alone):

@@ -14,14 +14,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from upswitch.basics.result import Result, Took
+from upswitch.basics.result import Result, Took, Why
 from upswitch.hosts.host import Clock, Interrupts, Tell
 from upswitch.site.words import SpikePolicy
 from upswitch.switch import machine
 from upswitch.switch.turn import Alone, Meeting, Turn
 from upswitch.switch.words import Step
 from upswitch.watch import rule
-from upswitch.watch.probation import Probation
+from upswitch.watch.probation import Failed, Probation
 
 _LOOK_EVERY = 0.2  # seconds after which a waiting host looks for a signal
 _LAST_MEETING = 10.0  # seconds that a judged host waits for the others
@@ -58,7 +58,7 @@ class Rollout:
     def fails(self, name: str, why: str) -> None:
         """The fleet goes no further."""
         with self._changing():
-            self._fail(Took(result=Result.FAILED, said=f"{name}: {why}"))
+            self._fail(Took(result=Result.FAILED, said=f"{name}: {why}", why=Why.OTHER_HOST))
 
     def ended(self, name: str, failure: str) -> None:
         """A host's command is over; `failure` says why it did not do as asked, "" where it did."""
@@ -92,8 +92,8 @@ class Rollout:
             while name != self._first and self._first not in self._locked | self._ended and self._stop is None:
                 self._meeting.wait(_LOOK_EVERY)
                 if self._interrupts.count:
-                    return Took(result=Result.INTERRUPTED, said=f"{self._interrupts.name} before the lock")
-            return Took(result=Result.FAILED, said=f"not begun: {self._stop.said}") if self._stop else None
+                    return Took(result=Result.INTERRUPTED, said=f"{self._interrupts.name} before the lock", why=Why.SIGNAL)
+            return self._refusal
 
     def _prepared_all(self, name: str) -> Took | None:
         with self._changing():
@@ -102,7 +102,9 @@ class Rollout:
             while self._stop is None and not self._may_go(name):
                 self._meeting.wait(_LOOK_EVERY)
                 if self._interrupts.count:
-                    return Took(result=Result.INTERRUPTED, said=f"{self._interrupts.name} while waiting for its wave")
+                    return Took(
+                        result=Result.INTERRUPTED, said=f"{self._interrupts.name} while waiting for its wave", why=Why.SIGNAL
+                    )
             return self._refusal
 
     def saw(self, name: str, step: Step, took: Took) -> None:
@@ -110,7 +112,7 @@ class Rollout:
             return
         with self._changing():
             result = Result.HOLD if took.result is Result.HOLD else Result.FAILED
-            self._fail(Took(result=result, said=f"{name}: {step.replace('_', ' ')}: {took.said}"))
+            self._fail(Took(result=result, said=f"{name}: {step.replace('_', ' ')}: {took.said}", why=Why.OTHER_HOST))
 
     @property
     def stopped(self) -> Took | None:
@@ -120,7 +122,9 @@ class Rollout:
         with self._changing():
             spike = self._pooled.heard(name, probation, now=self._clock.monotonic())
             if spike:
-                self._fail(Took(result=self._on_spike, said=f"all {len(self._pooled.hosts)} switched hosts together: {spike}"))
+                verdict = "SPIKE" if self._on_spike is Result.HOLD else "ROLLBACK"
+                said = f"all {len(self._pooled.hosts)} switched hosts together: {spike.said(verdict)}"
+                self._fail(Took(result=self._on_spike, said=said, details=spike.details, why=spike.why))
             return self.stopped
 
     def passed(self, name: str) -> bool:
@@ -151,7 +155,8 @@ class Rollout:
             while self._stop is None and self._missing:
                 if self._clock.monotonic() >= until:
                     missing = ", ".join(sorted(self._missing))
-                    self._fail(Took(result=Result.FAILED, said=f"{missing}: nothing heard since its watch has passed"))
+                    said = f"{missing}: nothing heard since its watch has passed"
+                    self._fail(Took(result=Result.FAILED, said=said, why=Why.OTHER_HOST))
                 else:
                     self._meeting.wait(_LOOK_EVERY)
             return self._stop
@@ -184,7 +189,9 @@ class Rollout:
     @property
     def _refusal(self) -> Took | None:
         """To a host that was not switched yet the fleet's end is a refusal, whatever it is to the others."""
-        return Took(result=Result.FAILED, said=f"not switched, because of {self._stop.said}") if self._stop else None
+        if self._stop is None:
+            return None
+        return Took(result=Result.FAILED, said=f"not switched, because of {self._stop.said}", why=Why.OTHER_HOST)
 
     def _may_go(self, name: str) -> bool:
         return any(name in wave for wave in self._waves[: self._wave + 1])
@@ -242,11 +249,11 @@ class _Pooled:
         self.hosts: dict[str, Probation] = {}
         self._looked_at = float("-inf")
 
-    def heard(self, name: str, probation: Probation, *, now: float) -> str:
-        """Why all of them together are a spike; "" while they are none, or only one was heard."""
+    def heard(self, name: str, probation: Probation, *, now: float) -> Failed | None:
+        """Why all of them together are a spike; None while they are none, or only one was heard."""
         self.hosts[name] = probation
         if len(self.hosts) == 1 or now - self._looked_at < 1:
-            return ""
+            return None
         self._looked_at = now
         pooled = Probation(
             pool=probation.pool,
@@ -258,4 +265,4 @@ class _Pooled:
             at_s=max(each.at_s for each in self.hosts.values()),
         )
         look = pooled.look()
-        return pooled.sentence(look) if look.is_spike else ""
+        return pooled.spike(look) if look.is_spike else None

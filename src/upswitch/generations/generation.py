@@ -84,12 +84,13 @@ class Rendering(Value):
 
 
 class Live(Value):
-    """What serves on one host, as it was just read. "" means that it could not be read."""
+    """What serves on one host, as it was just read. "" means that it could not be read; before `init` it is not managed."""
 
     disk: str
     running: str
     pool: str
     problem: str = ""
+    is_managed: bool = True
 
     @property
     def agrees(self) -> bool:
@@ -99,8 +100,10 @@ class Live(Value):
     def text(self) -> str:
         """One sentence: which pool, and how we know."""
         if self.agrees:
-            return f"{self.pool} serves: nginx answers {self.running}, and so does the disk (read just now)"
-        said = f"nginx answers {self.running or 'nothing'}, the disk says {self.disk or 'nothing'}"
+            return f"{self.pool} serves: nginx reports generation {self.running} and the live link points to it (checked just now)"
+        if not self.is_managed:
+            return "nginx is not managed by upswitch yet; it serves as before"
+        said = f"nginx reports {self.running or 'no generation'}, the live link points to {self.disk or 'no generation'}"
         return f"NOT PROVED: {said}" + (f"; {self.problem}" if self.problem else "")
 
 

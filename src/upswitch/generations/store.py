@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Mapping
 
 from upswitch.basics.errors import HostError
-from upswitch.basics.result import Result, Took
+from upswitch.basics.result import Result, Took, Why
 from upswitch.basics.text import told
 from upswitch.basics.value import Value
 from upswitch.generations.generation import MANIFEST, Manifest, decode_manifest, digest
@@ -45,8 +45,8 @@ def prepare(host: Host, nginx: Nginx) -> None:
     ran = host.run(_program("folders", nginx.dir, nginx.state), deadline=_DEADLINE)
     if ran.exit == 0:
         return
-    why = ran.why or told(ran.err) or f"{nginx.state} is a link, belongs to another user, or others may write to it"
-    raise HostError(f"use {nginx.dir} and {nginx.state}", why)
+    reason = ran.reason or told(ran.err) or f"{nginx.state} is a link, belongs to another user, or others may write to it"
+    raise HostError(f"use {nginx.dir} and {nginx.state}", reason, why=ran.why or Why.DENIED)
 
 
 def put(host: Host, nginx: Nginx, name: str, files: Mapping[str, bytes]) -> Took:
@@ -63,11 +63,11 @@ def stage(host: Host, nginx: Nginx, generations: Mapping[str, Mapping[str, bytes
         case 0:
             return Took(result=Result.OK, said=names)
         case None:
-            return Took(result=Result.UNKNOWN, said=ran.words)
+            return Took(result=Result.UNKNOWN, said=ran.words, why=ran.why)
         case Exit.CHANGED:
-            return Took(result=Result.FAILED, said=f"{nginx.dir}/{ran.words}")
+            return Took(result=Result.FAILED, said=f"{nginx.dir}/{ran.words}", why=Why.MOVED)
         case _:
-            return Took(result=Result.FAILED, said=f"{nginx.dir}/generations/{names}: {ran.words}")
+            return Took(result=Result.FAILED, said=f"{nginx.dir}/generations/{names}: {ran.words}", why=ran.why)
 
 
 def stage_argv(folder: str, names: tuple[str, ...], *, back: str = "") -> tuple[str, ...]:
@@ -88,13 +88,13 @@ def point(host: Host, nginx: Nginx, *, expect: str, to: str) -> Took:
         case 0:
             return Took(result=Result.OK, said=f"{live} -> generations/{to}")
         case Exit.CHANGED:
-            return Took(result=Result.FAILED, said=f"{live} no longer points to {expect}: somebody else changed it")
+            return Took(result=Result.FAILED, said=f"{live} no longer points to {expect}: somebody else changed it", why=Why.MOVED)
         case Exit.NOT_THERE:
-            return Took(result=Result.FAILED, said=f"generation {to} does not exist")
+            return Took(result=Result.FAILED, said=f"generation {to} does not exist", why=Why.GENERATION_GONE)
         case Exit.NOT_DONE | Exit.NO_FOLDER:
-            return Took(result=Result.FAILED, said=f"{live} could not be changed: {ran.words}")
+            return Took(result=Result.FAILED, said=f"{live} could not be changed: {ran.words}", why=ran.why)
         case _:
-            return Took(result=Result.UNKNOWN, said=f"{live} may or may not have changed: {ran.words}")
+            return Took(result=Result.UNKNOWN, said=f"{live} may or may not have changed: {ran.words}", why=ran.why)
 
 
 def swap_argv(folder: str, *, expect: str, to: str) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ def get(host: Host, nginx: Nginx, name: str) -> dict[str, bytes]:
     """The files of a generation with its manifest. HostError where they can't be read."""
     ran = host.run(_tar_argv(f"{nginx.dir}/generations/{name}"), deadline=_DEADLINE)
     if ran.exit != 0:
-        raise HostError(f"read {nginx.dir}/generations/{name}", ran.words)
+        raise HostError(f"read {nginx.dir}/generations/{name}", ran.words, why=ran.why)
     try:
         return unpack(ran.out)
     except ValueError as exc:
@@ -146,7 +146,7 @@ def look_argv(folder: str) -> tuple[str, ...]:
 def disk_from(nginx: Nginx, ran: Ran) -> Disk:
     """What `look_argv` found."""
     if ran.exit != 0:
-        raise HostError(f"look at {nginx.dir}", ran.words)
+        raise HostError(f"look at {nginx.dir}", ran.words, why=ran.why)
     found: dict[str, list[str]] = {"live": [], "generation": [], "sum": [], "manifest": []}
     for line in ran.out.decode("utf-8", "backslashreplace").splitlines():
         kind, _, rest = line.partition(" ")
@@ -174,7 +174,7 @@ def read_manifests(host: Host, nginx: Nginx) -> dict[str, Manifest]:
     """Every generation's manifest by name; a folder without a readable one is left out."""
     ran = host.run(_program("manifests", nginx.dir), deadline=QUICK_S)
     if ran.exit != 0:
-        raise HostError(f"read the manifests in {nginx.dir}", ran.words)
+        raise HostError(f"read the manifests in {nginx.dir}", ran.words, why=ran.why)
     found = [decode_manifest(line) for line in ran.out.splitlines()]
     return {manifest.name: manifest for manifest in found if manifest is not None}
 

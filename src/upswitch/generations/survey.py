@@ -70,10 +70,11 @@ def looks(nginx: Nginx) -> tuple[tuple[str, ...], ...]:
 
 def amiss(disk: Disk, running: Running, *, want: str) -> str:
     """Why this host does not serve the generation `want`; "" where it does."""
-    answer = running.marker.generation if running.marker else "nothing"
+    answer = running.marker.generation if running.marker else "no generation"
     if disk.live == answer == want and not running.problem:
         return ""
-    return f"disk says {disk.live or 'nothing'}, nginx answers {answer}; wanted {want}. {running.problem}".strip()
+    said = f"the live link points to {disk.live or 'no generation'} and nginx reports {answer}, but {want} should be live"
+    return f"{said}; {running.problem}" if running.problem else said
 
 
 def glanced(host: Host, nginx: Nginx, seen: Sequence[Ran]) -> tuple[Disk, Running]:
@@ -102,7 +103,8 @@ def live_now(host: Host, nginx: Nginx) -> Live:
 def live(disk: Disk, running: Running) -> Live:
     """What serves, by one glance."""
     problem = running.problem or (f"edited on disk: {', '.join(disk.drift)}" if disk.drift else "")
-    return Live(disk=disk.live, running=running.marker.generation if running.marker else "", pool=disk.pool, problem=problem)
+    reported = running.marker.generation if running.marker else ""
+    return Live(disk=disk.live, running=reported, pool=disk.pool, problem=problem, is_managed=disk.live != "" or reported != "")
 
 
 def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:

@@ -26,10 +26,10 @@ def run(host: Host, commands: Sequence[Command], *, deadline: float, each: float
     end = secrets.token_hex(16).encode()
     ran = host.run(program(commands), deadline=deadline, stdin=end + b"\n")
     found = [
-        Ran(exit=code, out=out, err=err, why="killed" if code is None else "")
+        Ran(exit=code, out=out, err=err, reason="killed" if code is None else "")
         for code, out, err in apart(ran.out, ran.err, end=end)
     ]
-    return [*found, *(Ran(exit=None, why=ran.words) for _ in commands[len(found) :])]
+    return [*found, *(Ran(exit=None, reason=ran.words, lost=ran.lost) for _ in commands[len(found) :])]
 
 
 _KILLED = 128

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
 
 from upswitch.basics.errors import Owner
-from upswitch.basics.result import Failure
+from upswitch.basics.result import Failure, Why, why_printed
 from upswitch.basics.text import told
 from upswitch.basics.value import Value
 from upswitch.hosts.count_program import Alike, CountProgram
@@ -16,17 +16,26 @@ from upswitch.site.model import Probe, Target
 
 
 class Ran(Value):
-    """A command's ending. `exit` is None when it was cut off or killed, `why` says how: it may or may not have done its work."""
+    """How a command ended. `exit` is None when it was cut off or killed, and `reason` says how: it may have done its work or not.
+
+    `lost` is CONNECTION_LOST where the connection was the reason.
+    """
 
     exit: int | None
     out: bytes = b""
     err: bytes = b""
-    why: str = ""
+    reason: str = ""
+    lost: Why = Why.NONE
 
     @property
     def words(self) -> str:
         """In one line what ended it, else what it said on its error output, else its exit code."""
-        return self.why or told(self.err) or f"exit {self.exit}"
+        return self.reason or told(self.err) or f"exit {self.exit}"
+
+    @property
+    def why(self) -> Why:
+        """The reason of a failure as far as we have a name for it."""
+        return self.lost or why_printed(self.err)
 
 
 class Chunk(Value):
@@ -187,8 +196,8 @@ class Lock(Protocol):
 class Tell(Protocol):
     """Tells people what happens: the step's word and one line. Never blocks, never raises."""
 
-    def __call__(self, step: str, said: str, *, is_passing: bool = False) -> None:
-        """A passing line is progress: the next one replaces it."""
+    def __call__(self, step: str, said: str, *, is_passing: bool = False, is_bad: bool = False) -> None:
+        """A passing line is progress: the next one replaces it. A bad one says that something failed."""
         ...
 
 

@@ -75,7 +75,7 @@ def read_running(host: Host, nginx: Nginx, pid_file: str) -> Running:
 
 def running_from(host: Host, nginx: Nginx, ran: Ran) -> Running:
     if ran.exit != 0:
-        raise HostError("look at nginx's processes", ran.words)
+        raise HostError("look at nginx's processes", ran.words, why=ran.why)
     seen = processes.parse_look(ran.out)
     body = body_of(seen.reply)
     marker = parse_marker(body) if body is not None else ask_marker(host, nginx)
@@ -90,7 +90,7 @@ def read_family(host: Host, pid: int) -> Family:
     """A master and its children. HostError where /proc could not be read in time."""
     ran = host.run(("sh", "-c", processes.SCRIPT, "family", str(pid)), deadline=QUICK_S)
     if ran.exit != 0:
-        raise HostError(f"read /proc of {pid}", ran.words)
+        raise HostError(f"read /proc of {pid}", ran.words, why=ran.why)
     return processes.parse_family(ran.out, master=pid)
 
 
@@ -103,7 +103,7 @@ def read_build(host: Host, nginx: Nginx) -> Build:
 
 def build_from(nginx: Nginx, ran: Ran) -> Build:
     if ran.exit != 0:
-        raise NginxBrokenError(f"{nginx.binary} -V: {ran.words}" if ran.why else ran.words)
+        raise NginxBrokenError(f"{nginx.binary} -V: {ran.words}" if ran.reason else ran.words)
     try:
         return parse_build(ran.err.decode("utf-8", "replace"), prefix=nginx.prefix)
     except BuildError as exc:

@@ -9,7 +9,7 @@ one STUCK that was about to end, and never stops one that is on its way back: wh
 from collections.abc import Callable
 
 from upswitch.basics.errors import HostError, NotAppendedError
-from upswitch.basics.result import Result, Took
+from upswitch.basics.result import Result, Took, Why
 from upswitch.switch import machine
 from upswitch.switch.journal import Journal
 from upswitch.switch.run import AnyRecord, Ended, Intent, Run, fold
@@ -36,15 +36,18 @@ def drive(run: Run, *, perform: Perform, journal: Journal, ports: RunPorts) -> R
             said=took.said,
             at=ports.clock.now(),
             seconds=round(ports.clock.monotonic() - began, 3),
+            details=took.details,
+            why=took.why,
         )
         journal.note(record)
-        ports.tell(step.replace("_", " "), f"{_WORDS[took.result]}{took.said}")
+        said = " | ".join((f"{_WORDS[took.result]}{took.said}", *took.details))
+        ports.tell(step.replace("_", " "), said, is_bad=took.result in {Result.FAILED, Result.UNKNOWN})
         run = fold(run, record)
     _send(journal, ports)
     return run
 
 
-_BUG = Took(result=Result.FAILED, said="upswitch itself failed")
+_BUG = Took(result=Result.FAILED, said="upswitch itself failed", why=Why.BUG)
 """What other hosts hear of an exception. It is repaired on its own host (cli/main.py), and they do not wait for that."""
 
 _WORDS = {
@@ -58,18 +61,18 @@ _WORDS = {
 
 def _take(run: Run, step: Step, *, perform: Perform, journal: Journal, ports: RunPorts) -> Took:
     if ports.interrupts.count and run.can_interrupt:
-        return Took(result=Result.INTERRUPTED, said=f"{ports.interrupts.name} before {step}")
+        return Took(result=Result.INTERRUPTED, said=f"{ports.interrupts.name} before {step}", why=Why.SIGNAL)
     intent = Intent(run=run.plan.run, step=step, at=ports.clock.now())
     lost = write(journal, intent, ports, is_ahead=step not in _WAITING)
-    if not lost:
+    if lost is None:
         try:
             return _performed(perform, step)
         except NotAppendedError as exc:
             journal.was_refused()
             ports.tell("journal", str(exc))
-            lost = str(exc)
+            lost = exc
     if run.phase not in machine.WAY_BACK:
-        return Took(result=Result.FAILED, said=f"the journal can't be written: {lost}")
+        return Took(result=Result.FAILED, said=f"the journal can't be written: {lost}", why=lost.why)
     return _performed(perform, step)
 
 
@@ -79,7 +82,7 @@ def _performed(perform: Perform, step: Step) -> Took:
     except NotAppendedError:
         raise
     except HostError as exc:
-        return Took(result=Result.UNKNOWN, said=str(exc))
+        return Took(result=Result.UNKNOWN, said=str(exc), why=exc.why)
 
 
 def _send(journal: Journal, ports: RunPorts) -> None:
@@ -91,11 +94,11 @@ def _send(journal: Journal, ports: RunPorts) -> None:
         ports.tell("journal", str(exc))
 
 
-def write(journal: Journal, record: AnyRecord | None, ports: RunPorts, *, is_ahead: bool = False) -> str:
-    """Why the record, and what waits before it, could not be written, told and returned; "" where it is on disk, or goes ahead."""
+def write(journal: Journal, record: AnyRecord | None, ports: RunPorts, *, is_ahead: bool = False) -> HostError | None:
+    """Write the record, and what waits before it. None where it is on disk, or goes ahead; an error is reported and returned."""
     try:
         journal.write(record, is_ahead=is_ahead)
     except HostError as exc:
         ports.tell("journal", str(exc))
-        return str(exc)
-    return ""
+        return exc
+    return None

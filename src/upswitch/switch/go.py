@@ -15,7 +15,7 @@ from upswitch.basics.errors import (
     Refusal,
     RefusedError,
 )
-from upswitch.basics.result import Result
+from upswitch.basics.result import Result, Why
 from upswitch.basics.value import Value
 from upswitch.generations import store, survey
 from upswitch.generations.generation import Live
@@ -56,6 +56,8 @@ class Ending(Value):
     live: Live
     headline: str
     hint: str
+    details: tuple[str, ...] = ()
+    why: Why = Why.NONE
     gate: rounds.GateReport | None = None
     watch: WatchReport | None = None
 
@@ -67,7 +69,7 @@ def locked(ports: RunPorts, site: Site, owner: Owner) -> Iterator[None]:
     stopped = ports.turn.meet(Meeting.LOCK)
     if stopped is not None:
         hint = "run it again when ready" if stopped.result is Result.INTERRUPTED else "see to that host first"
-        raise RefusedError(Refusal(what=stopped.said, hint=f"{hint}; nothing was done here"))
+        raise RefusedError(Refusal(what=stopped.said, hint=f"{hint}; nothing was done here", why=stopped.why))
     holder = ports.lock.acquire(owner)
     if holder is not None:
         raise LockedError(holder)
@@ -98,7 +100,7 @@ def settle_deadman(ports: RunPorts, left: Run, journal: Journal, nginx: Nginx) -
     """From here on nobody else acts; if the host itself has, the journal says so. HostError while it acts still."""
     stood = arm.disarm(ports.host, nginx, left.plan.run)
     if stood.result is Result.UNKNOWN:
-        raise HostError("take up a run that was left", stood.said)
+        raise HostError("take up a run that was left", stood.said, why=Why.DEAD_MAN)
     if stood.fired is not None and not any(each.fired for each in journal.read() if each.plan.run == left.plan.run):
         write(journal, stood.fired, ports)  # its disk was full when it fired
     return stood
@@ -126,14 +128,14 @@ def _survey(host: Host, site: Site) -> Facts:
     try:
         return survey.survey(host, site.nginx, tuple(upstream.name for upstream in site.upstreams))
     except NginxBrokenError as exc:
-        is_ours = f"{site.nginx.dir}/" in exc.said
+        is_ours = any(file.startswith(f"{site.nginx.dir}/") for file in exc.files)
         mend = (
             "the live generation itself does not pass: `upswitch rollback` goes back"
             if is_ours
             else "mend it until `nginx -t` passes"
         )
         hint = f"{mend}; nothing of this run was done"
-        raise RefusedError(Refusal(what=f"nginx -T fails: {exc.said}", hint=hint)) from exc
+        raise RefusedError(Refusal(what=f"nginx -T fails: {exc.said}", hint=hint, why=Why.BAD_CONFIG)) from exc
 
 
 def refuse_if(refusals: tuple[Refusal, ...]) -> None:
@@ -151,7 +153,7 @@ def start(ports: RunPorts, job: Job, journal: Journal) -> Ending:
         journal.prepare()
     except HostError as exc:
         hint = "nothing was done: a run that can't be recorded could not be undone"
-        raise RefusedError(Refusal(what=str(exc), hint=hint)) from exc
+        raise RefusedError(Refusal(what=str(exc), hint=hint, why=exc.why)) from exc
     journal.note(started)
     return drive_on(ports, run.begin(started), job, journal)
 
@@ -181,7 +183,7 @@ def _disarmed(ports: RunPorts, over: Run, journal: Journal, nginx: Nginx) -> Run
         ports.tell("dead-man", stood.said)
         return next((each for each in journal.read()[::-1] if each.plan.run == over.plan.run and each.fired), over)
     except (HostError, JournalCorruptError) as exc:
-        ports.tell("dead-man", f"may still take this host back by itself: {exc}")
+        ports.tell("dead-man", f"may still roll this host back: {exc}")
         return over
 
 
@@ -222,4 +224,6 @@ def _ending(over: Run, ended: Outcome, *, live: Live) -> Ending:
         live=live,
         headline=outcome.headline(over, ended, live),
         hint=outcome.hint(over, ended, live),
+        details=over.cause.details if over.cause else (),
+        why=Why.NONE if ended is Outcome.SWITCHED else over.why,
     )

@@ -7,6 +7,7 @@ from contextlib import suppress
 import msgspec
 
 from upswitch.basics.errors import HostError, Refusal, RefusedError
+from upswitch.basics.result import Why
 from upswitch.basics.value import Value
 from upswitch.generations import generation, store
 from upswitch.generations.check_lines import has_check, redacted
@@ -206,7 +207,7 @@ def _resolved(host: Host, site: Site, wanted: str, facts: Facts) -> dict[str, ro
     try:
         found = {wanted: running.resolve_names(host, site, wanted)}
     except HostError as exc:
-        raise RefusedError(Refusal(what=str(exc), hint="nginx would not resolve it either")) from exc
+        raise RefusedError(Refusal(what=str(exc), hint="nginx would not resolve it either", why=Why.UNRESOLVED)) from exc
     is_checked = facts.dialect is not Dialect.NONE and any(upstream.check for upstream in site.upstreams)
     for pool in site.pools if is_checked else ():
         if pool != wanted:
@@ -232,13 +233,15 @@ def _target(facts: Facts, manifests: Mapping[str, Manifest], number: int | None)
                 if live and live.copy_of
                 else "it is the first"
             )
-            raise RefusedError(Refusal(what=f"nothing safe was live before {facts.disk.live}: {why}", hint=hint))
+            raise RefusedError(
+                Refusal(what=f"nothing safe was live before {facts.disk.live}: {why}", hint=hint, why=Why.NOTHING_BEFORE)
+            )
         return found
     for name in manifests:
         generation_ = words.parse_name(name)
         if generation_ is not None and generation_.number == number:
             return name
-    raise RefusedError(Refusal(what=f"--to {number}: no such generation", hint=f"here are {have}"))
+    raise RefusedError(Refusal(what=f"--to {number}: no such generation", hint=f"here are {have}", why=Why.NO_GENERATION))
 
 
 def _refuse_down(facts: Facts, manifest: Manifest) -> None:
@@ -250,14 +253,15 @@ def _refuse_down(facts: Facts, manifest: Manifest) -> None:
             what = f"nginx's own check holds every server of {name} in {manifest.pool} down: {down}"
             is_dead = all(each.fall for each in seen if each)
             start = "start them; nginx finds them up by itself" if is_dead else "it is still proving them: again in some seconds"
-            raise RefusedError(Refusal(what=what, hint=f"{start} (`upswitch status`); or name another one with --to N"))
+            hint = f"{start} (`upswitch status`); or name another one with --to N"
+            raise RefusedError(Refusal(what=what, hint=hint, why=Why.CHECK_DOWN))
 
 
 def _refuse_damaged(name: str, files: Mapping[str, bytes], manifest: Manifest) -> None:
     damaged = [file for file, digest in manifest.sha256.items() if generation.digest(files.get(file, b"")) != digest]
     if damaged:
         what = f"generation {name} is not as it was staged: {', '.join(damaged)}"
-        raise RefusedError(Refusal(what=what, hint="choose another one with --to N"))
+        raise RefusedError(Refusal(what=what, hint="choose another one with --to N", why=Why.GENERATION_GONE))
 
 
 _Render = Callable[[Site, Rendering, Mapping[str, str]], tuple[File, ...]]
@@ -304,7 +308,7 @@ class Making(Value):
         try:
             return generation.encoded(render(self.site, rendering, self.templates))
         except RenderError as exc:
-            raise RefusedError(Refusal(what=f"template {exc}", hint="mend the template")) from exc
+            raise RefusedError(Refusal(what=f"template {exc}", hint="fix the template", why=Why.TEMPLATE)) from exc
 
     def _zone(self, serving: Addresses, found: tuple[Standby, ...]) -> str:
         """A `check_shm_size` for all that is checked, standbys too; "" where somebody gives one, or the default will do."""

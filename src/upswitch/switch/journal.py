@@ -79,7 +79,7 @@ class Journal:
     def _open(self, *, is_made: bool) -> bytes:
         ran = self._host.run(sh.open_journal(self._path, reserve=RESERVE, is_made=is_made), deadline=_OPEN)
         if ran.exit not in {0, sh.Exit.NOT_THERE} or (is_made and ran.exit):
-            raise HostError(f"read {self._path}", ran.words)
+            raise HostError(f"read {self._path}", ran.words, why=ran.why)
         self._data = ran.out
         return ran.out
 
@@ -88,7 +88,7 @@ class Journal:
         aside = f"{self._path}.{name}"
         moved = self._host.run(("mv", "-n", self._path, aside), deadline=5.0)
         if moved.exit != 0:
-            raise HostError(f"move {self._path} aside", moved.err.decode("utf-8", "replace").strip())
+            raise HostError(f"move {self._path} aside", moved.words, why=moved.why)
         return aside
 
 

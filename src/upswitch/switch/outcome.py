@@ -1,9 +1,16 @@
 """What a command came to, its exit code, and what a tired person needs to read (docs/design.md)."""
 
-from upswitch.basics.result import Result
+from upswitch.basics.result import Result, Why
 from upswitch.generations.generation import Live
 from upswitch.switch.run import Plan, Run
 from upswitch.switch.words import Outcome, Step
+
+UNREACHABLE_PAGES = {
+    Why.UNREACHABLE: "`upswitch help unreachable`",
+    Why.CONNECTION_LOST: "`upswitch help unreachable`",
+    Why.HOST_KEY: "`upswitch help host-key`",
+}
+"""The reasons why a host can't be reached, and the page about each."""
 
 
 def headline(run: Run, outcome: Outcome, live: Live) -> str:
@@ -63,20 +70,11 @@ def hint(run: Run, outcome: Outcome, live: Live) -> str:
         case Outcome.HELD:
             return f"decide: `upswitch rollback` for {plan.former_pool}, or mend {plan.pool}; `upswitch help held`"
         case Outcome.STUCK:
-            if _is_cut_off(run):
-                look = "see why ssh can't reach it: `upswitch help unreachable`"
-            else:
-                look = "a person must look, by the last words above: `upswitch help stuck`"
+            lost = UNREACHABLE_PAGES.get(run.why)
+            look = f"see why ssh can't reach the host: {lost}" if lost else "automatic recovery failed: see `upswitch help stuck`"
             return f"{look}; then `upswitch repair`"
         case Outcome.REFUSED:
             return _refused_hint(run, live)
-
-
-def _is_cut_off(run: Run) -> bool:
-    """Whether the host could not be reached any more (adapters/ssh)."""
-    last = run.steps[-1] if run.steps else None
-    is_lost = last is not None and (last.said.startswith(("reach ", "connect to ")) or "connection lost: " in last.said)
-    return last is not None and last.result is Result.UNKNOWN and is_lost
 
 
 def _to_mend(run: Run) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from upswitch.basics.errors import Owner, Refusal, RefusedError
+from upswitch.basics.result import Why
 from upswitch.basics.value import Value
 from upswitch.health import rounds
 from upswitch.hosts.host import Ports
@@ -50,7 +51,7 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
 
 def _unfinished(holder: Owner | None) -> Refusal:
     if holder is None:
-        return Refusal(what="a killed run is unfinished", hint="`upswitch repair` finishes or undoes it")
+        return Refusal(what="a killed run is unfinished", hint="`upswitch repair` finishes or undoes it", why=Why.UNFINISHED)
     return Refusal(what=f"a run is under way: {holder.text}", hint="wait for its end; `upswitch status` shows what is live")
 
 

@@ -1,6 +1,7 @@
 """upswitch.switch.repair."""
 
 from upswitch.basics.errors import HostError
+from upswitch.basics.result import Why
 from upswitch.generations import survey
 from upswitch.generations.generation import Live
 from upswitch.site.model import Site
@@ -61,7 +62,7 @@ def _taken_up(ports: RunPorts, left: Run, journal: Journal, live: Live) -> Run:
         record = Retried(run=plan.run, at=ports.clock.now(), is_forward=is_forward)
     elif left.can_interrupt:
         result = run.resolve(left, live.disk, is_proved=live.agrees)
-        record = Ended(run=plan.run, step=step, result=result, said="the run was killed here", at=ports.clock.now())
+        record = Ended(run=plan.run, step=step, result=result, said="the run was killed here", at=ports.clock.now(), why=Why.KILLED)
     else:
         return left
     write(journal, record, ports)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import msgspec
 
 from upswitch.basics.errors import JournalCorruptError
-from upswitch.basics.result import Result
+from upswitch.basics.result import Result, Why
 from upswitch.basics.value import Value
 from upswitch.site.words import parse_name
 from upswitch.switch import machine
@@ -63,7 +63,7 @@ class Intent(Record):
 
 
 class Ended(Record):
-    """Written when the step's result is known. `said` is for people."""
+    """Written when the step's result is known. `said` and `details` are for people; a journal before 0.2 has no `why`."""
 
     run: str
     step: Step
@@ -71,6 +71,8 @@ class Ended(Record):
     said: str
     at: str
     seconds: float = 0.0
+    details: tuple[str, ...] = ()
+    why: Why = Why.NONE
 
 
 class Closed(Record):
@@ -91,7 +93,7 @@ class Retried(Record):
 
 
 class Fired(Record):
-    """Written by the host itself (switch/deadman/files.py): whoever ran this had vanished, and the former generation was put back.
+    """Written by the host itself (switch/deadman/): no more heartbeats came, and it put the former generation back.
 
     OK: `live` was proved to serve. FAILED and UNKNOWN: it was tried, and `repair` has to look.
     """
@@ -105,8 +107,8 @@ class Fired(Record):
     @property
     def text(self) -> str:
         if self.result is Result.OK:
-            return f"nobody answered for it any more, so the host took itself back at {self.at}: {self.said}"
-        return f"nobody answered for it any more, so the host tried to take itself back at {self.at}, NOT PROVED: {self.said}"
+            return f"upswitch stopped sending heartbeats, so the host rolled itself back at {self.at}: {self.said}"
+        return f"upswitch stopped sending heartbeats, so the host tried to roll itself back at {self.at}, NOT PROVED: {self.said}"
 
 
 class Settled(Record):
@@ -141,6 +143,11 @@ class Run(Value):
         return not self.is_over or (self.phase is Phase.STUCK and not self.is_settled)
 
     @property
+    def needs_repair(self) -> bool:
+        """Something is left, or the host rolled itself back and no command has recorded it yet."""
+        return self.is_left or (self.fired is not None and self.closed is None)
+
+    @property
     def can_interrupt(self) -> bool:
         """Whether a signal, or a crash, turns the run. A rollback goes on from its swap: what it leaves is the outage."""
         is_rollback = self.plan.copy_of != "" and self.phase not in machine.UNTOUCHED
@@ -153,6 +160,13 @@ class Run(Value):
     @property
     def next_step(self) -> Step | None:
         return machine.next_step(self.phase, self.plan.skips)
+
+    @property
+    def why(self) -> Why:
+        """The reason of the ending: of what could not be done where it is STUCK, else of what turned the run from its way."""
+        if self.phase is Phase.STUCK:
+            return self.steps[-1].why
+        return Why.DEAD_MAN if self.fired else self.cause.why if self.cause else Why.NONE
 
     @property
     def cause(self) -> Ended | None:

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from upswitch.basics.errors import HostError, NotAppendedError
-from upswitch.basics.result import Result, Took
+from upswitch.basics.result import Result, Took, Why
 from upswitch.diagnose.directives import known_of
 from upswitch.generations import store, survey
 from upswitch.generations.generation import to_prune
@@ -49,7 +51,7 @@ class Steps:
     def perform(self, step: Step) -> Took:
         """Do `step`. HostError where the host could not be asked; the driver takes that as UNKNOWN."""
         stopped = self._ports.turn.meet(Meeting.CHANGE) if step in _BEGINNINGS else None
-        return Took(result=Result.FAILED, said=stopped.said) if stopped else _DO[step](self)
+        return msgspec.structs.replace(stopped, result=Result.FAILED) if stopped else _DO[step](self)
 
     # ---- before the swap ----
 
@@ -58,11 +60,11 @@ class Steps:
         self.gate_report = report
         self._gated_at = self._ports.clock.monotonic()
         if report.verdict is Verdict.RUNNING:
-            return Took(result=Result.INTERRUPTED, said=f"{self._ports.interrupts.name} while probing")
+            return Took(result=Result.INTERRUPTED, said=f"{self._ports.interrupts.name} while probing", why=Why.SIGNAL)
         if report.verdict is not Verdict.PASS:
-            return Took(result=Result.FAILED, said=_refused(self._job.plan, report))
+            return _refused(self._job.plan, report)
         if not report.has_way_back and not self._job.accept_one_way:
-            return Took(result=Result.FAILED, said=_no_way_back(self._job.plan, report))
+            return _no_way_back(self._job.plan, report)
         up = f"all {len(report.new)} servers of {self._job.plan.pool} up after {report.seconds:.1f} s"
         return Took(result=Result.OK, said=up if report.has_way_back else f"{up}; {self._job.plan.former_pool} does not answer")
 
@@ -103,7 +105,7 @@ class Steps:
             back = store.point(self._ports.host, self._nginx, expect=plan.warm, to=plan.former)
             return reloaded if back.result is Result.OK else back
         proved = self._confirmed(plan.warm)
-        return None if proved.result is Result.OK else Took(result=Result.UNKNOWN, said=proved.said)
+        return None if proved.result is Result.OK else msgspec.structs.replace(proved, result=Result.UNKNOWN)
 
     def recheck(self) -> Took:
         """Wait until this host may go, get the watch ready, and look once more who is live.
@@ -125,14 +127,16 @@ class Steps:
             )
         disk = store.read_disk(self._ports.host, self._nginx)
         if disk.live != self._job.plan.base:
-            return Took(result=Result.FAILED, said=f"live is {disk.live or 'nothing'} now, not {self._job.plan.base}")
+            said = f"live is {disk.live or 'nothing'} now, not {self._job.plan.base}"
+            return Took(result=Result.FAILED, said=said, why=Why.MOVED)
         age = self._ports.clock.monotonic() - self._gated_at
         if age <= rounds.FRESH:
             return Took(result=Result.OK, said=f"the gate's proof is {age:.1f} s old")
         probes = self._ports.prober.round(self._job.new)
         bad = [f"{target.server}: {probe.error}" for target, probe in zip(self._job.new, probes, strict=True) if not probe.ok]
         if bad:
-            return Took(result=Result.FAILED, said=f"went down after the gate: {'; '.join(bad)}")
+            said = f"{len(bad)} of {len(probes)} servers failed after the gate"
+            return Took(result=Result.FAILED, said=said, details=tuple(bad), why=Why.SERVERS_DOWN)
         return Took(result=Result.OK, said=f"the gate's proof was {age:.0f} s old; every server answered again")
 
     def arm(self) -> Took:
@@ -199,12 +203,12 @@ class Steps:
         while not turn.passed():
             stopped = turn.meet(Meeting.CHANGE)
             if stopped:
-                return Took(result=Result.FAILED, said=stopped.said)
+                return msgspec.structs.replace(stopped, result=Result.FAILED)
             if interrupts.count:
-                return Took(result=Result.INTERRUPTED, said=f"{interrupts.name} while the others were switched")
+                return Took(result=Result.INTERRUPTED, said=f"{interrupts.name} while the others were switched", why=Why.SIGNAL)
             interrupts.sleep(_OTHERS_EVERY)
         missed = turn.judged()
-        return Took(result=Result.FAILED, said=missed.said) if missed else None
+        return msgspec.structs.replace(missed, result=Result.FAILED) if missed else None
 
     def _confirmed(self, want: str) -> Took:
         self._finding = self._reloader.confirm(want)
@@ -213,9 +217,9 @@ class Steps:
 
     def watch(self) -> Took:
         if self._watcher is None:
-            return Took(result=Result.UNKNOWN, said="the watch was cut off")
-        self.watch_report = self._watcher.run(self._watched(), self._job.old)
-        return Took(result=self.watch_report.result, said=self.watch_report.said)
+            return Took(result=Result.UNKNOWN, said="the watch was cut off", why=Why.KILLED)
+        self.watch_report = report = self._watcher.run(self._watched(), self._job.old)
+        return Took(result=report.result, said=report.said, details=report.details, why=report.why)
 
     def finish(self) -> Took:
         """The last look, and no dead-man from here on. Done again where the connection broke: all of it may be done twice."""
@@ -226,7 +230,7 @@ class Steps:
             try:
                 return self._finished()
             except HostError as exc:
-                return Took(result=Result.UNKNOWN, said=str(exc))
+                return Took(result=Result.UNKNOWN, said=str(exc), why=exc.why)
 
         pace = Pace(1.0, monotonic=clock.monotonic, sleep=clock.sleep)
         return pace.until(lambda took: took.result is not Result.UNKNOWN or clock.monotonic() >= until, attempt)
@@ -239,13 +243,14 @@ class Steps:
         if disarming:
             disarmed = arm.disarmed(plan.run, ran.pop(0))
             if disarmed.result is not Result.OK:
-                return Took(result=disarmed.result, said=disarmed.said)
+                return Took(result=disarmed.result, said=disarmed.said, why=Why.DEAD_MAN)
         disk, running = survey.glanced(host, self._nginx, ran)
         amiss = survey.amiss(disk, running, want=plan.to)
         if amiss:
-            return Took(result=Result.FAILED, said=amiss)
+            why = Why.NO_MASTER if running.problem else Why.MOVED
+            return Took(result=Result.FAILED, said=amiss, why=why)
         self.found = (disk, running)
-        return Took(result=Result.OK, said=f"nginx answers {plan.to}, and so does the disk")
+        return Took(result=Result.OK, said=f"nginx reports generation {plan.to} and the live link points to it")
 
     def _unready(self) -> str:
         """Why a finish would fail now."""
@@ -269,7 +274,8 @@ class Steps:
         plan = self._job.plan
         live = self._read_again().live
         if live not in {plan.former, plan.base, plan.to, plan.back}:
-            return Took(result=Result.FAILED, said=f"live is {live or 'nothing'}, none of this run's generations: left alone")
+            said = f"live is {live or 'nothing'}, none of this run's generations: left alone"
+            return Took(result=Result.FAILED, said=said, why=Why.MOVED)
         is_outage = self._finding is not None and self._finding.proof is Proof.OUTAGE  # nobody is served: there is nobody to drain
         if Step.DRAIN not in plan.skips and not is_outage:
             self._reloader.drain(min(self._nginx.drain, _WAY_BACK_DRAIN), plan.run)
@@ -303,7 +309,7 @@ class Steps:
         plan = self._job.plan
         live = store.read_disk(self._ports.host, self._nginx).live
         if live not in {plan.back, plan.base}:
-            return Took(result=Result.FAILED, said=f"live is {live or 'nothing'} now: somebody else changed it")
+            return Took(result=Result.FAILED, said=f"live is {live or 'nothing'} now: somebody else changed it", why=Why.MOVED)
         finding = self._reloader.confirm(live)
         self._lower()
         return self._never_left(finding, live) or _proved(finding)
@@ -361,18 +367,21 @@ def _proved(finding: Finding) -> Took:
         case Proof.APPLIED:
             return Took(result=Result.OK, said=finding.said)
         case Proof.REJECTED | Proof.OUTAGE:
-            return Took(result=Result.FAILED, said=f"{finding.proof}: {finding.said}")
+            why = Why.REJECTED if finding.proof is Proof.REJECTED else Why.OUTAGE
+            return Took(result=Result.FAILED, said=f"{finding.proof}: {finding.said}", why=why)
         case Proof.UNKNOWN | Proof.WAITING:
-            return Took(result=Result.UNKNOWN, said=finding.said)
+            return Took(result=Result.UNKNOWN, said=finding.said, why=finding.why)
 
 
-def _refused(plan: Plan, report: rounds.GateReport) -> str:
+def _refused(plan: Plan, report: rounds.GateReport) -> Took:
     down = gate.down(report.new)
-    said = f"{len(down)} of {len(report.new)} servers of {plan.pool} are not up after {report.seconds:.1f} s: "
-    said += " | ".join(tally.text for tally in down)
-    return said if report.has_way_back else f"{said}. The live pool {plan.former_pool} fails its probes too"
+    said = f"{len(down)} of {len(report.new)} servers of {plan.pool} are not healthy after {report.seconds:.1f} s"
+    details = tuple(tally.text for tally in down)
+    if not report.has_way_back:
+        details += (f"The live pool {plan.former_pool} fails its health checks too",)
+    return Took(result=Result.FAILED, said=said, details=details, why=Why.SERVERS_DOWN)
 
 
-def _no_way_back(plan: Plan, report: rounds.GateReport) -> str:
-    old = " | ".join(tally.text for tally in report.old)
-    return f"{plan.pool} is up, but there is no way back: {plan.former_pool} fails its own gate ({old}). --one-way accepts that"
+def _no_way_back(plan: Plan, report: rounds.GateReport) -> Took:
+    said = f"{plan.pool} is healthy, but the former pool {plan.former_pool} is not: there is no way back. --one-way accepts that"
+    return Took(result=Result.FAILED, said=said, details=tuple(tally.text for tally in report.old), why=Why.NO_WAY_BACK)

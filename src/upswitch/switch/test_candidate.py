@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from upswitch.basics.result import Result, Took
+from upswitch.basics.result import Result, Took, Why
 from upswitch.basics.text import printable
 from upswitch.generations.survey import Facts
 from upswitch.hosts import batch, sh
@@ -41,10 +41,11 @@ def _judged(seen: Sequence[Ran]) -> Took | None:
     """None where no mount was made, and nginx could not be asked that way."""
     alone, *mounted = seen
     if alone.exit != 0:
-        return Took(result=Result.FAILED, said=f"nginx -t on the candidate alone: {_words(alone)}")
+        return Took(result=Result.FAILED, said=f"nginx -t on the candidate alone: {_words(alone)}", why=Why.BAD_CONFIG)
     if mounted and mounted[0].exit != sh.Exit.NO_MOUNT:
         result = Result.OK if mounted[0].exit == 0 else Result.FAILED
-        return Took(result=result, said=_said(mounted[0], "in a private mount namespace, live files untouched"))
+        why = Why.NONE if result is Result.OK else Why.BAD_CONFIG
+        return Took(result=result, said=_said(mounted[0], "in a private mount namespace, live files untouched"), why=why)
     return None
 
 
@@ -53,7 +54,9 @@ def _swapped(host: Host, nginx: Nginx, facts: Facts, candidate: str) -> Took:
     ran = host.run(argv, deadline=DEADLINE, holds_lock=True)
     is_left_in = ran.exit in {None, sh.Exit.UNSYNCED}  # the candidate may be live still
     result = Result.UNKNOWN if is_left_in else Result.OK if ran.exit == 0 else Result.FAILED
-    return Took(result=result, said=_said(ran, "swapped in for the test and out again: no mount namespace is allowed here"))
+    why = {Result.OK: Why.NONE, Result.FAILED: Why.BAD_CONFIG}.get(result, ran.why)
+    said = _said(ran, "swapped in for the test and out again: no mount namespace is allowed here")
+    return Took(result=result, said=said, why=why)
 
 
 def _said(ran: Ran, way: str) -> str:

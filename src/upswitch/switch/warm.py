@@ -6,7 +6,7 @@ long as none has: the fault that upswitch exists for. So the new pool stands in 
 
 from collections.abc import Mapping
 
-from upswitch.basics.result import Result, Took
+from upswitch.basics.result import Result, Took, Why
 from upswitch.basics.value import Value
 from upswitch.generations.survey import Facts
 from upswitch.health import nginx_check
@@ -128,6 +128,7 @@ def _took(warmth: Warmth, down: tuple[str, ...], ports: Ports, seconds: float) -
     if not down:
         return Took(result=Result.OK, said=f"nginx's own check calls all {count} servers up, after {seconds:.1f} s")
     if ports.interrupts.count:
-        return Took(result=Result.INTERRUPTED, said=f"{ports.interrupts.name} while nginx's own check was proving the standby")
-    said = f"nginx's own check does not call {len(down)} of {count} servers up after {seconds:.1f} s, its worst case: "
-    return Took(result=Result.FAILED, said=said + " | ".join(down))
+        said = f"{ports.interrupts.name} while nginx's own check was proving the standby"
+        return Took(result=Result.INTERRUPTED, said=said, why=Why.SIGNAL)
+    said = f"nginx's own check does not call {len(down)} of {count} servers up after {seconds:.1f} s, its worst case"
+    return Took(result=Result.FAILED, said=said, details=down, why=Why.CHECK_DOWN)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import msgspec
 
 from upswitch.basics.errors import NginxBrokenError, Refusal, RefusedError
-from upswitch.basics.result import Failure
+from upswitch.basics.result import Failure, Why
 from upswitch.basics.value import Value
 from upswitch.diagnose.diagnose import Diagnosis, about, diagnose, sentence
 from upswitch.diagnose.directives import known_of
@@ -36,7 +36,7 @@ _MARKER_EVERY = 1.0
 class Frame(Value):
     """One second. `at_s` is seconds since the begin, or since a switch in it. `others` are no requests to the pool.
 
-    `said` is a line for it; `words` is all that there is to say: the rule's answers, where something failed, and why. `down` are
+    `said` is a line for it; `words` are all lines: the rule's answers, where something failed, and why. `down` are
     servers.
     """
 
@@ -45,7 +45,8 @@ class Frame(Value):
     new: Second
     others: Second
     said: str
-    words: str = ""
+    words: tuple[str, ...] = ()
+    is_failing: bool = False
     down: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -91,7 +92,9 @@ def _facts(ports: Ports, site: Site) -> Facts:
     try:
         facts = survey.survey(ports.host, site.nginx, tuple(upstream.name for upstream in site.upstreams))
     except NginxBrokenError as exc:
-        raise RefusedError(Refusal(what=f"nginx -T fails: {exc.said}", hint="mend it until `nginx -t` passes")) from exc
+        raise RefusedError(
+            Refusal(what=f"nginx -T fails: {exc.said}", hint="fix it until `nginx -t` passes", why=Why.BAD_CONFIG)
+        ) from exc
     if facts.running.marker is None:
         what = f"nothing of ours answers on nginx.marker, {site.nginx.marker}: there is no live pool to watch"
         raise RefusedError(
@@ -156,12 +159,12 @@ class _Release:
         )
         self.probation = probation = self.probation.after(brought).aged()
         look = probation.look()
-        why = probation.failure(look)
+        failed = probation.failure(look)
         if self.failed_at_s is None:
-            self.look, self.why = look, why
-            self.failed_at_s = probation.at_s if why else None
-        words = why or (probation.sentence(look) if look.failed else "")
-        self.answers = (why == "", look.kind, look.is_enough, look.is_big, look.is_new, look.is_not_luck) if words else ()
+            self.look, self.why = look, " | ".join((failed.said(), *failed.details)) if failed else ""
+            self.failed_at_s = probation.at_s if failed else None
+        words = (failed.said(), *failed.details) if failed else (probation.sentence(look),) if look.failed else ()
+        self.answers = (failed is None, look.kind, look.is_enough, look.is_big, look.is_new, look.is_not_luck) if words else ()
         return Frame(
             at_s=probation.at_s,
             pool=self.live.pool,
@@ -169,6 +172,7 @@ class _Release:
             others=read.former + Second(total=read.other),
             said=probation.progress(look),
             words=words,
+            is_failing=failed is not None,
             down=probation.down,
         )
 
@@ -239,10 +243,10 @@ class _Observation:
         if self._errors.has_new:
             self._diagnosis = self._diagnose()
         reasons = sentence(self._diagnosis)
-        words = " | ".join(filter(None, (frame.words or frame.said, f"why: {reasons}" if reasons else "")))
+        words = (*(frame.words or (frame.said,)), *((f"cause: {reasons}",) if reasons else ()))
         causes = frozenset((each.code, frozenset(each.servers)) for each in self._diagnosis.findings)
         told = (self._release.answers, frame.down, causes)
-        said = frame.said if told == self._told else words
+        said = frame.said if told == self._told else " | ".join(words)
         self._told = told
         return msgspec.structs.replace(frame, said=said, words=words, notes=(*self._changes, *self._notes.all))
 

@@ -235,7 +235,7 @@ def _follow(host: Host, path: str, notes: Notes) -> Follower | None:
     try:
         return host.follow(path)
     except HostError as exc:
-        notes.add(f"{path} can't be followed: {exc.why}")
+        notes.add(f"{path} can't be followed: {exc.reason}")
         return None
 
 
@@ -244,5 +244,5 @@ def _read(follower: Follower, path: str, notes: Notes) -> bytes:
     try:
         return follower.read()
     except HostError as exc:
-        notes.add(f"{path} can't be read any more: {exc.why}")
+        notes.add(f"{path} can't be read any more: {exc.reason}")
         return b""

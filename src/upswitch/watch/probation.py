@@ -9,7 +9,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from upswitch.basics.result import Failure, Took
+from upswitch.basics.result import Failure, Took, Why
 from upswitch.basics.value import Value
 from upswitch.health import gate
 from upswitch.health.gate import ServerHealth
@@ -34,6 +34,18 @@ class Brought(Value):
     @property
     def asked(self) -> Second:
         return Second(total=len(self.through), gateway=self.through.count(Failure.GATEWAY), hung=self.through.count(Failure.HUNG))
+
+
+class Failed(Value):
+    """Why a pool must not stay, seen `at_s` seconds after the switch. `details` are the rule's answers."""
+
+    why: Why
+    at_s: int
+    what: str
+    details: tuple[str, ...] = ()
+
+    def said(self, verdict: str = "ROLLBACK") -> str:
+        return f"t+{self.at_s}s {verdict}: {self.what}"
 
 
 class Probation(Value):
@@ -113,16 +125,21 @@ class Probation(Value):
     def look(self) -> Judgement:
         return rule.judge(self.history, self.judged)
 
-    def failure(self, look: Judgement) -> str:
-        """Why the pool must not stay; "" while it may."""
+    def failure(self, look: Judgement) -> Failed | None:
+        """Why the pool must not stay; None while it may."""
         if look.is_spike:
-            return self.sentence(look)
+            return self.spike(look)
         down = [each for each in self.tallies if not each.is_up]
         if down:
-            return f"t+{self.at_s}s ROLLBACK: the gate saw {down[0].text} ({len(down)} of {len(self.tallies)} down)"
+            what = f"the gate saw {down[0].text} ({len(down)} of {len(self.tallies)} down)"
+            return Failed(why=Why.SERVERS_DOWN, at_s=self.at_s, what=what)
         if self.crashes > _CRASHES:
-            return f"t+{self.at_s}s ROLLBACK: {self.crashes} nginx workers died in 10 s"
-        return ""
+            return Failed(why=Why.WORKERS_DIED, at_s=self.at_s, what=f"{self.crashes} nginx workers died in 10 s")
+        return None
+
+    def spike(self, look: Judgement) -> Failed:
+        what = rule.numbers(look, self.pool, self._requests)
+        return Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=rule.answers(look))
 
     def sentence(self, look: Judgement) -> str:
         return rule.sentence(look, self.at_s, self.pool, requests=self._requests)

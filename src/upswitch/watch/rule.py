@@ -297,18 +297,25 @@ def finish(last: Judgement, seen: Seen) -> Final:
 
 def sentence(judgement: Judgement, at_s: int, pool: str, *, requests: str = "requests") -> str:
     """One line for people: the word, the numbers, the four answers. `at_s` is seconds since the switch; `requests` says whose."""
-    look, need = judgement, judgement.thresholds
+    return " | ".join((f"t+{at_s}s {_word(judgement)}: {numbers(judgement, pool, requests)}", *answers(judgement)))
+
+
+def numbers(look: Judgement, pool: str, requests: str) -> str:
     share = look.failed / look.total if look.total else 0.0
     what = f"{look.failed} of {look.total} {requests} to {pool} {_HOW[look.kind]}"
-    parts = (
-        f"t+{at_s}s {_word(look)}: {what} in the last {look.window_s} s ({share:.1%})",
+    return f"{what} in the last {look.window_s} s ({share:.1%})"
+
+
+def answers(look: Judgement) -> tuple[str, ...]:
+    """The four answers, and what was before the switch: a line each."""
+    need = look.thresholds
+    return (
         f"enough {_yes(look.is_enough)} ({look.failed} in {look.failed_seconds} s, need {need.enough} in {need.enough_seconds})",
         f"big {_yes(look.is_big)} (need {need.big:g}%)",
         f"new {_yes(look.is_new)} ({_new(look)})",
         f"not luck {_yes(look.is_not_luck)} ({_one_in(look.odds)})",
         f"before: {look.before_failed} of {look.before_total} in {look.before_s} s",
     )
-    return " | ".join(parts)
 
 
 def _word(look: Judgement) -> str:

@@ -7,8 +7,10 @@ has no gap and what the watch can't see is known before.
 
 from collections.abc import Callable
 
+import msgspec
+
 from upswitch.basics.errors import HostError
-from upswitch.basics.result import Failure, Result, Took
+from upswitch.basics.result import Failure, Result, Took, Why
 from upswitch.basics.value import Value
 from upswitch.diagnose.diagnose import about, diagnose, sentence
 from upswitch.diagnose.directives import Known
@@ -24,7 +26,7 @@ from upswitch.site.words import SilencePolicy, SpikePolicy
 from upswitch.watch import attribution
 from upswitch.watch.attribution import Attribution
 from upswitch.watch.logs import AccessLogs, ErrorLog, Notes
-from upswitch.watch.probation import Brought, Others, Probation
+from upswitch.watch.probation import Brought, Failed, Others, Probation
 from upswitch.watch.rule import Final, Judgement, Second
 
 THROUGH_EVERY = 0.5
@@ -61,6 +63,8 @@ class WatchReport(Value):
     failed: int
     total: int
     mode: str
+    details: tuple[str, ...] = ()
+    why: Why = Why.NONE
     judgement: Judgement | None = None
     peers_down: tuple[str, ...] = ()
     reasons: str = ""
@@ -155,22 +159,23 @@ class Watcher:
     def _looked(self, probation: Probation, old: tuple[Target, ...]) -> WatchReport | None:
         """None while it goes on."""
         look = probation.look()
-        why = probation.failure(look)
+        failed = probation.failure(look)
         if probation.at_s % _GUARD_EVERY_S == 0 and not self._has_passed:
             self._has_guard()
         lost = self._out_of_reach(probation.at_s)
         deaf = self._deaf(probation.at_s)
         if self._has_passed and self._may_end():
             return self._ended(_Judged(probation=probation, look=look), old, is_over=True)  # decided by all
-        if lost:
-            return self._report(Result.FAILED, "rollback", lost, _Judged(probation=probation, look=look))
-        why = why or deaf
-        self._ports.tell("watch", why or probation.progress(look), is_passing=True)
         judged = _Judged(probation=probation, look=look)
-        if why:
-            return self._failed(judged, why, old)
+        if lost:
+            return self._report("rollback", _took(lost), judged)
+        failed = failed or deaf
+        self._ports.tell("watch", failed.said() if failed else probation.progress(look), is_passing=True)
+        if failed:
+            return self._failed(judged, failed, old)
         if self._ports.interrupts.count:
-            return self._report(Result.INTERRUPTED, "interrupted", f"{self._ports.interrupts.name} during the watch", judged)
+            said = f"{self._ports.interrupts.name} during the watch"
+            return self._report("interrupted", Took(result=Result.INTERRUPTED, said=said, why=Why.SIGNAL), judged)
         stop = self._others.heard(probation)
         if stop:
             return self._stopped(judged, stop, old)
@@ -179,7 +184,7 @@ class Watcher:
     def _stopped(self, judged: _Judged, stop: Took, old: tuple[Target, ...]) -> WatchReport:
         """As the whole fleet is."""
         is_held = stop.result is Result.HOLD
-        return self._held(stop.said, "as the other hosts are", judged) if is_held else self._going_back(judged, stop.said, old)
+        return self._held(stop, "as the other hosts are", judged) if is_held else self._going_back(judged, stop, stop, old)
 
     def _may_end(self) -> bool:
         """Whether all hosts may. This one must answer now: its silence would be taken for consent, and its dead-man would act."""
@@ -197,7 +202,7 @@ class Watcher:
             self._ports.tell("watch", said)
         return True
 
-    def _out_of_reach(self, at_s: int) -> str:
+    def _out_of_reach(self, at_s: int) -> Failed | None:
         """Why this host is not ours to watch any more: cut off for some seconds, or somebody acted in our place."""
         now = self._ports.clock.monotonic()
         try:
@@ -205,11 +210,12 @@ class Watcher:
         except HostError as exc:
             self._lost_since = self._lost_since or now
             lost_s = now - self._lost_since
-            return f"t+{at_s}s ROLLBACK: the host is out of reach for {lost_s:.0f} s: {exc}" if lost_s >= _LOST_S else ""
+            what = f"the host is out of reach for {lost_s:.0f} s: {exc}"
+            return Failed(why=exc.why or Why.CONNECTION_LOST, at_s=at_s, what=what) if lost_s >= _LOST_S else None
         self._lost_since = None
-        return ""
+        return None
 
-    def _deaf(self, at_s: int) -> str:
+    def _deaf(self, at_s: int) -> Failed | None:
         """Why nginx itself is what fails: what it does not answer is in no log, so a dead one would look like a quiet site.
 
         One that has passed must be as a finish wants it, its master too.
@@ -221,23 +227,25 @@ class Watcher:
             why = ""
         self._deaf_since = (self._deaf_since or now) if why else None
         deaf_s = now - (self._deaf_since or now)
-        return f"t+{at_s}s ROLLBACK: for {deaf_s:.0f} s {why}" if deaf_s >= _DEAF_S else ""
+        return Failed(why=Why.NO_ANSWER, at_s=at_s, what=f"for {deaf_s:.0f} s {why}") if deaf_s >= _DEAF_S else None
 
     def _unanswered(self) -> str:
         return "" if ask_marker(self._ports.host, self._site.nginx) is not None else "nginx itself has not answered"
 
-    def _failed(self, judged: _Judged, why: str, old: tuple[Target, ...]) -> WatchReport:
+    def _failed(self, judged: _Judged, failed: Failed, old: tuple[Target, ...]) -> WatchReport:
+        held = _took(failed, Result.HOLD)
         if self._site.watch.on_spike is SpikePolicy.HOLD:
-            return self._held(why, 'watch.on_spike = "hold"', judged)
-        return self._going_back(judged, why, old)
+            return self._held(held, 'watch.on_spike = "hold"', judged)
+        return self._going_back(judged, _took(failed), held, old)
 
-    def _going_back(self, judged: _Judged, why: str, old: tuple[Target, ...]) -> WatchReport:
+    def _going_back(self, judged: _Judged, took: Took, held: Took, old: tuple[Target, ...]) -> WatchReport:
         """Is there anything to go back to?"""
         answers = self._asked(old)
         if not gate.serves(answers):
             dead = "; ".join(each.text for each in answers)
-            return self._held(why, f"the former pool is dead too: {dead}", judged)
-        return self._report(Result.FAILED, "rollback", why, judged)
+            held = msgspec.structs.replace(held, result=Result.HOLD, why=Why.NO_WAY_BACK)
+            return self._held(held, f"the former pool is dead too: {dead}", judged)
+        return self._report("rollback", took, judged)
 
     def _asked(self, old: tuple[Target, ...]) -> tuple[ServerHealth, ...]:
         """The former pool, asked until it answers, three times at most: one lost packet must not keep a failing release."""
@@ -248,21 +256,21 @@ class Watcher:
                 break
         return answers
 
-    def _held(self, why: str, because: str, judged: _Judged) -> WatchReport:
-        """What would have been a rollback must not be called one."""
-        return self._report(Result.HOLD, "rollback", f"{why.replace('ROLLBACK', 'SPIKE', 1)} | held: {because}", judged)
+    def _held(self, held: Took, because: str, judged: _Judged) -> WatchReport:
+        """What would have been a rollback is not called one."""
+        return self._report("rollback", msgspec.structs.replace(held, details=(*held.details, f"held: {because}")), judged)
 
     def _ended(self, judged: _Judged, old: tuple[Target, ...], *, is_over: bool = False) -> WatchReport | None:
         """None where this host would pass, and others are not so far yet. `is_over`: all are."""
         final = Final.UNPROVEN if self._access.is_behind else judged.probation.final(judged.look)
-        said = f"{final.replace('_', ' ')}: {judged.probation.progress(judged.look)}"
+        said, why = f"{final.replace('_', ' ')}: {judged.probation.progress(judged.look)}", Why.NONE
         match final:
             case Final.KEEP | Final.KEEP_ELEVATED:
                 result = Result.OK
             case Final.NOT_SWITCHED:
-                result = Result.FAILED
+                result, why = Result.FAILED, Why.NOT_SWITCHED
             case Final.UNPROVEN | Final.BLIND:
-                result = _ON_SILENCE[self._site.watch.on_silence]
+                result, why = _ON_SILENCE[self._site.watch.on_silence], Why.UNPROVEN
         if result is Result.OK and self._lost_since is not None:
             return None
         has_asked, self._has_passed = self._has_passed, result is Result.OK
@@ -271,17 +279,19 @@ class Watcher:
         missed = self._others.judged() if self._has_passed else None
         if missed:
             return self._stopped(judged, missed, old)
-        return self._report(result, final, said, judged)
+        return self._report(final, Took(result=result, said=said, why=why if result is not Result.OK else Why.NONE), judged)
 
-    def _report(self, result: Result, final: str, said: str, judged: _Judged) -> WatchReport:
+    def _report(self, final: str, took: Took, judged: _Judged) -> WatchReport:
         probation, whole = judged.probation, judged.probation.whole
         diagnosis = diagnose(self._errors.errors, self._access.failing, self._sought.known)
         diagnosis = about(diagnosis, self._sought.attribution.servers)
         reasons = sentence(diagnosis)
         return WatchReport(
-            result=result,
+            result=took.result,
             final=final,
-            said=f"{said} | why: {reasons}" if reasons and result is not Result.OK else said,
+            said=took.said,
+            details=(*took.details, f"cause: {reasons}") if reasons and took.result is not Result.OK else took.details,
+            why=took.why,
             pool=self._sought.pool,
             seconds=probation.at_s,
             failed=whole.gateway + whole.hung,
@@ -299,6 +309,11 @@ class Watcher:
         self._errors.close()
         if self._through:
             self._through.close()
+
+
+def _took(failed: Failed, result: Result = Result.FAILED) -> Took:
+    verdict = "SPIKE" if result is Result.HOLD else "ROLLBACK"
+    return Took(result=result, said=failed.said(verdict), details=failed.details, why=failed.why)
 
 
 _ON_SILENCE = {SilencePolicy.KEEP: Result.OK, SilencePolicy.ROLLBACK: Result.FAILED, SilencePolicy.HOLD: Result.HOLD}

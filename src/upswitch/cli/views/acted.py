@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from upswitch.basics.errors import HostError, JournalCorruptError, LockedError, RefusedError, StuckError
-from upswitch.basics.result import Result
+from upswitch.basics.result import Result, Why
 from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit, exit_of
 from upswitch.cli.invocation import NoSiteError
@@ -99,6 +99,8 @@ class Acted(Value):
     said: str
     production: Production | None
     hint: str
+    details: tuple[str, ...] = ()
+    why: Why = Why.NONE
     run: str = ""
     pool: str = ""
     former_pool: str = ""
@@ -111,11 +113,13 @@ class Acted(Value):
     @property
     def text(self) -> str:
         """What happened and where; what production is in now; what to do next."""
-        lines = [self.said, *self.problems]
+        lines = [self.said, *self.details, *self.problems]
         if self.watch is not None:
             is_decisive = any(each.step is Step.WATCH and each.result is not Result.OK for each in self.steps)
             lines += [] if is_decisive else [f"Watch: {self.watch.said}"]  # the headline has it
             lines += [f"Watch: {note}" for note in self.watch.notes]
+        if self.why:
+            lines.append(f"Why: {self.why}")
         if self.production is not None:
             lines.append(f"Production: {self.production.text}")
         return "\n  ".join([*lines, f"Next: {self.hint}"])
@@ -130,6 +134,8 @@ def acted(command: str, ending: "Ending") -> Acted:
         said=ending.headline,
         production=production(ending.live),
         hint=ending.hint,
+        details=ending.details,
+        why=ending.why,
         run=over.plan.run if over.steps else "",
         pool=over.plan.pool,
         former_pool=over.plan.former_pool,
@@ -192,6 +198,7 @@ def ended(command: str, error: Exception, live: Live | None, *, file: str = "") 
         exit=exit_of(end.outcome),
         said=end.said.format(error=first, file=file),
         problems=tuple(others),
+        why=_why(error),
         production=production(live) if live else None,
         hint=f"{end.hint.format(command=command, hint=hint)}; `upswitch help {end.page}`",
     )
@@ -219,6 +226,20 @@ def _texts(error: Exception) -> list[str]:
             return [str(error)]
         case _:
             return [f"{type(error).__name__}: {error}"]
+
+
+def _why(error: Exception) -> Why:
+    match error:
+        case RefusedError():
+            return error.refusals[0].why
+        case HostError():
+            return error.why
+        case JournalCorruptError():
+            return Why.JOURNAL
+        case StuckError():
+            return Why.INIT
+        case _:
+            return Why.NONE if is_expected(error) else Why.BUG
 
 
 def repaired(ending: "Ending | None", live: Live, *, aside: str) -> Acted:

@@ -1,19 +1,32 @@
-"""What a command on several hosts prints: a table, and what each host said where that matters."""
+"""Several hosts as one: one exit code, which host serves what, a table, and what each host said where that matters."""
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
+from upswitch.basics.errors import HostError
+from upswitch.basics.result import Why
 from upswitch.basics.value import Value
-from upswitch.cli.views import View
+from upswitch.cli.exit_codes import Exit
+from upswitch.cli.invocation import SITE_FILE
+from upswitch.cli.views import Production, View
 from upswitch.cli.views.acted import Acted
+from upswitch.cli.views.fleet_hints import SKIPPED, SPLIT, UNREACHABLE, names, next_step, page_of
 from upswitch.cli.views.plan import PlanView
+from upswitch.cli.views.status import StatusView
+from upswitch.switch.words import Outcome
 
-HELD_BACK = ("not switched, because of ", "not begun, because of ")
-"""How a line begins of a host that another one held back; then that host's name, a colon, and why."""
+_WORST = (
+    *(Exit.STUCK, Exit.BUG, Exit.HELD, Exit.ROLLED_BACK, Exit.LOCKED, Exit.INTERRUPTED, Exit.REFUSED, Exit.USAGE, Exit.DONE),
+)  # the exit code that a person must see first
+_AS_ASKED = {Outcome.SWITCHED, Outcome.UNCHANGED, SKIPPED}
+_UNTOUCHED = {Outcome.REFUSED, Outcome.UNCHANGED, Outcome.INTERRUPTED, "LOCKED", "USAGE", UNREACHABLE, SKIPPED}
 
 
 class HostLine(Value):
-    """A row of the table. `pool` and `generation` were read when the command ended; "" where they could not be."""
+    """A row of the table. `pool` and `generation` were read when the command ended; "" where they could not be read."""
 
     host: str
     outcome: str
@@ -22,10 +35,11 @@ class HostLine(Value):
     generation: str
     proved: bool
     said: str
+    why: Why = Why.NONE
 
 
 class FleetView(Value):
-    """Several hosts as one; `hosts` has what the command says of each alone. `outcome` is "" for a command that only reads."""
+    """Several hosts as one; `hosts` has the view of each host. `outcome` is "" for a command that only reads."""
 
     command: str
     exit: int
@@ -37,28 +51,151 @@ class FleetView(Value):
 
     @property
     def text(self) -> str:
-        return "\n".join([self.said, *self._drawn, *self._details, f"Next: {self.hint}"])
-
-    @property
-    def _drawn(self) -> list[str]:
-        """The table, where the command has looked at what serves."""
         is_known = self.outcome or any(line.generation for line in self.table)
-        return _drawn(self.table, {name: _watched(view) for name, view in self.hosts.items()}) if is_known else []
+        drawn = _drawn(self.table, {name: _watched(view) for name, view in self.hosts.items()}) if is_known else []
+        return "\n".join([self.said, *drawn, *self._details, f"Next: {self.hint}"])
 
     @property
     def _details(self) -> list[str]:
-        """Of acting commands the hosts that did not do as asked; of reading ones every host, those together that say the same."""
+        """The hosts where an acting command failed; every host of a reading command. Hosts that say the same are one entry."""
         if self.outcome:
             return _failures(self.table)
         if self.command == "plan":
             return _plans(self.hosts)
-        return [
-            f"== {', '.join(names)}\n{text}" for text, names in _gathered((view.text, name) for name, view in self.hosts.items())
-        ]
+        texts = _gathered((view.text, name) for name, view in self.hosts.items())
+        return [f"== {', '.join(hosts)}\n{text}" for text, hosts in texts]
+
+
+# ---- one view of all hosts ----
+
+
+def together(command: str, views: Mapping[str, View]) -> FleetView:
+    """One view of all hosts, in the order of their names."""
+    table = tuple(_line(name, view) for name, view in sorted(views.items()))
+    is_acting = command in {"switch", "rollback", "repair"}
+    exit_, said, kind = _acted(command, table) if is_acting else _read(command, table)
+    worst = min(table, key=lambda line: (_WORST.index(line.exit), line.outcome in _UNTOUCHED))
+    return FleetView(
+        command=command,
+        exit=exit_,
+        outcome=kind if is_acting else "",
+        said=said,
+        table=table,
+        hosts=dict(sorted(views.items())),
+        hint=next_step(command, kind, worst.host, views),
+    )
+
+
+def unreachable(command: str, error: HostError, *, is_skipped: bool = False) -> Acted:
+    """A host that could not be asked. After a rollback or a repair its state is not known: exit 5."""
+    kind = SKIPPED if is_skipped else UNREACHABLE
+    is_way_back = command in {"rollback", "repair"}
+    return Acted(
+        command=command,
+        outcome=kind,
+        exit=Exit.DONE if is_skipped else Exit.STUCK if is_way_back else Exit.REFUSED,
+        said=f"{kind}: {error}",
+        production=None,
+        hint=f"see why ssh can't reach it; {page_of(error.why)}",
+        why=error.why,
+    )
+
+
+def failure(view: View) -> str:
+    """Why a host's command did not do as asked, "" where it did: for the other hosts."""
+    return view.said if isinstance(view, Acted) and view.outcome not in {Outcome.SWITCHED, Outcome.UNCHANGED} else ""
+
+
+def with_config(view: View, config: str) -> View:
+    """The same view with `-c FILE` in the commands of its hint, unless the site file is the default one."""
+    if not isinstance(view, Acted | FleetView) or config == SITE_FILE:
+        return view
+    command = r"`((?:upswitch (?!help )|switch )[^`]*)(?<! --help)`"
+    hint = re.sub(command, lambda found: f"`{found[1]} -c {shlex.quote(config)}`", view.hint)
+    return msgspec.structs.replace(view, hint=hint)
+
+
+def _line(name: str, view: View) -> HostLine:
+    production: Production | None = getattr(view, "production", None)
+    acted = view if isinstance(view, Acted) else None
+    return HostLine(
+        host=name,
+        outcome=acted.outcome if acted else "findings" if view.exit else "ok",
+        exit=view.exit,
+        pool=production.pool if production else "",
+        generation=production.running if production else "",
+        proved=production.proved if production else False,
+        said=acted.said if acted else "; ".join(view.findings) if isinstance(view, StatusView) else "",
+        why=acted.why if acted else Why.NONE,
+    )
+
+
+def _acted(command: str, table: Sequence[HostLine]) -> tuple[int, str, str]:
+    """Exit code, sentence, outcome."""
+    worst = _worst(table)
+    if _is_split(command, table) and worst != Exit.HELD:
+        is_for_nothing = command == "repair" and not _touched(table)
+        return Exit.FINDINGS if is_for_nothing else Exit.STUCK, f"{SPLIT}: {_shares(table)}", SPLIT
+    if worst:
+        kind = next(line.outcome for line in table if line.exit == worst)
+        return worst, f"{kind}: {_shares(table)}", kind
+    return _done(table)
+
+
+def _done(table: Sequence[HostLine]) -> tuple[int, str, str]:
+    """No host failed. Hosts were skipped and nothing was done: that is not as asked."""
+    reached = [line for line in table if line.outcome != SKIPPED]
+    skipped = [line.host for line in table if line.outcome == SKIPPED]
+    kind = next(iter(_touched(table)), SKIPPED if skipped else Outcome.UNCHANGED.value)
+    shares = _shares(reached) if reached else "no host could be reached"
+    left = f"; NOT REACHED, left as they were: {names(skipped)}" if skipped else ""
+    return Exit.FINDINGS if kind == SKIPPED else Exit.DONE, f"{kind} {len(reached)} of {len(table)} hosts: {shares}{left}", kind
+
+
+def _is_split(command: str, table: Sequence[HostLine]) -> bool:
+    """Whether the hosts serve different pools although something was done, or although all went as asked.
+
+    A switch that was refused, or that found a lock, leaves a split as it was, and somebody else may be at it.
+    """
+    is_as_asked = all(line.outcome in _AS_ASKED for line in table)
+    has_switched = any(line.outcome == Outcome.SWITCHED for line in table)
+    if command == "switch" and has_switched and not is_as_asked:
+        return len({line.pool if line.proved else "" for line in table}) > 1
+    return len({line.pool for line in table if line.proved}) > 1 and bool(_touched(table) or is_as_asked)
+
+
+def _touched(table: Sequence[HostLine]) -> list[str]:
+    """The outcomes of hosts on which something was done."""
+    return [line.outcome for line in table if line.outcome not in _UNTOUCHED]
+
+
+def _read(command: str, table: Sequence[HostLine]) -> tuple[int, str, str]:
+    """As `_acted`, of a command that only reads."""
+    worst = _worst(table)
+    if command != "status":
+        return worst, f"{command} on {len(table)} hosts", ""
+    is_split = len({line.pool for line in table if line.pool}) > 1
+    is_lost = any(line.outcome == UNREACHABLE for line in table)
+    exit_ = max(worst, Exit.FINDINGS) if is_split or is_lost else worst
+    return exit_, (f"{SPLIT}: " if is_split else "") + _shares(table), SPLIT if is_split else UNREACHABLE if is_lost else ""
+
+
+def _worst(table: Sequence[HostLine]) -> int:
+    return min((line.exit for line in table), key=_WORST.index)
+
+
+def _shares(table: Sequence[HostLine]) -> str:
+    """Which hosts serve which pool: `B serves on lb1, lb2; A serves on lb3; NOT PROVED on lb4`."""
+    proved = _gathered((f"{line.pool} serves", line.host) for line in table if line.proved)
+    rest = _gathered(("NOT PROVED", line.host) for line in table if not line.proved)
+    return "; ".join(f"{said} on {names(hosts)}" for said, hosts in (*proved, *rest))
+
+
+# ---- its text ----
 
 
 def _gathered(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
-    """The names that say the same, in the order of the first of them."""
+    """The hosts that say the same, in the order of the first of them."""
     found: dict[str, list[str]] = {}
     for said, name in pairs:
         found.setdefault(said, []).append(name)
@@ -66,7 +203,7 @@ def _gathered(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
 
 
 def _drawn(table: Sequence[HostLine], watched: Mapping[str, str]) -> list[str]:
-    """Columns as wide as they must be; the last one where somebody was watched."""
+    """The table, with a last column where a host was watched."""
     rows = [("HOST", "OUTCOME", "SERVES", "GENERATION", "PROVED", "WATCHED" if any(watched.values()) else "")]
     for each in table:
         proved = "yes" if each.proved else "NO"
@@ -76,28 +213,25 @@ def _drawn(table: Sequence[HostLine], watched: Mapping[str, str]) -> list[str]:
 
 
 def _watched(view: View) -> str:
-    """How it is known that the new pool serves well: failed requests of all, since the switch; "" where nobody watched."""
+    """What the watch counted since the switch; "" where there was none."""
     watch = view.watch if isinstance(view, Acted) else None
     return f"{watch.failed} of {watch.total} failed in {watch.seconds} s" if watch else ""
 
 
 def _failures(table: Sequence[HostLine]) -> list[str]:
-    """Each host that did not do as asked, those together that say the same; the reason of others is said where it stands."""
+    """Each host that did not do as asked. Those that only followed another host say so where that host's reason is shown."""
     bad = [line for line in table if line.exit]
-    told = {line.host for line in bad if not line.said.startswith(HELD_BACK)}
-    gathered = _gathered((_without_reason(line.said, told), line.host) for line in bad)
-    return [f"{', '.join(names)}: {said}" for said, names in gathered]
+    is_told = any(line.why != Why.OTHER_HOST for line in bad)
+    gathered = _gathered((_followed(line) if is_told and line.why == Why.OTHER_HOST else line.said, line.host) for line in bad)
+    return [f"{', '.join(hosts)}: {said}" for said, hosts in gathered]
 
 
-def _without_reason(said: str, told: Container[str]) -> str:
-    """`not switched, because of lb1: …`, where the line of lb1 says why."""
-    held_back = next((words for words in HELD_BACK if said.startswith(words)), "")
-    host = said.removeprefix(held_back).partition(":")[0]
-    return f"{held_back}{host}" if held_back and host in told else said
+def _followed(line: HostLine) -> str:
+    return f"{line.outcome.replace('_', ' ')}, because another host failed"
 
 
 def _plans(hosts: Mapping[str, View]) -> list[str]:
-    """The first host's whole; of the others what is not the same but for numbers of generations, which are each host's own."""
+    """Each plan once. Plans count as the same where only the numbers of generations differ."""
     found = []
     for _, (first, *others) in _gathered((_plan_key(view), name) for name, view in hosts.items()):
         found.append(f"== {first}\n{hosts[first].text}")
@@ -110,5 +244,5 @@ def _plan_key(view: View) -> str:
         return view.text
     servers = [(each.server, each.up) for each in (*view.gate.new, *view.gate.old)]
     diff = re.sub(r"\d{6,}-", "N-", view.diff)
-    notes = [re.sub(r"\S*[/:]\S*", "", note) for note in view.notes]  # paths and addresses are each host's own
+    notes = [re.sub(r"\S*[/:]\S*", "", note) for note in view.notes]  # paths and addresses differ from host to host
     return f"{view.pool} {view.former_pool} {view.unchanged} {view.steps} {notes} {servers} {diff}"

@@ -1,19 +1,16 @@
-"""What to do next when several hosts came to several things."""
+"""What to do next when hosts ended differently."""
 
 from collections.abc import Mapping, Sequence
 
+from upswitch.basics.result import Why
 from upswitch.cli.views import View
 from upswitch.cli.views.acted import Acted
-from upswitch.cli.views.fleet import HostLine
 from upswitch.cli.views.plan import PlanView
 from upswitch.cli.views.status import StatusView
+from upswitch.switch.outcome import UNREACHABLE_PAGES
 from upswitch.switch.words import Outcome
 
 UNREACHABLE, SKIPPED, SPLIT = "UNREACHABLE", "SKIPPED", "SPLIT"
-
-_SPLIT_PAGE = "`upswitch help split`"
-_UNREACHABLE_PAGE = "`upswitch help unreachable`"
-_HOST_KEY_PAGE = "`upswitch help host-key`"
 _SHOWN = 12
 
 
@@ -22,13 +19,13 @@ def names(hosts: Sequence[str]) -> str:
     return ", ".join(hosts[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def page_of(why: str) -> str:
-    """The page for a host that could not be reached; a key that is not the recorded one has its own (hosts/ssh/keys.py)."""
-    return _HOST_KEY_PAGE if "its host key " in why else _UNREACHABLE_PAGE
+def page_of(*whys: str) -> str:
+    """The page for hosts that could not be reached, for these reasons. A wrong host key comes before anything else."""
+    return UNREACHABLE_PAGES[Why.HOST_KEY if Why.HOST_KEY in whys else Why.UNREACHABLE]
 
 
-def next_step(command: str, kind: str, worst: HostLine, views: Mapping[str, View]) -> str:
-    """`worst` is the host that a person must see first."""
+def next_step(command: str, kind: str, worst: str, views: Mapping[str, View]) -> str:
+    """`kind` is the outcome of all hosts, `worst` the host that a person must see first."""
     under_way = {name: view.lock for name, view in views.items() if isinstance(view, StatusView) and view.lock}
     if under_way:
         return f"wait: a run is under way on {names(sorted(under_way))}, by {next(iter(under_way.values()))}"
@@ -38,25 +35,25 @@ def next_step(command: str, kind: str, worst: HostLine, views: Mapping[str, View
         return _reached_again(command, views)
     if kind == Outcome.HELD:
         return _decided(views)
-    if not worst.exit and (skipped := _of(views, SKIPPED)):
+    if not views[worst].exit and (skipped := _of(views, SKIPPED)):
         return _for_later(skipped, views)
+    view = views[worst]
     planned = next((each for each in views.values() if isinstance(each, PlanView) and not each.unchanged), None)
-    if planned and not worst.exit:
+    if planned and not view.exit:
         return f"`upswitch switch --to {planned.pool}` does it"
-    view = views[worst.host]
-    found = _remedy(view, worst.host) if isinstance(view, StatusView) else getattr(view, "hint", "")
-    return found or ("nothing to do" if not worst.exit else f"`upswitch {command} --host {worst.host}` looks at one host alone")
+    found = _remedy(view, worst) if isinstance(view, StatusView) else getattr(view, "hint", "")
+    return found or ("nothing to do" if not view.exit else f"`upswitch {command} --host {worst}` looks at one host alone")
 
 
 def _joined(command: str) -> str:
     first = "" if command == "repair" else "`upswitch repair`, then "
-    return f"{first}`switch --to POOL` with the pool that is to serve everywhere; {_SPLIT_PAGE}"
+    return f"{first}`switch --to POOL` with the pool that is to serve everywhere; `upswitch help split`"
 
 
 def _reached_again(command: str, views: Mapping[str, View]) -> str:
     lost = _of(views, UNREACHABLE)
     again = "the same again" if command == "switch" else f"`upswitch {command} {_options(lost)}`"
-    return f"see why ssh can't reach {names([*lost])}, then {again}; {_page(lost)}"
+    return f"see why ssh can't reach {names([*lost])}, then {again}; {page_of(*(view.why for view in lost.values()))}"
 
 
 def _decided(views: Mapping[str, View]) -> str:
@@ -72,12 +69,11 @@ def _for_later(skipped: Mapping[str, Acted], views: Mapping[str, View]) -> str:
     first = next((view for view in views.values() if isinstance(view, Acted) and view.pool), None)
     again = f"`switch --to {first.pool} {_options(skipped)}`" if first else "the same again"
     kept = f"; until then keep {first.former_pool} running" if first and first.former_pool not in {"", first.pool} else ""
-    return f"see why ssh can't reach {names([*skipped])}, then {again}{kept}; {_page(skipped)}"
+    return f"see why ssh can't reach {names([*skipped])}, then {again}{kept}; {page_of(*(view.why for view in skipped.values()))}"
 
 
 def _remedy(view: StatusView, host: str) -> str:
-    """A finding has its own remedy; its text says it."""
-    if any("`upswitch repair`" in finding for finding in view.findings):
+    if view.needs_repair:
         return "`upswitch repair`; `upswitch help dead-man`"
     return f"see to the FINDING of {host}; `upswitch status --host {host}` looks again" if view.findings else ""
 
@@ -88,9 +84,3 @@ def _of(views: Mapping[str, View], outcome: str) -> dict[str, Acted]:
 
 def _options(hosts: Mapping[str, object]) -> str:
     return " ".join(f"--host {name}" for name in hosts)
-
-
-def _page(hosts: Mapping[str, Acted]) -> str:
-    """A wrong key is seen to before anything else."""
-    pages = {page_of(view.said) for view in hosts.values()}
-    return _HOST_KEY_PAGE if _HOST_KEY_PAGE in pages else _UNREACHABLE_PAGE

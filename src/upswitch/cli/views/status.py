@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from upswitch.basics.errors import Owner
+from upswitch.basics.result import Why
 from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views import Production, production
@@ -14,7 +15,7 @@ from upswitch.generations.generation import Live
 from upswitch.generations.store import Disk
 from upswitch.nginx.running import Running
 from upswitch.switch.deadman.files import Mark, Standing
-from upswitch.switch.run import Run
+from upswitch.switch.run import Ended, Run
 
 if TYPE_CHECKING:
     from upswitch.health.compare import Compared
@@ -55,6 +56,7 @@ class StatusView(Value):
     lock: str
     findings: tuple[str, ...]
     servers: tuple[CheckedLine, ...] = ()
+    needs_repair: bool = False
 
     @property
     def text(self) -> str:
@@ -103,6 +105,7 @@ def status(
         lock=holder.text if holder else "",
         findings=findings,
         servers=tuple(map(_checked, compared)),
+        needs_repair=holder is None and last is not None and last.needs_repair,
     )
 
 
@@ -175,6 +178,8 @@ class PastRun(Value):
     said: str
     user: str
     reason: str
+    why: Why = Why.NONE
+    cause: Ended | None = None
 
 
 class HistoryView(Value):
@@ -188,7 +193,7 @@ class HistoryView(Value):
     def text(self) -> str:
         lines = [
             f"{past.at}  {past.command:8} {past.former_pool} -> {past.pool}  {past.user}{past.reason and f': {past.reason}'}\n"
-            f"    {past.said}"
+            f"    {past.said}{f'; why: {past.why}' if past.why else ''}"
             for past in self.runs
         ]
         return "\n".join(lines) or "No run yet."
@@ -212,6 +217,8 @@ def _past(past: Run) -> PastRun:
         said=past.closed.said if past.closed else f"at {past.phase}",
         user=plan.user,
         reason=plan.reason,
+        why=past.why,
+        cause=past.cause,
     )
 
 

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 
 from upswitch.basics.errors import HostError
+from upswitch.basics.result import Why, why_of
 from upswitch.hosts import sh
 from upswitch.hosts.host import Chunk, Clock, Follower, Ran
 from upswitch.hosts.local.follow import LogFollower
@@ -45,9 +46,9 @@ class LocalHost:
                 out, err = process.communicate(stdin, timeout=deadline)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                return Ran(exit=None, why=f"no end within {deadline:g} s")
+                return Ran(exit=None, reason=f"no end within {deadline:g} s")
         if process.returncode < 0:
-            return Ran(exit=None, out=out, err=err, why=f"killed by signal {-process.returncode}")
+            return Ran(exit=None, out=out, err=err, reason=f"killed by signal {-process.returncode}")
         return Ran(exit=process.returncode, out=out, err=err)
 
     def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
@@ -62,7 +63,7 @@ class LocalHost:
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise HostError(f"read {path}", exc.strerror or str(exc)) from exc
+            raise HostError(f"read {path}", exc.strerror or str(exc), why=why_of(exc)) from exc
 
     def write(self, path: str, data: bytes, *, mode: int) -> None:
         folder, name = os.path.split(path)
@@ -77,14 +78,14 @@ class LocalHost:
                 raise
             _sync_folder(folder)
         except OSError as exc:
-            raise HostError(f"write {path}", exc.strerror or str(exc)) from exc
+            raise HostError(f"write {path}", exc.strerror or str(exc), why=why_of(exc)) from exc
 
     def append(self, path: str, data: bytes, *, is_ahead: bool = False) -> None:
         del is_ahead  # there is no way to save here
         if not data:
             return
         if self._lock and not self._lock.is_ours:
-            raise HostError(f"append to {path}", _FENCED)
+            raise HostError(f"append to {path}", _FENCED, why=Why.FENCED)
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
@@ -97,7 +98,7 @@ class LocalHost:
             finally:
                 os.close(descriptor)
         except OSError as exc:
-            raise HostError(f"append to {path}", exc.strerror or str(exc)) from exc
+            raise HostError(f"append to {path}", exc.strerror or str(exc), why=why_of(exc)) from exc
 
     def connect(self, address: str, *, timeout: float) -> socket.socket:
         if address.startswith("unix:"):

@@ -13,6 +13,7 @@ import os
 import msgspec
 
 from upswitch.basics.errors import HostError, Owner
+from upswitch.basics.result import Why, why_of
 
 LEASE_S = 10
 """For how long one beat is good."""
@@ -34,7 +35,7 @@ class FileLock:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self._path, flags, 0o600)
         except OSError as exc:
-            raise HostError(f"open the lock {self._path}", exc.strerror or str(exc)) from exc
+            raise HostError(f"open the lock {self._path}", exc.strerror or str(exc), why=why_of(exc)) from exc
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -57,13 +58,13 @@ class FileLock:
     def beat(self) -> None:
         """Renew the lease. HostError where it can't be written; the file has its blocks already, so a full disk is no reason."""
         if not self.is_ours:
-            raise HostError(f"renew the lease {self._lease}", "somebody else has acted here since we took the lock")
+            raise HostError(f"renew the lease {self._lease}", "somebody else has acted here since we took the lock", why=Why.FENCED)
         with open("/proc/uptime", encoding="ascii") as uptime:
             until = int(float(uptime.read().split()[0])) + LEASE_S
         try:
             _write(self._lease, until)
         except OSError as exc:
-            raise HostError(f"renew the lease {self._lease}", exc.strerror or str(exc)) from exc
+            raise HostError(f"renew the lease {self._lease}", exc.strerror or str(exc), why=why_of(exc)) from exc
 
     def _begin_epoch(self) -> None:
         self.epoch = _number(self._epoch_file) + 1
@@ -71,7 +72,7 @@ class FileLock:
             _write(self._epoch_file, self.epoch)
         except OSError as exc:
             self.release()
-            raise HostError(f"write {self._epoch_file}", exc.strerror or str(exc)) from exc
+            raise HostError(f"write {self._epoch_file}", exc.strerror or str(exc), why=why_of(exc)) from exc
 
     @property
     def descriptors(self) -> tuple[int, ...]:

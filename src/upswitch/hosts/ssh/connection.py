@@ -15,6 +15,7 @@ import fabric
 import paramiko
 
 from upswitch.basics.errors import HostError
+from upswitch.basics.result import Why
 from upswitch.basics.text import plain
 from upswitch.hosts.ssh import keys
 from upswitch.hosts.ssh.keys import Keyring
@@ -51,14 +52,15 @@ class SshConnection:
                     self._unopened = exc  # another thread that waits here must not wait for the same once more
                     raise
             if not self._wire.active:
-                raise HostError(f"reach {self.login.shown}", f"connection lost: {self._wire.lost or 'it was closed'}")
+                reason = f"connection lost: {self._wire.lost or 'it was closed'}"
+                raise HostError(f"reach {self.login.shown}", reason, why=Why.CONNECTION_LOST)
             return self._wire
 
     @property
     def lost(self) -> str:
         """How it ended, "" while it stands."""
         if self._unopened is not None:
-            return self._unopened.why
+            return self._unopened.reason
         return "" if self._wire is None or self._wire.active else self._wire.lost or "it was closed"
 
     @property
@@ -153,16 +155,16 @@ def _mapped(login: Login, timeout: float) -> Iterator[None]:
     try:
         yield
     except paramiko.ssh_exception.NoValidConnectionsError as exc:
-        raise HostError(what, "; ".join(sorted({error.strerror for error in exc.errors.values()}))) from exc
+        raise HostError(what, "; ".join(sorted({error.strerror for error in exc.errors.values()})), why=Why.UNREACHABLE) from exc
     except paramiko.AuthenticationException as exc:
-        raise HostError(what, _unaccepted(login, exc)) from exc
+        raise HostError(what, _unaccepted(login, exc), why=Why.UNREACHABLE) from exc
     except paramiko.ChannelException as exc:
-        raise HostError(what, plain(exc.text)) from exc
+        raise HostError(what, plain(exc.text), why=Why.UNREACHABLE) from exc
     except (socket.gaierror, TimeoutError) as exc:
-        raise HostError(what, exc.strerror or f"no answer within {timeout:g} s") from exc
+        raise HostError(what, exc.strerror or f"no answer within {timeout:g} s", why=Why.UNREACHABLE) from exc
     except (paramiko.SSHException, OSError, EOFError) as exc:
         said = "sshd takes the connection and says nothing" if str(exc) in _SILENCE else plain(str(exc))
-        raise HostError(what, said or "the connection was closed") from exc
+        raise HostError(what, said or "the connection was closed", why=Why.UNREACHABLE) from exc
 
 
 def _unaccepted(login: Login, exc: paramiko.AuthenticationException) -> str:

@@ -45,7 +45,7 @@ def ahead(path: str, data: bytes, *, fence: tuple[str, str]) -> str:
 def check_ahead(ran: Ran, path: str) -> Ran:
     """NotAppendedError where the command was not begun."""
     if ran.exit == Exit.NOT_APPENDED:
-        raise NotAppendedError(f"append to {path}", _last_words(ran))
+        raise NotAppendedError(f"append to {path}", _last_words(ran), why=ran.why)
     return ran
 
 
@@ -73,9 +73,9 @@ def append(shell: Shell, path: str, data: bytes, *, fence: tuple[str, str]) -> N
 def _check(ran: Ran, what: str) -> None:
     """HostError unless it has ended well."""
     if ran.exit is None:
-        raise HostError(what, f"it may or may not have been done: {ran.words}")
+        raise HostError(what, f"it may or may not have been done: {ran.words}", why=ran.why)
     if ran.exit:
-        raise HostError(what, "it is no regular file" if ran.exit == Exit.NOT_REGULAR else _last_words(ran))
+        raise HostError(what, "it is no regular file" if ran.exit == Exit.NOT_REGULAR else _last_words(ran), why=ran.why)
 
 
 def _last_words(ran: Ran) -> str:

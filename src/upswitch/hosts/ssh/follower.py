@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from upswitch.basics.errors import HostError
+from upswitch.basics.result import Why
 from upswitch.basics.text import told
 from upswitch.basics.value import Value
 from upswitch.hosts import sh
@@ -234,9 +235,9 @@ class FarFollower:
         try:
             data = pipe.receive(_PART, timeout=timeout)
         except TimeoutError as exc:
-            raise HostError(self._what, f"the host has said nothing for {timeout:g} s") from exc
+            raise HostError(self._what, f"the host has said nothing for {timeout:g} s", why=Why.CONNECTION_LOST) from exc
         if not data:
-            raise HostError(self._what, "the connection was lost, or the program on the host was ended")
+            raise HostError(self._what, "the connection was lost, or the program on the host was ended", why=Why.CONNECTION_LOST)
         return frames.feed(data)
 
     def _keep(self, frame: Frame) -> None:

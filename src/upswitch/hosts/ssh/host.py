@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from upswitch.basics.errors import HostError, NotAppendedError
+from upswitch.basics.result import Why
 from upswitch.hosts.host import Chunk, Follower, Ran, Tell
 from upswitch.hosts.ssh import files
 from upswitch.hosts.ssh.connection import TIMEOUT, SshConnection
@@ -72,7 +73,7 @@ class SshHost:
                 return
             now = time.monotonic()
             if now < self._next_try:
-                raise HostError(f"reach {self._login.shown}", f"connection lost: {lost}")
+                raise HostError(f"reach {self._login.shown}", f"connection lost: {lost}", why=Why.CONNECTION_LOST)
             if not self._failed and self._tell:
                 self._tell("ssh", f"connection lost: {lost}; connecting anew")
             try:
@@ -145,7 +146,7 @@ class SshHost:
         try:
             self._append(path, data)
         except HostError as exc:
-            raise NotAppendedError(exc.what, exc.why) from exc
+            raise NotAppendedError(exc.what, exc.reason, why=exc.why) from exc
 
     @property
     def _fence(self) -> tuple[str, str]:

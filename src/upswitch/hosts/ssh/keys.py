@@ -18,6 +18,7 @@ import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from upswitch.basics.errors import HostError
+from upswitch.basics.result import Why
 from upswitch.basics.text import plain
 from upswitch.basics.value import Value
 from upswitch.hosts.ssh.login import Login
@@ -86,7 +87,7 @@ def _unknown(login: Login, offered: bytes) -> str:
 
 
 def _refused(login: Login, why: str) -> HostError:
-    return HostError(f"connect to {login.shown}", why)
+    return HostError(f"connect to {login.shown}", why, why=Why.HOST_KEY)
 
 
 def _named(key: bytes) -> str:

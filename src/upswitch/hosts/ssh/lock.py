@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from upswitch.basics.errors import HostError, Owner
+from upswitch.basics.result import Why
 from upswitch.basics.text import told
 from upswitch.hosts import sh
 from upswitch.hosts.host import Ran
@@ -70,7 +71,7 @@ class SshLock:
                 return self._shell
             ran, shell = self._take(epoch=str(self.epoch), patience=_PATIENCE_S)
         if ran.exit == Exit.FENCED:
-            raise FencedError(f"hold the lock on {self._shown}", f"fenced: {holder_in(ran.out).text} took it")
+            raise FencedError(f"hold the lock on {self._shown}", f"fenced: {holder_in(ran.out).text} took it", why=Why.FENCED)
         if ran.exit == Exit.HELD:
             raise HostError(f"hold the lock on {self._shown}", f"a command under it has not ended in {_PATIENCE_S} s")
         return shell

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from upswitch.basics.errors import HostError
+from upswitch.basics.result import Why
 from upswitch.hosts.host import Ran
 from upswitch.hosts.sh import script
 from upswitch.hosts.ssh.streams import Pipe
@@ -102,9 +103,10 @@ class Shell:
             sender = self._send(_frame(kind, nonce, deadline, len(text), len(stdin)) + text + stdin)
             ran = self._receive(nonce.encode(), deadline)
             if ran is None:
-                why = self._pipe.failure().why if not self._pipe.is_open else f"no end within {deadline:g} s"
+                is_lost = not self._pipe.is_open
+                reason = self._pipe.failure().reason if is_lost else f"no end within {deadline:g} s"
                 self.close()
-                return Ran(exit=None, why=why)
+                return Ran(exit=None, reason=reason, lost=Why.CONNECTION_LOST)
             if sender is not None:
                 sender.join()
             return ran
@@ -139,7 +141,7 @@ class Shell:
                 return None
         code = int(out[-4:-1])
         killed = f"killed, after at most {deadline:g} s" if code > _KILLED else ""
-        return Ran(exit=None if killed else code, out=bytes(out[:-end]), err=bytes(err[: -len(end_err)]), why=killed)
+        return Ran(exit=None if killed else code, out=bytes(out[:-end]), err=bytes(err[: -len(end_err)]), reason=killed)
 
     def _more(self, out: bytearray) -> bool:
         """Whether there may be more: False at the end."""

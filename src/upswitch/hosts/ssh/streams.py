@@ -19,6 +19,7 @@ from typing import Self
 import paramiko
 
 from upswitch.basics.errors import HostError
+from upswitch.basics.result import Why
 from upswitch.basics.text import plain, told
 from upswitch.hosts import sh
 from upswitch.hosts.ssh.connection import TIMEOUT, SshConnection
@@ -119,7 +120,8 @@ class Pipe:
 
     def failure(self) -> HostError:
         """What to raise where the stream ended too early."""
-        return HostError(self._what, f"connection lost: {self._lost() or 'it, or the program on the host, has ended'}")
+        reason = self._lost() or "it, or the program on the host, has ended"
+        return HostError(self._what, f"connection lost: {reason}", why=Why.CONNECTION_LOST)
 
     # ---- the beginning ----
 
@@ -284,9 +286,9 @@ class Streams:
         try:
             return self._connection.wire.open_stream("session", timeout=TIMEOUT)
         except paramiko.ChannelException as exc:
-            raise HostError(what, f"no further session (MaxSessions?): {plain(exc.text)}") from exc
+            raise HostError(what, f"no further session (MaxSessions?): {plain(exc.text)}", why=Why.CONNECTION_LOST) from exc
         except (WireLostError, TimeoutError) as exc:
-            raise HostError(what, str(exc) or f"no answer within {TIMEOUT:g} s") from exc
+            raise HostError(what, str(exc) or f"no answer within {TIMEOUT:g} s", why=Why.CONNECTION_LOST) from exc
 
     def _not_begun(self, exc: NotBegunError) -> HostError:
         login, user = self._connection.login, self._sudo
@@ -304,7 +306,7 @@ class Streams:
                 name, port = _split(address)
                 channel = wire.open_stream("direct-tcpip", (name, int(port)), timeout=timeout)
         except WireLostError as exc:
-            raise HostError(f"connect to {address} from {shown}", f"connection lost: {exc}") from exc
+            raise HostError(f"connect to {address} from {shown}", f"connection lost: {exc}", why=Why.CONNECTION_LOST) from exc
         return FarStream(Pipe(channel, f"talk to {address} from {shown}", lost=lambda: self._connection.lost))
 
     def _relayed(self, address: str, path: str, timeout: float) -> FarStream:

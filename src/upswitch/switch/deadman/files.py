@@ -201,16 +201,16 @@ class Standing(Value):
             case Mark.ARMED, True:
                 return f"the dead-man of run {self.run} is armed"
             case Mark.ARMED, False:
-                return f"the dead-man of run {self.run} is armed, its watcher is gone"
+                return f"the dead-man of run {self.run} is armed, but its watcher is gone"
             case Mark.FIRED, True:
-                return f"the dead-man of run {self.run} takes it back now"
+                return f"the dead-man of run {self.run} rolls it back now"
             case _:
-                return killed(self.run) if self.fired is None else f"the dead-man took run {self.run} back: {self.fired.said}"
+                return killed(self.run) if self.fired is None else f"the dead-man rolled run {self.run} back: {self.fired.said}"
 
 
 def killed(run: str) -> str:
     """Of a watcher that fired and said nothing."""
-    return f"the dead-man of run {run} fired and was killed before it was done"
+    return f"the dead-man of run {run} fired, and was killed before it had finished"
 
 
 def arm(nginx: Nginx, deadman: DeadMan) -> tuple[str, ...]:

@@ -164,7 +164,7 @@ point() {
   swap "$dir" "$live" "$target"
   code=$?
   case $code in 0 | 98) return 0 ;; esac
-  result=failed said="the live link could not be pointed at $target (code $code)"
+  result=failed said="the live link could not be moved to $target (code $code)"
   return 1
 }
 
@@ -183,24 +183,24 @@ prove() {
     [ "$now" -lt "$until" ] || { ask && break; }
     sleep 0.1
   done
-  said="the live link names $target; $fresh new workers, $old old ones accept; nginx answers $answer"
-  [ "$answer" != 'not asked' ] || said="${said%answers*}was not asked: there is no bash and no curl"
+  said="the live link points to $target; $fresh new and $old old workers accept requests; nginx reports $answer"
+  [ "$answer" != 'not asked' ] || said="${said%reports*}was not asked: there is no bash and no curl"
 }
 
 # $@: the reload command.
 restore() {
   if ! is_ours; then
-    result=failed said="the live link names none of this run's generations: it was left alone"
+    result=failed said="the live link points to no generation of this run: it was left alone"
     return
   fi
   ask
   if [ "$live" != "$to" ] && [ "$answer" = "$live" ]; then
-    result=ok said="there was nothing to restore: nginx answers $live, and so does the disk"
+    result=ok said="nothing had to be restored: nginx reports $live and the live link points to it"
     return
   fi
   point || return
   if ! find_master; then
-    result=failed said="the live link names $target, but no reload was asked for: $why"
+    result=failed said="the live link points to $target, but nginx was not reloaded: $why"
     return
   fi
   find_workers
@@ -243,7 +243,7 @@ fire() {
   sync .
   result=unknown said= note=
   if [ "$is_locked" = yes ]; then
-    printf '{"user":"dead-man","host":"localhost","pid":%s,"since":"%s","reason":"takes run %s back"}\n' \
+    printf '{"user":"dead-man","host":"localhost","pid":%s,"since":"%s","reason":"rolls run %s back"}\n' \
       $$ "$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)" "$run" > "$state/lock"
   else
     note="; whoever armed this still holds the lock"

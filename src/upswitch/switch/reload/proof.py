@@ -13,6 +13,7 @@ five times, 500 ms apart). It is an OUTAGE when workers could not be started, or
 from collections.abc import Sequence
 from enum import StrEnum
 
+from upswitch.basics.result import Why
 from upswitch.basics.value import Value
 from upswitch.nginx.marker import Marker
 from upswitch.nginx.processes import Family, Process, keys
@@ -45,15 +46,18 @@ class Sample(Value):
 
 
 class Finding(Value):
+    """`why` of an UNKNOWN."""
+
     proof: Proof
     said: str
+    why: Why = Why.NOT_PROVED
 
 
 def judge(before: Family, samples: Sequence[Sample], *, want: str, deadline: float = DEADLINE) -> Finding:
     """What the samples since the reload prove about generation `want`. `before` was taken just before the reload."""
     now = samples[-1]
     if now.family.master is None or before.master is None or now.family.master.key != before.master.key:
-        return Finding(proof=Proof.UNKNOWN, said="the nginx master is gone or another one")
+        return Finding(proof=Proof.UNKNOWN, said="the nginx master is gone or another one", why=Why.NO_MASTER)
     new = _new_workers(before, now.family)
     if now.fatal and not new and now.at - _first_fatal(samples) >= DOOMED:
         return Finding(proof=Proof.OUTAGE, said=f"new workers can't start: {now.fatal[-1]}")

@@ -3,7 +3,7 @@
 from itertools import takewhile
 
 from upswitch.basics.errors import HostError, NotAppendedError
-from upswitch.basics.result import Result, Took
+from upswitch.basics.result import Result, Took, Why
 from upswitch.basics.text import told
 from upswitch.generations.survey import Facts
 from upswitch.hosts import sh
@@ -54,11 +54,11 @@ class Reloader:
             deadline=5.0,
         )
         if ran.exit != 0:
-            return Took(result=Result.FAILED, said=f"can't raise {self._nginx.drain_flag}: {ran.words}")
+            return Took(result=Result.FAILED, said=f"can't raise {self._nginx.drain_flag}: {ran.words}", why=ran.why)
         if not self._says_draining():
             self.lower()
             said = f"nginx does not see {self._nginx.drain_flag}: can its worker user enter that folder? (nginx.drain_flag)"
-            return Took(result=Result.FAILED, said=said)
+            return Took(result=Result.FAILED, said=said, why=Why.DRAIN_FLAG)
         return Took(result=Result.OK, said=self._wait_idle(limit))
 
     def lower(self) -> None:
@@ -101,17 +101,20 @@ class Reloader:
         if ran is None:  # never verified, or nginx has been restarted since
             running = read_running(self._host, self._nginx, self._facts.pid_file)
             if running.problem or running.family is None:
-                return Took(result=Result.FAILED, said=f"no signal was sent: {running.problem}")
+                return Took(result=Result.FAILED, said=f"no signal was sent: {running.problem}", why=Why.NO_MASTER)
             self._master = running.family.master
             ran = self._reloaded(argv)
         if ran is None:
-            return Took(result=Result.FAILED, said="no signal was sent: the nginx master is another one every time")
+            return Took(
+                result=Result.FAILED, said="no signal was sent: the nginx master is another one every time", why=Why.NO_MASTER
+            )
         if ran.exit is None:
-            return Took(result=Result.UNKNOWN, said=f"{argv[0]}: {ran.words}")
+            return Took(result=Result.UNKNOWN, said=f"{argv[0]}: {ran.words}", why=ran.why)
         if ran.exit == sampling.KILLED:
             return Took(result=Result.UNKNOWN, said=f"{argv[0]} did not end within {_RELOAD:g} s")
         if ran.exit != 0:
-            return Took(result=Result.FAILED, said=f"{' '.join(argv)}: exit {ran.exit}: {told(ran.err)}")
+            said = f"{' '.join(argv)}: exit {ran.exit}: {told(ran.err)}"
+            return Took(result=Result.FAILED, said=said, why=Why.RELOAD_REFUSED)
         return Took(result=Result.OK, said=f"asked the master {self._pid}")
 
     def _reloaded(self, argv: tuple[str, ...]) -> Ran | None:
@@ -137,7 +140,7 @@ class Reloader:
         if self._before is None:
             again = self.reload()
             if again.result is Result.FAILED or self._before is None:
-                return Finding(proof=Proof.UNKNOWN, said=again.said)
+                return Finding(proof=Proof.UNKNOWN, said=again.said, why=again.why)
         before = self._before
         samples: list[Sample] = []
         is_slow = not self._facts.is_conf_read or configuration.named_servers(self._facts.conf)
@@ -156,7 +159,7 @@ class Reloader:
                 raise
             except HostError as exc:  # a look that was cut off shows nothing, neither a dead master nor a live one
                 is_late = clock.monotonic() - self._asked_at >= deadline
-                return Finding(proof=Proof.UNKNOWN if is_late else Proof.WAITING, said=str(exc))
+                return Finding(proof=Proof.UNKNOWN if is_late else Proof.WAITING, said=str(exc), why=exc.why)
             return found
 
         pace = Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=clock.sleep)
@@ -167,7 +170,7 @@ class Reloader:
         if self._can_sample:
             ran = self._host.run(sampling.sample(before, self._nginx.marker, self._facts.error_log), deadline=_ROUND)
             if ran.exit is None:
-                raise HostError("watch nginx reload", ran.words)
+                raise HostError("watch nginx reload", ran.words, why=ran.why)
             found = sampling.parse_samples(ran.out, before) if ran.exit == 0 else ()
             if found:
                 return found
