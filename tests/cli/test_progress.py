@@ -135,7 +135,7 @@ names = tuple(f"a-rather-long-name-{at}" for at in range(int(sys.argv[1])))
 tell = Teller(now=clock.now, monotonic=clock.monotonic, hosts=names)
 for name in names:
     tell.of(name)("confirm_back", "x" * 200, is_passing=True)
-tell.of(names[-1])("swap", "FAILED here")
+tell.of(names[-1])("swap", "FAILED here", is_bad=True)
 tell.of(names[0])("swap", "and on")
 until(tell._queue.empty)  # at its end it would wait a second at most, and a busy machine takes longer to load rich
 tell.close()
