@@ -27,6 +27,11 @@ class Answer:
     def json(self) -> dict:
         return json.loads(self.out)
 
+    @property
+    def details(self) -> str:
+        """The further lines of what happened."""
+        return "\n".join(self.json["details"])
+
     def __repr__(self) -> str:
         return f"exit {self.exit}\n{self.out}\n{self.err}"
 

@@ -63,8 +63,9 @@ def test_a_pool_that_does_not_answer_is_refused_and_each_server_is_named(lab):
     lab.backend("B", 2).kill()
     answer = upswitch(lab, "switch", "--to", "B")
     assert (answer.exit, answer.json["outcome"]) == (3, "REFUSED"), answer
-    assert lab.backend("B", 2).address in answer.json["said"]
-    assert "refused" in answer.json["said"]
+    assert answer.json["why"] == "servers_down"
+    assert lab.backend("B", 2).address in answer.details
+    assert "refused" in answer.details
     agree(lab, answer, "A")
 
 
@@ -72,7 +73,7 @@ def test_a_wrong_body_is_refused_and_its_first_bytes_are_shown(any_nginx):
     with Lab(any_nginx, Layout(site={"gate": {"expect_body": "release 7"}})) as lab:
         answer = upswitch(lab, "switch", "--to", "B")
         assert answer.exit == 3, answer
-        assert "ok B1" in answer.json["said"]
+        assert "ok B1" in answer.details
 
 
 def test_the_live_pool_dead_means_no_way_back_and_is_a_question_before(lab):
@@ -80,7 +81,7 @@ def test_the_live_pool_dead_means_no_way_back_and_is_a_question_before(lab):
         lab.backend("A", number).kill()
     answer = upswitch(lab, "switch", "--to", "B")
     assert answer.exit == 3, answer
-    assert "no way back" in answer.json["said"]
+    assert answer.json["why"] == "no_way_back"
     answer = upswitch(lab, "switch", "--to", "B", "--one-way")
     assert answer.exit == 0, answer
 
@@ -94,7 +95,8 @@ def test_a_release_that_fails_after_the_gate_is_taken_back_by_itself(watched):
     assert (answer.exit, answer.json["outcome"]) == (4, "ROLLED_BACK"), answer
     assert answer.json["watch"]["verdict"] == "rollback"
     assert all(answer.json["watch"]["answers"].values())
-    assert "upstream_premature_close" in answer.json["said"]
+    assert answer.json["why"] == "spike"
+    assert "upstream_premature_close" in answer.details
     agree(watched, answer, "A")
 
 
@@ -128,7 +130,7 @@ def test_with_both_pools_dead_it_stays_and_asks_a_person(watched):
                 watched.backend(name, number).kill()
         answer = command.end()
     assert (answer.exit, answer.json["outcome"]) == (7, "HELD"), answer
-    assert "dead too" in answer.json["said"]
+    assert answer.json["why"] == "no_way_back"
 
 
 def test_the_lock_names_its_holder(watched):
@@ -173,7 +175,7 @@ def test_a_rejected_reload_never_left_the_former_pool_and_says_what_nginx_said(l
         edit_conf(lab, "    server {", f"    server {{ listen 127.0.0.1:{port}; return 204; }}\n    server {{")
         answer = upswitch(lab, "switch", "--to", "B")
     assert (answer.exit, answer.json["outcome"]) == (4, "ROLLED_BACK"), answer
-    assert "rejected" in answer.json["said"]
+    assert answer.json["why"] == "rejected"
     assert "bind()" in answer.json["said"]
     agree(lab, answer, "A")
 
@@ -185,7 +187,7 @@ def test_an_outage_that_going_back_can_not_heal_is_stuck_and_repair_heals_it_lat
     conf.write_text(f"working_directory {folder};\n" + conf.read_text())
     answer = upswitch(lab, "switch", "--to", "B")
     assert (answer.exit, answer.json["outcome"]) == (5, "STUCK"), answer
-    assert "outage" in answer.json["said"]
+    assert answer.json["why"] == "outage"
     assert not answer.json["production"]["proved"]
     assert "`upswitch help stuck`" in answer.json["hint"]
     folder.mkdir()
@@ -242,6 +244,7 @@ def test_a_broken_nginx_conf_is_refused_before_anything_is_done(lab):
     edit_conf(lab, "http {", "http { nonsense on;")
     answer = upswitch(lab, "switch", "--to", "B")
     assert answer.exit == 3, answer
+    assert answer.json["why"] == "bad_config"
     assert "nonsense" in answer.json["said"]
     assert running(lab) == on_disk(lab) == "000001-A"
 
@@ -252,6 +255,7 @@ def test_an_edit_by_hand_is_found_refused_and_never_overwritten(lab):
     path.write_bytes(edited)
     answer = upswitch(lab, "switch", "--to", "B")
     assert answer.exit == 3, answer
+    assert answer.json["why"] == "edited"
     assert "app.conf" in answer.json["said"]
     assert upswitch(lab, "status").exit == 3
     assert upswitch(lab, "switch", "--to", "B", "--adopt", "--no-watch").exit == 0
@@ -269,7 +273,7 @@ def test_rollback_goes_to_what_was_live_before_and_never_into_the_release_that_f
     agree(lab, back, "A")
     again = upswitch(lab, "rollback")
     assert again.exit == 3, again
-    assert "is a way back itself" in again.json["said"]
+    assert again.json["why"] == "nothing_before"
 
 
 def test_a_dead_nginx_is_refused_and_a_stale_pid_file_harms_nobody(lab):
@@ -279,7 +283,7 @@ def test_a_dead_nginx_is_refused_and_a_stale_pid_file_harms_nobody(lab):
     pid_file.write_text(f"{innocent.process.pid}\n")
     answer = upswitch(lab, "switch", "--to", "B")
     assert answer.exit == 3, answer
-    assert "not an nginx master" in answer.json["said"]
+    assert answer.json["why"] == "no_master"
     assert innocent.process.poll() is None
     innocent.signal(signal.SIGINT)
     innocent.process.communicate(timeout=20)
@@ -293,7 +297,7 @@ def test_a_stopped_master_is_refused(lab):
     finally:
         os.kill(lab.nginx_pid, signal.SIGCONT)
     assert answer.exit == 3, answer
-    assert "stopped" in answer.json["said"]
+    assert answer.json["why"] == "no_master"
 
 
 def test_history_tells_every_run_newest_first(lab):
@@ -366,7 +370,7 @@ def test_after_an_automatic_way_back_a_second_rollback_is_a_question(watched):
     assert command.end().exit == 4
     answer = upswitch(watched, "rollback")
     assert answer.exit == 3, answer
-    assert "is a way back itself" in answer.json["said"]
+    assert answer.json["why"] == "nothing_before"
     agree(watched, answer, "A")
 
 
@@ -480,7 +484,7 @@ def test_an_error_log_that_can_not_be_read_does_not_stop_the_way_back(watched, i
     answer = command.end()
     if instead == "a folder":  # nginx itself can't open it at a reload, and never left B
         assert answer.exit == 5, answer
-        assert "exit 1" in answer.json["said"] or "no new worker" in answer.json["said"], answer
+        assert answer.json["why"] in {"reload_refused", "not_proved"}, answer
     watched.error_log.rmdir() if instead == "a folder" else watched.error_log.unlink()
     if shipper >= 0:
         assert answer.exit == 4, answer
@@ -630,4 +634,4 @@ def test_a_host_name_that_begins_like_a_unix_socket_is_resolved_like_any_other(l
     lab.site_file.write_text(text)
     answer = upswitch(lab, "switch", "--to", "B")
     assert answer.exit == 3, answer
-    assert "resolve unixbox.invalid" in answer.json["said"]
+    assert answer.json["why"] == "unresolved"

@@ -130,4 +130,4 @@ def test_why_a_release_was_taken_back_is_told_of_its_own_servers_whatever_else_f
     assert answer.exit == 4, answer
     codes = [(finding["code"], finding["consequence_of"]) for finding in answer.json["watch"]["findings"]]
     assert codes[:2] == [("upstream_premature_close", ""), ("no_live_all_down", "upstream_premature_close")]
-    assert f":{dead}" not in answer.json["said"]
+    assert f":{dead}" not in answer.details
