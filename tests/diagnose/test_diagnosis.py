@@ -362,7 +362,7 @@ def test_no_live_upstreams_stands_behind_the_failures_before_it_and_weighs_with_
         ("no_live_all_down", 90, "connect_refused"),
         ("read_timeout", 20, ""),
     ]
-    assert sentence(found).startswith("1 x connect_refused at 127.0.0.1:8001 (nothing listens")
+    assert sentence(found).startswith("1 x connect_refused at 127.0.0.1:8001 (Nothing listens")
     assert "; 90 x no_live_all_down at pool (follows from connect_refused); 20 x read_timeout at b:2" in sentence(found)
 
 

@@ -113,5 +113,5 @@ def _clause(finding: Finding, *, is_first: bool) -> str:
     names = [server for server in finding.servers if server]
     more = f" and {len(names) - _SERVERS} more" if len(names) > _SERVERS else ""
     where = f" at {', '.join(names[:_SERVERS])}{more}" if names else ""
-    why = f"follows from {finding.consequence_of}" if finding.consequence_of else finding.why if is_first else ""
+    why = f"follows from {finding.consequence_of}" if finding.consequence_of else finding.why.removesuffix(".") if is_first else ""
     return f"{finding.count} x {finding.code}{where}{f' ({why})' if why else ''}"
