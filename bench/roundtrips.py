@@ -32,7 +32,7 @@ DELAY = 0.025
 COUNTED = """
 import json, sys
 from upswitch.hosts.ssh import host
-from upswitch.cli import main
+from upswitch.cli.main import main
 
 class Counted(host.SshHost):
     def close(self):

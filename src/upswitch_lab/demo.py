@@ -8,10 +8,9 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import NoReturn, Self
 
 import click
 import msgspec
@@ -21,7 +20,7 @@ from upswitch.switch.words import Outcome
 from upswitch_lab.conf import UPSTREAM, Layout
 from upswitch_lab.find import find_nginx, read_build
 from upswitch_lab.lab import Lab, Load
-from upswitch_lab.load import Progress, Summary
+from upswitch_lab.load import Summary
 from upswitch_lab.process import LabError, Prompt, Typed, until
 
 CLIENTS = 32
@@ -85,17 +84,13 @@ SCENES = (
 )
 
 
-class Chapter(Value):
-    """How one scene ended. `seconds` is the command's; the requests are those until the next chapter begins."""
+class Chapter(Typed):
+    """How one scene ended: its command, and the requests until the next chapter begins."""
 
     name: str
-    command: str
-    exit: int
-    seconds: float
     requests: int
     failed: int
     pool: str
-    output: str
 
     @property
     def line(self) -> str:
@@ -202,7 +197,7 @@ def perform(binary: str, *, keep: bool, say: Say) -> Told:
     process that was started has ended and the folder is gone, unless it is kept.
     """
     began = time.monotonic()
-    with Stops() as stops, _laboratory(binary, keep=keep, stops=stops) as lab:
+    with _stopped_by_signals() as ignore, _laboratory(binary, keep=keep, ignore=ignore) as lab:
         version = ".".join(map(str, lab.place.build.version))
         say(f"nginx {version} serves {lab.url} from {lab.folder}")
         prompt = Prompt(str(lab.folder), say)
@@ -234,13 +229,13 @@ def perform(binary: str, *, keep: bool, say: Say) -> Told:
 
 
 @contextmanager
-def _laboratory(binary: str, *, keep: bool, stops: "Stops") -> Iterator[Lab]:
+def _laboratory(binary: str, *, keep: bool, ignore: Callable[[], None]) -> Iterator[Lab]:
     """With `keep` its folder is there again, under its own name, after every process in it has ended."""
     with ExitStack() as afterwards, Lab(binary, LAYOUT) as lab:
         try:
             yield lab
         finally:
-            stops.ignore()
+            ignore()
             if keep:
                 aside = shutil.copytree(lab.folder, f"{lab.folder}.kept", symlinks=True)
                 afterwards.callback(os.rename, aside, lab.folder)
@@ -257,7 +252,14 @@ def _play(number: int, lab: Lab, load: Load, *, prompt: Prompt, say: Say) -> Cha
     typed = prompt.type(scene.command)
     seen = len(load.progress)
     until(lambda: len(load.progress) > seen, what="the load's next line")
-    return _chapter(scene, typed, load.progress[len(before) :], pool=_serving(lab))
+    lines = load.progress[len(before) :]
+    return Chapter(
+        **msgspec.structs.asdict(typed),
+        name=scene.name,
+        requests=sum(line.requests for line in lines),
+        failed=sum(line.failed for line in lines),
+        pool=_serving(lab),
+    )
 
 
 def _show_history(load: Load, say: Say) -> None:
@@ -268,19 +270,6 @@ def _show_history(load: Load, say: Say) -> None:
         lines.append(load.progress[len(lines)])
         requests, failed = sum(line.requests for line in lines), sum(line.failed for line in lines)
         say(f"  {lines[-1].at_s:3.0f} s: {requests:6,} requests, {failed} failed")
-
-
-def _chapter(scene: Scene, typed: Typed, lines: Sequence[Progress], *, pool: str) -> Chapter:
-    return Chapter(
-        name=scene.name,
-        command=typed.command,
-        exit=typed.exit,
-        seconds=typed.seconds,
-        requests=sum(line.requests for line in lines),
-        failed=sum(line.failed for line in lines),
-        pool=pool,
-        output=typed.output,
-    )
 
 
 def _serving(lab: Lab) -> str:
@@ -332,34 +321,28 @@ def _differs(scene: Scene, chapter: Chapter) -> Iterator[str]:
         yield f"{scene.name}: no request failed, so the release was not bad"
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+@contextmanager
+def _stopped_by_signals() -> Iterator[Callable[[], None]]:
+    """The first of these signals raises KeyboardInterrupt, and no further one cuts the cleaning up short.
 
-
-class Stops:
-    """A context: the first of these signals raises KeyboardInterrupt, and a second one does not cut the cleaning up short.
-
-    A signal that was ignored before stays ignored.
+    Gives a function that ignores all of them. A signal that was ignored before stays ignored.
     """
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    caught = [number for number, handler in former.items() if handler is not signal.SIG_IGN]
 
-    def __init__(self) -> None:
-        self._former = {number: signal.getsignal(number) for number in _SIGNALS}
-        self._caught = [number for number, former in self._former.items() if former is not signal.SIG_IGN]
-
-    def __enter__(self) -> Self:
-        for number in self._caught:
-            signal.signal(number, self._raise)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number in self._caught:
-            signal.signal(number, self._former[number])
-
-    def ignore(self) -> None:
-        """From here on the demo is only being ended."""
-        for number in self._caught:
+    def ignore() -> None:
+        for number in caught:
             signal.signal(number, signal.SIG_IGN)
 
-    def _raise(self, number: int, frame: FrameType | None) -> NoReturn:
+    def stop(number: int, frame: FrameType | None) -> None:
         del number, frame
-        self.ignore()
+        ignore()
         raise KeyboardInterrupt
+
+    for number in caught:
+        signal.signal(number, stop)
+    try:
+        yield ignore
+    finally:
+        for number in caught:
+            signal.signal(number, former[number])

@@ -39,11 +39,9 @@ class Program:
 
     def serve(self, command: str, common: Common, act: Act, *, every: float | None = None) -> int:
         """With `every`: again after so many seconds, until a signal. Every ending is a view; a bug is one too."""
-
-        def serve(site: Site) -> int:
-            return self.serve_site(command, common, site, act=act, every=every)
-
-        return self._with_site(command, common, read_site, serve)
+        return self._with_site(
+            command, common, read_site, lambda site: self.serve_site(command, common, site, act=act, every=every)
+        )
 
     def serve_files(self, command: str, common: Common, act: Callable[[Session, Site | None], View]) -> int:
         """The same on files of this machine, as the caller's own user: nothing that the site file names is run.
@@ -51,11 +49,9 @@ class Program:
         The site is None where none was asked for and none can be read.
         """
         nowhere = Site(nginx=Nginx(user=""), upstreams=(), gate=Gate(), watch=Watch())
-
-        def serve(site: Site | None) -> int:
-            return self.serve_site(command, common, nowhere, act=lambda session: act(session, site))
-
-        return self._with_site(command, common, site_if_any, serve)
+        return self._with_site(
+            command, common, site_if_any, lambda site: self.serve_site(command, common, nowhere, act=lambda each: act(each, site))
+        )
 
     def _with_site(self, command: str, common: Common, read: Callable[[str], _Read], serve: Callable[[_Read], int]) -> int:
         try:

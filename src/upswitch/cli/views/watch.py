@@ -40,12 +40,12 @@ class WatchView(Value):
     answers: dict[str, bool]
     before: dict[str, int]
     thresholds: dict[str, float]
-    peers_down: tuple[str, ...]
-    reasons: str
-    changes: tuple[str, ...]
     notes: tuple[str, ...]
-    looks: tuple[str, ...]
-    told: tuple[int, ...]
+    peers_down: tuple[str, ...] = ()
+    reasons: str = ""
+    changes: tuple[str, ...] = ()
+    looks: tuple[str, ...] = ()
+    told: tuple[int, ...] = ()
 
     @property
     def text(self) -> str:
@@ -79,9 +79,6 @@ def replayed(found: Replayed, watch: Watch) -> WatchView:
         answers=answers(found.looks[-1]),
         before=before(found.looks[-1]),
         thresholds=msgspec.structs.asdict(found.looks[-1].thresholds),
-        peers_down=(),
-        reasons="",
-        changes=(),
         notes=tuple(map(plain, found.notes)),
         looks=tuple(rule.sentence(look, second, pool) for second, look in enumerate(found.looks, 1)),
         told=tuple(_told(found)),
@@ -123,8 +120,6 @@ def observed(found: Observed, watch: Watch) -> WatchView:
         reasons=found.reasons,
         changes=tuple(map(plain, found.changes)),
         notes=tuple(map(plain, found.notes)),
-        looks=(),
-        told=(),
     )
 
 
