@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from upswitch.basics.errors import Refusal, RefusedError
 from upswitch.basics.result import Why
 from upswitch.hosts.host import Clock
+from upswitch.hosts.wait import met
 from upswitch.switch.turn import Alone, Stand, Turn
 
 # Where a rollback of several hosts leads: it takes back the newest run, and nothing else.
@@ -40,12 +41,16 @@ class Retreat:
 
     def goes(self, name: str, stand: Stand) -> bool:
         """Whether this host goes back. RefusedError where the hosts would serve different pools afterwards."""
-        until = self._clock.monotonic() + _PATIENCE
         with self._meeting:
             self._stands[name] = stand
             self._meeting.notify_all()
-            while self._names - self._stands.keys() - self._ended and self._clock.monotonic() < until:
-                self._meeting.wait(_LOOK_EVERY)
+            met(
+                self._meeting,
+                lambda: not self._names - self._stands.keys() - self._ended,
+                every=_LOOK_EVERY,
+                clock=self._clock,
+                within=_PATIENCE,
+            )
             try:
                 return name in going(self._stands)
             except SplitError as exc:

@@ -11,11 +11,12 @@ its dead-man.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from upswitch.basics.result import Result, Took, Why
 from upswitch.hosts.host import Clock, Interrupts, Tell
+from upswitch.hosts.wait import met
 from upswitch.site.words import SpikePolicy
 from upswitch.switch import machine
 from upswitch.switch.turn import Alone, Meeting, Turn
@@ -89,22 +90,17 @@ class Rollout:
     def _before_lock(self, name: str) -> Took | None:
         """The first host in sorted order decides between two commands that come at once; the others follow it."""
         with self._meeting:
-            while name != self._first and self._first not in self._locked | self._ended and self._stop is None:
-                self._meeting.wait(_LOOK_EVERY)
-                if self._interrupts.count:
-                    return Took(result=Result.INTERRUPTED, said=f"{self._interrupts.name} before the lock", why=Why.SIGNAL)
+            if not self._met(lambda: self._first in {name, *self._locked, *self._ended} or self._stop is not None):
+                return Took(result=Result.INTERRUPTED, said=f"{self._interrupts.name} before the lock", why=Why.SIGNAL)
             return self._refusal
 
     def _prepared_all(self, name: str) -> Took | None:
         with self._changing():
             self._prepared.add(name)
             self._go_on()
-            while self._stop is None and not self._may_go(name):
-                self._meeting.wait(_LOOK_EVERY)
-                if self._interrupts.count:
-                    return Took(
-                        result=Result.INTERRUPTED, said=f"{self._interrupts.name} while waiting for its wave", why=Why.SIGNAL
-                    )
+            if not self._met(lambda: self._stop is not None or self._may_go(name)):
+                said = f"{self._interrupts.name} while waiting for its wave"
+                return Took(result=Result.INTERRUPTED, said=said, why=Why.SIGNAL)
             return self._refusal
 
     def saw(self, name: str, step: Step, took: Took) -> None:
@@ -143,25 +139,28 @@ class Rollout:
             for met in (self._prepared, self._passed, self._agreed, self._judged):
                 met.add(name)
             self._go_on()
-            while self._missing and not self._interrupts.count:
-                self._meeting.wait(_LOOK_EVERY)
+            self._met(lambda: not self._missing)
 
     def judged(self, name: str) -> Took | None:
         """The last meeting, and the point of no return: whoever misses it turns all back, and after it each is on its own."""
-        until = self._clock.monotonic() + _LAST_MEETING
         with self._changing():
             self._judged.add(name)
             self._meeting.notify_all()
-            while self._stop is None and self._missing:
-                if self._clock.monotonic() >= until:
-                    missing = ", ".join(sorted(self._missing))
-                    said = f"{missing}: nothing heard since its watch has passed"
-                    self._fail(Took(result=Result.FAILED, said=said, why=Why.OTHER_HOST))
-                else:
-                    self._meeting.wait(_LOOK_EVERY)
+
+            def is_over() -> bool:
+                return self._stop is not None or not self._missing
+
+            if not met(self._meeting, is_over, every=_LOOK_EVERY, clock=self._clock, within=_LAST_MEETING):
+                missing = ", ".join(sorted(self._missing))
+                said = f"{missing}: nothing heard since its watch has passed"
+                self._fail(Took(result=Result.FAILED, said=said, why=Why.OTHER_HOST))
             return self._stop
 
     # ---- all of these with the meeting held ----
+
+    def _met(self, is_met: Callable[[], bool]) -> bool:
+        """Wait for the others; False where a signal came first."""
+        return met(self._meeting, is_met, every=_LOOK_EVERY, clock=self._clock, interrupts=self._interrupts)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

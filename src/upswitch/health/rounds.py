@@ -10,7 +10,7 @@ from upswitch.generations.generation import Manifest
 from upswitch.health import gate
 from upswitch.health.gate import ServerHealth
 from upswitch.hosts.host import Ports
-from upswitch.hosts.wait import Pace
+from upswitch.hosts.wait import until
 from upswitch.site.model import GateRule, Server, Site, Target, effective_check
 from upswitch.site.server_line import probe_address
 from upswitch.site.words import Dialect, Verdict
@@ -98,8 +98,8 @@ def run_gate(ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...]) -> 
         ports.tell("gate", _progress(report), is_passing=True)
         return report
 
-    pace = Pace(_interval(new), monotonic=ports.clock.monotonic, sleep=ports.interrupts.sleep)
-    return pace.until(lambda seen: seen.verdict is not Verdict.RUNNING or ports.interrupts.count > 0, look)
+    every, interrupts = _interval(new), ports.interrupts
+    return until(lambda seen: seen.verdict is not Verdict.RUNNING, look, every=every, clock=ports.clock, interrupts=interrupts)
 
 
 def one_round(ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...]) -> GateReport:

@@ -1,50 +1,97 @@
-"""Waiting for a state: look, and look again, until what is seen is final."""
+"""Waiting: everything that looks or tries again and again does it here, by tenacity, with the caller's clock and sleep.
+
+tenacity's own `stop_after_delay` reads the real clock. So what ends a wait is made here, from the clock that is passed in.
+"""
 
 import contextlib
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from upswitch.basics.errors import HostError
-from upswitch.hosts.host import Clock
+from upswitch.hosts.host import Clock, Interrupts
 
-# Something done again and again beside the main loop, so that a server that hangs can't stop the watch from looking.
-
+if TYPE_CHECKING:
+    import tenacity
 
 T = TypeVar("T")
 
+_Wait = Callable[["tenacity.RetryCallState"], float]
 
-class Pace:
-    """How often to look: `every` seconds from start to start, on the given clock and sleep."""
 
-    def __init__(self, every: float, *, monotonic: Callable[[], float], sleep: Callable[[float], None]) -> None:
-        self._every = every
-        self._monotonic = monotonic
-        self._sleep = sleep
+def until(
+    is_final: Callable[[T], bool],
+    look: Callable[[], T],
+    *,
+    every: float,
+    clock: Clock,
+    within: float = math.inf,
+    interrupts: Interrupts | None = None,
+) -> T:
+    """Look, and look again, until what is seen is final, `within` seconds are over or a signal came: the last thing seen.
 
-    def until(self, is_final: Callable[[T], bool], look: Callable[[], T]) -> T:
-        """The first thing seen that is final. The deadline is the business of `is_final`."""
-        import tenacity  # noqa: PLC0415  (7 ms; `status` never waits)
+    `every`: seconds from the start of one look to the start of the next. An error of `look` ends the wait.
+    """
+    sleep = interrupts.sleep if interrupts else clock.sleep
+    return _waited(
+        is_final, look, wait=_steady(every, clock), sleep=sleep, is_over=_ended(clock, within=within, interrupts=interrupts)
+    )
 
-        began = self._monotonic()
 
-        def left(state: tenacity.RetryCallState) -> float:
-            return max(0.0, began + state.attempt_number * self._every - self._monotonic())
+def met(
+    changed: threading.Condition,
+    is_met: Callable[[], bool],
+    *,
+    every: float,
+    clock: Clock,
+    within: float = math.inf,
+    interrupts: Interrupts | None = None,
+) -> bool:
+    """Wait on a condition, whose lock the caller holds, until `is_met`, `within` seconds are over or a signal came.
 
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_result(lambda seen: not is_final(seen)),
-            wait=left,
-            sleep=self._sleep,
-        )
-        return retrying(look)
+    It looks at each notification, and at the latest after `every` seconds.
+    """
+    import tenacity  # noqa: PLC0415  (7 ms; `status` never waits)
+
+    is_over = _ended(clock, within=within, interrupts=interrupts)
+    return _waited(bool, is_met, wait=tenacity.wait_fixed(every), sleep=changed.wait, is_over=is_over)
+
+
+def _waited(
+    is_final: Callable[[T], bool],
+    look: Callable[[], T],
+    *,
+    wait: _Wait,
+    sleep: Callable[[float], Any],
+    is_over: Callable[["tenacity.RetryCallState"], bool],
+) -> T:
+    import tenacity  # noqa: PLC0415  (7 ms; `status` never waits)
+
+    def last(state: tenacity.RetryCallState) -> Any:
+        return state.outcome and state.outcome.result()
+
+    retry = tenacity.retry_if_result(lambda seen: not is_final(seen))
+    return tenacity.Retrying(retry=retry, wait=wait, sleep=sleep, stop=is_over, retry_error_callback=last)(look)
+
+
+def _steady(every: float, clock: Clock) -> _Wait:
+    """From start to start, however long a look takes."""
+    began = clock.monotonic()
+    return lambda state: max(0.0, began + state.attempt_number * every - clock.monotonic())
+
+
+def _ended(clock: Clock, *, within: float, interrupts: Interrupts | None) -> Callable[["tenacity.RetryCallState"], bool]:
+    end = clock.monotonic() + within
+    return lambda _: clock.monotonic() >= end or (interrupts is not None and interrupts.count > 0)
 
 
 _KEPT = 1000
 
 
 class Pulse(Generic[T]):
-    """Calls `act` every `every` seconds, from start to start, in a thread of its own until `stop`."""
+    """Calls `act` every `every` seconds, from start to start, in a thread of its own, so that nothing else waits for it."""
 
     def __init__(self, act: Callable[[], T], *, every: float, clock: Clock) -> None:
         self._act = act
@@ -66,10 +113,9 @@ class Pulse(Generic[T]):
         self._over.set()
 
     def _beat(self) -> None:
-        while not self._over.is_set():
-            began = self._clock.monotonic()
-            with contextlib.suppress(
-                HostError
-            ):  # the host is out of reach: that says nothing of what is asked, and is seen elsewhere
-                self._seen.append(self._act())
-            self._over.wait(max(0.0, began + self._every - self._clock.monotonic()))
+        wait = _steady(self._every, self._clock)
+        _waited(lambda _: self._over.is_set(), self._once, wait=wait, sleep=self._over.wait, is_over=lambda _: self._over.is_set())
+
+    def _once(self) -> None:
+        with contextlib.suppress(HostError):  # the host is out of reach: that says nothing of what is asked, and is seen elsewhere
+            self._seen.append(self._act())

@@ -28,7 +28,7 @@ from upswitch.generations import store
 from upswitch.generations.survey import Facts
 from upswitch.hosts.host import Ran
 from upswitch.hosts.sh import Exit
-from upswitch.hosts.wait import Pace
+from upswitch.hosts.wait import until
 from upswitch.init.adopt import Proposal
 from upswitch.init.propose import program, read_facts, refuse_obstacles
 from upswitch.init.site_text import has_secret
@@ -184,15 +184,13 @@ class _Adoption:
 
     def _missing(self, before: Family) -> str:
         """Wait until only new workers accept. What is missing of that at the deadline, else ""."""
-        clock = self._ports.clock
         names = configuration.named_servers(self._facts.conf)
-        until = clock.monotonic() + (proof.DEADLINE_NAMES if names else proof.DEADLINE)
+        within = proof.DEADLINE_NAMES if names else proof.DEADLINE
 
         def look() -> str:
             return _unsettled(before, running.read_family(self._host, self._facts.running.pid))
 
-        pace = Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=clock.sleep)
-        return pace.until(lambda missing: not missing or clock.monotonic() >= until, look)
+        return until(lambda missing: not missing, look, every=_LOOK_EVERY, clock=self._ports.clock, within=within)
 
     def _remove_site_file(self) -> None:
         out = self._proposal.request.out

@@ -10,7 +10,7 @@ from upswitch.generations import store, survey
 from upswitch.generations.generation import Manifest
 from upswitch.generations.store import Disk
 from upswitch.hosts.host import Host, Ports
-from upswitch.hosts.wait import Pace
+from upswitch.hosts.wait import until
 from upswitch.nginx import processes
 from upswitch.nginx.running import Running
 from upswitch.site.model import Nginx
@@ -66,8 +66,6 @@ def drained(ports: Ports, nginx: Nginx) -> DrainReport:
 
 def wait(ports: Ports, nginx: Nginx, *, deadline: float) -> DrainReport:
     """Look until it is safe, for at most `deadline` seconds or until a signal. What waiting can't change ends it at once."""
-    clock = ports.clock
-    until = clock.monotonic() + deadline
 
     def look() -> DrainReport:
         report = drained(ports, nginx)
@@ -75,10 +73,9 @@ def wait(ports: Ports, nginx: Nginx, *, deadline: float) -> DrainReport:
         return report
 
     def is_final(report: DrainReport) -> bool:
-        is_settled = report.is_safe or not report.pool or bool(report.shared)
-        return is_settled or ports.interrupts.count > 0 or clock.monotonic() >= until
+        return report.is_safe or not report.pool or bool(report.shared)
 
-    return Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=ports.interrupts.sleep).until(is_final, look)
+    return until(is_final, look, every=_LOOK_EVERY, clock=ports.clock, within=deadline, interrupts=ports.interrupts)
 
 
 def _former(live: Manifest | None, manifests: Mapping[str, Manifest]) -> Manifest | None:

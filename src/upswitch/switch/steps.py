@@ -12,7 +12,7 @@ from upswitch.generations.generation import to_prune
 from upswitch.health import gate, rounds
 from upswitch.health.gate import ServerHealth
 from upswitch.hosts import batch
-from upswitch.hosts.wait import Pace
+from upswitch.hosts.wait import until
 from upswitch.nginx import commands, running
 from upswitch.nginx.running import ask_marker
 from upswitch.site.words import Dialect, Verdict
@@ -200,14 +200,17 @@ class Steps:
     def _others(self) -> Took | None:
         """Unwatched, a host has nothing to wait for but the others: until the last wave is there all can still go back."""
         turn, interrupts = self._ports.turn, self._ports.interrupts
-        while not turn.passed():
-            stopped = turn.meet(Meeting.CHANGE)
-            if stopped:
-                return msgspec.structs.replace(stopped, result=Result.FAILED)
-            if interrupts.count:
-                return Took(result=Result.INTERRUPTED, said=f"{interrupts.name} while the others were switched", why=Why.SIGNAL)
-            interrupts.sleep(_OTHERS_EVERY)
-        missed = turn.judged()
+        stopped: Took | None = None
+
+        def is_over() -> bool:
+            nonlocal stopped
+            has_passed = turn.passed()
+            stopped = None if has_passed else turn.meet(Meeting.CHANGE)
+            return has_passed or stopped is not None
+
+        if not until(bool, is_over, every=_OTHERS_EVERY, clock=self._ports.clock, interrupts=interrupts):
+            return Took(result=Result.INTERRUPTED, said=f"{interrupts.name} while the others were switched", why=Why.SIGNAL)
+        missed = stopped or turn.judged()
         return msgspec.structs.replace(missed, result=Result.FAILED) if missed else None
 
     def _confirmed(self, want: str) -> Took:
@@ -223,8 +226,6 @@ class Steps:
 
     def finish(self) -> Took:
         """The last look, and no dead-man from here on. Done again where the connection broke: all of it may be done twice."""
-        clock = self._ports.clock
-        until = clock.monotonic() + _REACHED_AGAIN
 
         def attempt() -> Took:
             try:
@@ -232,8 +233,8 @@ class Steps:
             except HostError as exc:
                 return Took(result=Result.UNKNOWN, said=str(exc), why=exc.why)
 
-        pace = Pace(1.0, monotonic=clock.monotonic, sleep=clock.sleep)
-        return pace.until(lambda took: took.result is not Result.UNKNOWN or clock.monotonic() >= until, attempt)
+        clock = self._ports.clock
+        return until(lambda took: took.result is not Result.UNKNOWN, attempt, every=1.0, clock=clock, within=_REACHED_AGAIN)
 
     def _finished(self) -> Took:
         """One script. What is said at the end was read here, not remembered."""
@@ -284,8 +285,6 @@ class Steps:
 
     def _read_again(self) -> store.Disk:
         """What is on disk, waited for: whoever goes back is often here because the host could not be reached."""
-        clock = self._ports.clock
-        until = clock.monotonic() + _REACHED_AGAIN
 
         def look() -> store.Disk | HostError:
             try:
@@ -295,8 +294,8 @@ class Steps:
             except HostError as exc:
                 return exc
 
-        pace = Pace(1.0, monotonic=clock.monotonic, sleep=clock.sleep)
-        found = pace.until(lambda seen: isinstance(seen, store.Disk) or clock.monotonic() >= until, look)
+        clock = self._ports.clock
+        found = until(lambda seen: isinstance(seen, store.Disk), look, every=1.0, clock=clock, within=_REACHED_AGAIN)
         if isinstance(found, HostError):
             raise found
         return found

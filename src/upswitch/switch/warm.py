@@ -12,7 +12,7 @@ from upswitch.generations.survey import Facts
 from upswitch.health import nginx_check
 from upswitch.health.nginx_check import NO_BLACKOUT, Blackout
 from upswitch.hosts.host import Ports
-from upswitch.hosts.wait import Pace
+from upswitch.hosts.wait import until
 from upswitch.nginx import marker, running
 from upswitch.site.model import Check, Nginx, Site
 from upswitch.site.server_line import is_address, probe_address
@@ -103,15 +103,14 @@ def wait(ports: Ports, nginx: Nginx, warmth: Warmth) -> Took:
     """Until `check_status` calls every wanted server up, a signal, or the worst case of the module's own timers."""
     clock = ports.clock
     began = clock.monotonic()
-    until = began + warmth.longest + _SLACK
 
     def look() -> tuple[str, ...]:
         down = marker.down(running.ask_status(ports.host, nginx), warmth.wanted)
         ports.tell("warm", _progress(warmth, down, clock.monotonic() - began), is_passing=True)
         return down
 
-    pace = Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=ports.interrupts.sleep)
-    down = pace.until(lambda seen: not seen or ports.interrupts.count > 0 or clock.monotonic() >= until, look)
+    within = warmth.longest + _SLACK
+    down = until(lambda seen: not seen, look, every=_LOOK_EVERY, clock=clock, within=within, interrupts=ports.interrupts)
     return _took(warmth, down, ports, clock.monotonic() - began)
 
 

@@ -8,7 +8,7 @@ from upswitch.basics.text import told
 from upswitch.generations.survey import Facts
 from upswitch.hosts import sh
 from upswitch.hosts.host import Chunk, Host, Ports, Ran
-from upswitch.hosts.wait import Pace
+from upswitch.hosts.wait import until
 from upswitch.logs import error_line
 from upswitch.nginx import commands, configuration
 from upswitch.nginx.running import ask, ask_marker, read_family, read_running
@@ -66,12 +66,12 @@ class Reloader:
         self._host.run(commands.lower_flag(self._nginx.drain_flag), deadline=5.0)
 
     def _says_draining(self) -> bool:
-        clock = self._ports.clock
-        until = clock.monotonic() + _FLAG_SEEN
-        pace = Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=clock.sleep)
-        answer = pace.until(
-            lambda said: said == b"draining\n" or clock.monotonic() >= until,
+        answer = until(
+            lambda said: said == b"draining\n",
             lambda: ask(self._host, self._nginx, path="/drain"),
+            every=_LOOK_EVERY,
+            clock=self._ports.clock,
+            within=_FLAG_SEEN,
         )
         return answer == b"draining\n"
 
@@ -87,8 +87,7 @@ class Reloader:
             quiet = quiet + 1 if waiting == 0 else 0
             return waiting
 
-        pace = Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=clock.sleep)
-        left = pace.until(lambda _: quiet >= _QUIET_LOOKS or clock.monotonic() - began >= limit, look)
+        left = until(lambda _: quiet >= _QUIET_LOOKS, look, every=_LOOK_EVERY, clock=clock, within=limit)
         idle = "" if left is None else f", {left} idle client connections left"
         return f"clients were told to close for {clock.monotonic() - began:.1f} s{idle}"
 
@@ -162,8 +161,7 @@ class Reloader:
                 return Finding(proof=Proof.UNKNOWN if is_late else Proof.WAITING, said=str(exc), why=exc.why)
             return found
 
-        pace = Pace(_LOOK_EVERY, monotonic=clock.monotonic, sleep=clock.sleep)
-        return pace.until(lambda seen: seen.proof is not Proof.WAITING, look)
+        return until(lambda seen: seen.proof is not Proof.WAITING, look, every=_LOOK_EVERY, clock=clock)
 
     def _samples(self, before: Before) -> tuple[Sample, ...]:
         """What came next: several moments at once where the host has bash, else one."""
