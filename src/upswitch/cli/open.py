@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import operator
 import os
 import socket
 import sys
@@ -23,6 +24,7 @@ from upswitch.hosts.host import Clock, Host, Lock, Tell
 from upswitch.hosts.local.host import LocalHost
 from upswitch.hosts.local.lock import FileLock
 from upswitch.hosts.signals import Interrupts
+from upswitch.hosts.wait import until
 from upswitch.site.model import HostEntry, Site
 from upswitch.site.read import in_waves
 from upswitch.site.words import Unreachable, Vantage
@@ -158,8 +160,8 @@ class Fleet:
         for thread in threads:
             thread.start()
         for thread in threads:
-            while thread.is_alive() and not interrupts.count:
-                thread.join(_LOOK_EVERY)
+            look = thread.is_alive
+            until(operator.not_, look, every=_LOOK_EVERY, clock=self._shared.clock, interrupts=interrupts, sleep=thread.join)
         cut = HostError("reach it", f"{interrupts.name} came before it answered", why=Why.UNREACHABLE)
         return self._each_once({entry.name: found.get(entry.name, cut) for entry in hosts})
 

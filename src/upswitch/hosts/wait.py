@@ -29,12 +29,14 @@ def until(
     clock: Clock,
     within: float = math.inf,
     interrupts: Interrupts | None = None,
+    sleep: Callable[[float], Any] | None = None,
 ) -> T:
     """Look, and look again, until what is seen is final, `within` seconds are over or a signal came: the last thing seen.
 
-    `every`: seconds from the start of one look to the start of the next. An error of `look` ends the wait.
+    `every`: seconds from the start of one look to the start of the next. `sleep`: by default that of `interrupts`, else the
+    clock's. An error of `look` ends the wait.
     """
-    sleep = interrupts.sleep if interrupts else clock.sleep
+    sleep = sleep or (interrupts or clock).sleep
     return _waited(
         is_final, look, wait=_steady(every, clock), sleep=sleep, is_over=_ended(clock, within=within, interrupts=interrupts)
     )

@@ -22,7 +22,9 @@ from upswitch.basics.result import Why
 from upswitch.basics.text import told
 from upswitch.basics.value import Value
 from upswitch.hosts import sh
+from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.count_program import Alike, CountProgram, whole_lines
+from upswitch.hosts.wait import until
 
 MOST_WHOLE = 500
 """Lines of requests that did not go well that one look sends where lines are counted; 2,500 a second."""
@@ -172,9 +174,8 @@ class FarFollower:
                     self._fail(exc)
             self._pipe.close()
             if not self._is_turning:
-                self._pause()
-            if not self._is_closed:
-                self._restart()
+                self._pause(_REOPEN_S)  # a program that ends as soon as it has begun must not be begun without a pause
+            until(bool, self._is_begun_again, every=_REOPEN_S, clock=SystemClock(), sleep=self._pause)
 
     def _pump(self) -> None:
         """Until the stream ends, which it says by HostError."""
@@ -183,14 +184,18 @@ class FarFollower:
             for frame in self._receive(self._frames, self._pipe, timeout=_SILENT_S):
                 self._keep(frame)
 
-    def _restart(self) -> None:
+    def _is_begun_again(self) -> bool:
+        """Also true where there is nothing to begin any more."""
+        if self._is_closed:
+            return True
         try:
             frames, pipe = self._start(self._places)
         except HostError as exc:
             self._fail(exc)
-            return
+            return False
         with self._changed:
             self._frames, self._pipe, self._is_cut = frames, pipe, False
+        return True
 
     @property
     def _is_turning(self) -> bool:
@@ -198,15 +203,15 @@ class FarFollower:
         return self._wanted is not self._program
 
     def _fail(self, failure: HostError) -> None:
-        """Told once for each cut, not for each vain attempt to mend it."""
+        """Reported once for each cut, not for each attempt to connect again."""
         with self._changed:
             if not self._is_cut:
                 self._failure = failure
             self._is_cut = True
 
-    def _pause(self) -> None:
+    def _pause(self, seconds: float) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed, _REOPEN_S)
+            self._changed.wait_for(lambda: self._is_closed, seconds)
 
     def _await_room(self) -> None:
         with self._changed:

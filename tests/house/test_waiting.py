@@ -1,0 +1,28 @@
+"""Whatever looks or tries again and again waits in hosts/wait.py, and nowhere else."""
+
+import ast
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[2] / "src/upswitch"
+WAITS = {"sleep", "wait", "wait_for"}
+ALLOWED = {
+    "cli/plot.py": "draws what comes, as it comes",
+    "cli/program.py": "shows a view again every so many seconds, for as long as somebody reads it",
+    "hosts/ssh/shell.py": "reads an answer as it comes; hands out a shell when one is given back",
+    "hosts/ssh/wire.py": "counts the ticks in which a peer is silent",
+    "watch/live.py": "goes from second to second",
+    "watch/watch.py": "goes from second to second",
+}
+"""The loops that wait for something else than that a look, or an attempt, ends well."""
+
+
+def waiting_loops(path):
+    """The lines of this file on which a loop waits."""
+    loops = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.While | ast.For)]
+    calls = [below for loop in loops for below in ast.walk(loop) if isinstance(below, ast.Call)]
+    return [call.lineno for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in WAITS]
+
+
+def test_no_loop_waits_by_itself():
+    found = {path.relative_to(SOURCE).as_posix(): waiting_loops(path) for path in SOURCE.glob("**/*.py")}
+    assert {path for path, lines in found.items() if lines} == ALLOWED.keys()
