@@ -16,6 +16,7 @@ import click
 import msgspec
 
 from upswitch.basics.value import Value
+from upswitch.cli.views.status import HistoryView
 from upswitch.switch.words import Outcome
 from upswitch_lab.conf import UPSTREAM, Layout
 from upswitch_lab.find import find_nginx, read_build
@@ -277,30 +278,13 @@ def _serving(lab: Lab) -> str:
     return lab.marker().rpartition("-")[2]
 
 
-class _Cause(Value):
-    said: str
-    details: tuple[str, ...]
-
-
-class _Past(Value):
-    outcome: str
-    cause: _Cause | None
-
-
-class _History(Value):
-    """What is read of `upswitch history --json`."""
-
-    runs: tuple[_Past, ...]
-
-
 def _why(prompt: Prompt) -> tuple[str, str]:
     """The rule's sentence and nginx's own reason for the rollback, as the journal keeps them; "" where there was none."""
-    runs = msgspec.json.decode(prompt.run("upswitch history --json").output, type=_History).runs
+    runs = msgspec.json.decode(prompt.run("upswitch history --json").output, type=HistoryView).runs
     cause = next((past.cause for past in runs if past.outcome == Outcome.ROLLED_BACK), None)
     if cause is None or not cause.details:
         return "", ""
-    *answers, reason = cause.details
-    return " | ".join((cause.said, *answers)), reason.removeprefix("cause: ")
+    return cause.said, cause.details[-1]
 
 
 def differences(scenes: tuple[Scene, ...], chapters: tuple[Chapter, ...], load: Summary) -> tuple[str, ...]:

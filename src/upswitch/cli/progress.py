@@ -1,9 +1,9 @@
-"""Telling people what happens while it happens, on stderr: a live line on a terminal, timestamped lines elsewhere.
+"""Progress on stderr while a command runs: a live line on a terminal, timestamped lines elsewhere.
 
-Printing must never stop a switch: a pager that is not read, or Ctrl-S, blocks a write for ever once 64 KiB are under way. So
-a thread of its own writes, from a queue with a bound, and what does not fit or can't be written is dropped. It writes to the
-descriptor, past `sys.stderr`: what is left in that one's buffer Python flushes at its end, and then it would be Python that
-hangs on a reader who does not read, or ends with 120 on one who is gone.
+Printing must never stop a switch. A pager that nobody reads, or Ctrl-S, blocks a write for ever once 64 KiB are waiting. So a
+thread of its own writes, from a queue with a bound; lines that do not fit or can't be written are dropped. The thread writes to
+the descriptor and not through `sys.stderr`: Python flushes that buffer when it ends, and would then hang itself on a reader that
+does not read, or end with 120 where the reader is gone.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import io
 import queue
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -31,7 +31,7 @@ _LAST_WORDS = 1.0  # seconds for the queue to empty at the end
 
 
 class _Line(NamedTuple):
-    """`host` is "" for what concerns this machine or all hosts."""
+    """`host` is "" for this machine, and for what concerns all hosts. A passing line is replaced by the next one."""
 
     host: str
     step: str
@@ -41,7 +41,7 @@ class _Line(NamedTuple):
 
 
 class Teller:
-    """A ports.Tell. `events` gets every line as JSON, too. With `hosts`, a terminal shows a row for each."""
+    """Prints progress. `events` gets every line as JSON too. With `hosts`, a terminal shows a row for each of them."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Teller:
 
 
 def _past_buffer() -> IO[str] | None:
-    """Standard error without a buffer; None where we were started with it closed (its number may be another file's by now)."""
+    """Standard error without a buffer; None where it was closed at the start: its number may belong to another file by now."""
     stderr: IO[str] | None = getattr(sys, "stderr", None)
     if stderr is None:
         return None
@@ -136,23 +136,8 @@ class _Pipe:
         return
 
 
-class _Row(NamedTuple):
-    """The last that a host said."""
-
-    step: str
-    said: str
-    is_bad: bool
-
-
-def shown_first(rows: "Mapping[str, _Row]", height: int) -> list[str]:
-    """The hosts of a table that has `height` lines below its head, the last of them for a count where not all fit."""
-    if len(rows) <= height:
-        return [*rows]
-    return sorted(rows, key=lambda host: not rows[host].is_bad)[: max(1, height - 1)]
-
-
 class _Terminal:
-    """Passing lines on a spinner that the next line replaces; the others stay. Of several hosts each has a row of its own."""
+    """A passing line stands beside a spinner until the next line comes; the others stay. Each of several hosts has a row."""
 
     is_live = True
 
@@ -164,12 +149,12 @@ class _Terminal:
         from rich.text import Text
 
         self._table = Table
-        self._rows = dict.fromkeys(hosts, _Row("", "", is_bad=False))
+        self._rows = {host: _Line(host, "", "", is_passing=True) for host in hosts}
         self._text = Text  # never markup: a log line may hold brackets
         self._console = Console(file=stream, highlight=False, markup=False)
         self._spinner = Spinner("dots", style="status.spinner")
-        # Not console.status(): that one puts proxies in the place of sys.stdout and sys.stderr, also under the other thread's
-        # feet. The result would be printed on the terminal's side, and a terminal that is not read crashed us at exit (seen).
+        # Not console.status(): it replaces sys.stdout and sys.stderr by proxies, for the other thread too. The result would go
+        # to the terminal, and a terminal that is not read made Python crash at exit (seen).
         self._live = Live(
             self._spinner,
             console=self._console,
@@ -181,7 +166,7 @@ class _Terminal:
 
     def write(self, line: _Line) -> None:
         if line.host:
-            self._rows[line.host] = _Row(line.step, line.said, is_bad=line.is_bad)
+            self._rows[line.host] = line
             self._live.update(self._drawn())
             self._live.start()
         if line.is_passing and not line.host:
@@ -194,15 +179,17 @@ class _Terminal:
         self._console.print(said, style="red" if line.is_bad else None)
 
     def _drawn(self) -> "Table":
-        """A narrow terminal cuts what was said; a low one rows, but not those of hosts that fail."""
+        """A narrow terminal cuts the end of lines. A low one leaves hosts out, those that fail last, and counts them."""
         table = self._table(box=None, padding=(0, 2, 0, 0), expand=True)
         for name, width in (("HOST", max(map(len, self._rows))), ("STEP", _STEP)):
             table.add_column(name, no_wrap=True, min_width=width)
         table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
-        shown = shown_first(self._rows, self._console.height - 1)
-        for host in shown:
-            row = self._rows[host]
-            table.add_row(host, row.step, self._text(row.said, style="red" if row.is_bad else ""))
+        height = self._console.height - 1
+        shown = [*self._rows.values()]
+        if len(shown) > height:
+            shown = sorted(shown, key=lambda row: not row.is_bad)[: max(1, height - 1)]
+        for row in shown:
+            table.add_row(row.host, row.step, self._text(row.said, style="red" if row.is_bad else ""))
         if more := len(self._rows) - len(shown):
             table.add_row("", "", f"and {more} more hosts")
         return table
