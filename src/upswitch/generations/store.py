@@ -13,11 +13,9 @@ from upswitch.basics.text import told
 from upswitch.basics.value import Value
 from upswitch.generations.generation import MANIFEST, Manifest, decode_manifest, digest
 from upswitch.hosts.host import Host, Ran
-from upswitch.hosts.sh import QUICK_S, SH, Exit, script
+from upswitch.hosts.sh import QUICK_S, SH, WRITE_S, Exit, script
 from upswitch.site.model import Nginx
 from upswitch.site.words import Generation, parse_name, parse_names
-
-_DEADLINE = 20.0  # seconds for a program that writes and syncs a few small files
 
 
 class Disk(Value):
@@ -42,7 +40,7 @@ def _program(function: str, *words: str) -> tuple[str, ...]:
 
 def prepare(host: Host, nginx: Nginx) -> None:
     """Make our two folders and check who may write them. HostError names the one that can't be used."""
-    ran = host.run(_program("folders", nginx.dir, nginx.state), deadline=_DEADLINE)
+    ran = host.run(_program("folders", nginx.dir, nginx.state), deadline=WRITE_S)
     if ran.exit == 0:
         return
     reason = ran.reason or told(ran.err) or f"{nginx.state} is a link, belongs to another user, or others may write to it"
@@ -57,7 +55,7 @@ def put(host: Host, nginx: Nginx, name: str, files: Mapping[str, bytes]) -> Took
 def stage(host: Host, nginx: Nginx, generations: Mapping[str, Mapping[str, bytes]], *, back: str = "") -> Took:
     """Write all these generations. `back` is the one that a rollback leads to: its link is made ready beforehand."""
     files = {f"{name}/{file}": data for name, each in generations.items() for file, data in each.items()}
-    ran = host.run(stage_argv(nginx.dir, tuple(generations), back=back), deadline=_DEADLINE, stdin=pack(files), holds_lock=True)
+    ran = host.run(stage_argv(nginx.dir, tuple(generations), back=back), deadline=WRITE_S, stdin=pack(files), holds_lock=True)
     names = ", ".join(generations)
     match ran.exit:
         case 0:
@@ -82,7 +80,7 @@ def prune_argv(folder: str, names: tuple[str, ...]) -> tuple[str, ...]:
 
 def point(host: Host, nginx: Nginx, *, expect: str, to: str) -> Took:
     """Point the live link at `to` by one synced rename, if it points to `expect` now. FAILED: it still points where it did."""
-    ran = host.run(swap_argv(nginx.dir, expect=expect, to=to), deadline=_DEADLINE, holds_lock=True)
+    ran = host.run(swap_argv(nginx.dir, expect=expect, to=to), deadline=WRITE_S, holds_lock=True)
     live = f"{nginx.dir}/live"
     match ran.exit:
         case 0:
@@ -106,7 +104,7 @@ def swap_argv(folder: str, *, expect: str, to: str) -> tuple[str, ...]:
 
 def get(host: Host, nginx: Nginx, name: str) -> dict[str, bytes]:
     """The files of a generation with its manifest. HostError where they can't be read."""
-    ran = host.run(_tar_argv(f"{nginx.dir}/generations/{name}"), deadline=_DEADLINE)
+    ran = host.run(_tar_argv(f"{nginx.dir}/generations/{name}"), deadline=WRITE_S)
     if ran.exit != 0:
         raise HostError(f"read {nginx.dir}/generations/{name}", ran.words, why=ran.why)
     try:

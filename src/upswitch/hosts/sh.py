@@ -9,6 +9,8 @@ from upswitch.basics.text import told
 SH = ("sh", "-c")
 QUICK_S = 5.0
 """Seconds for a program that only looks."""
+WRITE_S = 20.0
+"""Seconds for a program that writes and syncs a few small files."""
 
 
 class Exit(IntEnum):

@@ -27,7 +27,7 @@ from upswitch.basics.value import Value
 from upswitch.generations import store
 from upswitch.generations.survey import Facts
 from upswitch.hosts.host import Ran
-from upswitch.hosts.sh import Exit
+from upswitch.hosts.sh import WRITE_S, Exit
 from upswitch.hosts.wait import until
 from upswitch.init.adopt import Proposal
 from upswitch.init.propose import program, read_facts, refuse_obstacles
@@ -40,8 +40,6 @@ from upswitch.switch.reload.proof import Proof
 from upswitch.switch.reload.reloader import Reloader
 from upswitch.switch.turn import RunPorts
 
-_WRITE = 20.0  # seconds for a program that writes and syncs a small file
-_TEST = 15.0  # seconds for `nginx -t`; a name that does not resolve takes 10 s
 _LOOK_EVERY = 0.02
 
 
@@ -125,20 +123,22 @@ class _Adoption:
         out, data = self._proposal.request.out, self._proposal.site_text.encode()
         if self._host.read(out) is None:
             undo.callback(self._undo, self._remove_site_file)
-            self._host.write(out, data, mode=0o640 if has_secret(self._proposal.site_text) else 0o644)
+            self._host.write(out, data, mode=0o640 if has_secret(self._proposal.site) else 0o644)
 
     def _test(self) -> str:
         """How the edit was tested while the real file stayed; "" where it can only be tested after the edit."""
         new = self._edit.new.encode()
         if self._facts.can_mount:
             words = (f"{self._nginx.dir}/.edit.tmp", self._edit.path, *self._test_argv())
-            ran = self._host.run(program("test_covered", *words), deadline=_TEST, stdin=new)
+            ran = self._host.run(program("test_covered", *words), deadline=running.NGINX_S, stdin=new)
             if ran.exit != Exit.NO_MOUNT:
                 return _passed(ran, "in a private mount namespace, live files untouched")
         if self._edit.path == self._facts.conf.path:
             folder, _, name = self._nginx.conf.rpartition("/")
             candidate = f"{folder}/.{name}.upswitch-test"  # in the same folder: includes start from there
-            ran = self._host.run(program("test_beside", candidate, *self._test_argv(candidate)), deadline=_TEST, stdin=new)
+            ran = self._host.run(
+                program("test_beside", candidate, *self._test_argv(candidate)), deadline=running.NGINX_S, stdin=new
+            )
             return _passed(ran, "under another name beside it, live files untouched")
         self._test_alone()
         return ""
@@ -150,7 +150,7 @@ class _Adoption:
         folder = f"{self._nginx.dir}/generations/{self._proposal.generation}"
         modules, http = configuration.load_modules(self._facts.conf), configuration.resolvers(self._facts.conf)
         conf = commands.wrapper(folder, self._facts.build, modules=modules, http=http)
-        ran = self._host.run(commands.test_alone(self._nginx, self._facts.build, conf), deadline=_TEST)
+        ran = self._host.run(commands.test_alone(self._nginx, self._facts.build, conf), deadline=running.NGINX_S)
         _passed(ran, "the generation alone")
 
     def _make_backup(self) -> str:
@@ -159,7 +159,7 @@ class _Adoption:
         return ran.out.decode("utf-8", "surrogateescape").removesuffix("\n")
 
     def _test_after(self) -> str:
-        ran = self._host.run(self._test_argv(), deadline=_TEST)
+        ran = self._host.run(self._test_argv(), deadline=running.NGINX_S)
         return _passed(ran, "after the edit, as no mount is allowed here")
 
     # ---- undoing ----
@@ -200,7 +200,7 @@ class _Adoption:
         self._do(program("forget", self._nginx.dir, self._proposal.generation), f"remove {self._nginx.live}")
 
     def _do(self, argv: tuple[str, ...], what: str, *, stdin: bytes = b"") -> Ran:
-        ran = self._host.run(argv, deadline=_WRITE, stdin=stdin)
+        ran = self._host.run(argv, deadline=WRITE_S, stdin=stdin)
         if ran.exit == 0:
             return ran
         why = "somebody else changed it" if ran.exit == Exit.CHANGED else printable(ran.err) or f"exit {ran.exit}"

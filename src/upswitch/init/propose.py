@@ -24,7 +24,6 @@ from upswitch.switch import planning
 from upswitch.switch.journal import journal_of
 
 MADE_BY = "init"
-_MARKER_S = 1.0  # seconds for a connection on loopback
 _FIELDS = 3
 
 
@@ -226,7 +225,7 @@ def _marker_obstacle(host: Host, nginx: Nginx) -> tuple[Refusal, ...]:
     """Another listener on the marker would keep nginx from starting. Only a refused connection proves that there is none."""
     hint = "choose another loopback address and port with --marker"
     try:
-        host.connect(nginx.marker, timeout=_MARKER_S).close()
+        host.connect(nginx.marker, timeout=running.MARKER_S).close()
     except ConnectionRefusedError:
         return ()
     except OSError as exc:

@@ -5,10 +5,11 @@ import re
 from collections.abc import Iterator, Mapping
 
 from upswitch.nginx.upstream_file import UpstreamBlock
-from upswitch.site.model import Check, Nginx
+from upswitch.site.model import Check, Nginx, Site
 from upswitch.site.words import CheckType
 
-_SECRET = re.compile(r"^(http_send|fastcgi_param) = .*(?:authorization|cookie|token|secret|passw).*$", re.IGNORECASE | re.MULTILINE)
+_SECRET = re.compile(r"authorization|cookie|token|secret|passw", re.IGNORECASE)
+_SENT = re.compile(r"^(http_send|fastcgi_param) = (.*)$", re.MULTILINE)
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 _HEAD = """\
@@ -50,14 +51,16 @@ def site_text(path: str, pools: Mapping[str, tuple[UpstreamBlock, ...]], nginx: 
     return "".join((head, _nginx(nginx), *tables, _GATE, _WATCH))
 
 
-def has_secret(text: str) -> bool:
-    """Whether a check of this site file may send a secret (reliability.md, S10)."""
-    return _SECRET.search(text) is not None
+def has_secret(site: Site) -> bool:
+    """Whether a check of this site may send a secret (reliability.md, S10)."""
+    checks = (each.check for each in site.upstreams if each.check is not None)
+    return any(_SECRET.search(f"{check.http_send} {check.fastcgi_param}") for check in checks)
 
 
 def without_secrets(text: str) -> str:
     """The text with the secrets left out."""
-    return _SECRET.sub(r"\1 = (not shown: it may hold a secret)", text)
+    shown = "(not shown: it may hold a secret)"
+    return _SENT.sub(lambda found: f"{found[1]} = {shown}" if _SECRET.search(found[2]) else found[0], text)
 
 
 def _nginx(nginx: Nginx) -> str:

@@ -206,9 +206,9 @@ def check_send_keeps(subject: Subject) -> Iterator[LintFinding]:
 def check_refused(subject: Subject) -> Iterator[LintFinding]:
     """`nginx -t` refuses them too, but a file that lint only reads has not been tested."""
     for upstream, place, word in _parameters(subject):
-        said = check_parameter(word)
-        if isinstance(said, str) and not word.startswith("unique=") and _port(word) <= LAST_PORT:
-            what = f"{place}: upstream {upstream.name}: {said.replace(' was left out', '')}; nginx refuses the line"
+        reason = check_parameter(word)
+        if isinstance(reason, str) and not word.startswith("unique=") and _port(word) <= LAST_PORT:
+            what = f"{place}: upstream {upstream.name}: check {word}: {reason}; nginx refuses the line"
             yield error(what, "fix it until `nginx -t` passes")
 
 

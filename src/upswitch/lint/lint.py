@@ -142,7 +142,7 @@ def _on_marker(host: Host, nginx: Nginx) -> OnMarker:
     if ask_marker(host, nginx) is not None:
         return OnMarker.OURS
     try:
-        host.connect(nginx.marker, timeout=1.0).close()
+        host.connect(nginx.marker, timeout=running.MARKER_S).close()
     except OSError:
         return OnMarker.NOBODY
     return OnMarker.OTHER

@@ -19,6 +19,9 @@ from upswitch.site.words import Dialect
 NGINX_S = 15.0
 """Seconds for `nginx -V`, `-T` or `-t`: a name that does not resolve takes nginx 10 s."""
 
+MARKER_S = 1.0
+"""Seconds for a connection to the marker, on loopback."""
+
 _RESOLVE_S = 15.0  # for all names together
 _PART = 65536  # bytes
 _LARGEST = 1 << 22
@@ -38,13 +41,13 @@ class Running(Value):
 # ---- the marker ----
 
 
-def ask_marker(host: Host, nginx: Nginx, *, path: str = "/", timeout: float = 1.0) -> Marker | None:
+def ask_marker(host: Host, nginx: Nginx, *, path: str = "/", timeout: float = MARKER_S) -> Marker | None:
     """The generation that nginx reports on the marker address. None where our marker does not answer."""
     body = ask(host, nginx, path=path, timeout=timeout)
     return parse_marker(body) if body is not None else None
 
 
-def ask(host: Host, nginx: Nginx, *, path: str, timeout: float = 1.0) -> bytes | None:
+def ask(host: Host, nginx: Nginx, *, path: str, timeout: float = MARKER_S) -> bytes | None:
     """The body of one GET on the marker. None without an answer of status 200 within `timeout` seconds.
 
     It does without httpx: a confirm asks for one short line up to a hundred times a second, and httpx takes 120 ms to import.

@@ -104,32 +104,33 @@ def read_check(lines: Sequence[tuple[str, ...]]) -> tuple[Check | None, tuple[st
     if len(given) > 1:
         remarks.append("of several check lines the last one counts, as in the module")
     types = [word for words in given[:-1] for word in words if word.startswith("type=")]
-    read = [check_parameter(word) for word in (*types, *given[-1])]
-    remarks += [each for each in read if isinstance(each, str)]
+    given_words = (*types, *given[-1])
+    read = [check_parameter(word) for word in given_words]
+    remarks += [f"check {word} was left out: {each}" for word, each in zip(given_words, read, strict=True) if isinstance(each, str)]
     fields = dict(each for each in read if not isinstance(each, str))
     remarks += _belonging(lines, fields)
     return Check(**fields), tuple(remarks)
 
 
 def check_parameter(text: str) -> tuple[str, Any] | str:
-    """One word of a `check` line as a field of Check with its value, or a remark, where the module's default stays.
+    """One word of a `check` line as a field of Check with its value, or the reason why it is none.
 
     Numbers are digits alone, above 0, as in ngx_atoi (nginx-facts.md, section 6). The module keeps 16 bits of a port.
     """
     name, _, value = text.partition("=")
     if name in _NUMBERS:
         if not _WHOLE.fullmatch(value):
-            return f"check {text} was left out: the module takes whole numbers above 0, without a unit"
+            return "the module takes whole numbers above 0, without a unit"
         if name == "port" and int(value) > LAST_PORT:
-            return f"check {text} was left out: the module would ask port {int(value) & LAST_PORT}"
+            return f"the module would ask port {int(value) & LAST_PORT}"
         return _NUMBERS[name], int(value)
     if name == "type" and value in tuple(CheckType):
         return "type", CheckType(value)
     if name == "default_down" and value.lower() in _TRUTHS:
         return "default_down", _TRUTHS[value.lower()]
     if name == "unique" and value.lower() in _TRUTHS:
-        return f"check {text} was left out: only Tengine knows it (a server in several upstreams is checked once)"
-    return f"check {text} was left out: no module knows it"
+        return "only Tengine knows it (a server in several upstreams is checked once)"
+    return "no module knows it"
 
 
 def _belonging(lines: Sequence[tuple[str, ...]], fields: dict[str, Any]) -> Iterator[str]:

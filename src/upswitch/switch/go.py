@@ -23,6 +23,7 @@ from upswitch.generations.store import prune_argv
 from upswitch.generations.survey import Facts
 from upswitch.health import rounds
 from upswitch.hosts.host import Host, Lock
+from upswitch.hosts.sh import WRITE_S
 from upswitch.hosts.wait import Pulse
 from upswitch.site.model import Nginx, Site
 from upswitch.switch import machine, outcome, preflight, run
@@ -211,10 +212,10 @@ def close(
 def _prune(ports: RunPorts, nginx: Nginx, names: tuple[str, ...]) -> None:
     argv = prune_argv(nginx.dir, names)
     try:
-        ports.host.run(argv, deadline=20.0, holds_lock=True)
+        ports.host.run(argv, deadline=WRITE_S, holds_lock=True)
     except NotAppendedError as exc:
         ports.tell("journal", str(exc))
-        ports.host.run(argv, deadline=20.0, holds_lock=True)
+        ports.host.run(argv, deadline=WRITE_S, holds_lock=True)
 
 
 def _ending(over: Run, ended: Outcome, *, live: Live) -> Ending:

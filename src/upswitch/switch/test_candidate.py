@@ -8,9 +8,8 @@ from upswitch.generations.survey import Facts
 from upswitch.hosts import batch, sh
 from upswitch.hosts.host import Host, Ran
 from upswitch.nginx import commands, configuration
+from upswitch.nginx.running import NGINX_S
 from upswitch.site.model import Nginx
-
-DEADLINE = 15.0  # seconds; a name that does not resolve takes nginx 10 s
 
 
 def test(host: Host, nginx: Nginx, facts: Facts, candidates: Sequence[str]) -> Took:
@@ -19,7 +18,7 @@ def test(host: Host, nginx: Nginx, facts: Facts, candidates: Sequence[str]) -> T
     The live tree is swapped only where no mount is allowed.
     """
     argvs = [argv for candidate in candidates for argv in _tests(nginx, facts, candidate)]
-    ran = batch.run(host, argvs, deadline=DEADLINE * len(argvs), each=DEADLINE)
+    ran = batch.run(host, argvs, deadline=NGINX_S * len(argvs), each=NGINX_S)
     kinds = len(argvs) // len(candidates)
     for at, candidate in enumerate(candidates):
         took = _judged(ran[at * kinds : (at + 1) * kinds]) or _swapped(host, nginx, facts, candidate)
@@ -51,7 +50,7 @@ def _judged(seen: Sequence[Ran]) -> Took | None:
 
 def _swapped(host: Host, nginx: Nginx, facts: Facts, candidate: str) -> Took:
     argv = commands.test_swapped(nginx, facts.build, live=facts.disk.live, candidate=candidate)
-    ran = host.run(argv, deadline=DEADLINE, holds_lock=True)
+    ran = host.run(argv, deadline=NGINX_S, holds_lock=True)
     is_left_in = ran.exit in {None, sh.Exit.UNSYNCED}  # the candidate may be live still
     result = Result.UNKNOWN if is_left_in else Result.OK if ran.exit == 0 else Result.FAILED
     why = {Result.OK: Why.NONE, Result.FAILED: Why.BAD_CONFIG}.get(result, ran.why)
