@@ -16,6 +16,7 @@ import click
 import msgspec
 
 from upswitch.basics.value import Value
+from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views.status import HistoryView
 from upswitch.switch.words import Outcome
 from upswitch_lab.conf import UPSTREAM, Layout
@@ -60,14 +61,14 @@ SCENES = (
         name="before",
         title=f"Pool A serves {CLIENTS} clients. First {_HISTORY_S} s of traffic: the watch will compare with them.",
         command="upswitch status",
-        exit=0,
+        exit=Exit.DONE,
         pool="A",
     ),
     Scene(
         name="good release",
         title="Pool B has a good release. Each server must pass two health checks; then nginx must prove that B serves.",
         command="switch --to B",
-        exit=0,
+        exit=Exit.DONE,
         pool="B",
     ),
     Scene(
@@ -75,13 +76,13 @@ SCENES = (
         title="The next release goes to pool A, and it is bad: /healthz says ok, but one second after its first request the "
         "servers close every connection.",
         command="switch --to A",
-        exit=4,
+        exit=Exit.ROLLED_BACK,
         pool="B",
         release=("--fail-after", _BAD_AFTER_S, "--fail-mode", "close"),
         is_bad=True,
     ),
-    Scene(name="fixed release", title="Pool A is fixed.", command="switch --to A", exit=0, pool="A", release=()),
-    Scene(name="rollback", title="A rollback by hand: back to B.", command="upswitch rollback", exit=0, pool="B"),
+    Scene(name="fixed release", title="Pool A is fixed.", command="switch --to A", exit=Exit.DONE, pool="A", release=()),
+    Scene(name="rollback", title="A rollback by hand: back to B.", command="upswitch rollback", exit=Exit.DONE, pool="B"),
 )
 
 
@@ -183,12 +184,12 @@ def play(binary: str, *, keep: bool, as_json: bool) -> Told | Untold:
         return perform(path, keep=keep, say=say)
     except LabError as exc:
         hint = "all that was started has ended; --nginx PATH tries another nginx"
-        return Untold(command="demo", exit=1, said=f"The demo stopped: {exc}", hint=hint)
+        return Untold(command="demo", exit=Exit.BUG, said=f"The demo stopped: {exc}", hint=hint)
 
 
 def _no_nginx(said: str) -> Untold:
     hint = "`pip install 'upswitch[nginx]'` or `apt install nginx`; or name one with --nginx PATH"
-    return Untold(command="demo", exit=2, said=said, hint=hint)
+    return Untold(command="demo", exit=Exit.USAGE, said=said, hint=hint)
 
 
 def perform(binary: str, *, keep: bool, say: Say) -> Told:
@@ -211,7 +212,7 @@ def perform(binary: str, *, keep: bool, say: Say) -> Told:
     differs = (*differences(SCENES, chapters, load.summary), *unexplained)
     return Told(
         command="demo",
-        exit=1 if differs else 0,
+        exit=Exit.BUG if differs else Exit.DONE,
         clients=CLIENTS,
         chapters=chapters,
         load=load.summary,
@@ -296,7 +297,7 @@ def differences(scenes: tuple[Scene, ...], chapters: tuple[Chapter, ...], load: 
 
 def _differs(scene: Scene, chapter: Chapter) -> Iterator[str]:
     if chapter.exit != scene.exit:
-        yield f"{scene.name}: `{scene.command}` ended with exit {chapter.exit}, not {scene.exit}"
+        yield f"{scene.name}: `{scene.command}` ended with exit {chapter.exit}, not {scene.exit:d}"
     if chapter.pool != scene.pool:
         yield f"{scene.name}: {chapter.pool or 'no pool'} serves after it, not {scene.pool}"
     if chapter.failed and not scene.is_bad:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.result import Why
@@ -42,13 +42,10 @@ if TYPE_CHECKING:
 _LOOK_EVERY = 0.2
 _REACH = 20.0  # seconds for a host to answer the first time
 
-Guarded = Callable[[str, Session, Act], View]
-"""`act` on one host, with whatever goes wrong there turned into a view."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Wiring:
-    """How the adapters that touch the world are made. A test of crashes hands in a host that dies."""
+    """How this machine's adapters are made. A test of crashes gives a host that dies."""
 
     clock: Callable[[], Clock] = SystemClock
     host: Callable[[Clock, FileLock], Host] = LocalHost
@@ -56,20 +53,14 @@ class Wiring:
 
 @dataclass(frozen=True, kw_only=True)
 class Shared:
-    """What all hosts of one command have in common."""
+    """What all hosts of one command share. `guarded` acts on one host, and turns every error into a view."""
 
     clock: Clock
     interrupts: Interrupts
     tell: Teller
     closing: ExitStack
     user: str
-    guarded: Guarded
-
-
-class Opened(Protocol):
-    """What a command acts on."""
-
-    def serve(self, command: str, act: Act) -> View: ...
+    guarded: Callable[[str, Session, Act], View]
 
 
 class Here:
@@ -125,7 +116,7 @@ class Fleet:
         return fleet.together(command, views | lost)
 
     def _meeting(self, command: str) -> "Rollout | Retreat | None":
-        """Where the hosts of this command meet; None where each is on its own."""
+        """Where the hosts of this command wait for each other; None where each goes on alone."""
         from upswitch.fleet.going_back import Retreat
         from upswitch.fleet.switching import Rollout
 
@@ -138,7 +129,7 @@ class Fleet:
         return Rollout(waves, site.watch.on_spike, clock=shared.clock, interrupts=shared.interrupts, tell=shared.tell)
 
     def _reached_all(self) -> dict[str, RunPorts | HostError]:
-        """Every host by its name. A signal is not made to wait for hosts that don't answer."""
+        """Every host by its name. A signal does not wait for hosts that don't answer."""
         from upswitch.hosts.ssh.keys import Keyring
         from upswitch.hosts.ssh.login import load
 
@@ -166,7 +157,7 @@ class Fleet:
         return self._each_once({entry.name: found.get(entry.name, cut) for entry in hosts})
 
     def _each_once(self, found: dict[str, RunPorts | HostError]) -> dict[str, RunPorts | HostError]:
-        """Two names for one host and one state would wait for each other's lock for ever."""
+        """A host with two names would wait for its own lock for ever: its second name is an error."""
         seen: dict[tuple[str, str], str] = {}
         for entry in self._site.hosts:
             if isinstance(found[entry.name], HostError):
@@ -193,7 +184,7 @@ class Fleet:
 
 
 def _boot(host: Host, entry: HostEntry) -> str:
-    """The boot's id. HostError where the host can't be asked, or lacks what every command needs there."""
+    """The id of the host's boot. HostError where it can't be asked, or lacks a program that every command needs."""
     ran = host.run(sh.look(), deadline=_REACH)
     if ran.exit != 0:
         raise HostError(f"use the host {entry.ssh}", sh.problem(ran.out) if ran.exit == sh.Exit.LACKS else ran.words)

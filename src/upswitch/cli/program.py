@@ -13,7 +13,7 @@ import msgspec
 from upswitch.basics.text import plain
 from upswitch.cli.invocation import Act, Common, NoSiteError, become, person, read_site, site_if_any
 from upswitch.cli.main import drop_output
-from upswitch.cli.open import Fleet, Here, Opened, Shared, Wiring
+from upswitch.cli.open import Fleet, Here, Shared, Wiring
 from upswitch.cli.progress import Teller
 from upswitch.cli.views import View, acted, fleet, to_json
 from upswitch.generations import survey
@@ -89,7 +89,7 @@ class Program:
         return view.exit
 
     @contextmanager
-    def _opened(self, site: Site, interrupts: Interrupts, events: str) -> Iterator[Opened]:
+    def _opened(self, site: Site, interrupts: Interrupts, events: str) -> Iterator[Here | Fleet]:
         with ExitStack() as closing:
             clock = self._wiring.clock()
             stream = closing.enter_context(_events(events)) if events else None
