@@ -11,6 +11,7 @@ import argparse
 import statistics
 import sys
 
+import checkout  # noqa: F401
 from sides import prepare_shell, settle, shell, upswitch
 
 from upswitch.health import nginx_check

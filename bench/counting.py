@@ -28,6 +28,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import checkout  # noqa: F401
+
 from upswitch.basics.value import Value
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.follow import LogFollower

@@ -26,6 +26,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import checkout  # noqa: F401
+
 from upswitch.diagnose.causes.catalogue import cause_of
 from upswitch.diagnose.count_access import AccessCounter
 from upswitch.diagnose.count_errors import ErrorCounter
@@ -153,7 +155,7 @@ def best(what: Callable[[Path], int], path: Path, options: argparse.Namespace) -
         seconds.append(sum(os.times()[:4]) - began)
         if counted not in {0, options.lines}:
             sys.exit(f"counted {counted} of {options.lines} lines of {path.name}")
-    return float(options.lines / min(seconds))
+    return float(options.lines / max(min(seconds), 0.01))  # the clock ticks every 10 ms
 
 
 def compare(path: Path, peers: dict[str, Callable[[Path], int]], options: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """A fleet switched by upswitch and by ansible, what a further host costs, and the round trips and bytes of one host.
 
-    PYTHONPATH=src:tests python bench/fleet.py [--hosts 50] [--runs 5] [--forks 50]
+    python bench/fleet.py [--hosts 50] [--runs 5] [--forks 50]
 
 Every host is an sshd and an nginx (the newest here, one worker) of its own on loopback; all have the same two pools. Three parts,
 in one run:
@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import checkout  # noqa: F401
 import roundtrips
 
 from fleetlab import FleetLab

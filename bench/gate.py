@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import checkout  # noqa: F401
 import httpx
 from sides import HEAD, line
 

@@ -12,6 +12,7 @@ import argparse
 from collections import Counter
 from collections.abc import Callable
 
+import checkout  # noqa: F401
 from sides import prepare_shell, settle, shell, upswitch
 
 from upswitch_lab.conf import Layout

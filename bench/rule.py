@@ -35,6 +35,8 @@ from itertools import accumulate, product
 from math import ceil, exp, inf, lgamma, log, log1p, sqrt
 from operator import add
 
+import checkout  # noqa: F401
+
 from upswitch.logs.line import BIG_PERCENT, ENOUGH_FAILED, HISTORY_S
 from upswitch.watch.rule import LUCK, NEW_TIMES, History, Second, judge
 

@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+import checkout  # noqa: F401
 from sides import HEAD, line, prepare_shell, shell
 
 from upswitch_lab.conf import Layout

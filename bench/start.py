@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections import defaultdict
 
+import checkout  # noqa: F401
 from sides import ENV, HEAD, line, timed
 
 from upswitch_lab.conf import Layout

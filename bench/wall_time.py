@@ -17,6 +17,7 @@ import sys
 from collections import defaultdict
 from contextlib import AbstractContextManager
 
+import checkout  # noqa: F401
 from sides import GONE, HEAD, POLL, line, prepare_shell, settle, shell, timed, upswitch
 
 from upswitch_lab.conf import Layout

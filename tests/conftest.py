@@ -25,7 +25,7 @@ Lab.keeps_failed = True
 
 # How long an example takes is the machine's doing, not the code's.
 settings.register_profile("all", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
-settings.register_profile("pure", settings.get_profile("all"), max_examples=20)
+settings.register_profile("pure", settings.get_profile("all"), max_examples=10)
 
 # A job in the background is started with SIGINT ignored, nohup's with SIGHUP; what the tests start must not inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,7 +9,13 @@ from upswitch.cli.main import COMMANDS
 from upswitch.site.read import parse_site
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("playbooks/**/*.md")]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *ROOT.glob("docs/*.md"),
+    *ROOT.glob("playbooks/**/*.md"),
+]
 
 
 def test_the_example_of_every_key_is_a_site_file():
@@ -27,3 +33,22 @@ def test_every_link_of_a_page_leads_somewhere(page):
 def test_the_readme_names_every_command():
     readme = (ROOT / "README.md").read_text()
     assert not [name for name in COMMANDS if f"`{name}" not in readme]
+
+
+def test_the_readme_is_short():
+    assert (ROOT / "README.md").read_text().count("\n") < 200
+
+
+def test_every_file_that_the_page_of_the_code_names_is_there():
+    page = (ROOT / "docs" / "code.md").read_text()
+    named = re.findall(r"`((?:src|tests|playbooks|bench|scripts)/[^`]+|[A-Z]+\.md)`", page)
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_tree_and_the_import_rule_of_that_page_are_those_of_the_code():
+    page = (ROOT / "docs" / "code.md").read_text()
+    tree, rule = re.findall(r"```\n(.*?)```", page, re.DOTALL)[:2]
+    rooms = {path.parent.name for path in ROOT.glob("src/upswitch/*/__init__.py")}
+    assert set(re.findall(r"^  (\w+)/", tree, re.MULTILINE)) == rooms
+    assert set(re.findall(r"\w+", rule)) == rooms

@@ -208,3 +208,8 @@ def test_a_tests_name_is_a_sentence():
         names = [function.name for function in functions(ast.parse(text)) if function.name.startswith("test_")]
         assert names, path
         assert [f"{path}: {name}" for name in names if name.count("_") < 3] == []
+
+
+def test_the_import_rule_on_the_page_of_the_code_is_this_one():
+    rule = (ROOT / "docs" / "code.md").read_text().split("```\n")[3]
+    assert tuple(tuple(line.split(" | ")) for line in rule.splitlines()) == ROOMS

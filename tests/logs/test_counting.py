@@ -5,9 +5,10 @@ import time
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import at_most
 from loglines import ALL, ATTRIBUTIONS, OF_NGINX, UNITS, any_line, at, counted, hits_of, hostile_line, line_of
 from upswitch.basics.result import Failure
 from upswitch.logs.line import MAX_LINE, compile_format
@@ -32,7 +33,7 @@ def cut(lines, size):
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=40, deadline=None)
+@at_most(40)
 @given(data=st.data())
 def test_blocks_count_what_reading_line_by_line_counts(name, data):
     lines = data.draw(st.lists(any_line(name), max_size=12))
@@ -45,7 +46,7 @@ def test_blocks_count_what_reading_line_by_line_counts(name, data):
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=40, deadline=None)
+@at_most(40)
 @given(data=st.data())
 def test_every_line_is_counted_once_even_where_two_were_written_into_one_another(name, data):
     lines = data.draw(st.lists(line_of(name), min_size=1, max_size=6))

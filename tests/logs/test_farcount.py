@@ -5,9 +5,10 @@ import shutil
 import subprocess
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import at_most
 from loglines import ALL, ATTRIBUTIONS, NUMBERS, OF_NGINX, UNITS, any_line, counted, hits_of, hostile_line, joined, line_of
 from upswitch.diagnose.count_access import AccessCounter
 from upswitch.hosts.count_program import whole_lines
@@ -68,7 +69,7 @@ def plain_line(name):
 
 
 @pytest.mark.parametrize("name", COUNTABLE)
-@settings(max_examples=20, deadline=None)
+@at_most(20)
 @given(data=st.data())
 def test_what_awk_counts_is_judged_as_the_lines_themselves_are(name, data):
     lines = data.draw(st.lists(any_line(name), max_size=12))
@@ -183,7 +184,7 @@ def test_a_hung_client_beyond_the_number_is_counted_as_hung(awk):
     assert far.new == near.new == Second(total=4, hung=2)
 
 
-@settings(max_examples=20, deadline=None)
+@at_most(20)
 @given(data=st.data())
 def test_lines_written_into_one_another_are_counted_once_each(data):
     name = data.draw(st.sampled_from(sorted(COUNTABLE)))

@@ -3,9 +3,10 @@
 import os
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import at_most
 from upswitch.basics.errors import HostError
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
@@ -189,7 +190,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_never_mixed_with_the_new_on
     assert set(read(path, host=RotatingHost(path, after=after)).splitlines()) <= whole
 
 
-@settings(max_examples=30, deadline=None)
+@at_most(30)
 @given(
     sizes=st.lists(st.sampled_from((0, 10, 1000, 40_000, 70_000, 300_000)), min_size=1, max_size=12),
     gaps=st.lists(st.integers(0, 300), min_size=12, max_size=12),
