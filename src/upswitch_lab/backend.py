@@ -90,7 +90,7 @@ class Connection:
                 return
 
     def _read(self) -> Request | None:
-        """None at the end, and for what is no request."""
+        """None at the end, and for bytes that are not a request."""
         while b"\r\n\r\n" not in self._unread:
             if not self._receive():
                 return None
@@ -138,7 +138,7 @@ class Connection:
         try:
             self._behaviour.change(request.body.decode("ascii").split())
         except ValueError:
-            return self._answer(request, status=400, text=f"one of {', '.join(Mode)}, and perhaps: lying")
+            return self._answer(request, status=400, text=f"one of {', '.join(Mode)}, with or without `lying`")
         return self._answer(request, status=200, text="changed")
 
     def _answer(self, request: Request, *, status: int, text: str) -> bool:

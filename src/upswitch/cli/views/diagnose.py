@@ -48,10 +48,10 @@ class DiagnoseView(Value):
 
     @property
     def text(self) -> str:
-        lines, told = [self.said], set[str]()
+        lines, shown = [self.said], set[str]()
         for finding in self.findings:
-            lines += ["", *_finding_lines(finding, self, told)]
-            told = told if finding.consequence_of else {each.text for each in finding.settings}
+            lines += ["", *_finding_lines(finding, self, shown)]
+            shown = shown if finding.consequence_of else {each.text for each in finding.settings}
         lines += ["", *(f"Problem: {each}" for each in self.problems)] if self.problems else []
         lines += ["", "Each server, checked directly (not through nginx) now:", *_asked_text(self.servers)] if self.servers else []
         lines += ["", *(_log_text(each, self.zone) for each in self.read), *(f"Note: {each}" for each in self.notes)]
@@ -116,8 +116,8 @@ def _listed(servers: tuple[str, ...], whose: dict[str, str]) -> str:
     return ", ".join(named) + more
 
 
-def _finding_lines(finding: CauseLine, view: DiagnoseView, told: set[str]) -> Iterator[str]:
-    """A consequence does not repeat the settings that its cause has shown (`told`)."""
+def _finding_lines(finding: CauseLine, view: DiagnoseView, shown: set[str]) -> Iterator[str]:
+    """A consequence does not repeat the settings that its cause has shown (`shown`)."""
     margin = "    " if finding.consequence_of else ""
     status = "no status" if finding.status is None else f"{finding.status:03}"
     follows = f"  (follows from {finding.consequence_of})" if finding.consequence_of else ""
@@ -131,7 +131,7 @@ def _finding_lines(finding: CauseLine, view: DiagnoseView, told: set[str]) -> It
     ]
     lines += [
         ("fix", finding.fix),
-        *(("set", each.text) for each in finding.settings if not (finding.consequence_of and each.text in told)),
+        *(("set", each.text) for each in finding.settings if not (finding.consequence_of and each.text in shown)),
     ]
     yield from (f"{margin}  {name + ':':7}{text}" for name, text in (*lines, ("note", finding.note)) if text)
 

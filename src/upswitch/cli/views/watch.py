@@ -81,11 +81,11 @@ def replayed(found: Replayed, watch: Watch) -> WatchView:
         thresholds=msgspec.structs.asdict(found.looks[-1].thresholds),
         notes=tuple(map(plain, found.notes)),
         looks=tuple(rule.sentence(look, second, pool) for second, look in enumerate(found.looks, 1)),
-        told=tuple(_told(found)),
+        told=tuple(_seconds_shown(found)),
     )
 
 
-def _told(found: Replayed) -> Iterator[int]:
+def _seconds_shown(found: Replayed) -> Iterator[int]:
     """The seconds, from 1, in which something failed or an answer changed."""
     former = {"enough": False, "big": False, "new": False, "not_luck": False}
     for second, (look, brought) in enumerate(zip(found.looks, found.since, strict=True), 1):
