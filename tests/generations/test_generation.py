@@ -21,12 +21,12 @@ GENERATIONS = st.builds(Generation, number=st.integers(0, 999_999_998), pool=POO
 
 
 @given(GENERATIONS)
-def test_a_name_is_read_back_as_what_it_names(generation):
+def test_the_name_of_a_generation_is_read_back(generation):
     assert parse_name(generation.name) == generation
 
 
 @given(st.text(max_size=20) | st.from_regex(r"\d{1,12}-\w{0,70}", fullmatch=True))
-def test_whatever_is_read_as_a_generation_has_that_very_name(text):
+def test_every_text_that_is_read_as_a_generation_is_exactly_its_name(text):
     found = parse_name(text)
     assert found is None or found.name == text
 
@@ -35,7 +35,7 @@ def test_whatever_is_read_as_a_generation_has_that_very_name(text):
     "text",
     ["", "000042", "000042-", "42-B", "0000042-B", "000042-B\n", "000042-B/", ".000042-B.tmp", "٠٠٠٠٤٢-B", "000042-ö", "-00042-B"],
 )
-def test_any_other_name_is_not_ours(text):
+def test_any_other_name_is_not_a_generation(text):
     assert parse_name(text) is None
 
 
@@ -90,12 +90,12 @@ FAILED = TWICE | site(
         ("000003-A", site(manifest("000003-A", copy_of="000001-A"), manifest("000001-A", copy_of="000003-A")), None),
     ],
 )
-def test_the_way_back_leads_to_what_served_before_and_from_a_way_back_nowhere(live, manifests, back):
+def test_a_rollback_leads_to_what_served_before_and_after_a_rollback_to_nothing(live, manifests, back):
     assert way_back(live, manifests) == back
 
 
 @given(st.lists(GENERATIONS, unique_by=lambda generation: generation.number, max_size=30), st.data())
-def test_pruning_spares_the_newest_and_what_is_kept(present, data):
+def test_pruning_keeps_the_newest_generations_and_those_that_must_stay(present, data):
     kept = data.draw(st.lists(st.sampled_from(present))) if present else []
     pruned = to_prune(present, [*(generation.name for generation in kept), ""])
     newest = sorted(present, key=lambda generation: -generation.number)[:KEEP]

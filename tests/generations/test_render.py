@@ -30,7 +30,7 @@ directives = ["zone app 64k", "least_conn", "keepalive 32"]
 GOOD_SERVERS = "{% for server in servers %}server {{ server }};{% endfor %}"
 
 
-def test_the_files_hold_the_pool_and_the_generation_and_nothing_that_was_not_asked_for():
+def test_the_files_hold_the_pool_and_the_generation_and_nothing_else():
     app, marker = render(parse_site(SITE), RENDERING, TEMPLATES)
     assert app.name == "app.conf"
     assert app.text == (
@@ -58,7 +58,7 @@ def with_template(text, servers=("127.0.0.1:1", "127.0.0.1:2")):
     return render(site, RENDERING, {**TEMPLATES, "/etc/own.j2": text})[0].text
 
 
-def test_a_template_of_the_owners_may_say_it_its_own_way():
+def test_a_template_of_the_owner_may_write_the_block_in_its_own_way():
     text = f'# own: "server" {{{{ pool }}}}\nupstream "{{{{ name }}}}" {{ hash "${{a}}" consistent; {GOOD_SERVERS} }}\n'.replace(
         "${a}", "$uri"
     )
@@ -90,7 +90,7 @@ def test_a_template_of_the_owners_may_say_it_its_own_way():
         "upstream app { " + GOOD_SERVERS + " hash ${a; server 6.6.6.6; }; }",
     ],
 )
-def test_a_template_that_gives_anything_but_the_servers_asked_for_is_refused(text):
+def test_a_template_that_gives_other_servers_is_refused(text):
     with pytest.raises(RenderError) as caught:
         with_template(text)
     assert caught.value.template == "/etc/own.j2"
@@ -119,19 +119,19 @@ def test_a_template_that_gives_anything_but_the_servers_asked_for_is_refused(tex
         "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
     ],
 )
-def test_a_template_that_fails_is_named_with_its_line(fault):
+def test_the_error_of_a_template_has_its_name_and_line(fault):
     with pytest.raises(RenderError, match=r"^/etc/own\.j2: line 2: ") as caught:
         with_template(f"# first line\n{fault}\nupstream app {{ {GOOD_SERVERS} }}\n")
     assert caught.value.template == "/etc/own.j2"
 
 
-def test_a_template_that_is_not_there_is_named():
+def test_the_error_about_a_missing_template_has_its_name():
     with pytest.raises(RenderError, match="upstream"):
         render(parse_site(SITE), RENDERING, {})
 
 
 @pytest.mark.parametrize("field", ["generation", "min_timeout", "drain_flag"])
-def test_what_a_generation_is_called_cannot_break_out_either(field):
+def test_the_name_of_a_generation_cannot_break_out_of_its_line(field):
     values = {name: getattr(RENDERING, name) for name in RENDERING.__struct_fields__}
     with pytest.raises(RenderError):
         render(parse_site(SITE), Rendering(**{**values, field: '1"; } server { listen 80; #'}), TEMPLATES)
@@ -157,7 +157,7 @@ def test_any_string_is_refused_or_comes_back_as_the_words_of_one_server_line(lin
 @pytest.mark.parametrize(
     "address", ["1:80; include /etc/passwd", "1; } server { listen 80; } upstream x { server 1", "{{ 7 * 7 }}", "1 #"]
 )
-def test_a_value_that_came_past_the_parser_is_still_stopped_by_the_reading_back(address):
+def test_a_bad_value_that_the_parser_missed_is_found_when_the_result_is_read_back(address):
     pool = Pool(name="B", servers=(Server(address=address),))
     clean = parse_site(SITE)
     site = Site(nginx=clean.nginx, upstreams=(Upstream(name="app", pools=(pool,)),), gate=clean.gate, watch=clean.watch)

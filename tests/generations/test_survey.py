@@ -51,7 +51,7 @@ def staged_pid_file(lab, path):
     manifest.write_bytes(encode_manifest(changed))
 
 
-def test_a_glance_and_a_survey_are_one_script_each(lab):
+def test_a_glance_and_a_survey_take_one_command_each(lab):
     host = Counting()
     disk, running = survey.glance(host, lab.site.nginx)
     assert (host.asked, running.problem, running.marker.generation, len(running.family.workers) > 0) == (1, "", disk.live, True)
@@ -68,7 +68,7 @@ def test_without_bash_the_marker_is_asked_from_here(lab):
 
 
 @pytest.mark.parametrize("odd", ["/nowhere/at/all", "", '/tmp/"quoted"', "/tmp/back\\slash"])
-def test_a_survey_goes_by_the_pid_file_that_nginx_has_now_and_not_by_the_one_of_the_manifest(lab, odd):
+def test_a_survey_uses_the_pid_file_of_nginx_now_and_not_the_one_in_the_manifest(lab, odd):
     before = Path(lab.site.nginx.live, "manifest.json").read_bytes()
     staged_pid_file(lab, odd)
     facts = survey.survey(Counting(), lab.site.nginx, ("app",))
@@ -86,7 +86,7 @@ def test_a_survey_goes_by_the_pid_file_that_nginx_has_now_and_not_by_the_one_of_
         ("0x10\n", "holds no pid"),
     ],
 )
-def test_a_pid_file_that_names_nobody_is_said_to(lab, tmp_path, text, said):
+def test_a_pid_file_without_a_pid_is_reported(lab, tmp_path, text, said):
     pid_file = tmp_path / "pid"
     if text is not None:
         pid_file.write_text(text)
@@ -95,7 +95,7 @@ def test_a_pid_file_that_names_nobody_is_said_to(lab, tmp_path, text, said):
     assert (running.pid, running.marker.generation) == (0, lab.marker())
 
 
-def test_a_fifo_in_the_pid_files_place_holds_nobody_up(lab, tmp_path):
+def test_a_fifo_instead_of_the_pid_file_does_not_block(lab, tmp_path):
     os.mkfifo(tmp_path / "pid")
     assert "holds no pid" in read_running(Counting(), lab.site.nginx, f"{tmp_path}/pid").problem
 
@@ -105,7 +105,7 @@ def test_a_pid_file_without_a_line_break_is_read(lab, tmp_path):
     assert read_running(Counting(), lab.site.nginx, f"{tmp_path}/pid").problem == ""
 
 
-def test_a_binary_upgrade_under_way_is_a_problem_and_a_stale_oldbin_is_none(lab):
+def test_a_binary_upgrade_under_way_is_a_problem_and_a_stale_oldbin_file_is_not(lab):
     oldbin = lab.folder / "nginx.pid.oldbin"
     oldbin.write_text(f"{os.getpid()}\n")
     assert f"the live process {os.getpid()}" in survey.glance(Counting(), lab.site.nginx)[1].problem
@@ -125,7 +125,7 @@ exit 5
 """
 
 
-def test_an_nginx_older_than_the_error_option_is_asked_again_without_it(tmp_path):
+def test_an_nginx_that_does_not_know_the_error_log_option_is_run_again_without_it(tmp_path):
     binary = tmp_path / "nginx"
     binary.write_text(OLD)
     binary.chmod(binary.stat().st_mode | stat.S_IXUSR)

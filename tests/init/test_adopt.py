@@ -42,7 +42,7 @@ def inline(files, pool="A"):
     return adopted(files, (Candidate(pool=pool, path=path, text=text),))
 
 
-def test_the_issues_layout_gives_both_pools_and_the_check():
+def test_the_layout_of_the_first_issue_gives_both_pools_and_the_check():
     site = parse_site(adopted().site_text)
     assert site.pools == ("A", "B")
     (upstream,) = site.upstreams
@@ -58,7 +58,7 @@ def test_only_the_includes_own_bytes_change():
     assert edit.new == MAIN.replace("    include upstreamA.conf;  # the", "    include /etc/nginx/upswitch/live/*.conf;  # the")
 
 
-def test_the_first_generation_is_the_file_as_it_is_check_lines_and_all():
+def test_the_first_generation_is_the_file_as_it_is_with_its_check_lines():
     assert [(each.name, each.text) for each in adopted().files] == [("upstreamA.conf", UPSTREAM_A)]
 
 
@@ -120,7 +120,7 @@ def test_settings_that_are_not_the_default_are_written():
     assert parse_site(adopted(nginx=settings).site_text).nginx == settings
 
 
-def test_a_sibling_without_the_same_upstreams_is_left_out_and_that_is_said():
+def test_a_sibling_without_the_same_upstreams_is_left_out_with_a_remark():
     other = Candidate(pool="B", path=B.path, text="upstream other { server 127.0.0.1:1; }")
     broken = Candidate(pool="C", path="/e/upstreamC.conf", text="upstream x {")
     text = adopted(candidates=(A, other, broken)).site_text
@@ -130,7 +130,7 @@ def test_a_sibling_without_the_same_upstreams_is_left_out_and_that_is_said():
     assert "# B = [...]" in text
 
 
-def test_a_sibling_with_another_check_is_taken_and_that_is_said():
+def test_a_sibling_with_another_check_is_taken_with_a_remark():
     other = Candidate(pool="B", path=B.path, text=UPSTREAM_B.replace("rise=3", "rise=1"))
     text = adopted(candidates=(A, other)).site_text
     assert "the check of upstream tornado_servers differs" in text
@@ -228,7 +228,7 @@ def test_the_include_is_found_however_it_is_written(include, text):
         ("/e/nginx.conf", "A", ["upstreamB.conf"], {}),
     ],
 )
-def test_siblings_are_called_the_same_but_for_the_pool(path, pool, listing, found):
+def test_siblings_have_the_same_name_but_for_the_pool(path, pool, listing, found):
     assert sibling_names(path, pool, listing) == found
 
 
@@ -236,7 +236,7 @@ def test_siblings_are_called_the_same_but_for_the_pool(path, pool, listing, foun
     ("name", "generation_name"),
     [("upstreamA.conf", "upstreamA.conf"), ("marker.conf", "upstream-marker.conf"), (".up", "up.conf"), ("up.inc", "up.inc.conf")],
 )
-def test_the_generations_file_is_one_that_our_include_catches(name, generation_name):
+def test_our_include_matches_the_file_of_the_generation(name, generation_name):
     files = {"/e/nginx.conf": f"http {{ include {name}; }}", f"/e/{name}": UPSTREAM_A}
     (file,) = adopted(files, (Candidate(pool="A", path=f"/e/{name}", text=UPSTREAM_A),)).files
     assert file.name == generation_name

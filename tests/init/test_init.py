@@ -236,7 +236,7 @@ def test_apply_makes_nginx_answer_the_marker_while_it_serves_on(owner):
 @pytest.mark.parametrize(
     ("options", "path"), [({"inline": True}, "nginx.conf"), ({"conf": "sites/app", "inline": True}, "sites/app")]
 )
-def test_a_lone_block_among_other_things_is_taken_over_with_and_without_a_mount(any_nginx, tmp_path, options, path):
+def test_a_block_among_other_things_is_adopted_without_a_mount(any_nginx, tmp_path, options, path):
     for owner in _owner(any_nginx, tmp_path, **options):
         request = owner.request(path)
         applied = apply(ports(request.nginx, NoMount(SystemClock())), owner.propose(request), OWNER)
@@ -295,7 +295,7 @@ def test_a_broken_edit_of_an_included_file_without_a_mount_is_never_live(any_ngi
         assert owner.files() == before
 
 
-def test_a_marker_port_that_is_taken_in_between_is_found_by_the_reload_and_undone(owner):
+def test_if_the_marker_port_is_taken_meanwhile_the_reload_finds_it_and_init_is_undone(owner):
     before = owner.files()
     host, port = owner.marker.split(":")
     with socket.socket() as thief:
@@ -328,7 +328,7 @@ def test_an_edit_by_somebody_else_meanwhile_is_not_overwritten(owner):
     owner.propose()
 
 
-def test_a_way_back_that_finds_a_foreign_edit_stops_there_and_says_that_a_person_must_look(owner):
+def test_undoing_stops_at_an_edit_by_somebody_else_and_reports_stuck(owner):
     conf = owner.folder / "nginx.conf"
 
     def edit():
@@ -345,7 +345,7 @@ def test_a_way_back_that_finds_a_foreign_edit_stops_there_and_says_that_a_person
 @pytest.mark.parametrize(
     "name", ["stage", "first_link", "write upswitch.toml", "test_covered", "backup", "write nginx.conf", "reload"]
 )
-def test_killed_after_any_act_nginx_starts_and_serves_the_same_pool_and_init_goes_on(owner, name):
+def test_after_a_kill_at_any_step_nginx_serves_the_same_pool_and_init_can_go_on(owner, name):
     host = Watched(SystemClock(), name)
     host.after = host.kill
     with suppress(Killed):
@@ -373,7 +373,7 @@ def test_killed_after_any_act_nginx_starts_and_serves_the_same_pool_and_init_goe
         (lambda folder: (folder / "upstreamA.conf").unlink(), "nginx -T"),
     ],
 )
-def test_what_stands_against_it_is_refused_before_anything_is_written(owner, prepare, says):
+def test_an_obstacle_is_refused_before_anything_is_written(owner, prepare, says):
     prepare(owner.folder)
     before = owner.files()
     with pytest.raises(RefusedError, match=says):
@@ -381,13 +381,13 @@ def test_what_stands_against_it_is_refused_before_anything_is_written(owner, pre
     assert owner.files() == before
 
 
-def test_a_marker_address_that_somebody_listens_on_is_refused_with_the_option_to_choose_another(owner):
+def test_a_marker_address_in_use_is_refused_with_the_option_that_changes_it(owner):
     with pytest.raises(RefusedError, match="another program listens") as refused:
         owner.propose(owner.request(marker=owner.servers[0].address))
     assert "--marker" in refused.value.refusals[0].hint
 
 
-def test_a_folder_that_a_pattern_of_nginx_reads_is_refused(any_nginx, tmp_path):
+def test_a_folder_that_an_include_of_nginx_matches_is_refused(any_nginx, tmp_path):
     for owner in _owner(any_nginx, tmp_path, conf="sites/app"):
         conf = owner.folder / "nginx.conf"
         conf.write_text(conf.read_text().replace("include sites/app;", "include sites/*;"))

@@ -60,7 +60,7 @@ def both(*blocks):
 # ---- the blackout ----
 
 
-def test_the_file_this_project_comes_from_is_told_its_line_its_seconds_and_the_two_ways_out():
+def test_the_file_of_the_first_issue_gets_its_line_its_seconds_and_the_two_ways_out():
     text = (
         "upstream tornado_servers {\n  server 127.0.0.1:29100 weight=100;\n  server 127.0.0.1:29101 weight=100;\n"
         "  check interval=30000 rise=3 fall=3 timeout=30000 type=tcp;\n}\n"
@@ -80,7 +80,7 @@ def test_the_likely_seconds_go_by_the_servers_that_are_not_down_and_the_workers(
 
 
 @pytest.mark.parametrize("block", [HTTP, f"{SERVER} check type=http default_down=False;", SERVER])
-def test_no_blackout_is_told_where_there_is_none(block):
+def test_without_a_blackout_there_is_no_finding(block):
     assert "check_blackout" not in found(whole(block))
 
 
@@ -89,7 +89,7 @@ def test_a_balancer_that_does_not_ask_the_check_has_no_blackout():
     assert both(block) == ({"check_blackout"}, {"check_unheeded"})
 
 
-def test_what_upswitch_keeps_warm_is_told_no_blackout_with_a_site_file_and_without():
+def test_upstreams_with_standbys_have_no_blackout_with_and_without_a_site_file():
     standby = "upstream own__standby_B { server 127.0.0.1:8002; check type=http; }"
     conf = conf_of(f"http {{ upstream own {{ server 127.0.0.1:8001; check type=http; }} {standby} }}")
     assert in_conf(conf) == ()
@@ -131,7 +131,7 @@ def test_what_upswitch_keeps_warm_is_told_no_blackout_with_a_site_file_and_witho
         (f"{HTTP} check_http_expect_alive http_2xx http_3xx;", set(), set()),
     ],
 )
-def test_a_trap_is_found_under_the_module_that_has_it(block, yaoweibin, tengine):
+def test_a_fault_is_found_for_the_module_that_has_it(block, yaoweibin, tengine):
     assert both(block) == (yaoweibin, tengine)
 
 
@@ -159,7 +159,7 @@ def test_the_request_is_never_shown_because_it_may_hold_a_secret():
     assert not [each for each in answers.values() if "s3cret" in each.what + each.hint]
 
 
-def test_the_port_that_is_really_asked_is_named():
+def test_the_finding_names_the_port_that_is_really_asked():
     assert "asks port 31171" in found(whole(f"{SERVER} check type=http port=96707;"))["check_port_truncated"].what
 
 
@@ -185,12 +185,12 @@ def test_a_tcp_check_of_an_upstream_that_is_proxied_as_http_is_found_wherever_th
     assert "tcp_for_http" not in found(whole(f"{SERVER} check {WARM};", http=server.replace("http://u0", "http://x")), TENGINE)
 
 
-def test_nothing_is_said_where_nginx_has_no_check_module():
+def test_without_a_check_module_there_is_no_finding_about_checks():
     site = SITE + '[upstreams.own.check]\ntype = "mysql"\ndefault_down = false\n'
     assert found(whole(f"{SERVER} check type=mysql;"), Dialect.NONE, site) == {}
 
 
-def test_where_nobody_knows_the_module_both_have_their_say_by_name():
+def test_if_the_module_is_not_known_findings_name_both():
     answers = in_conf(whole(f"{SERVER} check type=ssl_hello {WARM};"))
     assert [(each.code, each.level) for each in answers] == [("check_ssl_hello", "error"), ("check_ssl_hello", "warning")]
     assert "Tengine" in answers[0].what
@@ -211,14 +211,14 @@ def test_where_nobody_knows_the_module_both_have_their_say_by_name():
         ('type = "http"\ninterval = 1000\ntimeout = 2000', TENGINE, {"check_timeout_long"}),
     ],
 )
-def test_the_tables_of_the_site_file_are_looked_at_too(keys, dialect, codes):
+def test_the_check_tables_of_the_site_file_are_checked_too(keys, dialect, codes):
     site = f"{SITE}[upstreams.own.check]\ndefault_down = false\n{keys}\n"
     answers = found(whole(), dialect, site)
     assert set(answers) == codes
     assert all("site file, [upstreams.own.check]" in each.what for each in answers.values())
 
 
-def test_what_is_rendered_from_a_table_is_told_once():
+def test_a_check_that_is_rendered_from_a_table_is_reported_once():
     site = SITE + '[upstreams.own.check]\ntype = "mysql"\n'
     files = {
         "/etc/nginx/nginx.conf": "http { include upswitch/live/*.conf; }",

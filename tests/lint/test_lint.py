@@ -69,14 +69,14 @@ def test_the_missing_include_is_an_error_that_names_the_line():
     ("location", "code"),
     [(PROXY, "no_drain_lines"), (f"{DRAIN} {PROXY}".replace("/run/upswitch", "/tmp"), "drain_flag_differs")],
 )
-def test_a_location_without_the_cure_is_named_with_the_number_of_lost_requests_but_not_since_1_27_4(location, code):
+def test_a_location_without_drain_lines_is_found_with_the_number_of_lost_requests_before_1_27_4(location, code):
     finding = found(conf(location=location))[code]
     assert "/etc/nginx/nginx.conf:3 (location /)" in finding.what
     assert "8 to 22 requests lost per reload with 32 busy keep-alive connections" in finding.what
     assert found(conf(location=location), NEW) == {}
 
 
-def test_a_site_that_does_not_drain_is_told_so():
+def test_a_site_that_does_not_drain_is_found():
     assert "drain_off" in found(conf(), site=f'[nginx]\ndrain = "0s"\n{SITE}')
 
 
@@ -87,7 +87,7 @@ def test_open_file_cache_beside_the_drain_flag_is_found_only_where_it_is_on_and_
     assert found(conf(http=f"{FORMAT} {LOG} {INCLUDE} open_file_cache off;")) == {}
 
 
-def test_a_version_that_truncates_answers_is_named():
+def test_a_version_that_truncates_answers_is_found():
     assert "1.22.1" in found(conf(), OLD)["truncates_on_reload"].what
 
 
@@ -114,7 +114,7 @@ def test_a_version_that_truncates_answers_is_named():
         ("log_format n '$request_time $upstream_status $upswitch_generation'; access_log /log n;", "log_no_time"),
     ],
 )
-def test_a_log_that_blinds_the_watch_is_found(log, code):
+def test_a_log_that_hides_failures_from_the_watch_is_found(log, code):
     assert found(conf(http=f"{FORMAT} {log} {INCLUDE}")).keys() == ({code} if code else set())
 
 
@@ -213,11 +213,11 @@ def expected(lab):
     return ["truncates_on_reload"] if lab.place.build.truncates_on_reload else []
 
 
-def test_a_good_laboratory_has_nothing_but_its_versions_own_fault(lab):
+def test_a_good_laboratory_has_no_finding_but_the_fault_of_its_version(lab):
     assert codes(lab) == expected(lab)
 
 
-def test_a_laboratory_without_the_cure_is_told_where(any_nginx):
+def test_a_laboratory_without_drain_lines_is_found(any_nginx):
     with Lab(any_nginx, Layout(cure=False, servers_per_pool=1)) as lab:
         assert ("no_drain_lines" in codes(lab)) == lab.place.build.needs_drain_flag
 
@@ -227,7 +227,7 @@ def test_a_template_that_fails_is_an_error_for_each_pool_and_errors_come_first(l
     assert codes(lab, broken) == ["template", "template", *expected(lab)]
 
 
-def test_an_nginx_that_does_not_answer_is_an_error_and_a_stranger_on_the_marker_another(lab):
+def test_an_nginx_that_does_not_answer_and_another_program_on_the_marker_are_errors(lab):
     lab.stop_nginx()
     assert codes(lab)[0] == "marker_silent"
     host, port = lab.place.marker.split(":")

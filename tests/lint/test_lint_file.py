@@ -34,7 +34,7 @@ def codes(path: str) -> list[str]:
     return [each.code for each in lint_file(path)]
 
 
-def test_a_part_that_holds_upstreams_alone_is_told_line_seconds_and_both_ways_out(tmp_path):
+def test_a_file_with_upstreams_only_gets_line_seconds_and_both_ways_out(tmp_path):
     written(tmp_path, {"upstreamA.conf": UPSTREAM_A})
     ran = lint(tmp_path, "--nginx-conf", "upstreamA.conf")
     assert ran.returncode == 3

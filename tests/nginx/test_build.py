@@ -25,7 +25,7 @@ def plain(version):
     return parse_build(f"nginx version: nginx/{version}\nconfigure arguments:\n")
 
 
-def test_a_real_binary_says_its_version_and_arguments(nginx):
+def test_the_version_and_the_arguments_of_a_real_binary_are_read(nginx):
     said = subprocess.run((nginx, "-v"), capture_output=True, text=True, check=True, timeout=20).stderr
     build = parse_build(version_text(nginx))
     assert said.strip().endswith(".".join(map(str, build.version)))

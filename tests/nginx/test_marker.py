@@ -1,56 +1,41 @@
-"""Asking our own server in nginx: whoever answers in its place can't hold us up."""
-
-import socket
-import threading
+"""What the marker answers, read as values."""
 
 import pytest
 
-from upswitch.hosts.clock import SystemClock
-from upswitch.hosts.local.host import LocalHost
-from upswitch.nginx.running import ask, ask_marker
-from upswitch.site.model import Nginx
+from upswitch.nginx.marker import down, parse_check_status, unknown
+from upswitch.site.words import Dialect
+
+YAOWEIBIN = b"""{"servers": {
+  "total": 2,
+  "generation": 3,
+  "server": [
+    {"index": 0, "upstream": "app", "name": "10.0.0.1:80", "status": "up", "rise": 4, "fall": 0, "type": "http", "port": 0},
+    {"index": 1, "upstream": "app__standby_B", "name": "[::1]:80", "status": "down", "rise": 0, "fall": 2, "type": "tcp", "port": 0}
+  ]
+}}
+"""
+TENGINE = YAOWEIBIN.replace(b'"total": 2', b'"total": 2, "up": 1, "down": 1')
 
 
-@pytest.fixture
-def answering():
-    """A server that gives each client these bytes, a byte at a time; it ends with the test."""
-    over = threading.Event()
-    served = []
-
-    def serve(server, data):
-        while not over.is_set():
-            try:
-                stream, _ = server.accept()
-            except OSError:
-                return
-            with stream:
-                for byte in data * 1000:
-                    if over.wait(0.02):
-                        break
-                    try:
-                        stream.sendall(bytes([byte]))
-                    except OSError:
-                        break
-
-    def start(data):
-        server = socket.create_server(("127.0.0.1", 0))
-        thread = threading.Thread(target=serve, args=(server, data))
-        thread.start()
-        served.append((server, thread))
-        return Nginx(marker=f"127.0.0.1:{server.getsockname()[1]}")
-
-    yield start
-    over.set()
-    for server, thread in served:
-        server.shutdown(socket.SHUT_RDWR)
-        server.close()
-        thread.join()
+def test_check_status_is_read_and_shows_which_module_wrote_it():
+    status = parse_check_status(YAOWEIBIN)
+    assert [each.text for each in status.servers] == [
+        "app 10.0.0.1:80 up (4 successes in a row)",
+        "app__standby_B [::1]:80 down (2 failures in a row)",
+    ]
+    assert status.dialect is Dialect.YAOWEIBIN
+    assert parse_check_status(TENGINE).dialect is Dialect.TENGINE
 
 
-def test_an_answer_that_drips_is_given_up_at_the_deadline_of_the_whole(answering):
-    nginx = answering(b"HTTP/1.0 200 OK\r\n\r\n000001-A 12\n")
-    assert ask(LocalHost(SystemClock()), nginx, path="/", timeout=0.3) is None
+@pytest.mark.parametrize("body", [b"", b"000001-A 12\n", b"{}", b'{"servers": []}', b"\xff", YAOWEIBIN[:-9]])
+def test_any_other_answer_is_none(body):
+    assert parse_check_status(body) is None
 
 
-def test_the_marker_of_a_running_nginx_is_read_whole(lab):
-    assert ask_marker(LocalHost(SystemClock()), lab.site.nginx).generation == "000001-A"
+def test_servers_that_nginx_does_not_check_and_servers_that_are_down_are_listed_apart():
+    status = parse_check_status(YAOWEIBIN)
+    wanted = {"app": ("10.0.0.1:80", "[0::1]:80", "10.0.0.9:80")}
+    assert unknown(status, wanted) == ("10.0.0.9:80",)
+    assert down(status, wanted) == ("app [0::1]:80 down (2 failures in a row)", "app 10.0.0.9:80 not checked")
+    assert unknown(None, wanted) == wanted["app"]
+    assert len(down(None, wanted)) == 3

@@ -69,7 +69,7 @@ def test_a_reload_of_a_real_nginx_makes_workers_with_new_keys(nginx, tmp_path):
         assert master_problem(pid, family_of(pid)) is None
 
 
-def test_a_stopped_nginx_may_not_be_signalled(nginx, tmp_path):
+def test_a_stopped_nginx_must_not_be_signalled(nginx, tmp_path):
     with frontend(nginx, tmp_path, HTTP) as front:
         pid = master_of(front)
         os.kill(pid, signal.SIGSTOP)
@@ -91,18 +91,18 @@ def test_the_children_are_found_without_a_children_file_too(nginx, tmp_path):
         assert (found.master.key, keys(found.children)) == (family_of(pid).master.key, keys(family_of(pid).children))
 
 
-def test_an_innocent_process_with_the_pid_of_a_stale_pid_file_is_not_a_master():
+def test_another_process_with_the_pid_of_a_stale_pid_file_is_not_a_master():
     with child("sleep", "60") as sleep:
         until(lambda: problem_of(sleep.pid) == f'process {sleep.pid} is "sleep 60", not an nginx master')
 
 
-def test_a_pid_of_nobody_is_no_process():
+def test_an_unused_pid_is_not_a_process():
     with child("true") as ended:
         ended.wait()
     assert problem_of(ended.pid) == f"no process {ended.pid}"
 
 
-def test_a_dead_process_that_nobody_reaped_is_dead():
+def test_a_zombie_counts_as_dead():
     with child("true") as zombie:
         until(lambda: state_of(zombie.pid) == "Z")
         assert problem_of(zombie.pid) == f"process {zombie.pid} is dead (state Z)"
@@ -133,7 +133,7 @@ def test_an_argument_with_a_line_break_does_not_make_a_master(separator):
         assert problem_of(odd.pid).endswith("not an nginx master")
 
 
-def test_an_argument_cannot_speak_for_another_process():
+def test_an_argument_cannot_pass_for_another_process():
     fake = "\u2028/proc/1/cmdline:nginx: master process\u2028/proc/1/stat:1 (x) S 0" + " 1" * 20
     with child(sys.executable, "-c", "import sys; sys.stdin.read()", fake, stdin=subprocess.PIPE) as odd:
         until(lambda: family_of(odd.pid).master.title.startswith(sys.executable))
@@ -141,9 +141,9 @@ def test_an_argument_cannot_speak_for_another_process():
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\n", b"/proc/5/stat:\n/proc/5/cmdline:x\n", b"/proc/x/stat:5 (a) S 1\n"])
-def test_output_that_says_nothing_is_a_family_of_nobody(data):
+def test_empty_output_is_a_family_without_processes(data):
     assert parse_family(data, master=5).master is None
 
 
-def test_a_worker_that_died_is_no_worker():
+def test_a_dead_worker_is_not_a_worker():
     assert not Process(pid=2, parent=1, start=1, state="Z", title="nginx: worker process").is_worker

@@ -94,7 +94,7 @@ def test_every_key_but_the_pools_has_a_default():
     assert site.upstreams[0].check is None
 
 
-def test_all_problems_come_at_once_each_with_key_and_value_and_what_is_allowed():
+def test_all_problems_are_reported_at_once_with_key_value_and_what_it_must_be():
     found = problems('[nginx]\nconf = "etc"\nuser = 3\n[upstreams.app]\nA = ["1.2.3.4 weight=0"]\n[gate]\ninterval = "0s"\n')
     assert set(found) == {"nginx.conf", "nginx.user", "upstreams.app.A", "gate.interval"}
     assert found["upstreams.app.A"].text == 'upstreams.app.A = "1.2.3.4 weight=0": must have a whole number from 1 for weight'
@@ -180,7 +180,7 @@ def test_all_problems_come_at_once_each_with_key_and_value_and_what_is_allowed()
         ("gate = 3\n" + POOLS, "gate"),
     ],
 )
-def test_a_value_that_may_not_be_is_the_one_problem(text, key):
+def test_a_wrong_value_is_the_one_problem(text, key):
     assert list(problems(text)) == [key]
 
 
@@ -212,7 +212,7 @@ def test_a_slash_at_the_end_of_a_folder_makes_no_difference():
     assert parse_site(POOLS + '[nginx]\ndir = "/srv/up/"\n').nginx.include == "/srv/up/live/*.conf"
 
 
-def test_the_gates_word_comes_before_the_checks_and_the_checks_before_the_modules():
+def test_the_keys_of_the_gate_come_before_the_check_and_the_check_before_the_defaults():
     plain = parse_site(POOLS)
     assert effective_check(plain.upstreams[0], plain.gate).type is CheckType.TCP
     text = POOLS + 'check = {type = "mysql", rise = 3, port = 9000}\n[gate]\ntype = "http"\nfall = 1\nexpect_body = "ok"\n'
@@ -262,7 +262,7 @@ def found_in(text):
 
 
 @given(st.dictionaries(KEYS, TABLES, max_size=4))
-def test_any_toml_is_a_site_or_refused_without_a_foreign_byte(tables):
+def test_any_toml_is_a_site_or_is_refused_in_plain_ascii(tables):
     found = found_in("\n".join(f'"{escaped(key)}" = {toml(value)}' for key, value in tables.items()))
     assert all(problem.text.isascii() and problem.text.isprintable() for problem in found)
 
@@ -281,7 +281,7 @@ def test_hostile_toml_is_refused(text):
         parse_site(text)
 
 
-def test_a_host_has_the_sites_words_but_for_its_own():
+def test_a_host_has_the_settings_of_the_site_except_its_own():
     site = parse_site(DESIGN)
     first, second = site.hosts
     assert (first.name, first.ssh, first.nginx, first.probe) == ("lb1", "deploy@10.0.0.1", site.nginx, site.watch.probe)
@@ -301,7 +301,7 @@ def test_a_host_has_the_sites_words_but_for_its_own():
         (5, ("100%",), [5]),
     ],
 )
-def test_waves_take_every_host_once_and_the_last_size_goes_on(count, waves, sizes):
+def test_waves_have_every_host_once_and_the_last_size_is_repeated(count, waves, sizes):
     names = [f"lb{number}" for number in range(count)]
     found = in_waves(names, waves)
     assert [len(wave) for wave in found] == sizes

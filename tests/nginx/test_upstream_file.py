@@ -23,7 +23,7 @@ def block(inner):
     return read_upstreams(f"upstream app {{\n{inner}\n}}\n").upstreams[0]
 
 
-def test_the_issues_file_gives_its_name_its_servers_and_its_check():
+def test_the_file_of_the_first_issue_has_its_name_its_servers_and_its_check():
     found = read_upstreams(UPSTREAM_A)
     (upstream,) = found.upstreams
     assert (upstream.name, found.others) == ("tornado_servers", ())
@@ -77,7 +77,7 @@ def test_the_http_lines_of_a_check_are_taken_with_their_escapes_resolved():
         ("balancer_by_lua_block { return 1; }", "balancer_by_lua_block was left out"),
     ],
 )
-def test_what_cannot_be_taken_over_is_said(inner, said):
+def test_a_remark_says_what_can_not_be_taken_over(inner, said):
     assert any(said in remark for remark in block(f"server 1.1.1.1; {inner}").remarks)
 
 
@@ -103,7 +103,7 @@ def test_what_cannot_be_taken_over_is_said(inner, said):
         ),
     ],
 )
-def test_the_family_of_check_lines_is_read_as_the_modules_read_it(inner, check):
+def test_check_lines_are_read_as_the_modules_read_them(inner, check):
     assert block(f"server 1.1.1.1; {inner}").check == check
 
 
@@ -115,12 +115,12 @@ def test_other_directives_come_as_lines_and_quotes_go_where_nothing_needs_them()
     )
 
 
-def test_things_beside_upstreams_are_named():
+def test_other_top_level_directives_are_named():
     found = read_upstreams("map $a $b { default 1; }\nupstream x { server 1.1.1.1; }\nserver { listen 80; }\n")
     assert ([each.name for each in found.upstreams], found.others) == (["x"], ("map", "server"))
 
 
-def test_a_block_is_read_in_the_middle_of_what_cannot_be_read():
+def test_a_block_is_read_even_if_the_text_around_it_cannot_be_read():
     text = "lua { -- don't\n }\nupstream x { server 1.1.1.1; }\n' broken"
     found = read_upstream_at(text, text.index("upstream"))
     assert text[found.start : found.end] == "upstream x { server 1.1.1.1; }"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upswitch.site.server_line import identity, parse_server, probe_address
+from upswitch.site.server_line import canonical, identity, is_address, parse_server, probe_address
 
 GOOD = [
     "127.0.0.1",
@@ -66,18 +66,18 @@ BAD = [
 
 
 @pytest.mark.parametrize("line", GOOD)
-def test_a_line_that_nginx_knows_comes_through_word_for_word(line):
+def test_a_line_that_nginx_knows_is_kept_word_for_word(line):
     assert parse_server(line).text == line
 
 
 @pytest.mark.parametrize(("line", "reason"), BAD)
-def test_any_other_line_is_refused_with_what_is_allowed(line, reason):
+def test_any_other_line_is_refused_with_what_it_must_be(line, reason):
     with pytest.raises(ValueError, match=re.escape(reason)):
         parse_server(line)
 
 
 @given(st.one_of(st.text(), st.text(string.printable), st.text("127.0.0.1:8[]unix:/=weightdown ;{}#\\\"'$\n", max_size=40)))
-def test_whatever_is_not_refused_holds_no_character_that_nginx_reads_as_syntax(line):
+def test_an_accepted_line_has_no_character_that_is_syntax_to_nginx(line):
     try:
         server = parse_server(line)
     except ValueError:
@@ -113,3 +113,16 @@ def test_two_spellings_of_an_address_are_one(one, other):
 
 def test_the_case_of_a_socket_path_matters():
     assert identity(parse_server("unix:/run/a")) != identity(parse_server("unix:/run/A"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("[::1]:80", "[0:0::1]:80"), ("[::ffff:10.0.0.1]:80", "[::ffff:a00:1]:80"), ("10.0.0.1:80", "10.0.0.1:80")],
+)
+def test_two_spellings_of_an_ip_address_become_one(one, other):
+    assert canonical(one) == canonical(other) != ""
+
+
+def test_a_host_name_is_not_an_address():
+    assert not is_address("big.example:80")
+    assert is_address("unix:/run/a.sock")

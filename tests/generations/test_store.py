@@ -62,13 +62,13 @@ def run(argv):
 # ---- staging ----
 
 
-def test_a_generation_is_there_byte_for_byte_and_readable_by_nobody_else(nginx):
+def test_a_generation_is_written_byte_for_byte_and_others_cannot_read_it(nginx):
     folder = Path(nginx.dir, "generations/000002-B")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files("000002-B") == store.get(HOST, nginx, "000002-B")
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
 
 
-def test_a_generation_that_is_there_is_never_overwritten(nginx):
+def test_an_existing_generation_is_never_overwritten(nginx):
     took = store.put(HOST, nginx, "000002-B", files("000002-B", size=99))
     assert (took.result, took.said) == (Result.FAILED, f"{nginx.dir}/generations/000002-B exists already")
     assert store.get(HOST, nginx, "000002-B") == files("000002-B")
@@ -98,7 +98,7 @@ def test_a_torn_tar_is_no_generation(nginx, cut):
     assert not os.path.lexists(f"{nginx.dir}/.live.back")
 
 
-def test_several_generations_and_the_link_of_the_way_back_are_made_in_one_go(nginx):
+def test_several_generations_and_the_link_for_a_rollback_are_written_at_once(nginx):
     names = ("000003-A", "000004-B")
     took = store.stage(HOST, nginx, {name: files(name) for name in names}, back="000004-B")
     assert took.result is Result.OK
@@ -106,13 +106,13 @@ def test_several_generations_and_the_link_of_the_way_back_are_made_in_one_go(ngi
     assert os.readlink(f"{nginx.dir}/.live.back") == "generations/000004-B"
 
 
-def test_where_one_of_several_is_there_already_none_is_written(nginx):
+def test_if_one_of_several_generations_exists_none_is_written(nginx):
     took = store.stage(HOST, nginx, {name: files(name) for name in ("000003-A", "000002-B")}, back="000003-A")
     assert (took.result, took.said) == (Result.FAILED, f"{nginx.dir}/generations/000002-B exists already")
     assert generations(nginx) == ["000001-A", "000002-B"]
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path):
+def test_a_full_disk_is_reported_and_nothing_is_left_behind(tmp_path):
     with tiny_disk(tmp_path / "disk") as disk:
         nginx = Nginx(dir=f"{disk}/up", state=f"{disk}/state")
         store.prepare(HOST, nginx)
@@ -123,7 +123,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path):
         assert generations(nginx) == []
 
 
-def test_a_generation_that_is_not_there_cannot_be_read(nginx):
+def test_a_generation_that_does_not_exist_cannot_be_read(nginx):
     with pytest.raises(HostError, match=r"read .*000009-A: "):
         store.get(HOST, nginx, "000009-A")
 
@@ -146,7 +146,7 @@ def test_a_generation_that_is_missing_or_incomplete_never_becomes_live(nginx):
     assert (took.result, took.said, live(nginx)) == (Result.FAILED, "generation 000002-B does not exist", "generations/000001-A")
 
 
-def test_a_folder_in_the_place_of_the_link_is_left_alone(nginx):
+def test_a_folder_where_the_link_should_be_is_not_touched(nginx):
     Path(nginx.live).unlink()
     Path(nginx.live).mkdir()
     assert store.point(HOST, nginx, expect="000001-A", to="000002-B").result is Result.FAILED
@@ -172,7 +172,7 @@ def test_what_a_killed_swap_left_does_not_stop_the_next_one(nginx):
     assert sorted(os.listdir(nginx.dir)) == ["generations", "live"]
 
 
-def test_whoever_reads_through_the_link_always_finds_one_whole_generation(nginx):
+def test_a_reader_of_the_live_link_always_finds_one_whole_generation(nginx):
     seen, over = set(), threading.Event()
 
     def read():
@@ -193,7 +193,7 @@ def test_whoever_reads_through_the_link_always_finds_one_whole_generation(nginx)
 # ---- pruning ----
 
 
-def test_pruning_takes_what_it_is_told_but_never_what_is_live(nginx):
+def test_pruning_deletes_the_named_generations_but_never_the_live_one(nginx):
     Path(nginx.dir, "generations/.000002-B.tmp").mkdir()
     assert run(store.prune_argv(nginx.dir, ("000001-A", "000002-B", "000009-Z"))).exit == 0
     assert generations(nginx) == ["000001-A"]
@@ -203,7 +203,7 @@ def test_pruning_takes_what_it_is_told_but_never_what_is_live(nginx):
 # ---- looking ----
 
 
-def test_a_look_at_a_hostile_folder_finds_what_is_ours_and_nothing_else(nginx):
+def test_in_a_folder_with_foreign_names_only_our_generations_are_found(nginx):
     folder = Path(nginx.dir, "generations")
     for odd in ("x\ngeneration 000999-Z", "x\nlive 000002-B", "a b", "-rf", "000007-A B", "000008-é"):
         (folder / odd).mkdir()
@@ -232,7 +232,7 @@ def test_a_live_file_that_is_not_as_it_was_staged_is_drift(nginx, change, drift)
     assert store.read_disk(HOST, nginx).drift == drift
 
 
-def test_a_live_file_with_a_line_break_in_its_name_is_drift_and_forges_no_other(nginx):
+def test_a_live_file_with_a_line_break_in_its_name_is_drift_and_hides_no_other(nginx):
     folder = Path(nginx.live)
     (folder / f"x\nsum {'0' * 64}  app.conf").write_bytes(b"")
     (folder / "x\nmanifest {}.conf").write_bytes(b"")
@@ -244,13 +244,13 @@ def test_a_live_file_with_a_line_break_in_its_name_is_drift_and_forges_no_other(
 @pytest.mark.parametrize(
     "target", ["/etc", "generations", "generations/../..", "000001-A", "generations/000001-A/", "generations/x\n"]
 )
-def test_a_link_to_anything_but_a_generation_is_no_live_one(nginx, target):
+def test_a_link_that_does_not_point_to_a_generation_is_not_a_live_link(nginx, target):
     Path(nginx.live).unlink()
     Path(nginx.live).symlink_to(target)
     assert store.read_disk(HOST, nginx).live == ""
 
 
-def test_a_folder_that_is_missing_is_nothing_live(tmp_path):
+def test_without_the_folder_no_generation_is_live(tmp_path):
     assert store.read_disk(HOST, Nginx(dir=f"{tmp_path}/nowhere")) == store.Disk()
 
 
@@ -264,7 +264,7 @@ def test_a_state_folder_that_others_may_write_is_refused(nginx, mode):
         store.prepare(HOST, nginx)
 
 
-def test_a_state_folder_that_is_a_link_or_somebody_elses_is_refused(nginx, tmp_path):
+def test_a_state_folder_that_is_a_link_or_belongs_to_another_user_is_refused(nginx, tmp_path):
     shutil.rmtree(nginx.state)
     (tmp_path / "elsewhere").mkdir()
     Path(nginx.state).symlink_to(tmp_path / "elsewhere")
@@ -305,7 +305,7 @@ def swapped_in(nginx, tmp_path):
 
 
 @pytest.mark.parametrize(("binary", "code"), [("true", 0), ("false", 1), ("/nowhere", 127)])
-def test_a_swapped_test_ends_as_nginx_ends_and_puts_the_link_back(nginx, binary, code):
+def test_a_test_by_swapping_has_the_exit_code_of_nginx_and_puts_the_link_back(nginx, binary, code):
     tested = Nginx(binary=binary, dir=nginx.dir, conf=nginx.conf)
     assert run(commands.test_swapped(tested, BUILD, live="000001-A", candidate="000002-B")).exit == code
     assert sorted(os.listdir(nginx.dir)) == ["generations", "live"]
@@ -314,14 +314,14 @@ def test_a_swapped_test_ends_as_nginx_ends_and_puts_the_link_back(nginx, binary,
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_swapped_test_whose_session_is_ended_puts_the_link_back(nginx, tmp_path, number):
+def test_a_test_by_swapping_puts_the_link_back_when_its_session_ends(nginx, tmp_path, number):
     with swapped_in(nginx, tmp_path) as script:
         os.killpg(script.pid, number)
         assert script.wait(10) == 143
         assert live(nginx) == "generations/000001-A"
 
 
-def test_a_swapped_test_whose_shell_alone_is_ended_puts_the_link_back_when_nginx_is_done(nginx, tmp_path):
+def test_a_test_by_swapping_puts_the_link_back_when_only_its_shell_is_ended(nginx, tmp_path):
     with swapped_in(nginx, tmp_path) as script:
         os.kill(script.pid, signal.SIGTERM)
         (tmp_path / "hold").unlink()
@@ -330,7 +330,7 @@ def test_a_swapped_test_whose_shell_alone_is_ended_puts_the_link_back_when_nginx
         (tmp_path / "hold").touch()
 
 
-def test_a_swapped_test_leaves_a_link_alone_that_somebody_else_has_moved_since(nginx, tmp_path):
+def test_a_test_by_swapping_does_not_touch_a_link_that_was_moved_meanwhile(nginx, tmp_path):
     assert store.put(HOST, nginx, "000003-A", files("000003-A")).result is Result.OK
     with swapped_in(nginx, tmp_path) as script:
         repaired = store.point(HOST, nginx, expect="000002-B", to="000003-A")
@@ -357,7 +357,7 @@ def watchers(flag, token):
     return found
 
 
-def test_a_flag_that_nobody_lowers_lowers_itself(tmp_path):
+def test_a_drain_flag_is_removed_after_its_time(tmp_path):
     flag = f"{tmp_path}/run/drain"
     assert run(commands.raise_flag(flag, "r1", tenths=2)).exit == 0
     assert Path(flag).read_text() == "r1"
@@ -366,7 +366,7 @@ def test_a_flag_that_nobody_lowers_lowers_itself(tmp_path):
     until(lambda: not watchers(flag, "r1"), what="the watcher's end")
 
 
-def test_a_lowered_flag_ends_its_watcher(tmp_path):
+def test_removing_the_drain_flag_ends_the_process_behind_it(tmp_path):
     flag = f"{tmp_path}/drain"
     run(commands.raise_flag(flag, "r1", tenths=600))
     until(lambda: watchers(flag, "r1"), what="the watcher")
@@ -375,7 +375,7 @@ def test_a_lowered_flag_ends_its_watcher(tmp_path):
     assert run(commands.lower_flag(flag)).exit == 0  # lowered already
 
 
-def test_a_later_runs_flag_is_not_lowered_by_an_earlier_run(tmp_path):
+def test_an_earlier_run_does_not_remove_the_drain_flag_of_a_later_one(tmp_path):
     flag = f"{tmp_path}/drain"
     run(commands.raise_flag(flag, "r1", tenths=3))
     run(commands.raise_flag(flag, "r2", tenths=600))
@@ -385,6 +385,6 @@ def test_a_later_runs_flag_is_not_lowered_by_an_earlier_run(tmp_path):
     until(lambda: not watchers(flag, "r2"), what="the watcher's end")
 
 
-def test_a_flag_in_a_folder_that_cannot_be_is_an_error(tmp_path):
+def test_a_drain_flag_in_an_impossible_folder_is_an_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     assert run(commands.raise_flag(f"{tmp_path}/file/drain", "r1", tenths=2)).exit == 90

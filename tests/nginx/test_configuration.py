@@ -98,7 +98,7 @@ def test_a_dump_made_by_hand_is_what_a_real_nginx_writes(nginx, tmp_path):
     assert real_dump(nginx, tmp_path, files) == made_dump({f"{tmp_path}/{name}": text for name, text in files.items()})
 
 
-def test_the_files_are_those_that_nginx_read_with_their_bytes(conf, tmp_path):
+def test_the_files_are_the_ones_that_nginx_reads_byte_for_byte(conf, tmp_path):
     read = {each.path.removeprefix(f"{tmp_path}/"): each.text for each in conf.files}
     assert read == {name: text for name, text in FILES.items() if "not read" not in text}
     assert conf.path == f"{tmp_path}/nginx.conf"
@@ -134,7 +134,7 @@ def test_the_pid_file_that_we_name_is_the_one_that_nginx_makes(nginx, conf, tmp_
         assert made.read() == ""
 
 
-def test_settings_that_are_not_there_are_the_builds():
+def test_missing_settings_are_the_defaults_of_the_build():
     conf = parse_dump(made_dump({"/etc/nginx/nginx.conf": "load_module modules/x.so;\nevents {}\n"}))
     assert (user(conf, BUILD), worker_processes(conf), pid_file(conf, BUILD)) == ("nobody", "1", "/opt/n/logs/nginx.pid")
     assert load_modules(conf) == ("load_module modules/x.so;",)
@@ -165,7 +165,7 @@ def test_a_listen_gets_nginxs_default_port(line, address):
     assert listens(parse_dump(made_dump({"/n.conf": f"http {{ server {{ {line} }} }}"}))) == (address,)
 
 
-def test_access_logs_are_inherited_replaced_and_silenced_as_in_nginx(conf, tmp_path):
+def test_access_logs_are_inherited_replaced_and_turned_off_as_in_nginx(conf, tmp_path):
     logs = access_logs(conf, parse_build("nginx version: nginx/1.22.1\n", prefix=str(tmp_path)))
     assert [(each.path.removeprefix(f"{tmp_path}/"), each.level, each.upstreams) for each in logs] == [
         ("$host.log", "server", ("app", "127.0.0.1:29396")),
@@ -190,7 +190,7 @@ def test_a_log_that_two_servers_write_is_one_with_the_upstreams_of_both():
     assert [(each.path, each.line, each.upstreams) for each in access_logs(conf, BUILD)] == [("/opt/n/a.log", 2, ("x", "y"))]
 
 
-def test_each_place_that_switches_the_log_off_is_told_by_its_own_line():
+def test_each_place_that_turns_the_log_off_has_its_own_line():
     own, marker = "server { access_log off; location / { proxy_pass http://x; } }\n", "server { access_log off; }\n"
     conf = parse_dump(made_dump({"/n.conf": "http {\n" + marker + own + "}"}))
     assert [(each.line, each.upstreams) for each in access_logs(conf, BUILD)] == [(2, ()), (3, ("x",))]
@@ -215,7 +215,7 @@ def test_error_logs_begin_with_the_masters(conf):
     ]
 
 
-def test_proxied_locations_tell_which_have_the_drain_lines(conf):
+def test_proxied_locations_show_which_have_drain_lines(conf):
     found = proxied_locations(conf, {"app"})
     assert [(each.name, each.line, each.drain_flag) for each in found] == [
         ("/a", 11, "/run/flag"),
@@ -263,7 +263,7 @@ def test_a_min_timeout_that_is_not_ours_is_found():
     )
 
 
-def test_lua_and_directives_that_nobody_knows_do_not_break_the_reading():
+def test_lua_and_unknown_directives_can_be_read():
     text = """http {
     init_by_lua_block { local s = "}" -- don't }
         print('{') }
@@ -289,7 +289,7 @@ def test_lua_and_directives_that_nobody_knows_do_not_break_the_reading():
         made_dump({"/n.conf": "include n.conf;"}),
     ],
 )
-def test_a_text_that_is_no_whole_dump_is_an_error(text):
+def test_a_text_that_is_not_a_whole_dump_is_an_error(text):
     with pytest.raises(DumpError):
         parse_dump(text)
 

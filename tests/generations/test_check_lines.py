@@ -61,7 +61,7 @@ def test_without_the_module_or_a_check_nothing_is_rendered():
     assert check_lines(None, Dialect.TENGINE) == ()
 
 
-def test_check_comes_first_and_expect_alive_is_one_line_so_that_both_modules_read_the_same():
+def test_check_comes_first_and_expect_alive_is_one_line_as_both_modules_need():
     for dialect in BOTH:
         lines = check_lines(Check(type=CheckType.HTTP), dialect)
         assert [line.split()[0] for line in lines] == ["check", "check_http_send", "check_http_expect_alive"]
@@ -91,7 +91,7 @@ def test_keepalive_requests_above_one_is_only_for_tengine_as_it_stops_the_other_
         ("upstream a { check rise=1; } upstream b { check rise=2; }", None),
     ],
 )
-def test_what_serves_is_trusted_and_no_byte_beside_its_check_changes(text, trusted):
+def test_servers_that_serve_get_default_down_false_and_no_other_byte_changes(text, trusted):
     expected = trusted or "upstream a { check rise=1 default_down=false; } upstream b { check rise=2 default_down=false; }"
     assert trusting(text) == expected
     assert trusting(trusting(text)) == trusting(text)
