@@ -18,7 +18,7 @@ import msgspec
 from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views.status import HistoryView
-from upswitch.switch.words import Outcome
+from upswitch.switch.machine import Outcome
 from upswitch_lab.conf import UPSTREAM, Layout
 from upswitch_lab.find import find_nginx, read_build
 from upswitch_lab.lab import Lab, Load

@@ -11,7 +11,7 @@ from upswitch.cli.views.fleet import together, unreachable
 from upswitch.cli.views.plan import PlanView
 from upswitch.cli.views.status import HistoryView, StatusView, of_deadman
 from upswitch.generations.generation import Live
-from upswitch.switch.deadman.files import Mark, Standing
+from upswitch.switch.deadman import Mark, Standing
 
 
 def acted(outcome: str, exit_: int, pool: str, *, is_proved: bool = True, said: str = "here") -> Acted:

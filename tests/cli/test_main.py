@@ -17,7 +17,7 @@ from upswitch.cli.main import COMMANDS, group
 from upswitch.cli.views.acted import ended, is_expected
 from upswitch.site.model import Problem
 from upswitch.site.read import SiteInvalid
-from upswitch.switch.words import Outcome
+from upswitch.switch.machine import Outcome
 
 ROOT = Path(__file__).parents[2]
 INCIDENTS = ROOT / "playbooks" / "incident"

@@ -7,7 +7,7 @@ import pytest
 from upswitch.basics.errors import RefusedError
 from upswitch.fleet.going_back import Retreat, SplitError, going
 from upswitch.hosts.clock import SystemClock
-from upswitch.switch.turn import Stand
+from upswitch.switch.session import Stand
 
 FIRST, NEWEST = "20261121T100000-aaaaaa", "20261121T110000-bbbbbb"
 SWITCHED = Stand(run=NEWEST, pool="B", before="A")

@@ -12,8 +12,8 @@ from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.host import Clock
 from upswitch.hosts.signals import Interrupts
 from upswitch.site.words import SpikePolicy
-from upswitch.switch.turn import Meeting, Turn
-from upswitch.switch.words import Step
+from upswitch.switch.machine import Step
+from upswitch.switch.session import Meeting, Turn
 from upswitch.watch.probation import Probation
 from upswitch.watch.rule import History, Second
 from upswitch_lab.process import until

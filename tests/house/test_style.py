@@ -36,9 +36,9 @@ MAY_ACT = (
     *("health/prober", "health/rounds", "health/compare"),
     *("init/apply", "init/propose", "lint/lint"),
     *("logs/since", "logs/source", "nginx/running"),
-    *("switch/deadman/arm", "switch/drained", "switch/drive", "switch/go", "switch/job", "switch/journal", "switch/plan"),
-    *("switch/preflight", "switch/reload/reloader", "switch/reload/sampling", "switch/repair", "switch/rollback"),
-    *("switch/session", "switch/steps", "switch/switch", "switch/test_candidate", "switch/warm"),
+    *("switch/candidate", "switch/deadman", "switch/drained", "switch/drive", "switch/job", "switch/journal", "switch/plan"),
+    *("switch/preflight", "switch/reload", "switch/repair", "switch/rollback", "switch/session", "switch/steps"),
+    *("switch/switch", "switch/warm"),
     *("watch/live", "watch/logs", "watch/replay", "watch/through", "watch/watch"),
 )
 """The modules that may act on the world: by a library of EFFECTS, or through a Host. Everything else only decides."""

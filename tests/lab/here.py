@@ -12,7 +12,7 @@ from upswitch.hosts.local.lock import FileLock
 from upswitch.hosts.signals import Interrupts
 from upswitch.site.model import Nginx
 from upswitch.site.read import parse_site
-from upswitch.switch.turn import Alone, RunPorts
+from upswitch.switch.session import Alone, RunPorts
 from upswitch.watch.through import ThroughProbe
 
 TEMPLATES = templates.load()

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from upswitch.basics.result import Result
 from upswitch.switch import machine
-from upswitch.switch.planning import ROLLBACK_SKIPS
-from upswitch.switch.words import Phase, Step
+from upswitch.switch.job import ROLLBACK_SKIPS
+from upswitch.switch.machine import Phase, Step
 
 Walk = tuple[tuple[Phase, Step, Result], ...]
 

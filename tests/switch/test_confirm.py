@@ -6,7 +6,7 @@ import pytest
 from upswitch.logs.error_line import emerg_lines, fatal_lines
 from upswitch.nginx.marker import Marker, parse_marker
 from upswitch.nginx.processes import Family, Process
-from upswitch.switch.reload.proof import DEADLINE, DOOMED, MARKS, NO_WORKER, QUIET, SETTLE, Proof, Sample, judge
+from upswitch.switch.proof import DEADLINE, DOOMED, MARKS, NO_WORKER, QUIET, SETTLE, Proof, Sample, judge
 
 WORKER, LEAVING, MASTER = "nginx: worker process", "nginx: worker process is shutting down", "nginx: master process nginx"
 WANT, FORMER = "000002-B", "000001-A"

@@ -17,11 +17,11 @@ from upswitch.basics.result import Result
 from upswitch.generations import store
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
+from upswitch.hosts.sh import Exit
 from upswitch.site.model import Nginx
+from upswitch.switch import deadman
 from upswitch.switch import run as runs
-from upswitch.switch.deadman import arm
-from upswitch.switch.deadman import files as orders
-from upswitch.switch.deadman.files import DeadMan, Mark
+from upswitch.switch.deadman import DeadMan, Mark
 from upswitch.switch.journal import journal_of
 from upswitch.switch.run import Fired, Plan, Started
 from upswitch_lab.conf import Layout
@@ -90,12 +90,12 @@ class State:
 
     @property
     def said(self):
-        return orders.parse_fired((self.run_folder / "said").read_bytes().splitlines()[0])
+        return deadman.parse_fired((self.run_folder / "said").read_bytes().splitlines()[0])
 
     def end(self):
         """Disarm what is left, and see the watcher go."""
         if (self.run_folder / "up").exists():
-            arm.disarm(HOST, self.nginx, RUN)
+            deadman.disarm(HOST, self.nginx, RUN)
             until(lambda: not self.is_watched(), what="the end of the watcher")
 
 
@@ -151,7 +151,7 @@ class Scene(State):
         )
 
     def arm(self, **changes):
-        took = arm.arm(HOST, self.nginx, msgspec.structs.replace(self.watch, **changes))
+        took = deadman.arm(HOST, self.nginx, msgspec.structs.replace(self.watch, **changes))
         assert took.result is Result.OK, took
 
     def swap(self):
@@ -214,7 +214,7 @@ def bare(tmp_path):
 def arm_bare(state, run=RUN, **changes):
     names = {"to": "000002-B", "base": "000001-A", "back": "000003-A"}
     watch = DeadMan(run=run, **names, reload=("false",), marker="127.0.0.1:9", **QUICK)
-    return arm.arm(HOST, state.nginx, msgspec.structs.replace(watch, **changes))
+    return deadman.arm(HOST, state.nginx, msgspec.structs.replace(watch, **changes))
 
 
 @contextmanager
@@ -385,7 +385,7 @@ def test_nginx_is_asked_with_bash_or_curl_and_else_nothing_is_claimed(scene, tmp
         pytest.skip(f"no {more} here")
     path = tools(tmp_path / "bin", *more)
     scene.swap()
-    argv = orders.arm(scene.nginx, scene.watch)
+    argv = deadman.arm_argv(scene.nginx, scene.watch)
     assert HOST.run(("env", f"PATH={path}", *argv), deadline=20).exit == 0
     said = scene.vanish()
     assert (said.result, said.live, scene.lab.marker()) == (result, scene.back, scene.back)
@@ -433,7 +433,7 @@ def test_a_full_disk_stops_neither_the_way_back_nor_the_word_about_it(one_nginx,
         said = scene.await_done()
         assert (said.result, said.live, lab.marker(), scene.epoch) == (Result.OK, scene.back, scene.back, 10)
         assert journal.read_bytes() == before + (runs.encode(said) if is_prepared else b"")
-        assert arm.disarm(HOST, nginx, RUN).fired == said
+        assert deadman.disarm(HOST, nginx, RUN).fired == said
 
 
 def test_the_epoch_is_one_number_whatever_was_there(bare):
@@ -473,13 +473,13 @@ def test_a_lease_that_goes_missing_counts_as_the_one_at_the_arming_and_ten_secon
 def test_disarmed_in_time_it_never_acts(scene):
     scene.swap()
     scene.arm()
-    disarmed = arm.disarm(HOST, scene.nginx, RUN)
+    disarmed = deadman.disarm(HOST, scene.nginx, RUN)
     assert (disarmed.result, disarmed.fired) == (Result.OK, None)
     scene.lease(-10)
     until(lambda: not scene.is_watched(), what="the end of the watcher")
     assert (scene.live, scene.lab.marker(), scene.epoch, scene.marks) == (scene.to, scene.to, 9, {Mark.DISARMED})
-    assert arm.disarm(HOST, scene.nginx, RUN).result is Result.OK
-    assert arm.look(HOST, scene.nginx) is None
+    assert deadman.disarm(HOST, scene.nginx, RUN).result is Result.OK
+    assert deadman.look(HOST, scene.nginx) is None
 
 
 def test_disarmed_too_late_it_says_what_was_done(scene):
@@ -487,12 +487,12 @@ def test_disarmed_too_late_it_says_what_was_done(scene):
     scene.arm(reload=("sh", "-c", 'sleep 0.5; exec "$@"', "sh", *scene.nginx.reload))
     scene.lease(-10)
     until(lambda: Mark.FIRED in scene.marks, what="the fire")
-    assert arm.look(HOST, scene.nginx).text == f"the dead-man of run {RUN} rolls it back now"
-    assert arm.disarm(HOST, scene.nginx, RUN, wait=0).result is Result.UNKNOWN
-    disarmed = arm.disarm(HOST, scene.nginx, RUN)
+    assert deadman.look(HOST, scene.nginx).text == f"the dead-man of run {RUN} rolls it back now"
+    assert deadman.disarm(HOST, scene.nginx, RUN, wait=0).result is Result.UNKNOWN
+    disarmed = deadman.disarm(HOST, scene.nginx, RUN)
     assert (disarmed.result, disarmed.fired, disarmed.said) == (Result.FAILED, scene.said, scene.said.said)
     assert scene.marks == {Mark.DONE}
-    assert arm.look(HOST, scene.nginx).text == f"the dead-man rolled run {RUN} back: {scene.said.said}"
+    assert deadman.look(HOST, scene.nginx).text == f"the dead-man rolled run {RUN} back: {scene.said.said}"
 
 
 def test_of_disarm_and_fire_exactly_one_wins(tmp_path):
@@ -505,7 +505,7 @@ def test_of_disarm_and_fire_exactly_one_wins(tmp_path):
         state.lease(-10)
         begin = CLOCK.monotonic() + number / 1000
         until(lambda: CLOCK.monotonic() >= begin, what="its turn")
-        disarmed = arm.disarm(HOST, nginx, RUN)
+        disarmed = deadman.disarm(HOST, nginx, RUN)
         until(lambda: not state.is_watched(), what="the end of the watcher")
         is_fired = (state.folder / "epoch").exists()
         assert state.marks == {Mark.DONE if is_fired else Mark.DISARMED}
@@ -519,8 +519,8 @@ def test_of_disarm_and_fire_exactly_one_wins(tmp_path):
 
 
 def test_a_run_that_was_never_armed_is_disarmed_for_good(bare):
-    assert arm.disarm(HOST, msgspec.structs.replace(bare.nginx, state="/nowhere/at/all"), RUN).result is Result.OK
-    assert arm.disarm(HOST, bare.nginx, RUN).result is Result.OK
+    assert deadman.disarm(HOST, msgspec.structs.replace(bare.nginx, state="/nowhere/at/all"), RUN).result is Result.OK
+    assert deadman.disarm(HOST, bare.nginx, RUN).result is Result.OK
     late = arm_bare(bare)
     assert late.result is Result.FAILED
     assert f"run {RUN} had a dead-man before" in late.said
@@ -534,7 +534,7 @@ def test_a_repair_that_holds_the_lock_disarms_before_anything_is_done(bare):
     with holding(bare):
         bare.lease(-10)
         until(lambda: bare.runs_now("flock"), what="the watcher at the lock")
-        assert arm.disarm(HOST, bare.nginx, RUN).result is Result.OK
+        assert deadman.disarm(HOST, bare.nginx, RUN).result is Result.OK
     until(lambda: not bare.is_watched(), what="the end of the watcher")
     assert (bare.marks, (bare.folder / "epoch").exists()) == ({Mark.DISARMED}, False)
 
@@ -564,7 +564,7 @@ def test_its_watcher_never_keeps_the_lock(bare, tmp_path, more, number):
     """A shell that can't close a high descriptor does not bring the watcher up: better none than one that blocks every repair."""
     path = tools(tmp_path / "bin", *more)
     is_bash = more or HOST.run(("sh", "-c", '[ -n "$BASH_VERSION" ]'), deadline=5).exit == 0
-    armed = 0 if is_bash or number < 10 else orders.NOT_UP
+    armed = 0 if is_bash or number < 10 else Exit.NOT_UP
     held = f'exec {number}<>"$1" && flock {number} && export PATH="$2" && shift 2 && exec "$@"'
     ran = HOST.run(("bash", "-c", held, "bash", f"{bare.folder}/lock", path, *_bare_argv(bare)), deadline=20)
     assert ran.exit == armed, ran
@@ -574,7 +574,7 @@ def test_its_watcher_never_keeps_the_lock(bare, tmp_path, more, number):
 
 def _bare_argv(state):
     watch = DeadMan(run=RUN, to="000002-B", base="000001-A", back="000003-A", reload=("false",), marker="127.0.0.1:9", **QUICK)
-    return orders.arm(state.nginx, watch)
+    return deadman.arm_argv(state.nginx, watch)
 
 
 # ---- arming ----
@@ -594,7 +594,7 @@ def test_only_the_last_runs_are_kept(bare):
     for number in range(8):
         assert arm_bare(bare, run=f"run-{number}").result is Result.OK
     kept = sorted(os.listdir(bare.folder / "deadman"))
-    arm.disarm(HOST, bare.nginx, "run-7")
+    deadman.disarm(HOST, bare.nginx, "run-7")
     assert kept == [f"run-{number}" for number in (3, 4, 5, 6, 7)]
 
 
@@ -602,9 +602,9 @@ def test_a_dead_man_that_cannot_start_is_a_failure(bare, tmp_path):
     path = tools(tmp_path / "bin")
     (tmp_path / "bin" / "setsid").unlink()
     (tmp_path / "bin" / "setsid").symlink_to("/bin/true")
-    assert HOST.run(("env", f"PATH={path}", *_bare_argv(bare)), deadline=20).exit == orders.NOT_UP
+    assert HOST.run(("env", f"PATH={path}", *_bare_argv(bare)), deadline=20).exit == Exit.NOT_UP
     assert bare.marks == {Mark.DISARMED}
-    took = arm.arm(HOST, msgspec.structs.replace(bare.nginx, state="/nowhere"), DeadMan(**_fields()))
+    took = deadman.arm(HOST, msgspec.structs.replace(bare.nginx, state="/nowhere"), DeadMan(**_fields()))
     assert took.result is Result.FAILED
     assert took.said.startswith("/nowhere/deadman can't be used")
 
@@ -627,7 +627,7 @@ def test_a_host_whose_tools_cannot_do_it_is_told_at_the_arming(bare, tmp_path):
 @pytest.mark.parametrize("change", [{"reload": ()}, {"reload": ("a\nb",)}, {"pid_file": "\n"}, {"run": "../x"}, {"run": ""}])
 def test_orders_that_are_not_one_line_each_are_refused(change):
     with pytest.raises(ValueError, match="no "):
-        orders.arm(Nginx(), DeadMan(**{**_fields(), **change}))
+        deadman.arm_argv(Nginx(), DeadMan(**{**_fields(), **change}))
 
 
 UNDER_SYSTEMD = pytest.mark.skipif(
@@ -656,7 +656,7 @@ def test_under_systemd_it_is_a_unit_that_acts_and_is_gone(scene):
 def test_under_systemd_it_is_disarmed(scene):
     scene.swap()
     scene.arm()
-    assert arm.disarm(HOST, scene.nginx, RUN).result is Result.OK
+    assert deadman.disarm(HOST, scene.nginx, RUN).result is Result.OK
     until(lambda: not is_loaded(), what="the end of the unit")
     assert (scene.live, scene.lab.marker()) == (scene.to, scene.to)
 
@@ -694,16 +694,16 @@ def test_systemd_starts_the_watcher_where_it_runs_and_is_done_without_where_it_r
 
 
 def test_a_killed_watcher_is_said_to_be_gone_and_can_be_disarmed(bare):
-    assert arm.look(HOST, bare.nginx) is None
+    assert deadman.look(HOST, bare.nginx) is None
     assert arm_bare(bare).result is Result.OK
-    assert arm.look(HOST, bare.nginx).text == f"the dead-man of run {RUN} is armed"
+    assert deadman.look(HOST, bare.nginx).text == f"the dead-man of run {RUN} is armed"
     os.kill(bare.watcher, signal.SIGTERM)
     until(lambda: not bare.is_watched(), what="the end of the watcher")
-    standing = arm.look(HOST, bare.nginx)
+    standing = deadman.look(HOST, bare.nginx)
     assert (standing.mark, standing.is_alive) == (Mark.ARMED, False)
-    assert standing.text == f"the dead-man of run {RUN} is armed, its watcher is gone"
-    assert arm.disarm(HOST, bare.nginx, RUN).result is Result.OK
-    assert arm.look(HOST, bare.nginx) is None
+    assert standing.text == f"the dead-man of run {RUN} is armed, but its watcher is gone"
+    assert deadman.disarm(HOST, bare.nginx, RUN).result is Result.OK
+    assert deadman.look(HOST, bare.nginx) is None
 
 
 WRAPPED = ("mv", "sync", "dd", "truncate", "readlink", "timeout", "date", "tail", "stat")
@@ -755,8 +755,8 @@ def test_killed_at_any_of_its_steps_the_link_is_whole_and_a_repair_is_told_the_t
         folder = tmp_path / f"{turn}"
         folder.mkdir()
         state = killed_at(turn, folder)
-        seen = arm.look(HOST, state.nginx)
-        disarmed = arm.disarm(HOST, state.nginx, RUN)
+        seen = deadman.look(HOST, state.nginx)
+        disarmed = deadman.disarm(HOST, state.nginx, RUN)
         endings.append((seen.mark, disarmed.fired is not None))
         assert not seen.is_alive
         is_untouched = seen.mark is Mark.ARMED
@@ -776,9 +776,9 @@ def test_killed_while_nginx_is_asked_to_reload_it_is_said_to_have_been_killed(sc
     scene.arm(reload=("sh", "-c", f"read -r pid start < '{scene.run_folder}/up' && kill -9 $pid"))
     scene.lease(-10)
     until(lambda: not scene.is_watched(), what="the end of the watcher")
-    standing = arm.look(HOST, scene.nginx)
+    standing = deadman.look(HOST, scene.nginx)
     assert standing.text == f"the dead-man of run {RUN} fired, and was killed before it had finished"
-    disarmed = arm.disarm(HOST, scene.nginx, RUN)
+    disarmed = deadman.disarm(HOST, scene.nginx, RUN)
     assert (disarmed.result, disarmed.said, disarmed.fired) == (Result.FAILED, standing.text, None)
     assert (scene.live, scene.lab.marker(), scene.marks) == (scene.back, scene.to, {Mark.DONE})
     assert scene.journal.read()[-1].fired is None

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from here import OWNER, TEMPLATES, ports, site_of
 from upswitch.hosts.clock import SystemClock
 from upswitch.nginx import processes
-from upswitch.switch import drained, go
-from upswitch.switch.go import Choices
-from upswitch.switch.planning import Ask
-from upswitch.switch.session import new_run
+from upswitch.switch import drained, drive
+from upswitch.switch.drive import Choices
+from upswitch.switch.machine import Outcome, Step
+from upswitch.switch.session import Ask, new_run
 from upswitch.switch.switch import switch as move
-from upswitch.switch.words import Outcome, Step
 from upswitch_lab.conf import Layout
 from upswitch_lab.lab import Lab
 from upswitch_lab.process import until
@@ -75,7 +74,7 @@ def switch(lab, pool):
     site = site_of(lab)
     ask = Ask(run=new_run(CLOCK.now()), command="switch", pool=pool, skips=(Step.WATCH,))
     its = ports(site.nginx)
-    with closing(its.prober), go.locked(its, site, OWNER):
+    with closing(its.prober), drive.locked(its, site, OWNER):
         ending = move(its, site, ask, TEMPLATES, choices=Choices())
     assert ending.outcome is Outcome.SWITCHED, ending.headline
     return its, site.nginx

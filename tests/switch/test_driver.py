@@ -9,9 +9,9 @@ from upswitch.hosts.local.host import LocalHost
 from upswitch.switch import machine, run
 from upswitch.switch.drive import drive, write
 from upswitch.switch.journal import Journal
+from upswitch.switch.machine import Outcome, Phase, Step
 from upswitch.switch.run import Ended, Intent, Plan, Started
-from upswitch.switch.turn import Alone, RunPorts
-from upswitch.switch.words import Outcome, Phase, Step
+from upswitch.switch.session import Alone, RunPorts
 
 PLAN = Plan(run="r1", command="switch", pool="B", former_pool="A", former="000001-A", to="000002-B", back="000003-A")
 STARTED = Started(plan=PLAN, at="t0")

@@ -6,8 +6,21 @@ import pytest
 
 from upswitch.basics.result import Result
 from upswitch.switch import machine
-from upswitch.switch.machine import ENDINGS, MOVES, UNDO, UNTOUCHED, WAY_BACK, after, can_interrupt, next_step, settle, way
-from upswitch.switch.words import Outcome, Phase, Step
+from upswitch.switch.machine import (
+    ENDINGS,
+    MOVES,
+    UNDO,
+    UNTOUCHED,
+    WAY_BACK,
+    Outcome,
+    Phase,
+    Step,
+    after,
+    can_interrupt,
+    next_step,
+    settle,
+    way,
+)
 from walks import SKIPS, walks
 
 TOUCHING = {(Step.SWAP, Result.OK), *((step, Result.UNKNOWN) for step in (Step.TEST, Step.WARM, Step.SWAP))}

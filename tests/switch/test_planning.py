@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from upswitch.generations.generation import File, Manifest, copied, decode_manifest, digest, encoded, is_same, with_manifest
 from upswitch.site.words import Generation, parse_name
-from upswitch.switch.planning import ROLLBACK_SKIPS, Ask, Names, names, next_number, plan
+from upswitch.switch.job import ROLLBACK_SKIPS, Ask, Names, names, next_number, plan
+from upswitch.switch.machine import Step
 from upswitch.switch.run import Plan, Run
-from upswitch.switch.words import Step
 
 LIVE = Generation(number=41, pool="A")
 FOUND = Names(former="000041-A", former_pool="A", to="000042-B", back="000043-A")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from upswitch.basics.errors import JournalCorruptError
 from upswitch.basics.result import Result, Why
 from upswitch.switch import machine
+from upswitch.switch.machine import Outcome, Phase, Step
 from upswitch.switch.run import (
     VERSION,
     Closed,
@@ -26,7 +27,6 @@ from upswitch.switch.run import (
     resolve,
     unfinished,
 )
-from upswitch.switch.words import Outcome, Phase, Step
 from walks import SKIPS, walks
 
 PLAN = Plan(run="r1", command="switch", pool="B", former_pool="A", former="000001-A", to="000002-B", back="000003-A")

@@ -19,9 +19,9 @@ from upswitch.hosts.local.host import LocalHost
 from upswitch.nginx import commands, running
 from upswitch.nginx.marker import Marker
 from upswitch.nginx.processes import Family, Process
-from upswitch.switch.reload import proof, sampling
-from upswitch.switch.reload.proof import Proof
-from upswitch.switch.reload.sampling import Before
+from upswitch.switch import proof, reload
+from upswitch.switch.proof import Proof
+from upswitch.switch.reload import Before
 from upswitch_lab.find import find_nginx
 from upswitch_lab.lab import Lab
 from upswitch_lab.net import free_port
@@ -43,20 +43,22 @@ def master_of(lab):
 def reloaded(lab, master, *, command=None, seconds=10.0, pid_file=None):
     nginx = lab.site.nginx
     command = command or commands.reload(nginx, lab.place.build)
-    argv = sampling.reload(command, master, pid_file=pid_file or f"{lab.folder}/nginx.pid", log=f"{lab.error_log}", seconds=seconds)
+    argv = reload.reload_argv(
+        command, master, pid_file=pid_file or f"{lab.folder}/nginx.pid", log=f"{lab.error_log}", seconds=seconds
+    )
     return HOST.run(argv, deadline=20)
 
 
 def sampled(lab, before):
-    ran = HOST.run(sampling.sample(before, lab.site.nginx.marker, f"{lab.error_log}"), deadline=10)
+    ran = HOST.run(reload.sample_argv(before, lab.site.nginx.marker, f"{lab.error_log}"), deadline=10)
     assert ran.exit == 0, ran
-    return sampling.parse_samples(ran.out, before)
+    return reload.parse_samples(ran.out, before)
 
 
 def test_a_reload_says_what_was_before_it_and_its_samples_prove_it(lab):
     before = survey.glance(HOST, lab.site.nginx)[1].family
     ran = reloaded(lab, before.master)
-    mark = sampling.parse_reload(ran.out, before.master)
+    mark = reload.parse_reload(ran.out, before.master)
     assert (ran.exit, mark.family) == (0, before)
     assert mark.inode == lab.error_log.stat().st_ino
     samples, found = [], None
@@ -97,7 +99,7 @@ def test_only_the_very_master_that_was_verified_is_signalled(lab, tmp_path):
             reloaded(lab, master, pid_file=f"{tmp_path}/nowhere"),
         ]
         stranger.kill()
-    assert [(ran.exit, sampling.parse_reload(ran.out, master)) for ran in said] == [(sh.Exit.CHANGED, None)] * 4
+    assert [(ran.exit, reload.parse_reload(ran.out, master)) for ran in said] == [(sh.Exit.CHANGED, None)] * 4
     assert lab.error_log.read_bytes().count(b"signal 1 ") == signals
 
 
@@ -122,9 +124,9 @@ def test_a_master_that_is_stopped_or_being_replaced_is_not_signalled(lab):
 def test_a_reload_command_that_does_not_end_is_killed_and_what_was_before_is_known(lab):
     master = master_of(lab)
     ran = reloaded(lab, master, command=("sleep", "30"), seconds=0.2)
-    assert ran.exit in {None, sampling.KILLED}
-    if ran.exit == sampling.KILLED:
-        assert sampling.parse_reload(ran.out, master).family.master == master
+    assert ran.exit in {None, reload.KILLED}
+    if ran.exit == reload.KILLED:
+        assert reload.parse_reload(ran.out, master).family.master == master
 
 
 def test_what_the_master_logs_is_seen_as_it_comes_and_only_what_is_new(lab):
@@ -148,8 +150,8 @@ def test_a_log_that_was_rotated_is_read_from_its_start(lab):
     rotated = lab.folder / "rotated.log"
     rotated.write_bytes(emerg(master.pid, "first"))
     mark = Before(family=running.read_family(HOST, master.pid), inode=1, size=10)
-    ran = HOST.run(sampling.sample(mark, lab.site.nginx.marker, f"{rotated}"), deadline=10)
-    assert {sample.emerg for sample in sampling.parse_samples(ran.out, mark)} == {("first",)}
+    ran = HOST.run(reload.sample_argv(mark, lab.site.nginx.marker, f"{rotated}"), deadline=10)
+    assert {sample.emerg for sample in reload.parse_samples(ran.out, mark)} == {("first",)}
 
 
 @contextmanager
@@ -187,34 +189,34 @@ def answering(data):
 def test_a_stranger_in_the_markers_place_says_nothing(lab, data):
     mark = Before(family=running.read_family(HOST, master_of(lab).pid))
     with answering(data) as address:
-        ran = HOST.run(sampling.sample(mark, address, ""), deadline=10)
-    samples = sampling.parse_samples(ran.out, mark)
+        ran = HOST.run(reload.sample_argv(mark, address, ""), deadline=10)
+    samples = reload.parse_samples(ran.out, mark)
     assert samples
     assert not any(mark for sample in samples for mark in sample.marks if mark.generation == "000002-B")
 
 
 def test_a_marker_that_nobody_serves_leaves_the_family_to_see(lab):
     mark = Before(family=running.read_family(HOST, master_of(lab).pid))
-    ran = HOST.run(sampling.sample(mark, f"127.0.0.1:{free_port('127.0.0.1')}", ""), deadline=10)
-    samples = sampling.parse_samples(ran.out, mark)
+    ran = HOST.run(reload.sample_argv(mark, f"127.0.0.1:{free_port('127.0.0.1')}", ""), deadline=10)
+    samples = reload.parse_samples(ran.out, mark)
     assert samples[-1].family.workers
     assert not any(sample.marks for sample in samples)
 
 
 def test_where_there_is_no_master_there_is_no_family():
     gone = Before(family=Family(master=Process(pid=4_000_000, parent=1, start=1, state="S", title="nginx: master process")))
-    ran = HOST.run(sampling.sample(gone, "127.0.0.1:1", ""), deadline=10)
-    samples = sampling.parse_samples(ran.out, gone)
+    ran = HOST.run(reload.sample_argv(gone, "127.0.0.1:1", ""), deadline=10)
+    samples = reload.parse_samples(ran.out, gone)
     assert {sample.family for sample in samples} == {Family(master=None)}
 
 
 def test_marks_after_one_that_is_none_of_ours_do_not_count():
     text = b"sample 2.50\nmark 000002-B 7\nmark no\nmark 000002-B 7\n"
-    (sample,) = sampling.parse_samples(text, Before(family=Family(master=None), at=2.0))
+    (sample,) = reload.parse_samples(text, Before(family=Family(master=None), at=2.0))
     assert (sample.at, sample.marks) == (0.5, (Marker(generation="000002-B", pid=7),))
 
 
 def test_the_script_for_bash_is_one_that_bash_takes_and_needs_nothing_new():
-    script = sampling.sample(Before(family=Family(master=None)), "127.0.0.1:1", "")[2]
+    script = reload.sample_argv(Before(family=Family(master=None)), "127.0.0.1:1", "")[2]
     assert subprocess.run(("bash", "-n", "-c", script), check=False, capture_output=True).returncode == 0
     assert not re.search(r"EPOCH|mapfile -d|\$\{[a-z]+@", script)

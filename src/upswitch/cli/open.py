@@ -28,8 +28,7 @@ from upswitch.hosts.wait import until
 from upswitch.site.model import HostEntry, Site
 from upswitch.site.read import in_waves
 from upswitch.site.words import Unreachable, Vantage
-from upswitch.switch.session import Session, new_run
-from upswitch.switch.turn import Alone, RunPorts
+from upswitch.switch.session import Alone, RunPorts, Session, new_run
 
 if TYPE_CHECKING:
     from paramiko import SSHConfig

@@ -22,8 +22,7 @@ from upswitch.hosts.signals import Interrupts
 from upswitch.site.model import Gate, Nginx, Site, Watch
 from upswitch.site.read import SiteInvalid
 from upswitch.site.words import SpikePolicy
-from upswitch.switch.session import Session, clean
-from upswitch.switch.turn import Alone
+from upswitch.switch.session import Alone, Session, clean
 
 _Read = TypeVar("_Read")
 _CHANGING = {"switch", "rollback", "repair"}  # after a bug in one of these, a run may have to be rolled back
@@ -159,11 +158,11 @@ def _acted(command: str, session: Session, act: Act) -> View:
 
 def _repair_after_bug(session: Session) -> None:
     """A bug in the middle of a run must not leave it there."""
-    from upswitch.switch import go, repair
+    from upswitch.switch import drive, repair
 
     try:
         ports = dataclasses.replace(session.ports, turn=Alone())  # the other hosts were told already
-        with go.locked(ports, session.site, session.owner("repair after a bug")):
+        with drive.locked(ports, session.site, session.owner("repair after a bug")):
             repair.repair(ports, session.site)
     except Exception as exc:  # noqa: BLE001  (the second bug is reported with the first; the live state is read either way)
         session.ports.tell("repair", f"failed too: {type(exc).__name__}: {exc}")

@@ -7,7 +7,7 @@ from upswitch.basics.errors import Refusal, RefusedError
 from upswitch.basics.result import Why
 from upswitch.hosts.host import Clock
 from upswitch.hosts.wait import met
-from upswitch.switch.turn import Alone, Stand, Turn
+from upswitch.switch.session import Alone, Stand, Turn
 
 # Where a rollback of several hosts leads: it takes back the newest run, and nothing else.
 #

@@ -19,8 +19,8 @@ from upswitch.hosts.host import Clock, Interrupts, Tell
 from upswitch.hosts.wait import met
 from upswitch.site.words import SpikePolicy
 from upswitch.switch import machine
-from upswitch.switch.turn import Alone, Meeting, Turn
-from upswitch.switch.words import Step
+from upswitch.switch.machine import Step
+from upswitch.switch.session import Alone, Meeting, Turn
 from upswitch.watch import rule
 from upswitch.watch.probation import Failed, Probation
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
-from upswitch.switch.turn import Turn
+from upswitch.switch.session import Turn
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -29,6 +29,9 @@ class Exit(IntEnum):
     NOT_THERE = 97
     UNSYNCED = 98  # the change was made but may not survive a power cut
     NO_MOUNT = 99  # no mount is allowed here: nothing was done
+    FIRED = 100  # the dead-man has acted
+    ACTING = 101  # it acts now
+    NOT_UP = 102  # its watcher was not up in time: disarmed again
     NOT_APPENDED = 110
 
 

@@ -34,11 +34,10 @@ from upswitch.init.propose import program, read_facts, refuse_obstacles
 from upswitch.init.site_text import has_secret
 from upswitch.nginx import commands, configuration, processes, running
 from upswitch.nginx.processes import Family
-from upswitch.switch import go
-from upswitch.switch.reload import proof
-from upswitch.switch.reload.proof import Proof
-from upswitch.switch.reload.reloader import Reloader
-from upswitch.switch.turn import RunPorts
+from upswitch.switch import drive, proof
+from upswitch.switch.proof import Proof
+from upswitch.switch.reload import Reloader
+from upswitch.switch.session import RunPorts
 
 _LOOK_EVERY = 0.02
 
@@ -58,7 +57,7 @@ class _StepError(Exception):
 
 def apply(ports: RunPorts, proposal: Proposal, owner: Owner) -> Applied:
     """Do what was proposed, under the host's lock. RefusedError: nginx is as it was. StuckError: it may not be."""
-    with go.locked(ports, proposal.site, owner):
+    with drive.locked(ports, proposal.site, owner):
         facts = read_facts(ports.host, proposal.site.nginx)
         refuse_obstacles(ports.host, proposal, facts)
         if facts.running.problem:

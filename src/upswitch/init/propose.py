@@ -20,7 +20,7 @@ from upswitch.nginx.dump import DumpError, NginxConf, matches_include
 from upswitch.site.model import Nginx, Site
 from upswitch.site.read import SiteInvalid, parse_site
 from upswitch.site.words import Generation
-from upswitch.switch import planning
+from upswitch.switch.job import next_number
 from upswitch.switch.journal import journal_of
 
 MADE_BY = "init"
@@ -39,7 +39,7 @@ def propose(ports: Ports, request: InitRequest, templates: dict[str, str]) -> Pr
     site = _site(adoption.site_text)
     edit, notes = _resolved(ports.host, adoption.edit)
     runs = journal_of(ports.host, site.nginx).read()
-    name = Generation(number=planning.next_number(facts.disk.generations, runs), pool=request.pool)
+    name = Generation(number=next_number(facts.disk.generations, runs), pool=request.pool)
     proposal = Proposal(
         request=request,
         site=site,

@@ -1,7 +1,7 @@
 """Building a run's material: its plan, and every byte that it will write, before it writes any."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -11,23 +11,23 @@ from upswitch.basics.result import Why
 from upswitch.basics.value import Value
 from upswitch.generations import generation, store
 from upswitch.generations.check_lines import has_check, redacted
-from upswitch.generations.generation import MARKER, STANDBY, Addresses, File, Manifest, Rendering, Standby, standbys
+from upswitch.generations.generation import Manifest
 from upswitch.generations.survey import Facts
-from upswitch.health import nginx_check, rounds
+from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.nginx import configuration, running
 from upswitch.site import words
 from upswitch.site.model import Site, Target
-from upswitch.site.words import Dialect
-from upswitch.switch import planning, warm
-from upswitch.switch.planning import ROLLBACK_SKIPS, Ask, Names
+from upswitch.site.words import Dialect, Generation
+from upswitch.switch import warm
+from upswitch.switch.candidate import Making, Names, names
+from upswitch.switch.machine import Step
 from upswitch.switch.run import Plan, Run
-from upswitch.switch.turn import Stand
+from upswitch.switch.session import Ask, Stand
 from upswitch.switch.warm import Warmth
-from upswitch.switch.words import Step
 from upswitch.watch.attribution import Attribution
 
-# The files of a switch's generations, before any is written.
+ROLLBACK_SKIPS = (Step.GATE, Step.WARM, Step.RECHECK, Step.ARM, Step.WATCH)
 
 
 class Found(Value):
@@ -94,7 +94,7 @@ def for_switch(ports: Ports, site: Site, ask: Ask, found: Found) -> Job:
     back = _copy_manifest(ports, ask, of=base, name=names.back, replaces=names.to)
     return Job(
         site=site,
-        plan=planning.plan(ask, names, skips=_skips(site, facts, warmth)),
+        plan=make_plan(ask, names, skips=_skips(site, facts, warmth)),
         facts=facts,
         files=generation.with_manifest(making.rendered(names.to, manifest.servers), manifest),
         warm_files=generation.with_manifest(live, base) if names.warm else {},
@@ -134,7 +134,7 @@ def for_rollback(ports: Ports, site: Site, ask: Ask, found: Found, *, number: in
     live = _live_files(ports.host, site, facts)
     return Job(
         site=site,
-        plan=planning.plan(ask, names, copy_of=origin, skips=_skips(site, facts, Warmth())),
+        plan=make_plan(ask, names, copy_of=origin, skips=_skips(site, facts, Warmth())),
         facts=facts,
         files=generation.with_manifest(generation.copied(files, of=origin, name=names.to), manifest),
         back_files=generation.with_manifest(generation.copied(live, of=names.former, name=names.back), back),
@@ -198,8 +198,8 @@ def _names(facts: Facts, pool: str, runs: tuple[Run, ...], *, has_warm: bool = F
     live = words.parse_name(facts.disk.live)
     if live is None:
         raise ValueError(f"no live generation: {facts.disk.live}")  # preflight refuses it before
-    number = planning.next_number(facts.disk.generations, runs)
-    return planning.names(live, pool, number=number, has_warm=has_warm)
+    number = next_number(facts.disk.generations, runs)
+    return names(live, pool, number=number, has_warm=has_warm)
 
 
 def _resolved(host: Host, site: Site, wanted: str, facts: Facts) -> dict[str, rounds.Resolved]:
@@ -264,62 +264,33 @@ def _refuse_damaged(name: str, files: Mapping[str, bytes], manifest: Manifest) -
         raise RefusedError(Refusal(what=what, hint="choose another one with --to N", why=Why.GENERATION_GONE))
 
 
-_Render = Callable[[Site, Rendering, Mapping[str, str]], tuple[File, ...]]
+# ---- the plan ----
 
 
-class Making(Value):
-    """What they are made from. `templates`: texts by name; `checked`: the servers under nginx's own check, by pool and upstream."""
+def next_number(present: Iterable[Generation], runs: Iterable[Run]) -> int:
+    """Above all that were ever used."""
+    used = [name for run in runs for name in (run.plan.to, run.plan.back, run.plan.warm)]
+    return generation.next_number(present, used)
 
-    site: Site
-    facts: Facts
-    templates: Mapping[str, str]
-    checked: Mapping[str, Addresses]
 
-    def rendered(self, to: str, serving: Addresses) -> dict[str, bytes]:
-        """A new generation: its pool serves, and every other server that is known stands by."""
-        from upswitch.generations.render import render  # noqa: PLC0415  (jinja2 takes 60 ms; only a switch needs it)
+def make_plan(ask: Ask, found: Names, *, copy_of: str = "", skips: tuple[Step, ...] = ()) -> Plan:
+    """The plan of one run. `skips` are steps that have no effect on this host."""
+    return Plan(
+        run=ask.run,
+        command=ask.command,
+        pool=ask.pool,
+        former_pool=found.former_pool,
+        former=found.former,
+        to=found.to,
+        back=found.back,
+        warm=found.warm,
+        copy_of=copy_of,
+        skips=tuple(dict.fromkeys((*ask.skips, *skips))),
+        reason=ask.reason,
+        user=ask.user,
+    )
 
-        return self._files(render, to, serving, self.facts.disk.manifest)
 
-    def warm(self, names: Names, live: Mapping[str, bytes]) -> dict[str, bytes]:
-        """What is live now, with every other server beside it as a standby."""
-        from upswitch.generations.render import render_ours  # noqa: PLC0415  (as above)
-
-        manifest = self.facts.disk.manifest
-        kept = {name: data for name, data in live.items() if name not in {MARKER, STANDBY}}
-        ours = self._files(render_ours, names.warm, manifest.servers if manifest else {}, None)
-        return {**generation.copied(kept, of=names.former, name=names.warm), **ours}
-
-    def _files(self, render: _Render, to: str, serving: Addresses, former: Manifest | None) -> dict[str, bytes]:
-        from upswitch.generations.render import RenderError  # noqa: PLC0415  (as above)
-
-        name = words.parse_name(to)
-        if name is None:
-            highest = self.facts.disk.generations[-1].name
-            raise RefusedError(
-                Refusal(what=f"no number is left above generation {highest}", hint="remove that folder: it is not ours")
-            )
-        facts = self.facts
-        found = standbys(self.site, serving, known=self.checked, former=former) if facts.dialect is not Dialect.NONE else ()
-        rendering = generation.rendering(self.site.nginx, facts.build, facts.conf, name, dialect=facts.dialect)
-        rendering = msgspec.structs.replace(
-            rendering, standbys=found, check_shm_size=rendering.check_shm_size or self._zone(serving, found)
-        )
-        try:
-            return generation.encoded(render(self.site, rendering, self.templates))
-        except RenderError as exc:
-            raise RefusedError(Refusal(what=f"template {exc}", hint="fix the template", why=Why.TEMPLATE)) from exc
-
-    def _zone(self, serving: Addresses, found: tuple[Standby, ...]) -> str:
-        """A `check_shm_size` for all that is checked, standbys too; "" where somebody gives one, or the default will do."""
-        facts = self.facts
-        if facts.dialect is Dialect.NONE or configuration.defined_elsewhere(
-            facts.conf, "check_shm_size", live=self.site.nginx.live
-        ):
-            return ""
-        others = [each for each in nginx_check.checked_of_conf(facts.conf) if not each.place.startswith(f"{self.site.nginx.live}/")]
-        servers = [address for each in others for address in each.servers]
-        servers += [address for each in serving.values() for address in each]
-        servers += [address for each in found for address in each.addresses]
-        is_enough = nginx_check.is_zone_enough(nginx_check.DEFAULT_ZONE, servers, facts.dialect)
-        return "" if is_enough else nginx_check.advised_zone(servers, facts.dialect)
+def staying(ask: Ask, live: str, pool: str) -> Plan:
+    """Of a host that has nothing to do."""
+    return Plan(run=ask.run, command=ask.command, pool=pool, former_pool=pool, former=live, to=live, back=live)

@@ -2,8 +2,8 @@
 
 from upswitch.basics.result import Result, Why
 from upswitch.generations.generation import Live
+from upswitch.switch.machine import Outcome, Step
 from upswitch.switch.run import Plan, Run
-from upswitch.switch.words import Outcome, Step
 
 UNREACHABLE_PAGES = {
     Why.UNREACHABLE: "`upswitch help unreachable`",

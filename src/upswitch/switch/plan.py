@@ -1,4 +1,4 @@
-"""upswitch.switch.plan."""
+"""`plan`: what a switch would do, with nothing of it done."""
 
 from collections.abc import Mapping
 
@@ -9,18 +9,18 @@ from upswitch.health import rounds
 from upswitch.hosts.host import Ports
 from upswitch.site.model import Site
 from upswitch.switch import machine, run, warm
-from upswitch.switch.go import Choices, surveyed
 from upswitch.switch.job import Found, Job, diff, for_switch, is_unchanged
 from upswitch.switch.journal import journal_of
-from upswitch.switch.planning import Ask
+from upswitch.switch.machine import Step
+from upswitch.switch.preflight import surveyed
 from upswitch.switch.run import Plan
+from upswitch.switch.session import Ask, Choices
 from upswitch.switch.warm import Warmth
-from upswitch.switch.words import Step
 from upswitch.watch import attribution
 
 
 class Planned(Value):
-    """What a switch would do. `diff` is unified; `gate` is one round of probes taken now; `notes` are about nginx's own check."""
+    """What a switch would do. `diff` is unified; `gate` is one round of health checks made now; `notes` say what it can't know."""
 
     plan: Plan
     steps: tuple[Step, ...]
@@ -32,7 +32,7 @@ class Planned(Value):
 
 
 def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, choices: Choices) -> Planned:
-    """The switch that `ask` would be, without doing any of it. RefusedError where it would be refused before its first step."""
+    """The switch that `ask` describes. RefusedError where it would be refused before its first step."""
     facts = surveyed(ports.host, site, adopt=choices.adopt)
     runs = journal_of(ports.host, site.nginx).read()
     if run.unfinished(runs):
@@ -56,7 +56,7 @@ def _unfinished(holder: Owner | None) -> Refusal:
 
 
 def _seen(site: Site, job: Job) -> tuple[str, ...]:
-    """What the watch would go by, and what it can't see."""
+    """What the watch would read, and what it can't see."""
     if Step.WATCH in job.plan.skips:
         return ()
     return attribution.told(job.facts.access_logs, job.attribution, probe=site.watch.probe)

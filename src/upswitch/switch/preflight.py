@@ -1,10 +1,46 @@
 """Looking before leaping: everything about a host that makes a switch impossible or unsafe, found before anything is done."""
 
-from upswitch.basics.errors import Refusal
+from upswitch.basics.errors import NginxBrokenError, Refusal, RefusedError
 from upswitch.basics.result import Why
+from upswitch.generations import survey
 from upswitch.generations.survey import Facts
+from upswitch.hosts.host import Host
 from upswitch.nginx import configuration
-from upswitch.site.model import Nginx
+from upswitch.site.model import Nginx, Site
+
+
+def surveyed(host: Host, site: Site, *, adopt: bool) -> Facts:
+    """The host as it is, fit for a switch; RefusedError where it is not."""
+    facts = _survey(host, site)
+    refuse_if(refusals(site.nginx, facts, adopt=adopt))
+    return facts
+
+
+def way_back_facts(host: Host, site: Site) -> Facts:
+    """A way back must not need a configuration that passes now: the live generation may be its fault."""
+    try:
+        return _survey(host, site)
+    except RefusedError:
+        return survey.survey_without_conf(host, site.nginx)
+
+
+def _survey(host: Host, site: Site) -> Facts:
+    try:
+        return survey.survey(host, site.nginx, tuple(upstream.name for upstream in site.upstreams))
+    except NginxBrokenError as exc:
+        is_ours = any(file.startswith(f"{site.nginx.dir}/") for file in exc.files)
+        mend = (
+            "the live generation itself does not pass: `upswitch rollback` goes back"
+            if is_ours
+            else "mend it until `nginx -t` passes"
+        )
+        hint = f"{mend}; nothing of this run was done"
+        raise RefusedError(Refusal(what=f"nginx -T fails: {exc.said}", hint=hint, why=Why.BAD_CONFIG)) from exc
+
+
+def refuse_if(refusals: tuple[Refusal, ...]) -> None:
+    if refusals:
+        raise RefusedError(*refusals)
 
 
 def refusals(nginx: Nginx, facts: Facts, *, adopt: bool) -> tuple[Refusal, ...]:

@@ -1,4 +1,4 @@
-"""upswitch.switch.repair."""
+"""`repair`: finish or undo what a killed or STUCK run left. A repair that is killed is simply run again."""
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.result import Why
@@ -6,32 +6,33 @@ from upswitch.generations import survey
 from upswitch.generations.generation import Live
 from upswitch.site.model import Site
 from upswitch.switch import run
-from upswitch.switch.drive import write
-from upswitch.switch.go import Ending, close, drive_on, settle_deadman, way_back_facts
+from upswitch.switch.drive import Ending, close, drive_on, settle_deadman, write
 from upswitch.switch.job import Job
 from upswitch.switch.journal import Journal, journal_of
+from upswitch.switch.machine import Step
+from upswitch.switch.preflight import way_back_facts
 from upswitch.switch.run import AnyRecord, Ended, Retried, Run, Settled
-from upswitch.switch.turn import RunPorts
-from upswitch.switch.words import Step
+from upswitch.switch.session import RunPorts
 
 
 def repair(ports: RunPorts, site: Site) -> Ending | None:
-    """Finish or undo what a killed or STUCK run left; None where nothing is left. Killed itself, it is simply run again."""
+    """None where nothing was left to do."""
     return repaired(ports, site, journal_of(ports.host, site.nginx))
 
 
 def repaired(ports: RunPorts, site: Site, journal: Journal) -> Ending | None:
+    """The same with a journal that the caller goes on with."""
     left = run.unfinished(journal.open())
     if left is not None and Step.ARM not in left.plan.skips:
         settle_deadman(ports, left, journal, site.nginx)
         left = run.unfinished(journal.open())
     if left is None:
-        return _taken_back(ports, site, journal)
+        return _rolled_back_by_host(ports, site, journal)
     plan = left.plan
-    ports.tell("repair", f"run {plan.run} ({plan.command} to {plan.pool}) was left at {left.phase}")
+    ports.tell("repair", f"run {plan.run} ({plan.command} to {plan.pool}) ended at {left.phase} and is taken up again")
     _prepare(ports, journal)
     live = survey.live_now(ports.host, site.nginx)
-    if left.is_over and live.agrees and live.disk != plan.to:
+    if left.is_over and live.agrees and live.disk != plan.to:  # STUCK, and a person has fixed it since
         write(journal, Settled(run=plan.run, at=ports.clock.now()), ports)
         return None
     left = _taken_up(ports, left, journal, live)
@@ -41,8 +42,8 @@ def repaired(ports: RunPorts, site: Site, journal: Journal) -> Ending | None:
     return drive_on(ports, left, job, journal)
 
 
-def _taken_back(ports: RunPorts, site: Site, journal: Journal) -> Ending | None:
-    """A run that the host itself took back, where nobody has been told of it yet."""
+def _rolled_back_by_host(ports: RunPorts, site: Site, journal: Journal) -> Ending | None:
+    """A run that the host itself rolled back, and that no command has recorded yet."""
     last = next(iter(journal.opened[::-1]), None)
     if last is None or last.fired is None or last.closed is not None:
         return None
@@ -51,9 +52,9 @@ def _taken_back(ports: RunPorts, site: Site, journal: Journal) -> Ending | None:
 
 
 def _taken_up(ports: RunPorts, left: Run, journal: Journal, live: Live) -> Run:
-    """The run with the step that was cut off counted as what it came to, by what the link says now.
+    """The run with a result for the step that was cut off, by what the live link says now.
 
-    One that got STUCK in its finish has passed its watch: where nginx serves what it wanted, it is finished and not taken back.
+    A run that got STUCK in its finish has passed its watch: where nginx serves the new generation it is finished, not rolled back.
     """
     plan, step = left.plan, left.pending or left.next_step
     record: AnyRecord

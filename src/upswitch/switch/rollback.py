@@ -1,18 +1,17 @@
-"""upswitch.switch.rollback."""
+"""`rollback`: back to what was live before, or to one generation: the files that served then, with no gate, template or watch."""
 
 from upswitch.site.model import Site
-from upswitch.switch import planning, preflight
-from upswitch.switch.go import Ending, refuse_if, start, unchanged, way_back_facts
-from upswitch.switch.job import Found, for_rollback, stand
+from upswitch.switch.drive import Ending, start, unchanged
+from upswitch.switch.job import Found, for_rollback, stand, staying
 from upswitch.switch.journal import journal_of
-from upswitch.switch.planning import Ask
+from upswitch.switch.machine import Outcome
+from upswitch.switch.preflight import blockers, refuse_if, way_back_facts
 from upswitch.switch.repair import repaired
-from upswitch.switch.turn import RunPorts
-from upswitch.switch.words import Outcome
+from upswitch.switch.session import Ask, RunPorts
 
 
 def rollback(ports: RunPorts, site: Site, ask: Ask, *, number: int | None) -> Ending:
-    """Back to what was live before, or to generation `number`: its files (but for `default_down`), with no gate, template or watch.
+    """Make what was live before live again, or generation `number`. (Only `default_down` differs from the files of then.)
 
     Where a killed switch is repaired, that was the rollback, or it had not gone forward: a second one would go too far.
     """
@@ -21,15 +20,13 @@ def rollback(ports: RunPorts, site: Site, ask: Ask, *, number: int | None) -> En
     if left is not None and (left.outcome is Outcome.STUCK or (number is None and not _is_rollback_left(left))):
         return left
     facts = way_back_facts(ports.host, site)
-    refuse_if(preflight.blockers(site.nginx, facts))
+    refuse_if(blockers(site.nginx, facts))
     if number is None and not ports.turn.goes_back(stand(ports, site, facts)):
-        return unchanged(ports, planning.staying(ask, facts.disk.live, facts.disk.pool), site.nginx)
-    job = for_rollback(ports, site, ask, Found(facts=facts, runs=journal.opened), number=number)
-    return start(ports, job, journal)
+        return unchanged(ports, staying(ask, facts.disk.live, facts.disk.pool), site.nginx)
+    return start(ports, for_rollback(ports, site, ask, Found(facts=facts, runs=journal.opened), number=number), journal)
 
 
 def _is_rollback_left(left: Ending) -> bool:
-    """Whether a repair leaves the rollback that was asked for to be done: a switch went forward, or a rollback never began."""
-    is_forward = left.outcome is Outcome.SWITCHED
+    """Whether the rollback still has to be done after a repair: a switch went forward, or a rollback never began."""
     is_unbegun = left.outcome in {Outcome.REFUSED, Outcome.INTERRUPTED}
-    return is_unbegun if left.run.plan.copy_of else is_forward
+    return is_unbegun if left.run.plan.copy_of else left.outcome is Outcome.SWITCHED

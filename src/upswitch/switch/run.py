@@ -13,7 +13,7 @@ from upswitch.basics.result import Result, Why
 from upswitch.basics.value import Value
 from upswitch.site.words import parse_name
 from upswitch.switch import machine
-from upswitch.switch.words import Outcome, Phase, Step
+from upswitch.switch.machine import Outcome, Phase, Step
 
 VERSION = 3
 _LATER_STEPS = {1: (Step.WARM, Step.ARM), 2: (Step.ARM,)}  # those that a version's machine did not have

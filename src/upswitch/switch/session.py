@@ -1,14 +1,108 @@
-"""upswitch.switch.session."""
+"""One command on one host: what the caller wants, the ports it acts with, and its place among the other hosts."""
 
 import secrets
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
 
 from upswitch.basics.errors import Owner
+from upswitch.basics.result import Took
 from upswitch.basics.text import plain
+from upswitch.basics.value import Value
+from upswitch.hosts.host import Ports
 from upswitch.site.model import Site
-from upswitch.switch.planning import Ask
-from upswitch.switch.turn import RunPorts
-from upswitch.switch.words import Step
+from upswitch.switch.machine import Step
+from upswitch.watch.probation import Others, Probation
+
+
+class Ask(Value):
+    """What the caller wants. `skips` are steps left out by choice."""
+
+    run: str
+    command: str
+    pool: str
+    reason: str = ""
+    user: str = ""
+    skips: tuple[Step, ...] = ()
+
+
+class Choices(Value):
+    """What the caller accepts: live files edited by hand as the way back; a switch with no way back at all."""
+
+    adopt: bool = False
+    one_way: bool = False
+
+
+class Meeting(StrEnum):
+    """A point of a run at which a host may have to wait for the others."""
+
+    LOCK = "lock"
+    """Before it takes its lock: the first host decides between two commands that come at once."""
+    LOCKED = "locked"
+    """It has its lock. Nobody waits here."""
+    PREPARED = "prepared"
+    """Before its first change: until all hosts are prepared and its wave may go."""
+    CHANGE = "change"
+    """Before each further step that changes the host. Nobody waits here; a host that failed stops the others."""
+    UNCHANGED = "unchanged"
+    """It has nothing to do, and keeps its lock until the others are done."""
+
+
+class Stand(Value):
+    """One host before a rollback. `run` made the live generation (`is_back`: by going back); `before` is the pool before it."""
+
+    run: str
+    pool: str
+    before: str
+    is_back: bool = False
+
+
+class Turn(Others, Protocol):
+    """What one host tells the others, and hears from them. The watch has its own part of this (watch/watch.py)."""
+
+    def meet(self, at: Meeting) -> Took | None:
+        """Wait for the others where that is needed. None: this host goes on; else the reason why it goes no further."""
+        ...
+
+    def saw(self, step: Step, took: Took) -> None:
+        """How a step of this host ended."""
+        ...
+
+    def goes_back(self, stand: Stand) -> bool:
+        """Before a rollback: whether this host goes back, or stays where the newest run never reached it. RefusedError."""
+        ...
+
+
+class Alone:
+    """A `Turn` without other hosts: never waits, never stops."""
+
+    def meet(self, at: Meeting) -> Took | None:
+        del at
+        return None
+
+    def saw(self, step: Step, took: Took) -> None:
+        del step, took
+
+    def heard(self, probation: Probation) -> Took | None:
+        del probation
+        return None
+
+    def passed(self) -> bool:
+        return True
+
+    def judged(self) -> Took | None:
+        return None
+
+    def goes_back(self, stand: Stand) -> bool:
+        del stand
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPorts(Ports):
+    """The ports of a host that a run may change, and its place among the others."""
+
+    turn: Turn
 
 
 @dataclass(frozen=True, kw_only=True)

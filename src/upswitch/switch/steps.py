@@ -16,15 +16,14 @@ from upswitch.hosts.wait import until
 from upswitch.nginx import commands, running
 from upswitch.nginx.running import ask_marker
 from upswitch.site.words import Dialect, Verdict
-from upswitch.switch import test_candidate, warm
-from upswitch.switch.deadman import arm
-from upswitch.switch.deadman.files import DeadMan, disarm
+from upswitch.switch import candidate, deadman, warm
+from upswitch.switch.deadman import DeadMan, disarm_argv
 from upswitch.switch.job import Job
-from upswitch.switch.reload.proof import Finding, Proof
-from upswitch.switch.reload.reloader import Reloader
+from upswitch.switch.machine import Step
+from upswitch.switch.proof import Finding, Proof
+from upswitch.switch.reload import Reloader
 from upswitch.switch.run import Plan
-from upswitch.switch.turn import Meeting, RunPorts
-from upswitch.switch.words import Step
+from upswitch.switch.session import Meeting, RunPorts
 from upswitch.watch.watch import Sought, Watcher, WatchReport
 
 _REACHED_AGAIN = 20.0  # seconds for a host to answer again; by then its dead-man has acted
@@ -79,7 +78,7 @@ class Steps:
     def test(self) -> Took:
         """What is to go live, in its order; the last word is the new generation's."""
         plan = self._job.plan
-        return test_candidate.test(self._ports.host, self._nginx, self._job.facts, [*filter(None, (plan.warm, plan.to))])
+        return candidate.test(self._ports.host, self._nginx, self._job.facts, [*filter(None, (plan.warm, plan.to))])
 
     def warm(self) -> Took:
         """Until nginx's own check calls the new pool up: it must not be the clients who wait for that."""
@@ -143,7 +142,7 @@ class Steps:
         """From now on the host takes itself back when we vanish."""
         plan, facts = self._job.plan, self._job.facts
         master = facts.running.family.master if facts.running.family else None
-        return arm.arm(
+        return deadman.arm(
             self._ports.host,
             self._nginx,
             DeadMan(
@@ -162,7 +161,7 @@ class Steps:
 
     def _unguarded(self) -> str:
         plan = self._job.plan
-        return "" if Step.ARM in plan.skips else arm.unguarded(self._ports.host, self._nginx, plan.run)
+        return "" if Step.ARM in plan.skips else deadman.unguarded(self._ports.host, self._nginx, plan.run)
 
     def drain(self) -> Took:
         is_way_back = self._job.plan.copy_of != ""
@@ -239,10 +238,10 @@ class Steps:
     def _finished(self) -> Took:
         """One script. What is said at the end was read here, not remembered."""
         plan, host = self._job.plan, self._ports.host
-        disarming = () if Step.ARM in plan.skips else (disarm(self._nginx.state, plan.run),)
+        disarming = () if Step.ARM in plan.skips else (disarm_argv(self._nginx.state, plan.run),)
         ran = batch.run(host, (*disarming, *survey.looks(self._nginx)), deadline=_FINISH)
         if disarming:
-            disarmed = arm.disarmed(plan.run, ran.pop(0))
+            disarmed = deadman.disarmed(plan.run, ran.pop(0))
             if disarmed.result is not Result.OK:
                 return Took(result=disarmed.result, said=disarmed.said, why=Why.DEAD_MAN)
         disk, running = survey.glanced(host, self._nginx, ran)

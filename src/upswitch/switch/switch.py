@@ -1,21 +1,21 @@
-"""switch, rollback, plan and repair: what each does, on one screen."""
+"""`switch`: finish what a killed run left, survey the host, plan, drive, and say what is live by looking."""
 
 from collections.abc import Mapping
 
 import msgspec
 
 from upswitch.site.model import Site
-from upswitch.switch.go import Choices, Ending, start, surveyed, unchanged
+from upswitch.switch.drive import Ending, start, unchanged
 from upswitch.switch.job import Found, for_switch, is_unchanged
 from upswitch.switch.journal import journal_of
-from upswitch.switch.planning import Ask
+from upswitch.switch.machine import Outcome
+from upswitch.switch.preflight import surveyed
 from upswitch.switch.repair import repaired
-from upswitch.switch.turn import Meeting, RunPorts
-from upswitch.switch.words import Outcome
+from upswitch.switch.session import Ask, Choices, Meeting, RunPorts
 
 
 def switch(ports: RunPorts, site: Site, ask: Ask, templates: Mapping[str, str], *, choices: Choices) -> Ending:
-    """Finish what a killed run left; survey, plan, drive; say what is live by looking."""
+    """Switch to `ask.pool`. RefusedError where nothing was done; every other ending is a value."""
     journal = journal_of(ports.host, site.nginx)
     left = repaired(ports, site, journal)
     if left is not None and left.outcome is Outcome.STUCK:

@@ -1,7 +1,5 @@
 """`upswitch plan`."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from upswitch.cli.commands.options import on_site, with_program
@@ -10,11 +8,8 @@ from upswitch.cli.program import Program, live
 from upswitch.cli.views import View
 from upswitch.cli.views import plan as views
 from upswitch.generations import templates
-from upswitch.switch.session import Session
-from upswitch.switch.words import Step
-
-if TYPE_CHECKING:
-    from upswitch.switch.go import Choices
+from upswitch.switch.machine import Step
+from upswitch.switch.session import Choices, Session
 
 
 @click.command()
@@ -27,13 +22,11 @@ def plan(program: Program, /, *, common: Common, pool: str, adopt: bool) -> int:
 
     The steps, the changed files as a diff, one health check of each server, and the 502s that a plain reload would cost.
     """
-    from upswitch.switch import go
-
-    choices = go.Choices(adopt=adopt)
+    choices = Choices(adopt=adopt)
     return program.serve("plan", common, lambda session: show_plan(session, pool, choices=choices))
 
 
-def show_plan(session: Session, pool: str, *, choices: "Choices", is_unwatched: bool = False) -> View:
+def show_plan(session: Session, pool: str, *, choices: Choices, is_unwatched: bool = False) -> View:
     from upswitch.switch import plan
 
     if pool not in session.site.pools:

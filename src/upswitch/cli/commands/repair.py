@@ -19,10 +19,10 @@ def repair(program: Program, /, *, common: Common, forget: bool) -> int:
 
     Exit 0 when nginx was proved to serve one whole generation; 3 or 5 when a person must look.
     """
-    from upswitch.switch import go, repair
+    from upswitch.switch import drive, repair
 
     def act(session: Session) -> View:
-        with go.locked(session.ports, session.site, session.owner("repair")):
+        with drive.locked(session.ports, session.site, session.owner("repair")):
             journal = journal_of(session.ports.host, session.site.nginx)
             aside = journal.forget(session.ports.clock.now()) if forget else ""
             return acted.repaired(repair.repair(session.ports, session.site), live(session), aside=aside)

@@ -20,11 +20,11 @@ def rollback(program: Program, /, *, common: Common, number: int | None, reason:
 
     The files that served then are used again, tested and proved. No health check comes first: it would cost time.
     """
-    from upswitch.switch import go, rollback
+    from upswitch.switch import drive, rollback
 
     def act(session: Session) -> View:
         ask = session.ask("rollback", "", reason=reason)
-        with go.locked(session.ports, session.site, session.owner(f"rollback {reason}")):
+        with drive.locked(session.ports, session.site, session.owner(f"rollback {reason}")):
             return acted.acted("rollback", rollback.rollback(session.ports, session.site, ask, number=number))
 
     return program.serve("rollback", common, act)

@@ -9,7 +9,7 @@ from upswitch.cli.views import View
 from upswitch.cli.views import status as views
 from upswitch.generations import survey
 from upswitch.health import compare
-from upswitch.switch.deadman import arm
+from upswitch.switch import deadman
 from upswitch.switch.journal import journal_of
 from upswitch.switch.session import Session
 
@@ -31,7 +31,7 @@ def _status(session: Session) -> View:
     disk, running = survey.glance(host, nginx)
     last = next(iter(journal_of(host, nginx).read()[::-1]), None)
     holder = session.ports.lock.holder()
-    standing = arm.look(host, nginx) if last is not None and last.is_left and holder is None else None
+    standing = deadman.look(host, nginx) if last is not None and last.is_left and holder is None else None
     compared = compare.compare(session.ports, session.site, disk.pool)
     error_log = disk.manifest.error_log if disk.manifest else ""
     rejection = compare.last_rejection(host, error_log, running.family) if compared else None

@@ -10,8 +10,8 @@ from upswitch.cli.program import Program
 from upswitch.cli.views import View, acted
 from upswitch.generations import templates
 from upswitch.site.words import SpikePolicy
-from upswitch.switch.session import Session
-from upswitch.switch.words import Step
+from upswitch.switch.machine import Step
+from upswitch.switch.session import Choices, Session
 
 
 @click.command()
@@ -31,10 +31,10 @@ def switch(program: Program, /, *, common: Common, pool: str, **options: object)
 
     The steps: check the pool's health, write and test the new files, reload nginx, prove that it serves them, watch for 502s.
     """
-    from upswitch.switch import go, switch
+    from upswitch.switch import drive, switch
 
     common = msgspec.structs.replace(common, pool=pool, on_spike=str(options["on_spike"] or ""))
-    choices = go.Choices(adopt=bool(options["adopt"] or options["yes"]), one_way=bool(options["one_way"] or options["yes"]))
+    choices = Choices(adopt=bool(options["adopt"] or options["yes"]), one_way=bool(options["one_way"] or options["yes"]))
     if options["dry_run"]:
         is_unwatched = bool(options["no_watch"])
         return program.serve("plan", common, lambda session: show_plan(session, pool, choices=choices, is_unwatched=is_unwatched))
@@ -43,7 +43,7 @@ def switch(program: Program, /, *, common: Common, pool: str, **options: object)
         is_watched = session.site.watch.duration > 0 and not options["no_watch"]
         ask = session.ask("switch", pool, reason=str(options["reason"]), skips=() if is_watched else (Step.WATCH,))
         texts = templates.load(session.site)
-        with go.locked(session.ports, session.site, session.owner(f"switch to {pool} {ask.reason}")):
+        with drive.locked(session.ports, session.site, session.owner(f"switch to {pool} {ask.reason}")):
             return acted.acted("switch", switch.switch(session.ports, session.site, ask, texts, choices=choices))
 
     return program.serve("switch", common, act)

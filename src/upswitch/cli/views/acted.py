@@ -13,14 +13,14 @@ from upswitch.cli.invocation import NoSiteError
 from upswitch.cli.views import Production, production
 from upswitch.generations.generation import Live
 from upswitch.site.read import SiteInvalid
+from upswitch.switch.machine import Outcome, Step
 from upswitch.switch.run import Ended
-from upswitch.switch.words import Outcome, Step
 
 if TYPE_CHECKING:
     from upswitch.diagnose.finding import Finding
     from upswitch.health.gate import ServerHealth
     from upswitch.health.rounds import GateReport
-    from upswitch.switch.go import Ending
+    from upswitch.switch.drive import Ending
     from upswitch.watch.rule import Judgement
     from upswitch.watch.watch import WatchReport
 

@@ -16,7 +16,7 @@ from upswitch.cli.views.acted import Acted
 from upswitch.cli.views.fleet_hints import SKIPPED, SPLIT, UNREACHABLE, names, next_step, page_of
 from upswitch.cli.views.plan import PlanView
 from upswitch.cli.views.status import StatusView
-from upswitch.switch.words import Outcome
+from upswitch.switch.machine import Outcome
 
 _WORST = (
     *(Exit.STUCK, Exit.BUG, Exit.HELD, Exit.ROLLED_BACK, Exit.LOCKED, Exit.INTERRUPTED, Exit.REFUSED, Exit.USAGE, Exit.DONE),

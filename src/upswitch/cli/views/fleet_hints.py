@@ -7,8 +7,8 @@ from upswitch.cli.views import View
 from upswitch.cli.views.acted import Acted
 from upswitch.cli.views.plan import PlanView
 from upswitch.cli.views.status import StatusView
+from upswitch.switch.machine import Outcome
 from upswitch.switch.outcome import UNREACHABLE_PAGES
-from upswitch.switch.words import Outcome
 
 UNREACHABLE, SKIPPED, SPLIT = "UNREACHABLE", "SKIPPED", "SPLIT"
 _SHOWN = 12

@@ -14,7 +14,7 @@ from upswitch.generations import survey
 from upswitch.generations.generation import Live
 from upswitch.generations.store import Disk
 from upswitch.nginx.running import Running
-from upswitch.switch.deadman.files import Mark, Standing
+from upswitch.switch.deadman import Mark, Standing
 from upswitch.switch.run import Ended, Run
 
 if TYPE_CHECKING:

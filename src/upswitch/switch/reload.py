@@ -5,17 +5,19 @@ from itertools import takewhile
 from upswitch.basics.errors import HostError, NotAppendedError
 from upswitch.basics.result import Result, Took, Why
 from upswitch.basics.text import told
+from upswitch.basics.value import Value
 from upswitch.generations.survey import Facts
-from upswitch.hosts import sh
 from upswitch.hosts.host import Chunk, Host, Ports, Ran
+from upswitch.hosts.sh import SH, Exit, script
 from upswitch.hosts.wait import until
 from upswitch.logs import error_line
-from upswitch.nginx import commands, configuration
+from upswitch.nginx import commands, configuration, processes
+from upswitch.nginx.marker import parse_marker
+from upswitch.nginx.processes import Family, Process
 from upswitch.nginx.running import ask, ask_marker, read_family, read_running
 from upswitch.site.model import Nginx
-from upswitch.switch.reload import proof, sampling
-from upswitch.switch.reload.proof import Finding, Proof, Sample
-from upswitch.switch.reload.sampling import Before
+from upswitch.switch import proof
+from upswitch.switch.proof import Finding, Proof, Sample
 
 _RELOAD = 30.0  # seconds for the reload command; it parses the whole configuration first
 _LOOK_EVERY = 0.02
@@ -26,6 +28,18 @@ _FLAG_SEEN = 2.0  # seconds for nginx to see the flag; it looks at every request
 _FLAG_LEFT = 45.0  # seconds beyond the drain after which a flag that nobody lowered lowers itself: a reload and its proof
 _QUIET_LOOKS = 3
 _DIGITS = 10  # a stranger may answer in nginx's place
+_PACKAGE = "upswitch.switch"
+KILLED = 137
+"""The exit of a reload command that did not end in time."""
+
+
+class Before(Value):
+    """The state just before a reload: who the children were, where the error log ended, and when it was (see above)."""
+
+    family: Family
+    inode: int = 0
+    size: int = 0
+    at: float = 0.0
 
 
 class Reloader:
@@ -109,7 +123,7 @@ class Reloader:
             )
         if ran.exit is None:
             return Took(result=Result.UNKNOWN, said=f"{argv[0]}: {ran.words}", why=ran.why)
-        if ran.exit == sampling.KILLED:
+        if ran.exit == KILLED:
             return Took(result=Result.UNKNOWN, said=f"{argv[0]} did not end within {_RELOAD:g} s")
         if ran.exit != 0:
             said = f"{' '.join(argv)}: exit {ran.exit}: {told(ran.err)}"
@@ -122,10 +136,10 @@ class Reloader:
         if master is None:
             return None
         self._asked_at = self._ports.clock.monotonic()
-        command = sampling.reload(argv, master, pid_file=self._facts.pid_file, log=self._facts.error_log, seconds=_RELOAD)
+        command = reload_argv(argv, master, pid_file=self._facts.pid_file, log=self._facts.error_log, seconds=_RELOAD)
         ran = self._host.run(command, deadline=_RELOAD + _SCRIPT)
-        mark = sampling.parse_reload(ran.out, master)
-        if mark is None and ran.exit == sh.Exit.CHANGED:
+        mark = parse_reload(ran.out, master)
+        if mark is None and ran.exit == Exit.CHANGED:
             return None
         self._before = mark
         return ran
@@ -166,10 +180,10 @@ class Reloader:
     def _samples(self, before: Before) -> tuple[Sample, ...]:
         """What came next: several moments at once where the host has bash, else one."""
         if self._can_sample:
-            ran = self._host.run(sampling.sample(before, self._nginx.marker, self._facts.error_log), deadline=_ROUND)
+            ran = self._host.run(sample_argv(before, self._nginx.marker, self._facts.error_log), deadline=_ROUND)
             if ran.exit is None:
                 raise HostError("watch nginx reload", ran.words, why=ran.why)
-            found = sampling.parse_samples(ran.out, before) if ran.exit == 0 else ()
+            found = parse_samples(ran.out, before) if ran.exit == 0 else ()
             if found:
                 return found
             self._can_sample = False
@@ -211,3 +225,66 @@ def _waiting(status: bytes | None) -> int | None:
     """Idle client connections of a stub_status answer; None where it says nothing."""
     words = status.split() if status else []
     return int(words[-1]) if b"Waiting:" in words and words[-1].isdigit() and len(words[-1]) < _DIGITS else None
+
+
+# ---- two programs, each for one round trip; proof.py judges what they print ----
+
+
+def reload_argv(command: tuple[str, ...], master: Process, *, pid_file: str, log: str, seconds: float) -> tuple[str, ...]:
+    place = (pid_file, str(master.pid), str(master.start), log)
+    return (*SH, script(_PACKAGE, "reload.sh"), "reload", *place, processes.SCRIPT, f"{seconds:g}", *command)
+
+
+def parse_reload(output: bytes, master: Process) -> Before | None:
+    """None where the command was not begun."""
+    head, begun, _ = output.partition(b"\nreload\n")
+    if not begun:
+        return None
+    said = {word: rest for word, _, rest in (line.partition(" ") for line in head.decode("utf-8", "replace").split("\n"))}
+    inode, _, size = said.get("log", "").partition(" ")
+    family = processes.parse_family(head, master=master.pid)
+    return Before(family=family, inode=int(inode or 0), size=int(size or 0), at=float(said["up"]))
+
+
+def sample_argv(before: Before, marker: str, log: str) -> tuple[str, ...]:
+    """Needs bash; `marker` is IP:PORT."""
+    master = before.family.master
+    ip, _, port = marker.rpartition(":")
+    pids = "".join(f" {child.pid} " for child in before.family.children)
+    place = (str(before.inode), str(before.size))
+    return (
+        "bash",
+        "-c",
+        script(_PACKAGE, "sample.bash"),
+        "sample",
+        str(master.pid if master else 0),
+        ip.strip("[]"),
+        port,
+        log,
+        *place,
+        pids,
+    )
+
+
+def parse_samples(output: bytes, before: Before) -> tuple[Sample, ...]:
+    """In their order. A last one that is not complete is one of them: what it lacks it does not show."""
+    lines: list[bytes] = []
+    found = []
+    for text in (b"\n" + output).split(b"\nsample ")[1:]:
+        at, _, rest = text.partition(b"\n")
+        lines += [line[4:] for line in rest.split(b"\n") if line.startswith(b"log ")]
+        found.append(_sample(float(at), rest, lines, before))
+    return tuple(found)
+
+
+def _sample(at: float, text: bytes, lines: list[bytes], before: Before) -> Sample:
+    pid = before.family.master.pid if before.family.master else 0
+    answers = (parse_marker(line[5:]) for line in text.split(b"\n") if line.startswith(b"mark "))
+    marks = takewhile(lambda mark: mark is not None, answers)
+    return Sample(
+        at=at - before.at,
+        family=processes.parse_family(text, master=pid),
+        marks=tuple(mark for mark in marks if mark is not None),
+        emerg=error_line.emerg_lines(lines, pid),
+        fatal=error_line.fatal_lines(lines, pid),
+    )

@@ -1,32 +1,19 @@
-"""The script of the watcher that a dead-man is; how it is armed, and its files, are in switch/deadman/arm.py.
+#!/bin/sh
+# The dead-man's watcher on the nginx host. $1: the run's folder; deadman.sh has put its orders, its two programs and room for its
+# words there. Once a second it reads the lease. When that has run out it takes the lock, renames `armed` to `fired`, and rolls the
+# switch back. A `repair` that holds the lock disarms first; a frozen holder keeps the lock for ever, so it is waited for some
+# seconds only. Its words are fixed ones, numbers and generations of this run: no byte of a stranger gets into the journal's JSON.
+# Descriptor 9 is the lock's; what may outlive the watcher must not get it.
 
-Once a second it reads the lease. When that has run out it takes the lock, renames `armed` to `fired`, and takes the switch back.
-(A `repair` that holds the lock disarms first; a frozen holder keeps it for ever, so it is waited for some seconds only.) Its words
-are fixed ones, numbers and generations of this run: a stranger's bytes can't get into the journal's JSON.
-"""
-
-from upswitch.hosts.sh import script
-
-# In every script. $1: a pid. `ticks`: its start, which tells a process from a later one with its number. `letter`: its state.
-TICKS = r"""
+# $1: a pid. `ticks` becomes its start, `letter` its state.
 ticks() {
-  stat= ticks= letter=
+  stat='' ticks='' letter=''
   read -r stat 2>/dev/null < "/proc/$1/stat" || return 1
+  # shellcheck disable=SC2086  # the fields of /proc/PID/stat
   set -- ${stat##*) }
   letter=$1 ticks=${20}
 }
-# $1: the folder of a run. Whether its watcher is still there. A dead one may stand in /proc for long: it is init's to reap.
-lives() {
-  pid= start=
-  read -r pid start 2>/dev/null < "$1/up" && ticks "$pid" && [ "$ticks" = "$start" ] || return 1
-  case $letter in Z | X) return 1 ;; esac
-}
-"""
 
-# $1: the run's folder. Its stderr is nobody's. 9 is the lock's descriptor; what may outlive us must not get it.
-WATCH = (
-    TICKS
-    + r"""
 cd "$1" || exit 90
 run=${PWD##*/} state=../..
 set --
@@ -37,12 +24,6 @@ dir=$2 to=$3 back=$4 base=$5 expect=$6 marker=$7 pid_file=$8 master=$9
 shift 9
 start_of_master=$1 grace=$2 poll=$3 lock_wait=$4 proof=$5
 shift 5
-
-swap() (
-"""
-    + script("upswitch.generations", "swap.sh")
-    + r"""
-)
 
 # A number as we write them; a leading zero would be octal, and ten digits may be too many for sh.
 is_number() {
@@ -90,10 +71,11 @@ is_ours() {
 
 # answer: the generation that nginx's marker gives where it is one of this run's; else our own words.
 ask() {
-  answer='not asked' reply= host=${marker%:*}
+  answer='not asked' reply='' host=${marker%:*}
   host=${host#"["}
   if command -v bash; then
     answer=nothing
+    # shellcheck disable=SC2016  # for bash
     reply=$(timeout -k 1 2 bash -c '
       exec 3<>"/dev/tcp/$1/$2" && printf "GET / HTTP/1.0\r\nHost: upswitch\r\n\r\n" >&3 && head -c 4096 <&3
     ' bash "${host%"]"}" "${marker##*:}" </dev/null 9>&-)
@@ -120,7 +102,7 @@ is_master() {
 }
 
 find_master() {
-  named= older=
+  named='' older=''
   read -r named < "$pid_file"
   read -r older < "$pid_file.oldbin"
   if is_number "$older" && ticks "$older"; then
@@ -136,7 +118,7 @@ find_master() {
 
 # workers: pid:start of each child of the master that has finished its start and is not shutting down.
 find_workers() {
-  workers= kids= family=/proc/$master/task/$master/children
+  workers='' kids='' family=/proc/$master/task/$master/children
   read -r kids < "$family" || [ -e "$family" ] ||
     kids=$(grep -l "^PPid:[[:space:]]*$master$" /proc/[0-9]*/status | tr -dc '0-9\n')
   for kid in $kids; do
@@ -161,7 +143,7 @@ point() {
   target=$back
   [ -r "$dir/generations/$back/marker.conf" ] || target=$base
   [ "$live" != "$target" ] || return 0
-  swap "$dir" "$live" "$target"
+  /bin/sh ./swap "$dir" "$live" "$target"
   code=$?
   case $code in 0 | 98) return 0 ;; esac
   result=failed said="the live link could not be moved to $target (code $code)"
@@ -241,7 +223,7 @@ tell() {
 fire() {
   say_up
   sync .
-  result=unknown said= note=
+  result=unknown said='' note=''
   if [ "$is_locked" = yes ]; then
     printf '{"user":"dead-man","host":"localhost","pid":%s,"since":"%s","reason":"rolls run %s back"}\n' \
       $$ "$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)" "$run" > "$state/lock"
@@ -251,13 +233,14 @@ fire() {
   raise_epoch || note="$note; the epoch could not be raised"
   restore "$@"
   tell
-  mv -fT fired done
+  mv -fT fired 'done'
   sync .
 }
 
 umask 077
 return=$(printf '\r')
-for fd in /proc/$$/fd/*; do
+for fd in "/proc/$$/fd/"*; do
+  # shellcheck disable=SC3013  # dash, busybox and bash have -ef
   if [ "$fd" -ef "$state/lock" ]; then exit 91; fi
 done
 trap : HUP
@@ -281,5 +264,3 @@ while [ -e armed ]; do
   sleep "$poll"
 done
 exit 0
-"""
-)
