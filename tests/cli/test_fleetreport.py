@@ -134,7 +134,7 @@ def test_a_rollback_after_which_hosts_serve_different_pools_is_split():
 
 def test_only_the_hosts_that_hold_are_offered_a_way_back():
     found = together("switch", {"lb1": HELD, "lb2": REFUSED, "lb3": HELD})
-    assert "`upswitch rollback --host lb1 --host lb3` for A, or mend B" in found.hint
+    assert "`upswitch rollback --host lb1 --host lb3` for A, or fix B" in found.hint
 
 
 def test_a_host_key_that_is_not_the_recorded_one_has_its_own_page():

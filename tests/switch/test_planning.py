@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 
 from upswitch.generations.generation import File, Manifest, copied, decode_manifest, digest, encoded, is_same, with_manifest
 from upswitch.site.words import Generation, parse_name
-from upswitch.switch.job import ROLLBACK_SKIPS, Ask, Names, names, next_number, plan
+from upswitch.switch.job import ROLLBACK_SKIPS, next_number, planned
 from upswitch.switch.machine import Step
 from upswitch.switch.run import Plan, Run
+from upswitch.switch.session import Ask
 
 LIVE = Generation(number=41, pool="A")
-FOUND = Names(former="000041-A", former_pool="A", to="000042-B", back="000043-A")
+ASK = Ask(run="r1", command="switch", pool="B")
 MARKER = b'map "" $upswitch_generation { default "000041-A"; }\nmap "" $upswitch_pool { default "A"; }\n'
 APP = b"upstream app { server 10.0.0.1:80; } # as of 000041-A\n"
 
@@ -22,13 +23,14 @@ def past(to, back, warm=""):
 
 
 def test_a_run_gets_two_new_names_and_the_way_back_is_the_former_pools():
-    assert names(LIVE, "B", number=next_number([LIVE], [])) == FOUND
+    found = planned(ASK, LIVE, next_number([LIVE], []))
+    assert (found.former, found.former_pool, found.to, found.back) == ("000041-A", "A", "000042-B", "000043-A")
+    assert (found.warm, found.base) == ("", found.former)
 
 
 def test_a_warm_generation_is_the_former_pools_and_has_the_first_of_three_names():
-    found = names(LIVE, "B", number=42, has_warm=True)
+    found = planned(ASK, LIVE, 42, has_warm=True)
     assert (found.warm, found.to, found.back, found.base) == ("000042-A", "000043-B", "000044-A", "000042-A")
-    assert FOUND.base == FOUND.former
 
 
 def test_a_number_that_was_pruned_is_not_used_again():
@@ -39,7 +41,7 @@ def test_a_number_that_was_pruned_is_not_used_again():
 @given(st.lists(st.integers(1, 99999), max_size=5), st.lists(st.tuples(st.integers(1, 99999), st.integers(1, 99999)), max_size=5))
 def test_no_number_is_ever_used_twice(present, runs):
     on_disk = [LIVE, *(Generation(number=number, pool="A") for number in present)]
-    found = names(LIVE, "B", number=next_number(on_disk, [past(f"{to:06d}-B", f"{back:06d}-A") for to, back in runs]))
+    found = planned(ASK, LIVE, next_number(on_disk, [past(f"{to:06d}-B", f"{back:06d}-A") for to, back in runs]))
     to, back = parse_name(found.to).number, parse_name(found.back).number
     assert 41 < to < back
     assert to > max([41, *present, *(number for pair in runs for number in pair)])
@@ -47,8 +49,8 @@ def test_no_number_is_ever_used_twice(present, runs):
 
 def test_a_plan_leaves_out_each_step_once_and_those_that_have_no_effect():
     ask = Ask(run="r1", command="rollback", pool="B", reason="because", user="me", skips=(*ROLLBACK_SKIPS, Step.WATCH))
-    assert plan(ask, FOUND).skips == ROLLBACK_SKIPS
-    assert plan(ask, FOUND, copy_of="000040-B", skips=(Step.DRAIN,)) == Plan(
+    assert planned(ask, LIVE, 42).skips == ROLLBACK_SKIPS
+    assert planned(ask, LIVE, 42, copy_of="000040-B", skips=(Step.DRAIN,)) == Plan(
         run="r1",
         command="rollback",
         pool="B",

@@ -18,37 +18,8 @@ from upswitch.nginx import commands, configuration
 from upswitch.nginx.running import NGINX_S
 from upswitch.site import words
 from upswitch.site.model import Nginx, Site
-from upswitch.site.words import Dialect, Generation
-
-class Names(Value):
-    """The generations of one run: `former` is live, `to` is to be, `back` is the prepared way back.
-
-    `warm` is the former one with the new pool as a standby beside it, "" where nginx's own check needs none.
-    """
-
-    former: str
-    former_pool: str
-    to: str
-    back: str
-    warm: str = ""
-
-    @property
-    def base(self) -> str:
-        """What is live just before the swap."""
-        return self.warm or self.former
-
-
-def names(live: Generation, pool: str, *, number: int, has_warm: bool = False) -> Names:
-    """New numbers from `number` up."""
-    first = number + 1 if has_warm else number
-    return Names(
-        former=live.name,
-        former_pool=live.pool,
-        to=Generation(number=first, pool=pool).name,
-        back=Generation(number=first + 1, pool=live.pool).name,
-        warm=Generation(number=number, pool=live.pool).name if has_warm else "",
-    )
-
+from upswitch.site.words import Dialect
+from upswitch.switch.run import Plan
 
 _Render = Callable[[Site, Rendering, Mapping[str, str]], tuple[File, ...]]
 
@@ -67,14 +38,14 @@ class Making(Value):
 
         return self._files(render, to, serving, self.facts.disk.manifest)
 
-    def warm(self, names: Names, live: Mapping[str, bytes]) -> dict[str, bytes]:
+    def warm(self, plan: Plan, live: Mapping[str, bytes]) -> dict[str, bytes]:
         """What is live now, with every other server beside it as a standby."""
         from upswitch.generations.render import render_ours  # noqa: PLC0415  (as above)
 
         manifest = self.facts.disk.manifest
         kept = {name: data for name, data in live.items() if name not in {MARKER, STANDBY}}
-        ours = self._files(render_ours, names.warm, manifest.servers if manifest else {}, None)
-        return {**generation.copied(kept, of=names.former, name=names.warm), **ours}
+        ours = self._files(render_ours, plan.warm, manifest.servers if manifest else {}, None)
+        return {**generation.copied(kept, of=plan.former, name=plan.warm), **ours}
 
     def _files(self, render: _Render, to: str, serving: Addresses, former: Manifest | None) -> dict[str, bytes]:
         from upswitch.generations.render import RenderError  # noqa: PLC0415  (as above)

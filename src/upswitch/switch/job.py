@@ -16,11 +16,10 @@ from upswitch.generations.survey import Facts
 from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.nginx import configuration, running
-from upswitch.site import words
 from upswitch.site.model import Site, Target
-from upswitch.site.words import Dialect, Generation
+from upswitch.site.words import Dialect, Generation, parse_name
 from upswitch.switch import warm
-from upswitch.switch.candidate import Making, Names, names
+from upswitch.switch.candidate import Making
 from upswitch.switch.machine import Step
 from upswitch.switch.run import Plan, Run
 from upswitch.switch.session import Ask, Stand
@@ -28,14 +27,6 @@ from upswitch.switch.warm import Warmth
 from upswitch.watch.attribution import Attribution
 
 ROLLBACK_SKIPS = (Step.GATE, Step.WARM, Step.RECHECK, Step.ARM, Step.WATCH)
-
-
-class Found(Value):
-    """What was read before: the host, every run of its journal, and the templates' texts by name."""
-
-    facts: Facts
-    runs: tuple[Run, ...]
-    templates: Mapping[str, str] = {}
 
 
 class Job(Value):
@@ -66,20 +57,20 @@ class Job(Value):
         )
 
 
-def for_switch(ports: Ports, site: Site, ask: Ask, found: Found) -> Job:
+def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Iterable[Run], templates: Mapping[str, str]) -> Job:
     """A switch to `ask.pool`: rendered now, for this nginx. RefusedError where a template or a name fails."""
-    facts = found.facts
     names_of = _resolved(ports.host, site, ask.pool, facts)
     checked = {pool: rounds.checked(site, pool, names) for pool, names in names_of.items()}
     warmth = warm.needed(site, checked[ask.pool], facts)
-    names = _names(facts, ask.pool, found.runs, has_warm=warmth.why != "")
     resolved = names_of[ask.pool]
-    making = Making(site=site, facts=facts, templates=found.templates, checked=checked)
+    live, number = _live_and_next(facts, runs)
+    plan = planned(ask, live, number, has_warm=warmth.why != "", skips=_skips(site, facts, warmth))
+    making = Making(site=site, facts=facts, templates=templates, checked=checked)
     manifest = Manifest(
-        name=names.to,
+        name=plan.to,
         pool=ask.pool,
         sha256={},
-        replaces=names.base,
+        replaces=plan.base,
         made_by=ask.run,
         made_at=ports.clock.now(),
         servers=rounds.servers(site, ask.pool, resolved),
@@ -87,18 +78,18 @@ def for_switch(ports: Ports, site: Site, ask: Ask, found: Found) -> Job:
         pid_file=facts.pid_file,
         error_log=facts.error_log,
     )
-    base, live = facts.disk.manifest or _bare(names), _live_files(ports.host, site, facts)
-    if names.warm:
-        base = msgspec.structs.replace(base, name=names.warm, made_by=ask.run, made_at=ports.clock.now(), marker=site.nginx.marker)
-        live = making.warm(names, live)
-    back = _copy_manifest(ports, ask, of=base, name=names.back, replaces=names.to)
+    base, files = facts.disk.manifest or _bare(plan), _live_files(ports.host, site, facts)
+    if plan.warm:
+        base = msgspec.structs.replace(base, name=plan.warm, made_by=ask.run, made_at=ports.clock.now(), marker=site.nginx.marker)
+        files = making.warm(plan, files)
+    back = _copy_manifest(ports, ask, of=base, name=plan.back, replaces=plan.to)
     return Job(
         site=site,
-        plan=make_plan(ask, names, skips=_skips(site, facts, warmth)),
+        plan=plan,
         facts=facts,
-        files=generation.with_manifest(making.rendered(names.to, manifest.servers), manifest),
-        warm_files=generation.with_manifest(live, base) if names.warm else {},
-        back_files=generation.with_manifest(generation.copied(live, of=names.base, name=names.back), back),
+        files=generation.with_manifest(making.rendered(plan.to, manifest.servers), manifest),
+        warm_files=generation.with_manifest(files, base) if plan.warm else {},
+        back_files=generation.with_manifest(generation.copied(files, of=plan.base, name=plan.back), back),
         new=rounds.targets(site, ask.pool, resolved, dialect=facts.dialect),
         old=rounds.staged_targets(site, facts.disk.manifest, dialect=facts.dialect) if facts.disk.manifest else (),
         addresses=manifest.addresses,
@@ -118,26 +109,25 @@ def stand(ports: Ports, site: Site, facts: Facts) -> Stand:
     )
 
 
-def for_rollback(ports: Ports, site: Site, ask: Ask, found: Found, *, number: int | None) -> Job:
+def for_rollback(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Iterable[Run], number: int | None) -> Job:
     """Generation `number`, or what was live before, as a copy under a new number. RefusedError where there is none."""
-    facts = found.facts
     manifests = store.read_manifests(ports.host, site.nginx)
     origin = _target(facts, manifests, number)
-    names = _names(facts, manifests[origin].pool, found.runs)
     files = store.get(ports.host, site.nginx, origin)
     _refuse_damaged(origin, files, manifests[origin])
     if any(map(has_check, files.values())):
         _refuse_down(facts, manifests[origin])
-    manifest = _copy_manifest(ports, ask, of=manifests[origin], name=names.to, replaces=names.former)
-    back = _copy_manifest(ports, ask, of=facts.disk.manifest or _bare(names), name=names.back, replaces=names.to)
-    ask = msgspec.structs.replace(ask, pool=manifest.pool, skips=ROLLBACK_SKIPS)
+    ask = msgspec.structs.replace(ask, pool=manifests[origin].pool, skips=ROLLBACK_SKIPS)
+    plan = planned(ask, *_live_and_next(facts, runs), copy_of=origin, skips=_skips(site, facts, Warmth()))
+    manifest = _copy_manifest(ports, ask, of=manifests[origin], name=plan.to, replaces=plan.former)
+    back = _copy_manifest(ports, ask, of=facts.disk.manifest or _bare(plan), name=plan.back, replaces=plan.to)
     live = _live_files(ports.host, site, facts)
     return Job(
         site=site,
-        plan=make_plan(ask, names, copy_of=origin, skips=_skips(site, facts, Warmth())),
+        plan=plan,
         facts=facts,
-        files=generation.with_manifest(generation.copied(files, of=origin, name=names.to), manifest),
-        back_files=generation.with_manifest(generation.copied(live, of=names.former, name=names.back), back),
+        files=generation.with_manifest(generation.copied(files, of=origin, name=plan.to), manifest),
+        back_files=generation.with_manifest(generation.copied(live, of=plan.former, name=plan.back), back),
         new=(),
         old=(),
         addresses=manifest.addresses,
@@ -194,12 +184,12 @@ def _skips(site: Site, facts: Facts, warmth: Warmth) -> tuple[Step, ...]:
     return (*drain, *warm, *arm)
 
 
-def _names(facts: Facts, pool: str, runs: tuple[Run, ...], *, has_warm: bool = False) -> Names:
-    live = words.parse_name(facts.disk.live)
+def _live_and_next(facts: Facts, runs: Iterable[Run]) -> tuple[Generation, int]:
+    """The live generation, and the first number that was never used."""
+    live = parse_name(facts.disk.live)
     if live is None:
         raise ValueError(f"no live generation: {facts.disk.live}")  # preflight refuses it before
-    number = next_number(facts.disk.generations, runs)
-    return names(live, pool, number=number, has_warm=has_warm)
+    return live, next_number(facts.disk.generations, runs)
 
 
 def _resolved(host: Host, site: Site, wanted: str, facts: Facts) -> dict[str, rounds.Resolved]:
@@ -216,32 +206,27 @@ def _resolved(host: Host, site: Site, wanted: str, facts: Facts) -> dict[str, ro
     return found
 
 
-def _bare(names: Names) -> Manifest:
-    """For a live generation whose manifest can't be read (--adopt)."""
-    return Manifest(name=names.former, pool=names.former_pool, sha256={})
+def _bare(plan: Plan) -> Manifest:
+    """Of a live generation whose manifest can't be read (--adopt)."""
+    return Manifest(name=plan.former, pool=plan.former_pool, sha256={})
 
 
 def _target(facts: Facts, manifests: Mapping[str, Manifest], number: int | None) -> str:
-    have = ", ".join(sorted(manifests))
-    if number is None:
-        found = generation.way_back(facts.disk.live, manifests)
-        if found is None:
-            live = manifests.get(facts.disk.live)
-            hint = f"name a generation with --to N, or `switch --to POOL`; here are {have}"
-            why = (
-                f"{facts.disk.live} is a way back itself, to what {live.copy_of} was"
-                if live and live.copy_of
-                else "it is the first"
-            )
-            raise RefusedError(
-                Refusal(what=f"nothing safe was live before {facts.disk.live}: {why}", hint=hint, why=Why.NOTHING_BEFORE)
-            )
-        return found
-    for name in manifests:
-        generation_ = words.parse_name(name)
-        if generation_ is not None and generation_.number == number:
-            return name
-    raise RefusedError(Refusal(what=f"--to {number}: no such generation", hint=f"here are {have}", why=Why.NO_GENERATION))
+    have = f"generations on disk: {', '.join(sorted(manifests))}"
+    if number is not None:
+        for name in manifests:
+            if (parsed := parse_name(name)) and parsed.number == number:
+                return name
+        raise RefusedError(Refusal(what=f"--to {number}: no such generation", hint=have, why=Why.NO_GENERATION))
+    found = generation.way_back(facts.disk.live, manifests)
+    if found is None:
+        live = manifests.get(facts.disk.live)
+        what = f"{facts.disk.live} is the first generation: there is nothing to go back to"
+        if live and live.copy_of:
+            what = f"the last change was itself a rollback: {facts.disk.live} is a copy of {live.copy_of}"
+        hint = f"choose a generation with `upswitch rollback --to N`, or use `switch --to POOL`; {have}"
+        raise RefusedError(Refusal(what=what, hint=hint, why=Why.NOTHING_BEFORE))
+    return found
 
 
 def _refuse_down(facts: Facts, manifest: Manifest) -> None:
@@ -268,22 +253,25 @@ def _refuse_damaged(name: str, files: Mapping[str, bytes], manifest: Manifest) -
 
 
 def next_number(present: Iterable[Generation], runs: Iterable[Run]) -> int:
-    """Above all that were ever used."""
+    """Above every number that was ever used."""
     used = [name for run in runs for name in (run.plan.to, run.plan.back, run.plan.warm)]
     return generation.next_number(present, used)
 
 
-def make_plan(ask: Ask, found: Names, *, copy_of: str = "", skips: tuple[Step, ...] = ()) -> Plan:
-    """The plan of one run. `skips` are steps that have no effect on this host."""
+def planned(
+    ask: Ask, live: Generation, number: int, *, copy_of: str = "", skips: tuple[Step, ...] = (), has_warm: bool = False
+) -> Plan:
+    """The plan of one run, with new numbers from `number` up. `skips` are steps that have no effect on this host."""
+    first = number + 1 if has_warm else number
     return Plan(
         run=ask.run,
         command=ask.command,
         pool=ask.pool,
-        former_pool=found.former_pool,
-        former=found.former,
-        to=found.to,
-        back=found.back,
-        warm=found.warm,
+        former_pool=live.pool,
+        former=live.name,
+        to=Generation(number=first, pool=ask.pool).name,
+        back=Generation(number=first + 1, pool=live.pool).name,
+        warm=Generation(number=number, pool=live.pool).name if has_warm else "",
         copy_of=copy_of,
         skips=tuple(dict.fromkeys((*ask.skips, *skips))),
         reason=ask.reason,
@@ -292,5 +280,5 @@ def make_plan(ask: Ask, found: Names, *, copy_of: str = "", skips: tuple[Step, .
 
 
 def staying(ask: Ask, live: str, pool: str) -> Plan:
-    """Of a host that has nothing to do."""
+    """The plan of a host that has nothing to do."""
     return Plan(run=ask.run, command=ask.command, pool=pool, former_pool=pool, former=live, to=live, back=live)

@@ -1,4 +1,4 @@
-"""What a command came to, its exit code, and what a tired person needs to read (docs/design.md)."""
+"""The first and the last line of a command that changes things: what happened, and what to do next (docs/design.md)."""
 
 from upswitch.basics.result import Result, Why
 from upswitch.generations.generation import Live
@@ -24,7 +24,7 @@ def headline(run: Run, outcome: Outcome, live: Live) -> str:
         case Outcome.UNCHANGED:
             return f"UNCHANGED: {plan.pool} is live already, with the same servers"
         case Outcome.REFUSED if run.outcome is Outcome.ROLLED_BACK:
-            return f"REFUSED: this run was taken back, and then somebody else made {live.disk} live"
+            return f"REFUSED: this run was rolled back, and then somebody else made {live.disk} live"
         case Outcome.REFUSED:
             return f"REFUSED{because}"
         case Outcome.INTERRUPTED:
@@ -34,70 +34,65 @@ def headline(run: Run, outcome: Outcome, live: Live) -> str:
         case Outcome.HELD:
             return f"HELD on {plan.pool}{because}"
         case Outcome.STUCK:
-            return f"STUCK{because}{_last(run)}"
+            last = run.steps[-1] if run.steps else None
+            then = f"; then {last.step.replace('_', ' ')}: {last.said}" if last and last is not cause else ""
+            return f"STUCK{because}{then}"
 
 
 def _switched(plan: Plan) -> str:
     if plan.copy_of:
-        return f"SWITCHED back to {plan.pool} (generation {plan.to}, as {plan.copy_of} was), from {plan.former_pool}"
+        return f"SWITCHED back to {plan.pool} (generation {plan.to}, a copy of {plan.copy_of}), from {plan.former_pool}"
     if plan.pool == plan.former_pool:
         return f"SWITCHED {plan.pool} to what the site file says now (generation {plan.to}, from {plan.former})"
     return f"SWITCHED to {plan.pool} (generation {plan.to}), from {plan.former_pool}"
 
 
-def _last(run: Run) -> str:
-    """The step that could not be done, where it is not the one that turned the run."""
-    last = run.steps[-1] if run.steps else None
-    return f"; then {last.step.replace('_', ' ')}: {last.said}" if last and last is not run.cause else ""
-
-
 def hint(run: Run, outcome: Outcome, live: Live) -> str:
-    """The next command, or the page to open."""
+    """The next command, and the page to read."""
     plan = run.plan
+    again = "run `upswitch rollback` again" if plan.copy_of else f"run `switch --to {plan.pool}` again"
     match outcome:
         case Outcome.SWITCHED:
-            if plan.pool == plan.former_pool:
-                return "`upswitch rollback` goes back to the servers that it had"
-            again = f"`switch --to {plan.former_pool}` when it is mended" if plan.copy_of else "`upswitch rollback` goes back"
-            return f"`upswitch drain` says when {plan.former_pool} may be stopped; {again}"
+            return _after_switch(plan)
         case Outcome.UNCHANGED:
             return "nothing to do"
         case Outcome.INTERRUPTED:
-            return f"run it again when ready: {_again(plan)}; `upswitch help interrupted`"
+            return f"when ready, {again}; `upswitch help interrupted`"
         case Outcome.ROLLED_BACK:
-            page = "`upswitch help dead-man`" if run.fired else "`upswitch help rolled-back`"
-            return f"{_to_mend(run)}{_again(plan)}; {page}"
+            return f"{_first(run)} {again}; `upswitch help {'dead-man' if run.fired else 'rolled-back'}`"
         case Outcome.HELD:
-            return f"decide: `upswitch rollback` for {plan.former_pool}, or mend {plan.pool}; `upswitch help held`"
+            return f"decide: `upswitch rollback` for {plan.former_pool}, or fix {plan.pool}; `upswitch help held`"
         case Outcome.STUCK:
             lost = UNREACHABLE_PAGES.get(run.why)
             look = f"see why ssh can't reach the host: {lost}" if lost else "automatic recovery failed: see `upswitch help stuck`"
             return f"{look}; then `upswitch repair`"
+        case Outcome.REFUSED if not live.agrees:
+            return "`upswitch status` shows what is live; `upswitch help refused`"
         case Outcome.REFUSED:
-            return _refused_hint(run, live)
+            return f"{_fix(run)}, then {again}; `upswitch help refused`"
 
 
-def _to_mend(run: Run) -> str:
-    """A release that failed in the watch; else what a step named. Nothing where the run was only cut off, or stopped."""
+def _after_switch(plan: Plan) -> str:
+    if plan.pool == plan.former_pool:
+        return "`upswitch rollback` goes back to the servers that it had"
+    back = f"`switch --to {plan.former_pool}` when it is fixed" if plan.copy_of else "`upswitch rollback` goes back"
+    return f"`upswitch drain` says when {plan.former_pool} may be stopped; {back}"
+
+
+def _first(run: Run) -> str:
+    """What to do before the next try. Nothing where the run was only cut off, or stopped."""
     cause = run.cause
     is_cut = cause is not None and cause.result is Result.UNKNOWN and cause.step is not Step.CONFIRM
     if cause is None or is_cut or cause.result is Result.INTERRUPTED or run.fired:
-        return "when ready: "
-    return f"mend {run.plan.pool}, then " if cause.step is Step.WATCH else "mend what is named, then "
+        return "when ready,"
+    return f"fix {run.plan.pool}, then" if cause.step is Step.WATCH else "fix what is named above, then"
 
 
-def _refused_hint(run: Run, live: Live) -> str:
-    step = run.cause.step if run.cause else None
-    if not live.agrees:
-        return "`upswitch status` shows what is live; `upswitch help refused`"
-    match step:
+def _fix(run: Run) -> str:
+    match run.cause and run.cause.step:
         case Step.GATE | Step.RECHECK:
-            return f"look at the servers named above, then {_again(run.plan)}; `upswitch help refused`"
+            return "look at the servers named above"
         case Step.TEST:
-            return "mend what is named, then try again; `upswitch plan` shows the files; `upswitch help refused`"
+            return "fix what is named above (`upswitch plan` shows the files)"
         case _:
-            return f"mend that, then {_again(run.plan)}; `upswitch help refused`"
-
-
-def _again(plan: Plan) -> str:
-    return "`upswitch rollback` again" if plan.copy_of else f"`switch --to {plan.pool}` again"
+            return "fix that"

@@ -9,7 +9,7 @@ from upswitch.health import rounds
 from upswitch.hosts.host import Ports
 from upswitch.site.model import Site
 from upswitch.switch import machine, run, warm
-from upswitch.switch.job import Found, Job, diff, for_switch, is_unchanged
+from upswitch.switch.job import Job, diff, for_switch, is_unchanged
 from upswitch.switch.journal import journal_of
 from upswitch.switch.machine import Step
 from upswitch.switch.preflight import surveyed
@@ -37,7 +37,7 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
     runs = journal_of(ports.host, site.nginx).read()
     if run.unfinished(runs):
         raise RefusedError(_unfinished(ports.lock.holder()))
-    job = for_switch(ports, site, ask, Found(facts=facts, runs=runs, templates=templates))
+    job = for_switch(ports, site, ask, facts=facts, runs=runs, templates=templates)
     return Planned(
         plan=job.plan,
         steps=machine.way(job.plan.skips),

@@ -1,4 +1,6 @@
-"""Looking before leaping: everything about a host that makes a switch impossible or unsafe, found before anything is done."""
+"""Everything about a host that makes a change impossible or unsafe, found before anything is done."""
+
+from collections.abc import Iterator
 
 from upswitch.basics.errors import NginxBrokenError, Refusal, RefusedError
 from upswitch.basics.result import Why
@@ -17,7 +19,7 @@ def surveyed(host: Host, site: Site, *, adopt: bool) -> Facts:
 
 
 def way_back_facts(host: Host, site: Site) -> Facts:
-    """A way back must not need a configuration that passes now: the live generation may be its fault."""
+    """The host as it is. A way back must not need a configuration that passes now: the live generation may be its fault."""
     try:
         return _survey(host, site)
     except RefusedError:
@@ -29,13 +31,10 @@ def _survey(host: Host, site: Site) -> Facts:
         return survey.survey(host, site.nginx, tuple(upstream.name for upstream in site.upstreams))
     except NginxBrokenError as exc:
         is_ours = any(file.startswith(f"{site.nginx.dir}/") for file in exc.files)
-        mend = (
-            "the live generation itself does not pass: `upswitch rollback` goes back"
-            if is_ours
-            else "mend it until `nginx -t` passes"
-        )
-        hint = f"{mend}; nothing of this run was done"
-        raise RefusedError(Refusal(what=f"nginx -T fails: {exc.said}", hint=hint, why=Why.BAD_CONFIG)) from exc
+        fix = "the live generation itself fails: `upswitch rollback` goes back" if is_ours else "fix it until `nginx -t` passes"
+        raise RefusedError(
+            Refusal(what=f"nginx -T fails: {exc.said}", hint=f"{fix}; nothing was changed", why=Why.BAD_CONFIG)
+        ) from exc
 
 
 def refuse_if(refusals: tuple[Refusal, ...]) -> None:
@@ -45,48 +44,39 @@ def refuse_if(refusals: tuple[Refusal, ...]) -> None:
 
 def refusals(nginx: Nginx, facts: Facts, *, adopt: bool) -> tuple[Refusal, ...]:
     """Why a switch may not even begin. `adopt` accepts live files that were edited by hand."""
-    found = list(blockers(nginx, facts))
-    if facts.disk.drift and not adopt and not found:
-        files = ", ".join(f"{nginx.live}/{name}" for name in facts.disk.drift)
-        found.append(
-            Refusal(
-                what=f"edited since it was staged: {files}",
-                hint="`upswitch status --json` names the files; --adopt takes them as they are, as the way back",
-                why=Why.EDITED,
-            ),
-        )
-    staged = facts.disk.manifest
-    if not found and staged is not None and staged.marker not in {"", nginx.marker}:
-        hint = f'set nginx.marker back to "{staged.marker}"; it can only be chosen by `upswitch init`'
-        what = f"nginx.marker is {nginx.marker}, but {facts.disk.live} answers at {staged.marker}"
-        found.append(Refusal(what=what, hint=hint, why=Why.MARKER))
-    marker = facts.running.marker
-    if not found and (marker is None or marker.generation != facts.disk.live):
-        answer = marker.generation if marker else "nothing"
-        found.append(
-            Refusal(
-                what=f"disk and nginx disagree: {nginx.live} is {facts.disk.live}, nginx answers {answer} at {nginx.marker}",
-                hint="somebody changed one of them; `upswitch rollback --to N` loads and proves one generation",
-                why=Why.DISAGREE,
-            ),
-        )
-    return tuple(found)
+    return blockers(nginx, facts) or tuple(_doubts(nginx, facts, adopt=adopt))[:1]
 
 
 def blockers(nginx: Nginx, facts: Facts) -> tuple[Refusal, ...]:
     """What stops even a rollback."""
-    found = []
+    return tuple(_blockers(nginx, facts))
+
+
+def _blockers(nginx: Nginx, facts: Facts) -> Iterator[Refusal]:
     if facts.running.problem:
-        found.append(Refusal(what=facts.running.problem, hint=f"start nginx with {nginx.conf}, then try again", why=Why.NO_MASTER))
+        yield Refusal(what=facts.running.problem, hint=f"start nginx with {nginx.conf}, then try again", why=Why.NO_MASTER)
     if not facts.disk.live:
-        found.append(
-            Refusal(what=f"{nginx.live} points to no generation", hint="`upswitch init` makes the first one", why=Why.NO_GENERATION)
-        )
+        what = f"{nginx.live} points to no generation"
+        yield Refusal(what=what, hint="`upswitch init` makes the first one", why=Why.NO_GENERATION)
     if facts.is_conf_read and configuration.includes_live(facts.conf, nginx.include) is None:
         what = f"{nginx.conf} does not include the live generation: a switch would change nothing"
-        found.append(
-            Refusal(
-                what=what, hint=f"put `include {nginx.include};` into its http block, reload, then try again", why=Why.NOT_INCLUDED
-            )
-        )
-    return tuple(found)
+        hint = f"add `include {nginx.include};` to its http block, reload nginx, then try again"
+        yield Refusal(what=what, hint=hint, why=Why.NOT_INCLUDED)
+
+
+def _doubts(nginx: Nginx, facts: Facts, *, adopt: bool) -> Iterator[Refusal]:
+    """The first of these is the cause of those after it."""
+    disk, marker = facts.disk, facts.running.marker
+    if disk.drift and not adopt:
+        files = ", ".join(f"{nginx.live}/{name}" for name in disk.drift)
+        hint = "put the edit into the site file, or accept the files as they are with --adopt: a rollback then leads to them"
+        yield Refusal(what=f"live files were edited after upswitch wrote them: {files}", hint=hint, why=Why.EDITED)
+    if disk.manifest is not None and disk.manifest.marker not in {"", nginx.marker}:
+        what = f"nginx.marker is {nginx.marker}, but {disk.live} answers at {disk.manifest.marker}"
+        hint = f'set nginx.marker back to "{disk.manifest.marker}"; it can only be chosen by `upswitch init`'
+        yield Refusal(what=what, hint=hint, why=Why.MARKER)
+    if marker is None or marker.generation != disk.live:
+        reported = marker.generation if marker else "no generation"
+        what = f"nginx reports {reported} at {nginx.marker}, but {nginx.live} points to {disk.live}"
+        hint = "somebody changed one of them; `upswitch rollback --to N` loads one generation and proves it"
+        yield Refusal(what=what, hint=hint, why=Why.DISAGREE)

@@ -2,7 +2,7 @@
 
 from upswitch.site.model import Site
 from upswitch.switch.drive import Ending, start, unchanged
-from upswitch.switch.job import Found, for_rollback, stand, staying
+from upswitch.switch.job import for_rollback, stand, staying
 from upswitch.switch.journal import journal_of
 from upswitch.switch.machine import Outcome
 from upswitch.switch.preflight import blockers, refuse_if, way_back_facts
@@ -23,7 +23,8 @@ def rollback(ports: RunPorts, site: Site, ask: Ask, *, number: int | None) -> En
     refuse_if(blockers(site.nginx, facts))
     if number is None and not ports.turn.goes_back(stand(ports, site, facts)):
         return unchanged(ports, staying(ask, facts.disk.live, facts.disk.pool), site.nginx)
-    return start(ports, for_rollback(ports, site, ask, Found(facts=facts, runs=journal.opened), number=number), journal)
+    job = for_rollback(ports, site, ask, facts=facts, runs=journal.opened, number=number)
+    return start(ports, job, journal)
 
 
 def _is_rollback_left(left: Ending) -> bool:

@@ -34,18 +34,19 @@ class Choices(Value):
 
 
 class Meeting(StrEnum):
-    """A point of a run at which a host may have to wait for the others."""
+    """A point of a run at which a host may have to wait for the others.
+
+    LOCK: before it takes its lock; the first host decides between two commands that come at once. LOCKED: it has its lock.
+    PREPARED: before its first change; until all hosts are prepared and its wave may go. CHANGE: before each further step that
+    changes the host; a host that failed stops the others. UNCHANGED: it has nothing to do, and keeps its lock until the others
+    are done. Nobody waits at LOCKED and CHANGE.
+    """
 
     LOCK = "lock"
-    """Before it takes its lock: the first host decides between two commands that come at once."""
     LOCKED = "locked"
-    """It has its lock. Nobody waits here."""
     PREPARED = "prepared"
-    """Before its first change: until all hosts are prepared and its wave may go."""
     CHANGE = "change"
-    """Before each further step that changes the host. Nobody waits here; a host that failed stops the others."""
     UNCHANGED = "unchanged"
-    """It has nothing to do, and keeps its lock until the others are done."""
 
 
 class Stand(Value):

@@ -6,7 +6,7 @@ import msgspec
 
 from upswitch.site.model import Site
 from upswitch.switch.drive import Ending, start, unchanged
-from upswitch.switch.job import Found, for_switch, is_unchanged
+from upswitch.switch.job import for_switch, is_unchanged
 from upswitch.switch.journal import journal_of
 from upswitch.switch.machine import Outcome
 from upswitch.switch.preflight import surveyed
@@ -21,7 +21,7 @@ def switch(ports: RunPorts, site: Site, ask: Ask, templates: Mapping[str, str], 
     if left is not None and left.outcome is Outcome.STUCK:
         return left
     facts = surveyed(ports.host, site, adopt=choices.adopt)
-    job = for_switch(ports, site, ask, Found(facts=facts, runs=journal.opened, templates=templates))
+    job = for_switch(ports, site, ask, facts=facts, runs=journal.opened, templates=templates)
     if is_unchanged(ports.host, job):
         ports.turn.meet(Meeting.UNCHANGED)
         return unchanged(ports, job.plan, site.nginx)

@@ -61,7 +61,7 @@ def _decided(views: Mapping[str, View]) -> str:
     held = _of(views, Outcome.HELD)
     view = next(iter(held.values()))
     back = f"`upswitch rollback {_options(held)}` for {view.former_pool}"
-    return f"decide: {back}, or mend {view.pool}; `upswitch help held`"
+    return f"decide: {back}, or fix {view.pool}; `upswitch help held`"
 
 
 def _for_later(skipped: Mapping[str, Acted], views: Mapping[str, View]) -> str:
