@@ -37,7 +37,7 @@ def main() -> None:
     while len(ports) < options.servers:
         ports.add(free_port("127.0.0.1"))
     addresses = [f"127.0.0.1:{port}" for port in ports]
-    argv = (sys.executable, "-m", "upswitch_lab.backend", "--name", "A", "--until-stdin-closes", "--ports")
+    argv = (sys.executable, "-m", "upswitch_lab.backend", "--name", "A", "--ports")
     with tempfile.TemporaryFile() as out:
         backend = Process((*argv, ",".join(map(str, ports))), out=out)
         try:

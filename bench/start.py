@@ -4,7 +4,7 @@
 
 `upswitch status` on a real laboratory and `upswitch --help`, against `python -c pass`, interleaved in the same run; sources
 compiled once, as installed. `--why` adds the ten most expensive imports of `status` (their own time, in microseconds).
-Goal: `status` at most 120 ms more than the interpreter.
+Goals: `status` at most 120 ms more than the interpreter, `--help` at most 6 times its time.
 """
 
 import argparse

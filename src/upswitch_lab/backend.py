@@ -2,6 +2,7 @@
 
 `GET /healthz` answers "ok NAME"; any other path answers "NAME", a request with a body "NAME LENGTH".
 `POST /__mode` with `MODE` or `MODE lying` changes what happens to every later request (lying: /healthz stays ok).
+It runs until its standard input ends.
 A thread for each connection: a laboratory has many servers, and asyncio alone is half of what they would take to start.
 """
 
@@ -150,13 +151,10 @@ class Connection:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m upswitch_lab.backend", description=__doc__)
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--port", type=_ports, dest="ports")
-    where.add_argument("--ports", type=_ports, help="PORT,PORT: the same server on several ports")
+    parser.add_argument("--ports", type=_ports, required=True, help="PORT,PORT: the same server on several ports")
     parser.add_argument("--name", required=True)
     parser.add_argument("--fail-after", type=float, help="seconds from the first request that is not /healthz")
     parser.add_argument("--fail-mode", type=Mode, default=Mode.CLOSE)
-    parser.add_argument("--until-stdin-closes", action="store_true")
     options = parser.parse_args()
     behaviour = Behaviour(options.name, fail_after=options.fail_after, fail_mode=options.fail_mode)
     for port in options.ports:
@@ -166,10 +164,8 @@ def main() -> None:
     sys.stdout.flush()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit())
-    while options.until_stdin_closes and os.read(0, 1 << 16):
+    while os.read(0, 1 << 16):
         pass
-    while not options.until_stdin_closes:
-        signal.pause()
 
 
 def _ports(text: str) -> list[int]:

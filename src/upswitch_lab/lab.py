@@ -278,9 +278,9 @@ class Server:
         self._process.end()
 
     def _start(self, options: Sequence[str]) -> Process:
-        module = (sys.executable, "-m", "upswitch_lab.backend", "--until-stdin-closes")
+        module = (sys.executable, "-m", "upswitch_lab.backend")
         with self._log.open("ab") as out:
-            return Process((*module, "--name", self.name, "--port", str(self.port), *options), out=out)
+            return Process((*module, "--name", self.name, "--ports", str(self.port), *options), out=out)
 
 
 class Load:
@@ -289,7 +289,7 @@ class Load:
     def __init__(self, url: str, log: Path, options: Sequence[str]) -> None:
         self._log = log
         self._summary: Summary | None = None
-        module = (sys.executable, "-m", "upswitch_lab.load", "--until-stdin-closes", "--progress")
+        module = (sys.executable, "-m", "upswitch_lab.load")
         with log.open("wb") as out:
             self._process = Process((*module, "--url", url, *options), out=out)
 

@@ -2,7 +2,9 @@
 
 A request is *lost* when it was sent and no complete answer came back. It *failed* when it was lost, when the
 connection for it could not be made, or when the answer's status is 500 or more. A connection that the server had
-closed before the client sent is no failure: the kernel is asked right before each send, and the client reconnects.
+closed before the client sent is no failure: the client asks the kernel right before each send, and reconnects.
+
+It runs until its standard input ends. A JSON line comes at the end of the first request and then each second, last a summary.
 """
 
 import argparse
@@ -242,38 +244,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m upswitch_lab.load", description=__doc__)
     parser.add_argument("--url", required=True)
     parser.add_argument("--connections", type=int, default=32)
-    end = parser.add_mutually_exclusive_group(required=True)
-    end.add_argument("--seconds", type=float)
-    end.add_argument("--until-stdin-closes", action="store_true")
     parser.add_argument("--rate", type=float, default=0.0, help="requests a second in all; 0: as fast as answers come")
     parser.add_argument("--think", type=float, default=0.0, help="milliseconds from an answer to the next request")
     parser.add_argument("--post-every", type=int, default=0, help="every Nth request of a connection is a POST")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds")
-    parser.add_argument("--progress", action="store_true", help="a JSON line at the first request's end, then each second")
     summary = asyncio.run(_run(parser.parse_args()))
     sys.stdout.write(msgspec.json.encode(summary).decode() + "\n")
 
 
 async def _run(options: argparse.Namespace) -> Summary:
-    stop = _stop_event(on_stdin=options.until_stdin_closes)
-    if options.seconds is not None:
-        asyncio.get_running_loop().call_later(options.seconds, stop.set)
-    tally = Tally()
+    stop, tally = _stop_event(), Tally()
     async with asyncio.TaskGroup() as group:
-        if options.progress:
-            group.create_task(_show(tally, stop))
+        group.create_task(_show(tally, stop))
         for index in range(options.connections):
             group.create_task(_drive(options, tally, index=index, stop=stop))
     return tally.summary()
 
 
-def _stop_event(*, on_stdin: bool) -> asyncio.Event:
-    """Set on SIGTERM or SIGINT. `on_stdin`: at the end of standard input too, so that nobody outlives a killed parent."""
+def _stop_event() -> asyncio.Event:
+    """Set on SIGTERM or SIGINT, and at the end of standard input, so that no load outlives a killed parent."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if on_stdin:
-        threading.Thread(target=_await_end_of_stdin, args=(loop, stop), daemon=True).start()
+    threading.Thread(target=_await_end_of_stdin, args=(loop, stop), daemon=True).start()
     return stop
 
 
