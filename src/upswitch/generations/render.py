@@ -13,6 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from upswitch.generations.check_lines import check_lines, trusted
 from upswitch.generations.generation import MARKER, STANDBY, File, Rendering
+from upswitch.nginx.statements import StatementError, statements
 from upswitch.site.model import Server, Site, Upstream
 from upswitch.site.words import Dialect
 
@@ -166,37 +167,22 @@ def _read_back(text: str, name: str, *, servers: tuple[Server, ...], checks: tup
     found = _AMBIGUOUS.search(text)
     if found:
         raise ValueError(f"an upstream file may not hold {found[0]!a}")
-    opening, *inside = _statements(text)
-    if opening != ("upstream", name, "{") or not inside or inside.pop() != ("}",):
+    try:
+        blocks = statements(text)
+    except StatementError as exc:
+        raise ValueError(f"it does not give nginx syntax: {exc}") from exc
+    if [each.words for each in blocks] != [("upstream", name)] or blocks[0].block is None:
         raise ValueError(f"it does not give exactly one block `upstream {name} {{ ... }}`")
-    if any(statement[-1] != ";" for statement in inside):
-        raise ValueError("it gives a block inside the upstream block, or something after it")
-    if any(statement[0] == "include" for statement in inside):
+    inside = blocks[0].block
+    if any(each.block is not None for each in inside):
+        raise ValueError("it gives a block inside the upstream block")
+    lines_inside = [each.words for each in inside]
+    if any(words[0] == "include" for words in lines_inside):
         raise ValueError("it gives an include inside the upstream block, which can hide servers")
-    wanted = [("server", *server.text.split(" "), ";") for server in servers]
-    if [statement for statement in inside if statement[0] == "server"] != wanted:
+    wanted = [("server", *server.text.split(" ")) for server in servers]
+    if [words for words in lines_inside if words[0] == "server"] != wanted:
         raise ValueError(f"its server lines are not the {len(wanted)} of the pool, in their order")
-    wanted = _statements("".join(f"{line};" for line in checks)) if checks else []
-    if [statement for statement in inside if statement[0].startswith("check")] != wanted:
+    wanted = [each.words for each in statements("".join(f"{line};" for line in checks))]
+    if [words for words in lines_inside if words[0].startswith("check")] != wanted:
         lines = "{% for line in checks %}{{ line }};{% endfor %}"
         raise ValueError(f"its check lines are not those of the site file; write {lines} into its upstream block")
-
-
-def _statements(text: str) -> list[tuple[str, ...]]:
-    """The words of each statement, comments left out, closed by `;`, `{` or `}`. A quoted one of these three keeps its quotes."""
-    from crossplane.errors import NgxParserBaseException  # noqa: PLC0415  (11 ms that only a rendering should cost)
-    from crossplane.lexer import lex_string  # noqa: PLC0415  (the same)
-
-    statements: list[tuple[str, ...]] = []
-    words: list[str] = []
-    try:
-        for token, _, is_quoted in lex_string(text):
-            if not is_quoted and token.startswith("#"):
-                continue
-            words.append(repr(token) if is_quoted and token in (";", "{", "}") else token)
-            if not is_quoted and token in (";", "{", "}"):
-                statements.append(tuple(words))
-                words = []
-    except NgxParserBaseException as exc:
-        raise ValueError(f"it does not give nginx syntax: {exc}") from exc
-    return [*statements, tuple(words)] if words else statements or [()]

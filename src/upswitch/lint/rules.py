@@ -17,7 +17,7 @@ from upswitch.logs import coverage
 from upswitch.nginx import configuration
 from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import AccessLog
-from upswitch.nginx.dump import Directive, NginxConf
+from upswitch.nginx.dump import NginxConf, walk
 from upswitch.site.model import Gate, Nginx, Site, Watch, effective_check
 from upswitch.site.words import CheckType, Dialect, SilencePolicy
 
@@ -88,7 +88,8 @@ class Subject(Value):
 
     def speaks_http(self, name: str) -> bool:
         """Whether a `proxy_pass` names this upstream."""
-        return any(_passes(server, name) for server in configuration.http_children(self.conf, "server"))
+        inside = walk(configuration.http_children(self.conf, "server"))
+        return any(each.name == "proxy_pass" and configuration.passed_upstream(each) == name for each in inside)
 
 
 class Rule(Protocol):
@@ -261,8 +262,3 @@ def marker_silent(subject: Subject) -> Iterator[LintFinding]:
     if subject.marker is OnMarker.NOBODY and subject.includes_live:
         what = f"nginx does not answer on the marker address {subject.site.nginx.marker}: "
         yield error(what + "it does not run, or it has not loaded the live generation", "start or reload nginx")
-
-
-def _passes(scope: Directive, name: str) -> bool:
-    passed = (configuration.passed_upstream(each) for each in scope.children("proxy_pass"))
-    return name in passed or any(_passes(inner, name) for inner in scope.children(*configuration.SCOPES))

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from upswitch.basics.value import Value
 from upswitch.nginx.build import Build
-from upswitch.nginx.dump import Directive, NginxConf
+from upswitch.nginx.dump import Directive, NginxConf, walk
 
 PASSES = ("proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass")
 SCOPES = ("server", "location", "if", "limit_except")
@@ -79,10 +79,7 @@ def resolvers(conf: NginxConf) -> tuple[str, ...]:
 
 def includes(block: Iterable[Directive]) -> Iterator[Directive]:
     """Every `include` of these statements, at any depth."""
-    for each in block:
-        if each.name == "include" and each.args:
-            yield each
-        yield from includes(each.block or ())
+    return (each for each in walk(block) if each.name == "include" and each.args)
 
 
 def includes_live(conf: NginxConf, pattern: str) -> Directive | None:
@@ -202,11 +199,5 @@ def _flag(test: Directive) -> str:
 
 
 def _drain_targets(server: Directive) -> set[str]:
-    pages = (each for scope in _scopes(server) for each in scope.children("error_page"))
+    pages = (each for each in walk(server.block or ()) if each.name == "error_page")
     return {page.args[-1] for page in pages if "418" in page.args[:-1]}
-
-
-def _scopes(scope: Directive) -> Iterator[Directive]:
-    yield scope
-    for inner in scope.children(*SCOPES):
-        yield from _scopes(inner)

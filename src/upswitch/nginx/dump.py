@@ -8,7 +8,7 @@ part, without a leading dot, in the order of the bytes.
 
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from upswitch.basics.value import Value
@@ -49,6 +49,13 @@ class Directive(Value):
     def children(self, *names: str) -> tuple["Directive", ...]:
         """Direct children of these names, in their order."""
         return tuple(each for each in self.block or () if each.name in names)
+
+
+def walk(block: Iterable[Directive]) -> Iterator[Directive]:
+    """These statements and every one inside them."""
+    for each in block:
+        yield each
+        yield from walk(each.block or ())
 
 
 class ConfFile(Value):
