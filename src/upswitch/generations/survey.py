@@ -60,15 +60,15 @@ class Facts(Value):
 
 def glance(host: Host, nginx: Nginx) -> tuple[Disk, Running]:
     """Disk and processes, without asking nginx for its configuration."""
-    return glanced(host, nginx, batch.run(host, looks(nginx), deadline=QUICK_S))
+    return glance_from(host, nginx, batch.run(host, glance_argvs(nginx), deadline=QUICK_S))
 
 
-def looks(nginx: Nginx) -> tuple[tuple[str, ...], ...]:
+def glance_argvs(nginx: Nginx) -> tuple[tuple[str, ...], ...]:
     """The two commands of a glance, for a batch."""
     return store.look_argv(nginx.dir), processes.look(nginx.dir, nginx.marker)
 
 
-def amiss(disk: Disk, running: Running, *, want: str) -> str:
+def disagreement(disk: Disk, running: Running, *, want: str) -> str:
     """Why this host does not serve the generation `want`; "" where it does."""
     answer = running.marker.generation if running.marker else "no generation"
     if disk.live == answer == want and not running.problem:
@@ -77,8 +77,8 @@ def amiss(disk: Disk, running: Running, *, want: str) -> str:
     return f"{said}; {running.problem}" if running.problem else said
 
 
-def glanced(host: Host, nginx: Nginx, seen: Sequence[Ran]) -> tuple[Disk, Running]:
-    """What the commands of `looks` found. The pid file is the one that the live manifest names."""
+def glance_from(host: Host, nginx: Nginx, seen: Sequence[Ran]) -> tuple[Disk, Running]:
+    """What the commands of `glance_argvs` found. The pid file is the one that the live manifest names."""
     disk, running = store.disk_from(nginx, seen[0]), running_from(host, nginx, seen[1])
     if disk.manifest is None:
         problem = f"{disk.live}/manifest.json can't be read" if disk.live else "no generation of ours is live (`upswitch init`)"
@@ -116,7 +116,7 @@ def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
         nginx_version(nginx),
         dump_argv(nginx, seconds=NGINX_S),
         probe_check(nginx, modules=()),
-        *looks(nginx),
+        *glance_argvs(nginx),
         can_mount(),
         store.fetch_live_argv(nginx.dir),
     )
@@ -149,9 +149,9 @@ def _files(ran: Ran) -> dict[str, bytes]:
 
 def survey_without_conf(host: Host, nginx: Nginx) -> Facts:
     """For a rollback from a configuration that no longer passes: what /proc, the disk and the live manifest say."""
-    commands = (*looks(nginx), nginx_version(nginx), can_mount())
+    commands = (*glance_argvs(nginx), nginx_version(nginx), can_mount())
     *seen, version, mounted = batch.run(host, commands, deadline=NGINX_S)
-    disk, running = glanced(host, nginx, seen)
+    disk, running = glance_from(host, nginx, seen)
     checked = ask_status(host, nginx)
     return Facts(
         disk=disk,

@@ -239,13 +239,13 @@ class Steps:
         """One script. What is said at the end was read here, not remembered."""
         plan, host = self._job.plan, self._ports.host
         disarming = () if Step.ARM in plan.skips else (disarm_argv(self._nginx.state, plan.run),)
-        ran = batch.run(host, (*disarming, *survey.looks(self._nginx)), deadline=_FINISH)
+        ran = batch.run(host, (*disarming, *survey.glance_argvs(self._nginx)), deadline=_FINISH)
         if disarming:
             disarmed = deadman.disarmed(plan.run, ran.pop(0))
             if disarmed.result is not Result.OK:
                 return Took(result=disarmed.result, said=disarmed.said, why=Why.DEAD_MAN)
-        disk, running = survey.glanced(host, self._nginx, ran)
-        amiss = survey.amiss(disk, running, want=plan.to)
+        disk, running = survey.glance_from(host, self._nginx, ran)
+        amiss = survey.disagreement(disk, running, want=plan.to)
         if amiss:
             why = Why.NO_MASTER if running.problem else Why.MOVED
             return Took(result=Result.FAILED, said=amiss, why=why)
@@ -255,7 +255,7 @@ class Steps:
     def _unready(self) -> str:
         """Why a finish would fail now."""
         disk, running = survey.glance(self._ports.host, self._nginx)
-        return survey.amiss(disk, running, want=self._job.plan.to)
+        return survey.disagreement(disk, running, want=self._job.plan.to)
 
     @property
     def outdated(self) -> tuple[str, ...]:
