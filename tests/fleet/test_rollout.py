@@ -49,7 +49,7 @@ class Story:
 
 def probation(*seconds: Second, history: History = BUSY) -> Probation:
     return Probation(
-        pool="B", history=history, tallies=(), log_mode="generation", silent_after=0.0, seconds=seconds, at_s=len(seconds)
+        pool="B", history=history, servers=(), log_mode="generation", silent_after=0.0, seconds=seconds, at_s=len(seconds)
     )
 
 

@@ -114,7 +114,7 @@ def test_one_server_that_is_down_keeps_the_gate_shut_and_is_named():
     assert verdict([up, bad], elapsed=2.0) is Verdict.RUNNING
     assert verdict([up, bad], elapsed=20.0) is Verdict.FAIL
     assert down([up, bad]) == (bad,)
-    assert bad.text == "app 10.0.0.2:80 down: 0 of 2 probes passed; refused"
+    assert bad.text == "app 10.0.0.2:80 is unhealthy: 0 of 2 checks passed; refused"
 
 
 def test_a_pool_serves_when_every_upstream_has_a_server_that_answers_now():
@@ -129,10 +129,10 @@ def test_a_pool_serves_when_every_upstream_has_a_server_that_answers_now():
 
 def test_what_was_wrong_is_said_with_the_first_bytes_of_the_body():
     tally = observe(begin([target(rule())])[0], Probe(ok=False, error="HTTP/1.1 500", head="Oops"))
-    assert tally.text == 'app 10.0.0.1:80 down: 0 of 1 probes passed; HTTP/1.1 500; body began "Oops"'
-    assert observe(tally, Probe(ok=True)).text == "app 10.0.0.1:80 not yet up: 1 of 2 probes passed, 1 in a row (need 2)"
+    assert tally.text == 'app 10.0.0.1:80 is unhealthy: 0 of 1 checks passed; HTTP/1.1 500; the body began "Oops"'
+    assert observe(tally, Probe(ok=True)).text == "app 10.0.0.1:80 is healthy so far: 1 of the 2 checks in a row that it needs"
 
 
 def test_a_server_that_went_down_says_how_many_failed_in_a_row():
     tally = tally_of("+++++---", rule())
-    assert tally.text == "app 10.0.0.1:80 down: 5 of 8 probes passed, the last 3 failed (fall=3); refused"
+    assert tally.text == "app 10.0.0.1:80 is unhealthy: 5 of 8 checks passed, the last 3 failed (fall=3); refused"

@@ -257,7 +257,7 @@ class _Pooled:
         pooled = Probation(
             pool=probation.pool,
             history=rule.added_histories(each.history for each in self.hosts.values()),
-            tallies=(),
+            servers=(),
             log_mode="log",
             silent_after=0.0,
             seconds=rule.added(each.judged for each in self.hosts.values()),

@@ -108,15 +108,15 @@ def one_round(ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...]) ->
 
 
 def _round(ports: Ports, report: GateReport, began: float) -> GateReport:
-    asked = [*report.new, *(tally for tally in report.old if not tally.ok)]
-    probes = ports.prober.round([tally.target for tally in asked])
-    seen = [gate.observe(tally, probe) for tally, probe in zip(asked, probes, strict=True)]
+    asked = [*report.new, *(server for server in report.old if not server.ok)]
+    probes = ports.prober.round([server.target for server in asked])
+    seen = [gate.observe(server, probe) for server, probe in zip(asked, probes, strict=True)]
     new, old = seen[: len(report.new)], iter(seen[len(report.new) :])
     elapsed = ports.clock.monotonic() - began
     return GateReport(
         verdict=gate.verdict(new, elapsed=elapsed),
         new=tuple(new),
-        old=tuple(tally if tally.ok else next(old) for tally in report.old),
+        old=tuple(server if server.ok else next(old) for server in report.old),
         seconds=elapsed,
     )
 
@@ -127,5 +127,5 @@ def _interval(new: tuple[Target, ...]) -> float:
 
 def _progress(report: GateReport) -> str:
     down = gate.down(report.new)
-    said = f"{len(report.new) - len(down)} of {len(report.new)} servers up after {report.seconds:.1f} s"
+    said = f"{len(report.new) - len(down)} of {len(report.new)} servers are healthy after {report.seconds:.1f} s"
     return said + (f"; {down[0].text}" if down else "")

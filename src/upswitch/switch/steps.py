@@ -24,7 +24,7 @@ from upswitch.switch.proof import Finding, Proof
 from upswitch.switch.reload import Reloader
 from upswitch.switch.run import Plan
 from upswitch.switch.session import Meeting, RunPorts
-from upswitch.watch.watch import Sought, Watcher, WatchReport
+from upswitch.watch.watch import Watched, Watcher, WatchReport
 
 _REACHED_AGAIN = 20.0  # seconds for a host to answer again; by then its dead-man has acted
 _FINISH = 80.0  # seconds: 60 for a dead-man that acts
@@ -119,7 +119,7 @@ class Steps:
             self._watcher = Watcher(
                 self._ports,
                 self._job.site,
-                self._sought(),
+                self._watched_pool(),
                 others=self._ports.turn,
                 unguarded=self._unguarded,
                 unready=self._unready,
@@ -173,9 +173,9 @@ class Steps:
     def swap(self) -> Took:
         return store.point(self._ports.host, self._nginx, expect=self._job.plan.base, to=self._job.plan.to)
 
-    def _sought(self) -> Sought:
+    def _watched_pool(self) -> Watched:
         facts = self._job.facts
-        return Sought(
+        return Watched(
             pool=self._job.plan.pool,
             attribution=self._job.attribution,
             access_logs=facts.access_logs,

@@ -4,6 +4,7 @@ Three guards (docs/design.md): the rule over the access log, the gate, which sta
 blind, the rule judges our own requests through nginx instead. `switch` and `watch` judge by this alike.
 """
 
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Protocol
 
@@ -16,24 +17,10 @@ from upswitch.health.gate import ServerHealth
 from upswitch.logs.line import HISTORY_S
 from upswitch.site.model import Probe
 from upswitch.watch import rule
-from upswitch.watch.rule import Final, History, Judgement, Second, Seen
+from upswitch.watch.rule import Final, History, Judgement, Second
 
 _BLIND_AFTER = 10  # answered requests of ours without one line of the pool in the logs
 _CRASHES = 3  # more worker deaths than this in ten seconds is a crash loop
-
-
-class Brought(Value):
-    """What one second brought: requests to either pool by the logs, our own, rounds of the gate, worker deaths in ten seconds."""
-
-    new: Second
-    former: int = 0
-    through: tuple[Failure, ...] = ()
-    rounds: tuple[tuple[Probe, ...], ...] = ()
-    crashes: int = 0
-
-    @property
-    def asked(self) -> Second:
-        return Second(total=len(self.through), gateway=self.through.count(Failure.GATEWAY), hung=self.through.count(Failure.HUNG))
 
 
 class Failed(Value):
@@ -52,12 +39,12 @@ class Probation(Value):
     """`log_mode` is how requests are attributed, "" without a log to follow; `silent_after` is seconds.
 
     `seconds` and `probes` are what the rule judges, one each a second; `logged` and `asked` the sums of all `at_s` seconds.
-    A server is down once its tally is not up: where it served already, that is after `fall` failures.
+    A server that serves already is down after `fall` failures.
     """
 
     pool: str
     history: History
-    tallies: tuple[ServerHealth, ...]
+    servers: tuple[ServerHealth, ...]
     log_mode: str
     silent_after: float
     seconds: tuple[Second, ...] = ()
@@ -70,21 +57,30 @@ class Probation(Value):
     silent_s: int = 0
     unseen: int = 0
 
-    def after(self, brought: Brought) -> "Probation":
-        """With one more second."""
-        is_seen, asked = brought.new.total > 0, brought.asked
+    def after(
+        self,
+        *,
+        new: Second,
+        former: int = 0,
+        through: Sequence[Failure] = (),
+        rounds: Iterable[tuple[Probe, ...]] = (),
+        crashes: int = 0,
+    ) -> "Probation":
+        """With one more second: requests to either pool, our own, rounds of checks, and worker deaths of the last ten seconds."""
+        asked = Second(total=len(through), gateway=through.count(Failure.GATEWAY), hung=through.count(Failure.HUNG))
+        is_seen = new.total > 0
         return replace(
             self,
             at_s=self.at_s + 1,
-            seconds=(*self.seconds, brought.new),
+            seconds=(*self.seconds, new),
             probes=(*self.probes, asked),
-            logged=self.logged + brought.new,
+            logged=self.logged + new,
             asked=self.asked + asked,
-            former=self.former + brought.former,
-            crashes=brought.crashes,
+            former=self.former + former,
+            crashes=crashes,
             silent_s=0 if is_seen else self.silent_s + 1,
             unseen=0 if is_seen else self.unseen + asked.total,
-            tallies=reduce(lambda tallies, probes: tuple(map(gate.observe, tallies, probes)), brought.rounds, self.tallies),
+            servers=reduce(lambda servers, probes: tuple(map(gate.observe, servers, probes)), rounds, self.servers),
         )
 
     def aged(self) -> "Probation":
@@ -120,7 +116,7 @@ class Probation(Value):
 
     @property
     def down(self) -> tuple[str, ...]:
-        return tuple(each.target.server for each in self.tallies if not each.is_up)
+        return tuple(each.target.server for each in self.servers if not each.is_up)
 
     def look(self) -> Judgement:
         return rule.judge(self.history, self.judged)
@@ -129,9 +125,9 @@ class Probation(Value):
         """Why the pool must not stay; None while it may."""
         if look.is_spike:
             return self.spike(look)
-        down = [each for each in self.tallies if not each.is_up]
+        down = [each for each in self.servers if not each.is_up]
         if down:
-            what = f"the gate saw {down[0].text} ({len(down)} of {len(self.tallies)} down)"
+            what = f"the gate saw that {down[0].text} ({len(down)} of {len(self.servers)} servers unhealthy)"
             return Failed(why=Why.SERVERS_DOWN, at_s=self.at_s, what=what)
         if self.crashes > _CRASHES:
             return Failed(why=Why.WORKERS_DIED, at_s=self.at_s, what=f"{self.crashes} nginx workers died in 10 s")
@@ -141,26 +137,27 @@ class Probation(Value):
         what = rule.numbers(look, self.pool, self._requests)
         return Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=rule.answers(look))
 
-    def sentence(self, look: Judgement) -> str:
-        return rule.sentence(look, self.at_s, self.pool, requests=self._requests)
+    def words(self, look: Judgement) -> tuple[str, ...]:
+        """All that there is to say of a look without a spike, a sentence each."""
+        return rule.lines(look, self.at_s, self.pool, requests=self._requests)
 
     def progress(self, look: Judgement) -> str:
         """What came so far, without the rule's answers."""
         failed, total = self.whole.gateway + self.whole.hung, self.whole.total
-        before = f"before: {look.before_failed} of {look.before_total} in {look.before_s} s"
-        silent = f"; none in the log for {self.silent_s} s, though ours are answered" if self.is_silent else ""
-        return f"t+{self.at_s}s: {failed} of {total} {self._requests} to {self.pool} failed; {before}{silent}"
+        before = f" (before: {look.before_failed} of {look.before_total} in {look.before_s} s)" if look.before_s else ""
+        silent = f"; the log shows none for {self.silent_s} s, though nginx answers our own requests" if self.is_silent else ""
+        return f"t+{self.at_s}s: {failed} of {total} {self._requests} to {self.pool} failed{before}{silent}"
 
     def final(self, look: Judgement) -> Final:
         """How it ends where nothing failed."""
-        seen = Seen(
+        return rule.finish(
+            look,
             has_log=bool(self.log_mode),
             is_silent=self.is_silent,
             new=self.logged.total,
             former=self.former,
             probes=self.asked.total,
         )
-        return rule.finish(look, seen)
 
     @property
     def judged(self) -> tuple[Second, ...]:

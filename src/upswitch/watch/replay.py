@@ -21,7 +21,7 @@ from upswitch.site.model import Site
 from upswitch.watch import rule
 from upswitch.watch.attribution import Attribution, Counts, Mode, judged
 from upswitch.watch.release import Opening, Release, pools_of, release
-from upswitch.watch.rule import History, Judgement, Second, Seen, Thresholds
+from upswitch.watch.rule import History, Judgement, Second, Thresholds
 
 _SHORT_HISTORY = 300  # seconds (design.md)
 _MINUTE = 60
@@ -281,9 +281,9 @@ def _judged(asked: Asked, streams: Sequence[_Stream], window: Window) -> Replaye
     looks = _looks(history, tuple(each.new for each in counts), asked.thresholds)
     seen = counts[: len(looks)]
     since, former = tuple(each.new for each in seen), sum(each.former.total for each in seen)
-    whole = Seen(has_log=True, new=sum(each.total for each in since), former=former, probes=0)
+    new = sum(each.total for each in since)
     return Replayed(
-        verdict="rollback" if looks[-1].is_spike else rule.finish(looks[-1], whole),
+        verdict="rollback" if looks[-1].is_spike else rule.finish(looks[-1], has_log=True, new=new, former=former, probes=0),
         at=window.at,
         release=found,
         mode=max((_mode(found, each.log.reader) for each in streams), key=list(Mode).index),

@@ -269,35 +269,32 @@ class Final(StrEnum):
     BLIND = "blind"
 
 
-class Seen(Value):
-    """What a whole watch saw. `new` and `former` are requests to either pool since the switch; `probes` are answered ones.
+def finish(last: Judgement, *, has_log: bool, new: int, former: int, probes: int, is_silent: bool = False) -> Final:
+    """The ending of a watch whose every look was without a spike. ValueError where the last one has one: that is a rollback.
 
-    `is_silent`: there are logs, and nothing comes in them though our own requests are answered.
+    `new` and `former` are requests to either pool since the switch, `probes` our own that were answered. `is_silent`: there are
+    logs, and nothing comes in them though our own requests are answered.
     """
-
-    has_log: bool
-    new: int
-    former: int
-    probes: int
-    is_silent: bool = False
-
-
-def finish(last: Judgement, seen: Seen) -> Final:
-    """The ending of a watch whose every look was without a spike. ValueError where the last one has one: that is a rollback."""
     if last.is_spike:
         raise ValueError("a spike is no ending to keep")
-    if seen.new == 0 and seen.former >= _FORMER_STILL_SERVES:
+    if new == 0 and former >= _FORMER_STILL_SERVES:
         return Final.NOT_SWITCHED
-    if seen.is_silent or (not seen.has_log and not seen.probes):
+    if is_silent or (not has_log and not probes):
         return Final.BLIND
-    if seen.new < _PROVING_REQUESTS and not seen.probes:
+    if new < _PROVING_REQUESTS and not probes:
         return Final.UNPROVEN
     return Final.KEEP_ELEVATED if last.is_elevated else Final.KEEP
 
 
 def sentence(judgement: Judgement, at_s: int, pool: str, *, requests: str = "requests") -> str:
-    """One line for people: the word, the numbers, the four answers. `at_s` is seconds since the switch; `requests` says whose."""
-    return " | ".join((f"t+{at_s}s {_word(judgement)}: {numbers(judgement, pool, requests)}", *answers(judgement)))
+    """One line for people. `at_s` is seconds since the switch; `requests` says whose."""
+    return " ".join(lines(judgement, at_s, pool, requests=requests))
+
+
+def lines(judgement: Judgement, at_s: int, pool: str, *, requests: str = "requests") -> tuple[str, ...]:
+    """A sentence each: what failed, then what follows from it and why."""
+    verdict = "ROLLBACK: " if judgement.is_spike else "elevated: " if judgement.is_elevated else ""
+    return (f"t+{at_s}s {verdict}{numbers(judgement, pool, requests)}.", *answers(judgement))
 
 
 def numbers(look: Judgement, pool: str, requests: str) -> str:
@@ -307,34 +304,40 @@ def numbers(look: Judgement, pool: str, requests: str) -> str:
 
 
 def answers(look: Judgement) -> tuple[str, ...]:
-    """The four answers, and what was before the switch: a line each."""
+    """Why this is no spike, if it is none; then what was before, and the odds: a sentence each."""
+    if not look.failed:
+        return ()
+    missing = "; ".join(_missing(look))
+    refusal = (f"Not rolled back yet: {missing}.",) if missing else ()
+    return (*refusal, _before(look), f"The odds of chance are {_one_in(look.odds)}.")
+
+
+def _missing(look: Judgement) -> Iterator[str]:
+    """The answers that are no."""
     need = look.thresholds
-    return (
-        f"enough {_yes(look.is_enough)} ({look.failed} in {look.failed_seconds} s, need {need.enough} in {need.enough_seconds})",
-        f"big {_yes(look.is_big)} (need {need.big:g}%)",
-        f"new {_yes(look.is_new)} ({_new(look)})",
-        f"not luck {_yes(look.is_not_luck)} ({_one_in(look.odds)})",
-        f"before: {look.before_failed} of {look.before_total} in {look.before_s} s",
-    )
+    if look.failed < need.enough:
+        yield f"{look.failed} failures ({need.enough} needed)"
+    elif not look.is_enough:
+        when = "all in one second" if look.failed_seconds == 1 else f"in only {look.failed_seconds} different seconds"
+        yield f"{look.failed} failures, but {when} ({need.enough_seconds} needed)"
+    if not look.is_big:
+        yield f"fewer than {need.big:g} % of the requests failed"
+    if not look.is_new:
+        yield f"not {need.new:g} times as many failures as before"
+    if not look.is_not_luck:
+        yield f"it may be chance (1 in {1 / need.luck:,.0f} needed)"
 
 
-def _word(look: Judgement) -> str:
-    """No look before the last can say keep."""
-    if look.is_spike:
-        return "ROLLBACK"
-    return "running (elevated)" if look.is_elevated else "running"
-
-
-def _yes(is_so: bool) -> str:  # noqa: FBT001  (the value is what is told)
-    return "yes" if is_so else "no"
-
-
-def _new(look: Judgement) -> str:
+def _before(look: Judgement) -> str:
     """The comparison that decided: with the worst stretch, or, where only that one says yes, with the last minute's share."""
-    times = look.thresholds.new
-    if look.is_new and look.failed < times * look.worst:
-        return f"at least half, and {times:g}x the last minute before: {look.minute_failed} of {look.minute_total}"
-    return f"worst {look.stretch_s} s before: {look.worst:.0f}, need {times:g}x"
+    if not look.before_s:
+        return "There is no history to compare with."
+    whole = f"In the {look.before_s} s before, {look.before_failed} of {look.before_total} failed"
+    if look.is_new and look.failed < look.thresholds.new * look.worst:
+        minute = f"{look.minute_failed} of {look.minute_total} in the last minute of it"
+        return f"{whole}, {minute}. Now at least half fail, {look.thresholds.new:g} times that share or more."
+    how = "at most" if look.stretch_s < look.before_s else "which makes"
+    return f"{whole}, {how} {look.worst:.0f} in {look.stretch_s} s."
 
 
 def _one_in(chance: float) -> str:

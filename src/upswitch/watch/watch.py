@@ -2,34 +2,35 @@
 
 Three guards (docs/design.md): the rule over the access log, the gate, which stays armed, and requests of our own
 through nginx, which land in the same log. Logs are opened and history is read before the swap, so that "since the switch"
-has no gap and what the watch can't see is known before.
+has no gap and what the watch can't see is known before. `upswitch watch` (live.py) has the same seconds and the same PoolWatch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 
 import msgspec
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.result import Failure, Result, Took, Why
 from upswitch.basics.value import Value
-from upswitch.diagnose.diagnose import about, diagnose, sentence
+from upswitch.diagnose.diagnose import Diagnosis, about, diagnose, sentence
 from upswitch.diagnose.directives import Known
 from upswitch.diagnose.finding import Finding
 from upswitch.health import gate
 from upswitch.health.gate import ServerHealth
-from upswitch.hosts.host import Ports
+from upswitch.hosts.host import Ports, Through
 from upswitch.hosts.wait import Pulse
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Probe, Site, Target
 from upswitch.site.words import SilencePolicy, SpikePolicy
 from upswitch.watch import attribution
-from upswitch.watch.attribution import Attribution
+from upswitch.watch.attribution import Attribution, Counts
 from upswitch.watch.logs import AccessLogs, ErrorLog, Notes
-from upswitch.watch.probation import Brought, Failed, Others, Probation
+from upswitch.watch.probation import Failed, Others, Probation
 from upswitch.watch.rule import Final, Judgement, Second
 
-THROUGH_EVERY = 0.5
+_THROUGH_EVERY = 0.5
 """Seconds between requests of our own through nginx."""
 
 _ASK_FORMER = 3
@@ -38,8 +39,83 @@ _LOST_S = 3.0  # without the host; its own dead-man waits 15
 _DEAF_S = 8.0  # without an answer of nginx itself; a host that fell silent is found out before
 
 
-class Sought(Value):
-    """What a watch looks for and where."""
+def each_second(ports: Ports, through: Through | None) -> Generator[list[Failure], None, None]:
+    """Once a second, on time, what our own requests through nginx got. A second that took longer is made up for."""
+    pulse = Pulse(through.ask, every=_THROUGH_EVERY, clock=ports.clock) if through else None
+    next_at = ports.clock.monotonic()
+    try:
+        while True:
+            next_at += 1
+            ports.interrupts.sleep(next_at - ports.clock.monotonic())
+            yield pulse.taken() if pulse else []
+    finally:
+        if pulse:
+            pulse.stop()
+
+
+class PoolWatch:
+    """One pool that is watched: its requests, the checks of its servers, and what they came to so far."""
+
+    def __init__(self, ports: Ports, attribution: Attribution, logs: tuple[AccessLog, ...], notes: Notes) -> None:
+        """Opens the logs and reads their history."""
+        self._ports = ports
+        self._attribution = attribution
+        self._access = AccessLogs(ports, logs, attribution, notes)
+        self._history = self._access.history()
+        self._gate: Pulse[tuple[Probe, ...]] | None = None
+        self.read = Counts()
+
+    def begin(self, pool: str, servers: tuple[ServerHealth, ...], *, every: float) -> None:
+        """From now on, what another pool got is no sign. `every` is seconds between checks."""
+        self.probation = Probation(
+            pool=pool,
+            history=self._history,
+            servers=servers,
+            log_mode=self._access.mode if self._access.is_any else "",
+            silent_after=self._access.silent_after,
+        )
+        self.look = self.probation.look()
+        self.read = Counts(new=self._access.read().new)
+        targets = [each.target for each in servers]
+        self._gate = Pulse(lambda: self._ports.prober.round(targets), every=every, clock=self._ports.clock)
+
+    def second(self, asked: list[Failure], errors: ErrorLog, *, is_endless: bool = False) -> Failed | None:
+        """Takes all that arrived in the second that has just passed, and says why the pool must not stay.
+
+        `is_endless`: seconds older than ten minutes become history.
+        """
+        errors.read()
+        self._access.has_errors |= errors.has_new
+        backlog = self.read.new if not self.probation.at_s else Second()
+        self.read = self._access.read()
+        probation = self.probation.after(
+            new=backlog + self.read.new,
+            former=self.read.former.total,
+            through=asked,
+            rounds=self._gate.taken() if self._gate else [],
+            crashes=errors.crashes,
+        )
+        self.probation = probation.aged() if is_endless else probation
+        self.look = self.probation.look()
+        return self.probation.failure(self.look)
+
+    @property
+    def final(self) -> Final:
+        """How the watch ends if it ends now without a failure."""
+        return Final.UNPROVEN if self._access.is_behind else self.probation.final(self.look)
+
+    def diagnosis(self, errors: ErrorLog, known: Known) -> Diagnosis:
+        """What the logs say of this pool's failures."""
+        return about(diagnose(errors.errors, self._access.failing, known), self._attribution.servers)
+
+    def close(self) -> None:
+        if self._gate:
+            self._gate.stop()
+        self._access.close()
+
+
+class Watched(Value):
+    """What a watch of a switch looks at."""
 
     pool: str
     attribution: Attribution
@@ -72,13 +148,6 @@ class WatchReport(Value):
     notes: tuple[str, ...] = ()
 
 
-class _Judged(Value):
-    """A look, and what it looked at."""
-
-    probation: Probation
-    look: Judgement
-
-
 class Watcher:
     """One watch. Made before the swap, run after the confirm."""
 
@@ -86,7 +155,7 @@ class Watcher:
         self,
         ports: Ports,
         site: Site,
-        sought: Sought,
+        watched: Watched,
         *,
         others: Others,
         unguarded: Callable[[], str],
@@ -100,91 +169,52 @@ class Watcher:
         self._unguarded = unguarded
         self._unready = unready
         self._site = site
-        self._sought = sought
+        self._watched = watched
         self._notes = Notes()
         self._lost_since: float | None = None
         self._deaf_since: float | None = None
         self._has_passed = False
-        self._access = AccessLogs(ports, sought.access_logs, sought.attribution, self._notes)
-        ours = sought.attribution
+        ours = watched.attribution
+        self._pool = PoolWatch(ports, ours, watched.access_logs, self._notes)
         addresses = dict.fromkeys(ours.upstreams, ours.addresses | ours.former_addresses) if ours.addresses else {}
-        self._errors = ErrorLog(ports, sought.error_log, sought.master, self._notes, addresses=addresses)
-        self._history = self._access.history()
-        for line in attribution.told(sought.access_logs, sought.attribution, probe=site.watch.probe):
+        self._errors = ErrorLog(ports, watched.error_log, watched.master, self._notes, addresses=addresses)
+        for line in attribution.told(watched.access_logs, ours, probe=site.watch.probe):
             ports.tell("watch", line)
         self._through = ports.through(site.watch.probe) if site.watch.probe else None
 
-    def run(self, tallies: tuple[ServerHealth, ...], old: tuple[Target, ...]) -> WatchReport:
+    def run(self, servers: tuple[ServerHealth, ...], old: tuple[Target, ...]) -> WatchReport:
         """Until a failure, a signal, or the end of `watch.duration`."""
-        clock, through = self._ports.clock, self._through
-        targets = [each.target for each in tallies]
-        probation = Probation(
-            pool=self._sought.pool,
-            history=self._history,
-            tallies=tallies,
-            log_mode=self._access.mode if self._access.is_any else "",
-            silent_after=self._access.silent_after,
-        )
-        backlog = self._access.read().new  # the new pool's first requests; what the former one got until now is no sign
-        gate_pulse = Pulse(lambda: self._ports.prober.round(targets), every=self._site.gate.interval, clock=clock)
-        through_pulse = Pulse(through.ask, every=THROUGH_EVERY, clock=clock) if through else None
-        began = clock.monotonic()
-        try:
-            while True:
-                self._ports.interrupts.sleep(began + probation.at_s + 1 - clock.monotonic())
-                asked = through_pulse.taken() if through_pulse else []
-                probation = probation.after(self._brought(gate_pulse.taken(), asked, backlog))
-                backlog = Second()
-                report = self._looked(probation, old)
-                if report:
-                    return report
-        finally:
-            gate_pulse.stop()
-            if through_pulse:
-                through_pulse.stop()
+        self._pool.begin(self._watched.pool, servers, every=self._site.gate.interval)
+        with closing(each_second(self._ports, self._through)) as seconds:
+            return next(report for asked in seconds if (report := self._second(self._pool.second(asked, self._errors), old)))
 
-    def _brought(self, rounds: list[tuple[Probe, ...]], asked: list[Failure], backlog: Second) -> Brought:
-        """Everything that arrived in the second that has just passed."""
-        self._errors.read()
-        self._access.has_errors |= self._errors.has_new
-        read = self._access.read()
-        return Brought(
-            new=backlog + read.new,
-            former=read.former.total,
-            through=tuple(asked),
-            rounds=tuple(rounds),
-            crashes=self._errors.crashes,
-        )
-
-    def _looked(self, probation: Probation, old: tuple[Target, ...]) -> WatchReport | None:
-        """None while it goes on."""
-        look = probation.look()
-        failed = probation.failure(look)
+    def _second(self, failed: Failed | None, old: tuple[Target, ...]) -> WatchReport | None:
+        """None while the watch goes on."""
+        probation, look = self._pool.probation, self._pool.look
         if probation.at_s % _GUARD_EVERY_S == 0 and not self._has_passed:
             self._has_guard()
         lost = self._out_of_reach(probation.at_s)
         deaf = self._deaf(probation.at_s)
         if self._has_passed and self._may_end():
-            return self._ended(_Judged(probation=probation, look=look), old, is_over=True)  # decided by all
-        judged = _Judged(probation=probation, look=look)
+            return self._ended(old, is_over=True)  # decided by all
         if lost:
-            return self._report("rollback", _took(lost), judged)
+            return self._report("rollback", _took(lost))
         failed = failed or deaf
         self._ports.tell("watch", failed.said() if failed else probation.progress(look), is_passing=True)
         if failed:
-            return self._failed(judged, failed, old)
+            return self._failed(failed, old)
         if self._ports.interrupts.count:
             said = f"{self._ports.interrupts.name} during the watch"
-            return self._report("interrupted", Took(result=Result.INTERRUPTED, said=said, why=Why.SIGNAL), judged)
+            return self._report("interrupted", Took(result=Result.INTERRUPTED, said=said, why=Why.SIGNAL))
         stop = self._others.heard(probation)
         if stop:
-            return self._stopped(judged, stop, old)
-        return self._ended(judged, old) if probation.at_s >= self._site.watch.duration else None
+            return self._stopped(stop, old)
+        return self._ended(old) if probation.at_s >= self._site.watch.duration else None
 
-    def _stopped(self, judged: _Judged, stop: Took, old: tuple[Target, ...]) -> WatchReport:
+    def _stopped(self, stop: Took, old: tuple[Target, ...]) -> WatchReport:
         """As the whole fleet is."""
         is_held = stop.result is Result.HOLD
-        return self._held(stop, "as the other hosts are", judged) if is_held else self._going_back(judged, stop, stop, old)
+        return self._held(stop, "as the other hosts are") if is_held else self._going_back(stop, stop, old)
 
     def _may_end(self) -> bool:
         """Whether all hosts may. This one must answer now: its silence would be taken for consent, and its dead-man would act."""
@@ -232,20 +262,20 @@ class Watcher:
     def _unanswered(self) -> str:
         return "" if ask_marker(self._ports.host, self._site.nginx) is not None else "nginx itself has not answered"
 
-    def _failed(self, judged: _Judged, failed: Failed, old: tuple[Target, ...]) -> WatchReport:
+    def _failed(self, failed: Failed, old: tuple[Target, ...]) -> WatchReport:
         held = _took(failed, Result.HOLD)
         if self._site.watch.on_spike is SpikePolicy.HOLD:
-            return self._held(held, 'watch.on_spike = "hold"', judged)
-        return self._going_back(judged, _took(failed), held, old)
+            return self._held(held, 'watch.on_spike = "hold"')
+        return self._going_back(_took(failed), held, old)
 
-    def _going_back(self, judged: _Judged, took: Took, held: Took, old: tuple[Target, ...]) -> WatchReport:
+    def _going_back(self, took: Took, held: Took, old: tuple[Target, ...]) -> WatchReport:
         """Is there anything to go back to?"""
         answers = self._asked(old)
         if not gate.serves(answers):
             dead = "; ".join(each.text for each in answers)
             held = msgspec.structs.replace(held, result=Result.HOLD, why=Why.NO_WAY_BACK)
-            return self._held(held, f"the former pool is dead too: {dead}", judged)
-        return self._report("rollback", took, judged)
+            return self._held(held, f"the former pool is dead too: {dead}")
+        return self._report("rollback", took)
 
     def _asked(self, old: tuple[Target, ...]) -> tuple[ServerHealth, ...]:
         """The former pool, asked until it answers, three times at most: one lost packet must not keep a failing release."""
@@ -256,14 +286,14 @@ class Watcher:
                 break
         return answers
 
-    def _held(self, held: Took, because: str, judged: _Judged) -> WatchReport:
+    def _held(self, held: Took, because: str) -> WatchReport:
         """What would have been a rollback is not called one."""
-        return self._report("rollback", msgspec.structs.replace(held, details=(*held.details, f"held: {because}")), judged)
+        return self._report("rollback", msgspec.structs.replace(held, details=(*held.details, f"held: {because}")))
 
-    def _ended(self, judged: _Judged, old: tuple[Target, ...], *, is_over: bool = False) -> WatchReport | None:
+    def _ended(self, old: tuple[Target, ...], *, is_over: bool = False) -> WatchReport | None:
         """None where this host would pass, and others are not so far yet. `is_over`: all are."""
-        final = Final.UNPROVEN if self._access.is_behind else judged.probation.final(judged.look)
-        said, why = f"{final.replace('_', ' ')}: {judged.probation.progress(judged.look)}", Why.NONE
+        final, probation = self._pool.final, self._pool.probation
+        said, why = f"{final.replace('_', ' ')}: {probation.progress(self._pool.look)}", Why.NONE
         match final:
             case Final.KEEP | Final.KEEP_ELEVATED:
                 result = Result.OK
@@ -278,13 +308,12 @@ class Watcher:
             return None
         missed = self._others.judged() if self._has_passed else None
         if missed:
-            return self._stopped(judged, missed, old)
-        return self._report(final, Took(result=result, said=said, why=why if result is not Result.OK else Why.NONE), judged)
+            return self._stopped(missed, old)
+        return self._report(final, Took(result=result, said=said, why=why if result is not Result.OK else Why.NONE))
 
-    def _report(self, final: str, took: Took, judged: _Judged) -> WatchReport:
-        probation, whole = judged.probation, judged.probation.whole
-        diagnosis = diagnose(self._errors.errors, self._access.failing, self._sought.known)
-        diagnosis = about(diagnosis, self._sought.attribution.servers)
+    def _report(self, final: str, took: Took) -> WatchReport:
+        probation, whole = self._pool.probation, self._pool.probation.whole
+        diagnosis = self._pool.diagnosis(self._errors, self._watched.known)
         reasons = sentence(diagnosis)
         return WatchReport(
             result=took.result,
@@ -292,12 +321,12 @@ class Watcher:
             said=took.said,
             details=(*took.details, f"cause: {reasons}") if reasons and took.result is not Result.OK else took.details,
             why=took.why,
-            pool=self._sought.pool,
+            pool=self._watched.pool,
             seconds=probation.at_s,
             failed=whole.gateway + whole.hung,
             total=whole.total,
             mode=probation.mode,
-            judgement=judged.look,
+            judgement=self._pool.look,
             peers_down=probation.down,
             reasons=reasons,
             findings=diagnosis.findings,
@@ -305,7 +334,7 @@ class Watcher:
         )
 
     def close(self) -> None:
-        self._access.close()
+        self._pool.close()
         self._errors.close()
         if self._through:
             self._through.close()
