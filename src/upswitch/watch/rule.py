@@ -293,8 +293,8 @@ def sentence(judgement: Judgement, at_s: int, pool: str, *, requests: str = "req
 
 def lines(judgement: Judgement, at_s: int, pool: str, *, requests: str = "requests") -> tuple[str, ...]:
     """A sentence each: what failed, then what follows from it and why."""
-    verdict = "ROLLBACK: " if judgement.is_spike else "elevated: " if judgement.is_elevated else ""
-    return (f"t+{at_s}s {verdict}{numbers(judgement, pool, requests)}.", *answers(judgement))
+    verdict = " ROLLBACK" if judgement.is_spike else " elevated" if judgement.is_elevated else ""
+    return (f"t+{at_s}s{verdict}: {numbers(judgement, pool, requests)}.", *answers(judgement))
 
 
 def numbers(look: Judgement, pool: str, requests: str) -> str:
@@ -316,12 +316,12 @@ def _missing(look: Judgement) -> Iterator[str]:
     """The answers that are no."""
     need = look.thresholds
     if look.failed < need.enough:
-        yield f"{look.failed} failures ({need.enough} needed)"
+        yield f"{look.failed} {'failure' if look.failed == 1 else 'failures'} ({need.enough} needed)"
     elif not look.is_enough:
         when = "all in one second" if look.failed_seconds == 1 else f"in only {look.failed_seconds} different seconds"
         yield f"{look.failed} failures, but {when} ({need.enough_seconds} needed)"
     if not look.is_big:
-        yield f"fewer than {need.big:g} % of the requests failed"
+        yield f"fewer than {need.big:g} % of the requests"
     if not look.is_new:
         yield f"not {need.new:g} times as many failures as before"
     if not look.is_not_luck:
@@ -336,6 +336,8 @@ def _before(look: Judgement) -> str:
     if look.is_new and look.failed < look.thresholds.new * look.worst:
         minute = f"{look.minute_failed} of {look.minute_total} in the last minute of it"
         return f"{whole}, {minute}. Now at least half fail, {look.thresholds.new:g} times that share or more."
+    if not look.before_failed:
+        return f"{whole}."
     how = "at most" if look.stretch_s < look.before_s else "which makes"
     return f"{whole}, {how} {look.worst:.0f} in {look.stretch_s} s."
 
