@@ -71,12 +71,14 @@ _WAITING = (
     "fleet",
     "incident",
     "demo",
+    "deadman",
     "ssh_connection",
     "systemd",
     "spike",
     "switch",
     "watchlogs",
     "watch",
+    "rule",
 )
 
 

@@ -28,7 +28,7 @@ def fleet(one_nginx):
 
 @pytest.fixture
 def watched(one_nginx):
-    with FleetLab(one_nginx, 5, LONG) as fleet:
+    with FleetLab(one_nginx, 3, LONG) as fleet:
         yield fleet
 
 
@@ -48,7 +48,7 @@ def pair(one_nginx):
 def loads(fleet: FleetLab):
     """A load on every host; a list that has their summaries afterwards."""
     with ExitStack() as stack:
-        yield [stack.enter_context(lab.load("--connections", "4", "--rate", "100")) for lab in fleet.labs.values()]
+        yield [stack.enter_context(lab.load("--connections", "4", "--rate", "40")) for lab in fleet.labs.values()]
 
 
 def every(fleet: FleetLab, word: str) -> dict[str, str]:
