@@ -276,7 +276,7 @@ def test_a_judged_host_waits_for_the_others():
 
 def test_a_host_that_never_ends_its_watch_turns_the_others_back():
     found = rollout("a b", clock=Later(seconds=20))
-    assert found.turn("a").judged().said == "b: nothing heard since its watch has passed"
+    assert found.turn("a").judged().said == "b: no answer since its watch passed"
     assert found.turn("b").judged().result is Result.FAILED
 
 

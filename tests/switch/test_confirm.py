@@ -46,7 +46,7 @@ APPLIED = (sample(0.2, *NEW, *GONE, said=ALL_NEW), sample(0.21 + SETTLE, *NEW, *
 def test_new_workers_that_answer_and_no_old_one_that_accepts_are_an_applied_reload():
     finding = judge(BEFORE, APPLIED, want=WANT)
     assert finding.proof is Proof.APPLIED
-    assert finding.said == f"nginx answered {WANT} {2 * MARKS} times in a row from 2 new workers, no old worker accepts"
+    assert finding.said == f"nginx reported {WANT} {2 * MARKS} times in a row from 2 new workers; no old worker accepts requests"
     assert proof(APPLIED[0]) is Proof.WAITING  # not settled yet
 
 
@@ -61,7 +61,7 @@ def test_one_hit_among_answers_of_both_generations_proves_nothing():
     mixed = marks("g2", "g1", "g1", "g2")  # as a probe saw it in the 100 ms in which both accept
     assert proof(*(sample(at, *NEW, *GONE, said=mixed) for at in (0.1, 0.3, 0.5))) is Proof.WAITING
     late = judge(BEFORE, [sample(DEADLINE, *NEW, *GONE, said=mixed)], want=WANT)
-    assert (late.proof, late.said) == (Proof.UNKNOWN, f"after 8.0 s the marker answers {FORMER}, {WANT}, not {WANT} alone")
+    assert (late.proof, late.said) == (Proof.UNKNOWN, f"after 8.0 s nginx reports {FORMER}, {WANT}, not only {WANT}")
 
 
 def test_the_new_generation_from_an_old_worker_is_not_proof():
@@ -78,7 +78,7 @@ def test_an_old_worker_that_still_accepts_is_waited_for_and_named():
     samples = [sample(at, *NEW, process(11), GONE[1], said=ALL_NEW) for at in (0.1, 0.3)]
     assert proof(*samples) is Proof.WAITING
     late = judge(BEFORE, [*samples, msgspec.structs.replace(samples[-1], at=DEADLINE)], want=WANT)
-    assert (late.proof, late.said) == (Proof.UNKNOWN, "after 8.0 s old workers still accept: 11")
+    assert (late.proof, late.said) == (Proof.UNKNOWN, "after 8.0 s old workers still accept requests: 11")
 
 
 def test_a_child_that_still_carries_the_masters_title_is_inside_its_start():

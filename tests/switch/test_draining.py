@@ -120,7 +120,7 @@ def test_before_any_switch_there_is_no_former_pool(lab):
     site = site_of(lab)
     report = drained.wait(ports(site.nginx), site.nginx, deadline=10)
     assert (report.pool, report.is_safe) == ("", False)
-    assert report.said == "no pool was live before: nothing to stop"
+    assert report.said == "no pool was live before: there is nothing to stop"
 
 
 def test_a_second_release_of_the_same_pool_leaves_the_other_one_as_the_former(any_nginx):

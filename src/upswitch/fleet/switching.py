@@ -91,7 +91,7 @@ class Rollout:
         """The first host in sorted order decides between two commands that come at once; the others follow it."""
         with self._meeting:
             if not self._met(lambda: self._first in {name, *self._locked, *self._ended} or self._stop is not None):
-                return Took(result=Result.INTERRUPTED, said=f"{self._interrupts.name} before the lock", why=Why.SIGNAL)
+                return Took(result=Result.INTERRUPTED, said=f"{self._interrupts.name} before the lock was taken", why=Why.SIGNAL)
             return self._refusal
 
     def _prepared_all(self, name: str) -> Took | None:
@@ -127,7 +127,10 @@ class Rollout:
         """Where it is true of all each host ends its watch; see `judged`."""
         with self._changing():
             if name not in self._passed and self._wave + 1 < len(self._waves):
-                self._tell("wave", f"{name} has passed; it is watched on until the last wave has, so that it can still go back")
+                self._tell(
+                    "wave",
+                    f"{name} has passed its watch; it is watched until the last wave has passed, so that it can still go back",
+                )
             self._passed.add(name)
             if self._is_closing:
                 self._agreed.add(name)
@@ -152,7 +155,7 @@ class Rollout:
 
             if not met(self._meeting, is_over, every=_LOOK_EVERY, clock=self._clock, within=_LAST_MEETING):
                 missing = ", ".join(sorted(self._missing))
-                said = f"{missing}: nothing heard since its watch has passed"
+                said = f"{missing}: no answer since its watch passed"
                 self._fail(Took(result=Result.FAILED, said=said, why=Why.OTHER_HOST))
             return self._stop
 

@@ -40,7 +40,7 @@ class DrainReport(Value):
     @property
     def said(self) -> str:
         if not self.pool:
-            return f"{self.problem or 'no pool was live before'}: nothing to stop"
+            return f"{self.problem or 'no pool was live before'}: there is nothing to stop"
         if self.is_safe:
             return f"safe to stop {self.pool}: no old worker, no connection to {', '.join(self.addresses)}"
         return f"not yet safe to stop {self.pool}: {', '.join(_left(self))}"
@@ -106,7 +106,7 @@ def _peers(host: Host, net: str) -> Iterator[str]:
 
 def _disagreement(disk: Disk, running: Running, nginx: Nginx) -> str:
     answer = running.marker.generation if running.marker else "nothing"
-    return "" if answer == disk.live else f"{nginx.live} is {disk.live}, but nginx answers {answer}"
+    return "" if answer == disk.live else f"{nginx.live} points to {disk.live}, but nginx reports {answer}"
 
 
 def _left(report: DrainReport) -> Iterator[str]:

@@ -235,9 +235,11 @@ def _refuse_down(facts: Facts, manifest: Manifest) -> None:
         seen = [facts.checked.find(address) if facts.checked else None for address in addresses]
         if seen and all(each is not None and not each.is_up for each in seen):
             down = ", ".join(each.text for each in seen if each)
-            what = f"nginx's own check holds every server of {name} in {manifest.pool} down: {down}"
+            what = f"nginx's own health check holds every server of {name} in {manifest.pool} down: {down}"
             is_dead = all(each.fall for each in seen if each)
-            start = "start them; nginx finds them up by itself" if is_dead else "it is still proving them: again in some seconds"
+            start = (
+                "start them; nginx finds them up by itself" if is_dead else "it is still checking them: try again in some seconds"
+            )
             hint = f"{start} (`upswitch status`); or name another one with --to N"
             raise RefusedError(Refusal(what=what, hint=hint, why=Why.CHECK_DOWN))
 

@@ -57,7 +57,7 @@ def judge(before: Family, samples: Sequence[Sample], *, want: str, deadline: flo
     """What the samples since the reload prove about generation `want`. `before` was taken just before the reload."""
     now = samples[-1]
     if now.family.master is None or before.master is None or now.family.master.key != before.master.key:
-        return Finding(proof=Proof.UNKNOWN, said="the nginx master is gone or another one", why=Why.NO_MASTER)
+        return Finding(proof=Proof.UNKNOWN, said="the nginx master process is gone, or it is another process", why=Why.NO_MASTER)
     new = _new_workers(before, now.family)
     if now.fatal and not new and now.at - _first_fatal(samples) >= DOOMED:
         return Finding(proof=Proof.OUTAGE, said=f"new workers can't start: {now.fatal[-1]}")
@@ -67,7 +67,7 @@ def judge(before: Family, samples: Sequence[Sample], *, want: str, deadline: flo
         marks = _marks_in_row(before, samples, want)
         return Finding(
             proof=Proof.APPLIED,
-            said=f"nginx answered {want} {marks} times in a row from {len(new)} new workers, no old worker accepts",
+            said=f"nginx reported {want} {marks} times in a row from {len(new)} new workers; no old worker accepts requests",
         )
     if now.emerg and not new and now.at - _first_seen(samples, now.emerg) >= QUIET:
         return Finding(proof=Proof.REJECTED, said=f"nginx kept its old configuration: {now.emerg[-1]}")
@@ -134,6 +134,6 @@ def _what_is_missing(before: Family, now: Sample, want: str) -> str:
         return f"after {now.at:.1f} s nginx has no new worker" + (f"; it said: {now.emerg[-1]}" if now.emerg else "")
     old = _old_accepting(before, now.family)
     if old:
-        return f"after {now.at:.1f} s old workers still accept: {', '.join(str(worker.pid) for worker in old)}"
+        return f"after {now.at:.1f} s old workers still accept requests: {', '.join(str(worker.pid) for worker in old)}"
     seen = sorted({mark.generation for mark in now.marks})
-    return f"after {now.at:.1f} s the marker answers {', '.join(seen) or 'nothing'}, not {want} alone"
+    return f"after {now.at:.1f} s nginx reports {', '.join(seen) or 'nothing'}, not only {want}"

@@ -62,13 +62,13 @@ class Reloader:
         """Raise the flag, wait until nginx itself says that it drains, then until no client is idle, at most `limit` seconds."""
         self._raised += 1
         if limit <= 0:
-            return Took(result=Result.OK, said="not wanted (nginx.drain = 0)")
+            return Took(result=Result.OK, said="off (nginx.drain = 0)")
         ran = self._host.run(
             commands.raise_flag(self._nginx.drain_flag, f"{token}.{self._raised}", tenths=round((limit + _FLAG_LEFT) * 10)),
             deadline=5.0,
         )
         if ran.exit != 0:
-            return Took(result=Result.FAILED, said=f"can't raise {self._nginx.drain_flag}: {ran.words}", why=ran.why)
+            return Took(result=Result.FAILED, said=f"can't create {self._nginx.drain_flag}: {ran.words}", why=ran.why)
         if not self._says_draining():
             self.lower()
             said = f"nginx does not see {self._nginx.drain_flag}: can its worker user enter that folder? (nginx.drain_flag)"
@@ -102,8 +102,8 @@ class Reloader:
             return waiting
 
         left = until(lambda _: quiet >= _QUIET_LOOKS, look, every=_LOOK_EVERY, clock=clock, within=limit)
-        idle = "" if left is None else f", {left} idle client connections left"
-        return f"clients were told to close for {clock.monotonic() - began:.1f} s{idle}"
+        idle = "" if left is None else f", {left} are left"
+        return f"idle clients were asked to close their connections for {clock.monotonic() - began:.1f} s{idle}"
 
     # ---- reload and proof ----
 
@@ -114,12 +114,12 @@ class Reloader:
         if ran is None:  # never verified, or nginx has been restarted since
             running = read_running(self._host, self._nginx, self._facts.pid_file)
             if running.problem or running.family is None:
-                return Took(result=Result.FAILED, said=f"no signal was sent: {running.problem}", why=Why.NO_MASTER)
+                return Took(result=Result.FAILED, said=f"nginx was not reloaded: {running.problem}", why=Why.NO_MASTER)
             self._master = running.family.master
             ran = self._reloaded(argv)
         if ran is None:
             return Took(
-                result=Result.FAILED, said="no signal was sent: the nginx master is another one every time", why=Why.NO_MASTER
+                result=Result.FAILED, said="nginx was not reloaded: its master process changes again and again", why=Why.NO_MASTER
             )
         if ran.exit is None:
             return Took(result=Result.UNKNOWN, said=f"{argv[0]}: {ran.words}", why=ran.why)
@@ -128,7 +128,7 @@ class Reloader:
         if ran.exit != 0:
             said = f"{' '.join(argv)}: exit {ran.exit}: {told(ran.err)}"
             return Took(result=Result.FAILED, said=said, why=Why.RELOAD_REFUSED)
-        return Took(result=Result.OK, said=f"asked the master {self._pid}")
+        return Took(result=Result.OK, said=f"asked master process {self._pid} to reload")
 
     def _reloaded(self, argv: tuple[str, ...]) -> Ran | None:
         """None where the master is not the one that was verified: nothing was done."""

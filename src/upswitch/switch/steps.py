@@ -59,20 +59,20 @@ class Steps:
         self.gate_report = report
         self._gated_at = self._ports.clock.monotonic()
         if report.verdict is Verdict.RUNNING:
-            return Took(result=Result.INTERRUPTED, said=f"{self._ports.interrupts.name} while probing", why=Why.SIGNAL)
+            return Took(result=Result.INTERRUPTED, said=f"{self._ports.interrupts.name} during the health checks", why=Why.SIGNAL)
         if report.verdict is not Verdict.PASS:
             return _refused(self._job.plan, report)
         if not report.has_way_back and not self._job.accept_one_way:
             return _no_way_back(self._job.plan, report)
-        up = f"all {len(report.new)} servers of {self._job.plan.pool} up after {report.seconds:.1f} s"
-        return Took(result=Result.OK, said=up if report.has_way_back else f"{up}; {self._job.plan.former_pool} does not answer")
+        up = f"all {len(report.new)} servers of {self._job.plan.pool} are healthy after {report.seconds:.1f} s"
+        return Took(result=Result.OK, said=up if report.has_way_back else f"{up}; {self._job.plan.former_pool} is not")
 
     def stage(self) -> Took:
         """The new generation, and the way back beside it: going back must need no new bytes."""
         plan, job = self._job.plan, self._job
         generations = {plan.to: job.files, plan.back: job.back_files, **({plan.warm: job.warm_files} if plan.warm else {})}
         took = store.stage(self._ports.host, self._nginx, generations, back=plan.back)
-        said = f"{self._nginx.dir}/generations/{plan.to} (way back: {plan.back})"
+        said = f"{self._nginx.dir}/generations/{plan.to}; a rollback leads to {plan.back}"
         return took if took.result is not Result.OK else Took(result=Result.OK, said=said)
 
     def test(self) -> Took:
@@ -126,17 +126,17 @@ class Steps:
             )
         disk = store.read_disk(self._ports.host, self._nginx)
         if disk.live != self._job.plan.base:
-            said = f"live is {disk.live or 'nothing'} now, not {self._job.plan.base}"
+            said = f"the live link points to {disk.live or 'nothing'} now, not to {self._job.plan.base}"
             return Took(result=Result.FAILED, said=said, why=Why.MOVED)
         age = self._ports.clock.monotonic() - self._gated_at
         if age <= rounds.FRESH:
-            return Took(result=Result.OK, said=f"the gate's proof is {age:.1f} s old")
+            return Took(result=Result.OK, said=f"the gate's health checks are {age:.1f} s old")
         probes = self._ports.prober.round(self._job.new)
         bad = [f"{target.server}: {probe.error}" for target, probe in zip(self._job.new, probes, strict=True) if not probe.ok]
         if bad:
             said = f"{len(bad)} of {len(probes)} servers failed after the gate"
             return Took(result=Result.FAILED, said=said, details=tuple(bad), why=Why.SERVERS_DOWN)
-        return Took(result=Result.OK, said=f"the gate's proof was {age:.0f} s old; every server answered again")
+        return Took(result=Result.OK, said=f"the gate's health checks were {age:.0f} s old; every server is still healthy")
 
     def arm(self) -> Took:
         """From now on the host takes itself back when we vanish."""
@@ -274,7 +274,7 @@ class Steps:
         plan = self._job.plan
         live = self._read_again().live
         if live not in {plan.former, plan.base, plan.to, plan.back}:
-            said = f"live is {live or 'nothing'}, none of this run's generations: left alone"
+            said = f"the live link points to {live or 'nothing'}, which is no generation of this run: it was left alone"
             return Took(result=Result.FAILED, said=said, why=Why.MOVED)
         is_outage = self._finding is not None and self._finding.proof is Proof.OUTAGE  # nobody is served: there is nobody to drain
         if Step.DRAIN not in plan.skips and not is_outage:
@@ -307,7 +307,11 @@ class Steps:
         plan = self._job.plan
         live = store.read_disk(self._ports.host, self._nginx).live
         if live not in {plan.back, plan.base}:
-            return Took(result=Result.FAILED, said=f"live is {live or 'nothing'} now: somebody else changed it", why=Why.MOVED)
+            return Took(
+                result=Result.FAILED,
+                said=f"the live link points to {live or 'nothing'} now: somebody else changed it",
+                why=Why.MOVED,
+            )
         finding = self._reloader.confirm(live)
         self._lower()
         return self._never_left(finding, live) or _proved(finding)
@@ -324,7 +328,7 @@ class Steps:
         if took.result is not Result.OK:
             return took
         # nginx-facts.md, section 6: its globals point into the configuration that was thrown away.
-        crash = "; A WORKER THAT DIES NOW CRASHES IN A LOOP until a reload succeeds (the check module's fault): mend that first"
+        crash = "; A WORKER THAT DIES NOW CRASHES IN A LOOP until a reload succeeds (the check module's fault): fix that first"
         warned = crash if self._job.facts.dialect is not Dialect.NONE else ""
         return Took(result=Result.OK, said=f"nginx rejects every reload and never left {marker.generation}: {finding.said}{warned}")
 

@@ -74,17 +74,17 @@ def _plain(check: Check, addresses: tuple[str, ...], facts: Facts) -> Blackout:
 def notes(site: Site, pool: str, warmth: Warmth, facts: Facts) -> tuple[str, ...]:
     """Where nginx's own check will not know what it needs to know, or will not be asked."""
     found = [
-        f"default_down=false: nginx takes the servers of {name} as up at once; the gate alone has proved them"
+        f"default_down=false: nginx counts the servers of {name} as up at once; only the gate has checked them"
         for name in warmth.trusted
     ]
     for upstream in site.upstreams if warmth.wanted else ():
         named = [server for server in upstream.servers(pool) if not is_address(probe_address(server, 0))]
         found += [
-            f"{upstream.name}: state is carried by address: {server.address} begins down if it resolves to another one by then"
+            f"{upstream.name}: nginx keeps states by address: {server.address} starts down if its address changes by then"
             for server in named
         ]
         if upstream.check is None:
-            found.append(f"{upstream.name} has no check table: nginx takes its servers as up; the gate alone has proved them")
+            found.append(f"{upstream.name} has no check table: nginx counts its servers as up; only the gate has checked them")
         elif _is_stuck(upstream.check, facts):
             found.append(
                 f"{upstream.name}: type=tcp with rise={upstream.check.rise} and fewer worker processes: yaoweibin's module never "
@@ -116,18 +116,16 @@ def wait(ports: Ports, nginx: Nginx, warmth: Warmth) -> Took:
 
 def _progress(warmth: Warmth, down: tuple[str, ...], seconds: float) -> str:
     count = sum(map(len, warmth.wanted.values()))
-    said = (
-        f"nginx's own check calls {count - len(down)} of {count} servers up after {seconds:.1f} s (at most {warmth.longest:.0f} s)"
-    )
-    return said + (f"; {down[0]}" if down else "")
+    said = f"nginx's own health check: {count - len(down)} of {count} servers are up after {seconds:.1f} s"
+    return f"{said} (at most {warmth.longest:.0f} s)" + (f"; {down[0]}" if down else "")
 
 
 def _took(warmth: Warmth, down: tuple[str, ...], ports: Ports, seconds: float) -> Took:
     count = sum(map(len, warmth.wanted.values()))
     if not down:
-        return Took(result=Result.OK, said=f"nginx's own check calls all {count} servers up, after {seconds:.1f} s")
+        return Took(result=Result.OK, said=f"all {count} servers are up by nginx's own health check, after {seconds:.1f} s")
     if ports.interrupts.count:
-        said = f"{ports.interrupts.name} while nginx's own check was proving the standby"
+        said = f"{ports.interrupts.name} while nginx checked the standby"
         return Took(result=Result.INTERRUPTED, said=said, why=Why.SIGNAL)
-    said = f"nginx's own check does not call {len(down)} of {count} servers up after {seconds:.1f} s, its worst case"
+    said = f"{len(down)} of {count} servers are not up by nginx's own health check after {seconds:.1f} s, its worst case"
     return Took(result=Result.FAILED, said=said, details=down, why=Why.CHECK_DOWN)
