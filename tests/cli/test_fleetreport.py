@@ -173,9 +173,7 @@ def test_status_says_who_is_at_it_and_else_the_remedy_of_a_finding():
     assert hint == "wait: a run is under way on lb1, by ann@ci (pid 7) since now: release 7"
     left = replace(status_view("A", "run 1 is unfinished"), needs_repair=True)
     assert together("status", {"lb1": left, "lb2": status_view()}).hint.startswith("`upswitch repair`; ")
-    assert together("status", {"lb1": status_view("A", "edited"), "lb2": status_view()}).hint.startswith(
-        "see to the FINDING of lb1"
-    )
+    assert together("status", {"lb1": status_view("A", "edited"), "lb2": status_view()}).hint.startswith("fix the FINDING of lb1")
 
 
 @pytest.mark.parametrize(

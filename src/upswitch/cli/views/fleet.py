@@ -13,11 +13,13 @@ from upswitch.cli.exit_codes import Exit
 from upswitch.cli.invocation import SITE_FILE
 from upswitch.cli.views import Production, View
 from upswitch.cli.views.acted import Acted
-from upswitch.cli.views.fleet_hints import SKIPPED, SPLIT, UNREACHABLE, names, next_step, page_of
 from upswitch.cli.views.plan import PlanView
 from upswitch.cli.views.status import StatusView
 from upswitch.switch.machine import Outcome
+from upswitch.switch.outcome import UNREACHABLE_PAGES
 
+UNREACHABLE, SKIPPED, SPLIT = "UNREACHABLE", "SKIPPED", "SPLIT"
+_SHOWN = 12  # hosts in a sentence
 _WORST = (
     *(Exit.STUCK, Exit.BUG, Exit.HELD, Exit.ROLLED_BACK, Exit.LOCKED, Exit.INTERRUPTED, Exit.REFUSED, Exit.USAGE, Exit.DONE),
 )  # the exit code that a person must see first
@@ -82,7 +84,7 @@ def together(command: str, views: Mapping[str, View]) -> FleetView:
         said=said,
         table=table,
         hosts=dict(sorted(views.items())),
-        hint=next_step(command, kind, worst.host, views),
+        hint=_next_step(command, kind, worst.host, views),
     )
 
 
@@ -96,7 +98,7 @@ def unreachable(command: str, error: HostError, *, is_skipped: bool = False) -> 
         exit=Exit.DONE if is_skipped else Exit.STUCK if is_way_back else Exit.REFUSED,
         said=f"{kind}: {error}",
         production=None,
-        hint=f"see why ssh can't reach it; {page_of(error.why)}",
+        hint=f"see why ssh can't reach it; {_page_of(error.why)}",
         why=error.why,
     )
 
@@ -148,7 +150,7 @@ def _done(table: Sequence[HostLine]) -> tuple[int, str, str]:
     skipped = [line.host for line in table if line.outcome == SKIPPED]
     kind = next(iter(_touched(table)), SKIPPED if skipped else Outcome.UNCHANGED.value)
     shares = _shares(reached) if reached else "no host could be reached"
-    left = f"; NOT REACHED, left as they were: {names(skipped)}" if skipped else ""
+    left = f"; NOT REACHED, left as they were: {_names(skipped)}" if skipped else ""
     return Exit.FINDINGS if kind == SKIPPED else Exit.DONE, f"{kind} {len(reached)} of {len(table)} hosts: {shares}{left}", kind
 
 
@@ -188,7 +190,7 @@ def _shares(table: Sequence[HostLine]) -> str:
     """Which hosts serve which pool: `B serves on lb1, lb2; A serves on lb3; NOT PROVED on lb4`."""
     proved = _gathered((f"{line.pool} serves", line.host) for line in table if line.proved)
     rest = _gathered(("NOT PROVED", line.host) for line in table if not line.proved)
-    return "; ".join(f"{said} on {names(hosts)}" for said, hosts in (*proved, *rest))
+    return "; ".join(f"{said} on {_names(hosts)}" for said, hosts in (*proved, *rest))
 
 
 # ---- its text ----
@@ -246,3 +248,69 @@ def _plan_key(view: View) -> str:
     diff = re.sub(r"\d{6,}-", "N-", view.diff)
     notes = [re.sub(r"\S*[/:]\S*", "", note) for note in view.notes]  # paths and addresses differ from host to host
     return f"{view.pool} {view.former_pool} {view.unchanged} {view.steps} {notes} {servers} {diff}"
+
+
+# ---- what to do next ----
+
+
+def _next_step(command: str, kind: str, worst: str, views: Mapping[str, View]) -> str:
+    """`kind` is the outcome of all hosts, `worst` the host that a person must see first."""
+    view = views[worst]
+    under_way = {name: each.lock for name, each in views.items() if isinstance(each, StatusView) and each.lock}
+    if under_way:
+        return f"wait: a run is under way on {_names(sorted(under_way))}, by {next(iter(under_way.values()))}"
+    if kind == SPLIT:
+        first = "" if command == "repair" else "`upswitch repair`, then "
+        return f"{first}`switch --to POOL` with the pool that is to serve everywhere; `upswitch help split`"
+    if kind == UNREACHABLE:
+        lost = _of(views, UNREACHABLE)
+        return _reach(lost, "the same again" if command == "switch" else f"`upswitch {command} {_options(lost)}`")
+    if kind == Outcome.HELD:
+        held = _of(views, Outcome.HELD)  # only these have something to go back from
+        one = next(iter(held.values()))
+        return f"decide: `upswitch rollback {_options(held)}` for {one.former_pool}, or fix {one.pool}; `upswitch help held`"
+    if view.exit:
+        return _remedy(view, worst) or f"`upswitch {command} --host {worst}` looks at one host alone"
+    if skipped := _of(views, SKIPPED):
+        return _for_later(skipped, views)
+    planned = next((each for each in views.values() if isinstance(each, PlanView) and not each.unchanged), None)
+    return f"`upswitch switch --to {planned.pool}` does it" if planned else _remedy(view, worst) or "nothing to do"
+
+
+def _reach(lost: Mapping[str, Acted], again: str) -> str:
+    return f"see why ssh can't reach {_names([*lost])}, then {again}; {_page_of(*(view.why for view in lost.values()))}"
+
+
+def _page_of(*whys: Why) -> str:
+    """The page for hosts that could not be reached, for these reasons. A wrong host key comes before anything else."""
+    return UNREACHABLE_PAGES[Why.HOST_KEY if Why.HOST_KEY in whys else Why.UNREACHABLE]
+
+
+def _for_later(skipped: Mapping[str, Acted], views: Mapping[str, View]) -> str:
+    """A skipped host still serves what it served, and may need the former pool."""
+    first = next((view for view in views.values() if isinstance(view, Acted) and view.pool), None)
+    if first is None:
+        return _reach(skipped, "the same again")
+    kept = f"; until then keep {first.former_pool} running" if first.former_pool not in {"", first.pool} else ""
+    return _reach(skipped, f"`switch --to {first.pool} {_options(skipped)}`{kept}")
+
+
+def _remedy(view: View, host: str) -> str:
+    if not isinstance(view, StatusView):
+        return getattr(view, "hint", "")
+    if view.needs_repair:
+        return "`upswitch repair`; `upswitch help dead-man`"
+    return f"fix the FINDING of {host}; `upswitch status --host {host}` looks again" if view.findings else ""
+
+
+def _of(views: Mapping[str, View], outcome: str) -> dict[str, Acted]:
+    return {name: view for name, view in sorted(views.items()) if isinstance(view, Acted) and view.outcome == outcome}
+
+
+def _options(hosts: Mapping[str, object]) -> str:
+    return " ".join(f"--host {name}" for name in hosts)
+
+
+def _names(hosts: Sequence[str]) -> str:
+    more = len(hosts) - _SHOWN
+    return ", ".join(hosts[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
