@@ -556,7 +556,7 @@ def test_a_frozen_holder_of_the_lock_stops_nothing_and_is_outdated(scene):
         os.kill(holder.pid, signal.SIGSTOP)
         said = scene.vanish()
     assert (said.result, scene.lab.marker(), scene.epoch) == (Result.OK, scene.back, 10)
-    assert said.said.endswith("; whoever armed this still holds the lock")
+    assert said.said.endswith("; the process that armed it still holds the lock")
 
 
 @pytest.mark.parametrize(("more", "number"), [(("bash",), 40), ((), 7), ((), 40)])

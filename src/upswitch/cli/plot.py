@@ -84,7 +84,7 @@ def _failures(second: Second) -> int:
 
 
 def _plot(name: str, frames: Sequence[Frame], count: Callable[[Second], int], *, style: str) -> list[Text]:
-    """A head and two rows of one scale: the pool, and whatever else is in the logs."""
+    """A heading and two rows of one scale: the pool, and all other requests in the logs."""
     rows = {frames[-1].pool: [count(each.new) for each in frames], "others": [count(each.others) for each in frames]}
     top = max(map(max, rows.values()))
     return [Text(f"{name} (up to {top:,})", style="bold"), *(_row(label, values, top, style) for label, values in rows.items())]

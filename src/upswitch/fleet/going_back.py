@@ -1,4 +1,9 @@
-"""A rollback of several hosts at once: each waits until all have said where they stand, and then goes or stays."""
+"""A rollback of several hosts at once: each waits until all have reported what they serve, and then goes back or stays.
+
+It takes back the newest run, and nothing else. Each host alone would go to what it served before; where a run reached only some
+hosts (a wave that failed, a host that was skipped), the others would go to the very release that has failed. So the newest run
+that made anything live is undone where it is still live. A host that it never reached, or that is back already, stays.
+"""
 
 import threading
 from collections.abc import Mapping
@@ -9,13 +14,7 @@ from upswitch.hosts.host import Clock
 from upswitch.hosts.wait import met
 from upswitch.switch.session import Alone, Stand, Turn
 
-# Where a rollback of several hosts leads: it takes back the newest run, and nothing else.
-#
-# Each host alone would go to what it served before; where a run reached only some of them (a wave that failed, a host that was
-# skipped), that would take the others to the very release that has failed. So: the newest run that made anything live is taken
-# back where it is live still; a host that it never reached, or that is back from it already, stays.
-
-_PATIENCE = 30.0  # seconds for a host to say where it stands; one that hangs does not keep the others from going back
+_PATIENCE = 30.0  # seconds for a host to report; one that hangs does not keep the others from going back
 _LOOK_EVERY = 0.2
 
 
@@ -33,7 +32,7 @@ class Retreat:
         return _Turn(self, name)
 
     def ended(self, name: str, failure: str) -> None:
-        """A host's command is over; what it came to is its own business: the others go on past it."""
+        """A host's command is over. However it ended, the other hosts go on."""
         del failure
         with self._meeting:
             self._ended.add(name)
@@ -74,7 +73,7 @@ class SplitError(Exception):
 
 
 def going(stands: Mapping[str, Stand]) -> frozenset[str]:
-    """The hosts that go back; the others stay as they are. SplitError. Where all are back already all go: each says why not."""
+    """The hosts that go back; the others stay as they are. Where all are back already, all go: each of them says why it can't."""
     newest = max(stand.run for stand in stands.values())
     found = frozenset(name for name, stand in stands.items() if stand.run == newest and not stand.is_back) or frozenset(stands)
     pools: dict[str, list[str]] = {}

@@ -1,13 +1,13 @@
-"""Several hosts as one switch: who may go when, and one verdict over what all of them see.
+"""Several hosts as one switch: when each host may go, and one verdict over what all of them see.
 
 Each host runs the whole machine in a thread of its own, exactly as it would alone (switch/switch.py). This is where the threads
 meet: before the locks, before the first change (the barrier, then wave by wave), every second of the watch, and before the end.
-A host waits here for the others; it never acts for them. So a host that fails goes back by its own machine, and the others hear
-of it at their next meeting and go back by theirs, all at once; nobody waits for one that hangs.
+A host waits here for the others and never acts for them. A host that fails goes back by its own machine. The others hear of it
+at their next meeting and go back by theirs, all at once; they do not wait for a host that hangs.
 
-A host that was switched stays in its watch until the last wave has passed and every host has said so once more since; then all meet
-once more, and only then is it too late to go back together. One that fell silent meanwhile misses that, and would go back alone by
-its dead-man.
+A host that was switched stays in its watch until the last wave has passed and every host has confirmed it once more. Then all meet
+for the last time, and only after that it is too late to go back together. A host that does not answer misses this meeting; it
+would go back alone by its dead-man.
 """
 
 import threading
@@ -29,7 +29,7 @@ _LAST_MEETING = 10.0  # seconds that a judged host waits for the others
 
 
 class Rollout:
-    """What the hosts of one command know of each other. `waves` are names; `tell` says what concerns all of them."""
+    """What the hosts of one command know of each other. `waves` are names of hosts; `tell` reports what concerns all hosts."""
 
     def __init__(
         self, waves: Sequence[Sequence[str]], on_spike: SpikePolicy, *, clock: Clock, interrupts: Interrupts, tell: Tell
@@ -69,7 +69,7 @@ class Rollout:
             self._ended.add(name)
             self._go_on()
 
-    # ---- what a host's turn asks; see switch/turn.py ----
+    # ---- what a host's turn asks; see switch/session.py ----
 
     def meet(self, name: str, at: Meeting) -> Took | None:
         match at:
@@ -145,7 +145,7 @@ class Rollout:
             self._met(lambda: not self._missing)
 
     def judged(self, name: str) -> Took | None:
-        """The last meeting, and the point of no return: whoever misses it turns all back, and after it each is on its own."""
+        """The last meeting, and the point of no return: a host that misses it turns all back, and after it each is on its own."""
         with self._changing():
             self._judged.add(name)
             self._meeting.notify_all()
@@ -190,7 +190,7 @@ class Rollout:
 
     @property
     def _refusal(self) -> Took | None:
-        """To a host that was not switched yet the fleet's end is a refusal, whatever it is to the others."""
+        """What stops the fleet, for a host that was not switched yet: a refusal."""
         if self._stop is None:
             return None
         return Took(result=Result.FAILED, said=f"not switched, because of {self._stop.said}", why=Why.OTHER_HOST)

@@ -68,7 +68,7 @@ class Making(Value):
             raise RefusedError(Refusal(what=f"template {exc}", hint="fix the template", why=Why.TEMPLATE)) from exc
 
     def _zone(self, serving: Addresses, found: tuple[Standby, ...]) -> str:
-        """A `check_shm_size` for all that is checked, standbys too; "" where somebody gives one, or the default will do."""
+        """A `check_shm_size` for all checked servers, standbys too; "" where the configuration has one or the default will do."""
         facts = self.facts
         if facts.dialect is Dialect.NONE or configuration.defined_elsewhere(
             facts.conf, "check_shm_size", live=self.site.nginx.live

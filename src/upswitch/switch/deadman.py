@@ -1,4 +1,4 @@
-"""The dead-man: a watcher on the nginx host that rolls a switch back when the heartbeats of whoever armed it stop.
+"""The dead-man: a watcher on the nginx host that rolls a switch back when upswitch stops sending heartbeats.
 
 The holder of the host's lock claims to live by a lease (STATE/lease: seconds of /proc/uptime, so no wall clock is believed).
 Once the lease has run out the watcher fires: it restores the way back, reloads, asks nginx, and leaves one line of journal.
@@ -8,7 +8,7 @@ A move is one rename of that file, so exactly one of disarm and fire wins. `up` 
 said: its room is taken when it is armed, because a disk that fills up later must stop neither the way back nor its report.
 
 Only sh, coreutils and flock(1) are needed. nginx's marker is asked by bash or curl; where neither exists the proof is UNKNOWN.
-A fire raises STATE/epoch: whoever held the lock before, and was only frozen, is refused when it goes on.
+When it fires it raises STATE/epoch: a process that held the lock before, and was only frozen, is refused when it goes on.
 """
 
 import re
@@ -148,7 +148,7 @@ def disarmed(run: str, ran: Ran, *, wait: float = WAIT) -> Disarmed:
 
 
 def unguarded(host: Host, nginx: Nginx, run: str) -> str:
-    """Why the host would not take `run` back if we vanished now, "" where it would. HostError where it can't be asked."""
+    """Why the host would not roll `run` back if upswitch were killed now; "" where it would. HostError where it can't be asked."""
     stands = look(host, nginx)
     is_armed = stands is not None and stands.run == run and stands.mark is Mark.ARMED and stands.is_alive
     return "" if is_armed else "the dead-man on the host is gone: if this command is killed now, the host stays as it is"
@@ -200,7 +200,7 @@ def _checked(run: str) -> str:
 
 
 def parse_fired(data: bytes) -> Fired | None:
-    """What a watcher said; None where it said nothing, or its words are not ours."""
+    """What a watcher wrote; None where it wrote nothing, or something else did."""
     try:
         fired = msgspec.json.decode(data, type=Fired)
     except msgspec.MsgspecError:
@@ -209,7 +209,7 @@ def parse_fired(data: bytes) -> Fired | None:
 
 
 def parse_look(output: bytes) -> Standing | None:
-    """One that is armed or acts, whatever came later; else the latest, where it has acted; None where nothing is to be told."""
+    """The dead-man that is armed or acts; else the latest one, where it has acted; None where there is nothing to report."""
     found = [_standing(line) for line in output.splitlines()]
     open_ones = [one for one in found if one.mark in {Mark.ARMED, Mark.FIRED}]
     latest = next(iter((*open_ones, *found)), None)

@@ -41,9 +41,11 @@ from upswitch.switch.steps import Steps
 from upswitch.watch.watch import WatchReport
 
 BEAT_EVERY = 2.0
-"""Seconds between two signs of life: the lease of the lock is five times as long (hosts/local/lock.py)."""
+"""Seconds between two heartbeats: the lease of the lock is five times as long (hosts/local/lock.py)."""
 Perform = Callable[[Step], Took]
-_WAITING = frozenset({Step.GATE, Step.WARM, Step.WATCH})  # for seconds: who is killed there must not leave a journal that is behind
+_WAITING = frozenset(
+    {Step.GATE, Step.WARM, Step.WATCH}
+)  # they take seconds: a process that is killed there must not leave an old journal
 
 
 class Ending(Value):
@@ -62,7 +64,7 @@ class Ending(Value):
 
 @contextmanager
 def locked(ports: RunPorts, site: Site, owner: Owner) -> Iterator[None]:
-    """Hold the host's lock, and keep saying that we live. LockedError where somebody else does."""
+    """Hold the host's lock, and send heartbeats. LockedError where another process holds it."""
     store.prepare(ports.host, site.nginx)
     stopped = ports.turn.meet(Meeting.LOCK)
     if stopped is not None:
@@ -81,7 +83,7 @@ def locked(ports: RunPorts, site: Site, owner: Owner) -> Iterator[None]:
 
 
 def _beaten(lock: Lock) -> bool:
-    """A host that can't be reached now may be so again in time."""
+    """False where the host can't be reached now: it may be reachable again before the lease ends."""
     try:
         lock.beat()
     except HostError:
@@ -93,7 +95,7 @@ def _beaten(lock: Lock) -> bool:
 
 
 def start(ports: RunPorts, job: Job, journal: Journal) -> Ending:
-    """A new run: on disk before its first step."""
+    """Begin a run. It is on disk before its first step."""
     started = Started(plan=job.plan, at=ports.clock.now())
     try:
         journal.prepare()
@@ -117,7 +119,7 @@ def drive_on(ports: RunPorts, begun: Run, job: Job, journal: Journal) -> Ending:
 
 
 def _disarmed(ports: RunPorts, over: Run, journal: Journal, nginx: Nginx) -> Run:
-    """No run of ours ends with the host ready to act; where it has acted already its word counts, not ours."""
+    """Disarm the dead-man at the end of a run. Where it has acted already, its record counts and not what this run believes."""
     is_finished = bool(over.steps) and over.steps[-1].step is Step.FINISH and over.steps[-1].result is Result.OK
     if Step.ARM in over.plan.skips or is_finished:  # the finish has seen to it
         return over
@@ -136,9 +138,9 @@ def _disarmed(ports: RunPorts, over: Run, journal: Journal, nginx: Nginx) -> Run
 def close(
     ports: RunPorts, over: Run, journal: Journal, nginx: Nginx, *, seen: Live | None = None, outdated: tuple[str, ...] = ()
 ) -> Ending:
-    """The end of a run: the outcome is written down, and what is not needed goes, what was staged for nothing too.
+    """End a run: record its outcome, and remove the generations that are not needed any more.
 
-    `seen`: what the last step saw, where nothing was changed since.
+    `seen`: what the last step saw, where nothing has changed since.
     """
     plan = over.plan
     if over.phase in {Phase.REFUSED, Phase.INTERRUPTED}:
@@ -181,7 +183,7 @@ def unchanged(ports: RunPorts, plan: Plan, nginx: Nginx) -> Ending:
 
 
 def settle_deadman(ports: RunPorts, left: Run, journal: Journal, nginx: Nginx) -> Disarmed:
-    """From here on nobody else acts; if the host itself has, the journal says so. HostError while it acts still."""
+    """Disarm the dead-man of a run; where it has fired, the journal says so. HostError while it still acts."""
     stood = deadman.disarm(ports.host, nginx, left.plan.run)
     if stood.result is Result.UNKNOWN:
         raise HostError("take up a run that was left", stood.said, why=Why.DEAD_MAN)
@@ -259,7 +261,7 @@ def _performed(perform: Perform, step: Step) -> Took:
 
 
 def _send(journal: Journal, ports: RunPorts) -> None:
-    """What went ahead of a step that asked the host nothing."""
+    """Write what should have gone ahead of a step that asked the host nothing."""
     try:
         journal.send()
     except HostError as exc:

@@ -1,4 +1,4 @@
-"""Building a run's material: its plan, and every byte that it will write, before it writes any."""
+"""The material of a run: its plan, and every byte that it will write, before it writes any."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -46,7 +46,7 @@ class Job(Value):
 
     @property
     def attribution(self) -> Attribution:
-        """Whose the requests are that the watch will see."""
+        """How the watch assigns requests to the new and the former pool."""
         manifest = self.facts.disk.manifest
         return Attribution(
             generation=self.plan.to,
@@ -237,9 +237,7 @@ def _refuse_down(facts: Facts, manifest: Manifest) -> None:
             down = ", ".join(each.text for each in seen if each)
             what = f"nginx's own health check holds every server of {name} in {manifest.pool} down: {down}"
             is_dead = all(each.fall for each in seen if each)
-            start = (
-                "start them; nginx finds them up by itself" if is_dead else "it is still checking them: try again in some seconds"
-            )
+            start = "start them; nginx then finds them up" if is_dead else "it is still checking them: try again in some seconds"
             hint = f"{start} (`upswitch status`); or name another one with --to N"
             raise RefusedError(Refusal(what=what, hint=hint, why=Why.CHECK_DOWN))
 

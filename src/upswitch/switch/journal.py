@@ -8,14 +8,14 @@ from upswitch.switch import run as runs
 
 TOO_LONG = 4 << 20  # bytes; then the oldest runs are dropped
 KEPT_RUNS = 200
-RESERVE = 64 << 10  # bytes set aside on disk before a run, so that a disk that fills up later can't stop the way back
+RESERVE = 64 << 10  # bytes reserved on disk before a run, so that a disk that fills up later can't stop a rollback
 _OPEN = 20.0  # seconds
 
 
 class Journal:
-    """Reads whole, appends. Written only under the lock.
+    """Read as a whole, appended to, and written only under the lock.
 
-    What could not be written goes before the next record, so that a journal that can be written again has no gap.
+    A record that could not be written goes before the next one, so that a journal that can be written again has no gap.
     """
 
     def __init__(self, host: Host, path: str) -> None:
@@ -31,17 +31,17 @@ class Journal:
         return runs.replay(runs.decode(chunk.data)) if chunk else ()
 
     def open(self) -> tuple[runs.Run, ...]:
-        """The same under the lock, as whoever means to write reads it: room for the records to come is set aside with it."""
+        """The same under the lock, before writing: room for the records to come is reserved with it."""
         self._open(is_made=False)
         return self.opened
 
     @property
     def opened(self) -> tuple[runs.Run, ...]:
-        """As they were when it was opened; read anew where we have written since."""
+        """Every run as it was when the journal was opened; read again where we have written since."""
         return self.open() if self._data is None else runs.replay(runs.decode(self._data))
 
     def note(self, record: runs.AnyRecord) -> None:
-        """It is written with the next record, in one go; a crash before that is as if it came before the record was known."""
+        """Write the record together with the next one. A crash before that is as if it came before the record was known."""
         self._waiting += runs.encode(record)
 
     def write(self, record: runs.AnyRecord | None = None, *, is_ahead: bool = False) -> None:
@@ -57,11 +57,11 @@ class Journal:
         self._waiting = b""
 
     def send(self) -> None:
-        """What went ahead, where no command has come since. HostError where it could not be made durable."""
+        """Write what should have gone ahead, where no command has come since. HostError where it could not be made durable."""
         self._host.append(self._path, b"")
 
     def was_refused(self) -> None:
-        """What went ahead was not written: it waits again."""
+        """What went ahead was not written: keep it for the next record."""
         self._waiting, self._ahead = self._ahead + self._waiting, b""
 
     def prepare(self) -> None:

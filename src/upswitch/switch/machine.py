@@ -1,7 +1,7 @@
 """The machine of a switch: every move there is.
 
 Rule 1: every phase, step and ending stands in MOVES; nothing else in the program decides where a run goes next. (Two things
-stand beside it: `repair` takes a STUCK run up again at BACKING_OUT, and a host whose orchestrator vanished goes back by itself;
+stand beside it: `repair` takes a STUCK run up again at BACKING_OUT, and a host that gets no more heartbeats rolls itself back;
 see `Retried` and `Fired` in run.py.)
 
 Rule 2: the swap is the point of no return. Before it every way out ends where production was never touched, or serves the same
@@ -107,7 +107,7 @@ MOVES: Mapping[Phase, tuple[Step, Mapping[Result, Phase]]] = MappingProxyType(
         # can't be proved. A standby that does not come up is left there: nginx goes on proving it, and the next run need not wait.
         Phase.TESTED: (Step.WARM, {**_untouched(Phase.WARMED), UNKNOWN: Phase.BACKING_OUT}),
         Phase.WARMED: (Step.RECHECK, _untouched(Phase.RECHECKED)),
-        # From here on the host takes itself back when we vanish. What disarms it stands in switch/switch.py: every ending does.
+        # From here on the host rolls itself back when the heartbeats stop. Every ending disarms that (drive.py).
         Phase.RECHECKED: (Step.ARM, _untouched(Phase.ARMED)),
         Phase.ARMED: (Step.DRAIN, _untouched(Phase.DRAINED)),
         Phase.DRAINED: (Step.SWAP, {**_untouched(Phase.SWAPPED), UNKNOWN: Phase.BACKING_OUT}),

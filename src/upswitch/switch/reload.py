@@ -25,7 +25,7 @@ _SCRIPT = 5.0  # seconds for what is around it
 _ROUND = 10.0  # seconds for several looks in one go: 0.3, and what a stranger in the marker's place may draw out
 _MARKS_AT_ONCE = 5
 _FLAG_SEEN = 2.0  # seconds for nginx to see the flag; it looks at every request
-_FLAG_LEFT = 45.0  # seconds beyond the drain after which a flag that nobody lowered lowers itself: a reload and its proof
+_FLAG_LEFT = 45.0  # seconds beyond the drain after which a flag lowers itself: enough for a reload and its proof
 _QUIET_LOOKS = 3
 _DIGITS = 10  # a stranger may answer in nginx's place
 _PACKAGE = "upswitch.switch"
@@ -90,7 +90,7 @@ class Reloader:
         return answer == b"draining\n"
 
     def _wait_idle(self, limit: float) -> str:
-        """Until no connection waits for its next request; without stub_status nobody can tell, and the whole limit passes."""
+        """Wait until no connection is idle. Without stub_status that can't be seen, and the whole limit passes."""
         clock = self._ports.clock
         began = clock.monotonic()
         quiet = 0

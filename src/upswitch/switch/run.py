@@ -76,7 +76,7 @@ class Ended(Record):
 
 
 class Closed(Record):
-    """The end of a run, as told to its caller."""
+    """The end of a run, as its caller saw it."""
 
     run: str
     outcome: Outcome
@@ -85,7 +85,7 @@ class Closed(Record):
 
 
 class Retried(Record):
-    """A STUCK run taken up again, on its way back; `is_forward`: at its finish, as nothing but that is left to be done."""
+    """A STUCK run is taken up again, on its way back; `is_forward`: at its finish, where nothing else is left to be done."""
 
     run: str
     at: str
@@ -139,7 +139,7 @@ class Run(Value):
 
     @property
     def is_left(self) -> bool:
-        """Something is left to do: it was cut off, or it is STUCK and nobody has settled it."""
+        """Something is left to do: it was cut off, or it is STUCK and not settled."""
         return not self.is_over or (self.phase is Phase.STUCK and not self.is_settled)
 
     @property
@@ -222,7 +222,7 @@ def decode(data: bytes) -> tuple[AnyRecord, ...]:
         if isinstance(record, Started) and record.version > VERSION:
             raise JournalCorruptError(number, f"written by a newer upswitch (journal version {record.version})")
         if isinstance(record, Started) and not _is_ours(record.plan):
-            raise JournalCorruptError(number, "a generation's name is none of ours")
+            raise JournalCorruptError(number, "a generation has a name that upswitch does not give")
         records.append(record)
     return tuple(records)
 
@@ -263,9 +263,9 @@ def resolve(run: Run, live: str, *, is_proved: bool) -> Result:
     """How the step that a crash cut off counts, when `live` is the generation that the link points to now.
 
     Before the swap the link tells: still the former one means that nothing happened; else it is UNKNOWN, which leads back.
-    From the swap on it counts as interrupted: an unconfirmed switch is taken back, never completed; a rollback, whose
+    From the swap on it counts as interrupted: an unconfirmed switch is rolled back, never completed; a rollback, whose
     swap has happened, goes on. Where a run can't be interrupted its steps are idempotent and simply taken again, and this
-    is not asked (`repair` in switch/switch.py). A warm generation counts as nothing happened once nginx answers with it
+    is not asked (repair.py). A warm generation counts as nothing happened once nginx answers with it
     (`is_proved`): it serves what the former one does.
     """
     is_past = run.phase in {Phase.WARMED, Phase.RECHECKED, Phase.ARMED, Phase.DRAINED}

@@ -59,7 +59,7 @@ class Stand(Value):
 
 
 class Turn(Others, Protocol):
-    """What one host tells the others, and hears from them. The watch has its own part of this (watch/watch.py)."""
+    """What one host reports to the other hosts, and hears from them. The watch has its own part of this (`Others`)."""
 
     def meet(self, at: Meeting) -> Took | None:
         """Wait for the others where that is needed. None: this host goes on; else the reason why it goes no further."""
@@ -108,9 +108,9 @@ class RunPorts(Ports):
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """One command on one host. `user`, `machine` and `pid` are for whoever waits for the lock, and for the history.
+    """One command on one host. `user`, `machine` and `pid` are for those who wait for the lock, and for the history.
 
-    `run` names what is done, in the journal of every host that it is done to.
+    `run` is the run's name in the journal of every host.
     """
 
     site: Site

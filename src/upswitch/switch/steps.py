@@ -33,7 +33,7 @@ _WAY_BACK_DRAIN = 0.3  # seconds; clients are seeing failures, or a person is wa
 
 
 class Steps:
-    """The steps of one run on one host. What they saw beyond their results is kept for the report."""
+    """The steps of one run on one host. They keep what the report needs beyond their results."""
 
     def __init__(self, ports: RunPorts, job: Job) -> None:
         self._ports = ports
@@ -76,12 +76,12 @@ class Steps:
         return took if took.result is not Result.OK else Took(result=Result.OK, said=said)
 
     def test(self) -> Took:
-        """What is to go live, in its order; the last word is the new generation's."""
+        """Test what is to be live, in its order; the result is that of the new generation."""
         plan = self._job.plan
         return candidate.test(self._ports.host, self._nginx, self._job.facts, [*filter(None, (plan.warm, plan.to))])
 
     def warm(self) -> Took:
-        """Until nginx's own check calls the new pool up: it must not be the clients who wait for that."""
+        """Wait until nginx's own health check calls the new pool up: else the clients would wait for that."""
         warmth = self._job.warmth
         if self._job.plan.warm:
             self._ports.tell("warm", f"{warmth.why}: one reload with the new pool as a standby")
@@ -107,9 +107,9 @@ class Steps:
         return None if proved.result is Result.OK else msgspec.structs.replace(proved, result=Result.UNKNOWN)
 
     def recheck(self) -> Took:
-        """Wait until this host may go, get the watch ready, and look once more who is live.
+        """Wait until this host may go, get the watch ready, and look once more which generation is live.
 
-        The gate's proof may have aged meanwhile: never swap on one older than gating.FRESH.
+        The gate's health checks may be old by now: no swap relies on any that are older than rounds.FRESH.
         """
         never = self._ports.turn.meet(Meeting.PREPARED)
         if never is not None:
@@ -139,7 +139,7 @@ class Steps:
         return Took(result=Result.OK, said=f"the gate's health checks were {age:.0f} s old; every server is still healthy")
 
     def arm(self) -> Took:
-        """From now on the host takes itself back when we vanish."""
+        """From now on the host rolls itself back when the heartbeats stop."""
         plan, facts = self._job.plan, self._job.facts
         master = facts.running.family.master if facts.running.family else None
         return deadman.arm(
@@ -197,7 +197,7 @@ class Steps:
         return (self._others() if is_last else None) or proved
 
     def _others(self) -> Took | None:
-        """Unwatched, a host has nothing to wait for but the others: until the last wave is there all can still go back."""
+        """Without a watch, a host waits only for the others: until the last wave is done all of them can still go back."""
         turn, interrupts = self._ports.turn, self._ports.interrupts
         stopped: Took | None = None
 
@@ -208,7 +208,7 @@ class Steps:
             return has_passed or stopped is not None
 
         if not until(bool, is_over, every=_OTHERS_EVERY, clock=self._ports.clock, interrupts=interrupts):
-            return Took(result=Result.INTERRUPTED, said=f"{interrupts.name} while the others were switched", why=Why.SIGNAL)
+            return Took(result=Result.INTERRUPTED, said=f"{interrupts.name} while the other hosts were switched", why=Why.SIGNAL)
         missed = stopped or turn.judged()
         return msgspec.structs.replace(missed, result=Result.FAILED) if missed else None
 
@@ -224,7 +224,7 @@ class Steps:
         return Took(result=report.result, said=report.said, details=report.details, why=report.why)
 
     def finish(self) -> Took:
-        """The last look, and no dead-man from here on. Done again where the connection broke: all of it may be done twice."""
+        """Disarm the dead-man, and look for the last time. Done again where the connection broke: all of it may be done twice."""
 
         def attempt() -> Took:
             try:
@@ -259,7 +259,7 @@ class Steps:
 
     @property
     def outdated(self) -> tuple[str, ...]:
-        """Generations that nobody needs any more, after a finish that found all as it should be."""
+        """Generations that are not needed any more, after a finish that found everything as it should be."""
         if self.found is None:
             return ()
         disk, _ = self.found
@@ -276,14 +276,16 @@ class Steps:
         if live not in {plan.former, plan.base, plan.to, plan.back}:
             said = f"the live link points to {live or 'nothing'}, which is no generation of this run: it was left alone"
             return Took(result=Result.FAILED, said=said, why=Why.MOVED)
-        is_outage = self._finding is not None and self._finding.proof is Proof.OUTAGE  # nobody is served: there is nobody to drain
+        is_outage = (
+            self._finding is not None and self._finding.proof is Proof.OUTAGE
+        )  # no client is served, so none has to be drained
         if Step.DRAIN not in plan.skips and not is_outage:
             self._reloader.drain(min(self._nginx.drain, _WAY_BACK_DRAIN), plan.run)
         is_whole = store.is_whole(self._ports.host, self._nginx, plan.back)
         return store.point(self._ports.host, self._nginx, expect=live, to=plan.back if is_whole else plan.base)
 
     def _read_again(self) -> store.Disk:
-        """What is on disk, waited for: whoever goes back is often here because the host could not be reached."""
+        """What is on disk. It is waited for: a run often goes back because the host could not be reached."""
 
         def look() -> store.Disk | HostError:
             try:
@@ -337,7 +339,7 @@ class Steps:
             self._reloader.lower()
 
     def close(self) -> None:
-        """Whatever happened: no flag stays raised, no file stays open."""
+        """However the run ended: no flag stays raised, no file stays open."""
         self._lower()
         if self._watcher is not None:
             self._watcher.close()

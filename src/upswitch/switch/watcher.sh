@@ -197,7 +197,7 @@ restore() {
   prove
 }
 
-# A torn last line is cut off: what follows it would make it a bad line in the middle. A failed write leaves nothing of ours.
+# A torn last line is cut off: what follows it would make it a bad line in the middle. A write that fails leaves nothing behind.
 write_journal() {
   journal=$state/journal.jsonl
   [ ! -L "$journal" ] || return 1
@@ -228,7 +228,7 @@ fire() {
     printf '{"user":"dead-man","host":"localhost","pid":%s,"since":"%s","reason":"rolls run %s back"}\n' \
       $$ "$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)" "$run" > "$state/lock"
   else
-    note="; whoever armed this still holds the lock"
+    note="; the process that armed it still holds the lock"
   fi
   raise_epoch || note="$note; the epoch could not be raised"
   restore "$@"

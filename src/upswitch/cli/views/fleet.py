@@ -157,7 +157,7 @@ def _done(table: Sequence[HostLine]) -> tuple[int, str, str]:
 def _is_split(command: str, table: Sequence[HostLine]) -> bool:
     """Whether the hosts serve different pools although something was done, or although all went as asked.
 
-    A switch that was refused, or that found a lock, leaves a split as it was, and somebody else may be at it.
+    A switch that was refused, or that found a lock, leaves a split as it was, and another run may be under way.
     """
     is_as_asked = all(line.outcome in _AS_ASKED for line in table)
     has_switched = any(line.outcome == Outcome.SWITCHED for line in table)
