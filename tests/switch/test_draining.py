@@ -11,9 +11,8 @@ from here import OWNER, TEMPLATES, ports, site_of
 from upswitch.hosts.clock import SystemClock
 from upswitch.nginx import processes
 from upswitch.switch import drained, drive
-from upswitch.switch.drive import Choices
 from upswitch.switch.machine import Outcome, Step
-from upswitch.switch.session import Ask, new_run
+from upswitch.switch.session import Ask, Choices, new_run
 from upswitch.switch.switch import switch as move
 from upswitch_lab.conf import Layout
 from upswitch_lab.lab import Lab
