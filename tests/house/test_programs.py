@@ -1,5 +1,6 @@
 """The programs that we run on hosts lie in files of their own; this holds them to the shell's rules."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -25,6 +26,13 @@ def test_shellcheck_finds_nothing_in_any_program():
     checked = subprocess.run([SHELLCHECK, "-s", "sh", *PROGRAMS], capture_output=True, text=True, check=False)
     assert checked.stdout == ""
     assert checked.returncode == 0
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
+def test_a_program_names_its_exit_codes_as_python_does(path):
+    """The names are those of `hosts.sh.Exit`; a number of that range would have to be kept equal by hand."""
+    code = "".join(line for line in path.read_text("ascii").splitlines(keepends=True) if not line.lstrip().startswith("#"))
+    assert not re.findall(r"\b(?:exit|return) (?:9[0-9]|1[01][0-9])\b", code)
 
 
 def test_a_host_gets_a_program_without_its_comments():

@@ -81,7 +81,11 @@ def glance_from(host: Host, nginx: Nginx, seen: Sequence[Ran]) -> tuple[Disk, Ru
     """What the commands of `glance_argvs` found. The pid file is the one that the live manifest names."""
     disk, running = store.disk_from(nginx, seen[0]), running_from(host, nginx, seen[1])
     if disk.manifest is None:
-        problem = f"{disk.live}/manifest.json can't be read" if disk.live else "no generation of ours is live (`upswitch init`)"
+        problem = (
+            f"{disk.live}/manifest.json can't be read"
+            if disk.live
+            else "no generation of upswitch is live (`upswitch init` makes the first)"
+        )
         return disk, msgspec.structs.replace(running, problem=problem)
     return disk, _of(host, nginx, running, disk.manifest.pid_file)
 

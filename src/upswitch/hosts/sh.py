@@ -19,7 +19,9 @@ class Exit(IntEnum):
     LACKS = 90
     NO_FOLDER = 90
     NOT_REGULAR = 90
+    NOT_HELD = 90  # nobody holds the lock
     NO_STATE = 91
+    LOCK_INHERITED = 91  # the program has an open lock file that it must not have
     NOT_PRIVATE = 92
     OTHERS_MAY_WRITE = 93
     HELD = 93  # the lock is held

@@ -14,7 +14,7 @@ ticks() {
   letter=$1 ticks=${20}
 }
 
-cd "$1" || exit 90
+cd "$1" || exit "$NO_FOLDER"
 run=${PWD##*/} state=../..
 set --
 while IFS= read -r line; do set -- "$@" "$line"; done < armed
@@ -145,7 +145,7 @@ point() {
   [ "$live" != "$target" ] || return 0
   /bin/sh ./swap "$dir" "$live" "$target"
   code=$?
-  case $code in 0 | 98) return 0 ;; esac
+  case $code in 0 | "$UNSYNCED") return 0 ;; esac
   result=failed said="the live link could not be moved to $target (code $code)"
   return 1
 }
@@ -241,14 +241,14 @@ umask 077
 return=$(printf '\r')
 for fd in "/proc/$$/fd/"*; do
   # shellcheck disable=SC3013  # dash, busybox and bash have -ef
-  if [ "$fd" -ef "$state/lock" ]; then exit 91; fi
+  if [ "$fd" -ef "$state/lock" ]; then exit "$LOCK_INHERITED"; fi
 done
 trap : HUP
 read_lease && fallback=$((lease + 10)) || fallback=$((now + 10))
 first_epoch=
 read -r first_epoch < "$state/epoch"
 is_number "$first_epoch" || first_epoch=0
-say_up || exit 95
+say_up || exit "$NOT_DONE"
 while [ -e armed ]; do
   if is_leased; then
     sleep "$poll"
