@@ -8,9 +8,8 @@ import pytest
 
 from upswitch.basics.result import Result, Took
 from upswitch.fleet.switching import Rollout
-from upswitch.hosts.clock import SystemClock
+from upswitch.hosts.clock import Interrupts, SystemClock
 from upswitch.hosts.host import Clock
-from upswitch.hosts.signals import Interrupts
 from upswitch.site.words import SpikePolicy
 from upswitch.switch.machine import Step
 from upswitch.switch.session import Meeting, Turn

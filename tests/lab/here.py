@@ -6,10 +6,9 @@ from pathlib import Path
 from upswitch.basics.errors import Owner
 from upswitch.generations import templates
 from upswitch.health.prober import NetProber
-from upswitch.hosts.clock import SystemClock
+from upswitch.hosts.clock import Interrupts, SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch.hosts.local.lock import FileLock
-from upswitch.hosts.signals import Interrupts
 from upswitch.site.model import Nginx
 from upswitch.site.read import parse_site
 from upswitch.switch.session import Alone, RunPorts

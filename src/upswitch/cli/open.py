@@ -18,12 +18,11 @@ from upswitch.basics.text import plain, told
 from upswitch.cli.invocation import Act
 from upswitch.cli.progress import Teller
 from upswitch.cli.views import View, fleet
-from upswitch.hosts import sh
-from upswitch.hosts.clock import SystemClock
-from upswitch.hosts.host import Clock, Host, Lock, Tell
+from upswitch.hosts import opener, sh
+from upswitch.hosts.clock import Interrupts, SystemClock
+from upswitch.hosts.host import Clock, Host, Lock, Opener, Tell
 from upswitch.hosts.local.host import LocalHost
 from upswitch.hosts.local.lock import FileLock
-from upswitch.hosts.signals import Interrupts
 from upswitch.hosts.wait import until
 from upswitch.site.model import HostEntry, Site
 from upswitch.site.read import in_waves
@@ -31,11 +30,8 @@ from upswitch.site.words import Unreachable, Vantage
 from upswitch.switch.session import Alone, RunPorts, Session, new_run
 
 if TYPE_CHECKING:
-    from paramiko import SSHConfig
-
     from upswitch.fleet.going_back import Retreat
     from upswitch.fleet.switching import Rollout
-    from upswitch.hosts.ssh.keys import Keyring
 
 
 _LOOK_EVERY = 0.2
@@ -129,22 +125,15 @@ class Fleet:
 
     def _reached_all(self) -> dict[str, RunPorts | HostError]:
         """Every host by its name. A signal does not wait for hosts that don't answer."""
-        from upswitch.hosts.ssh.keys import Keyring
-        from upswitch.hosts.ssh.login import load
-
         hosts, interrupts = self._site.hosts, self._shared.interrupts
         try:
-            settings = load()
+            machines = opener("ssh", ask=_ask)
         except HostError as exc:
             return {entry.name: HostError(plain(exc.what), plain(exc.reason), why=exc.why) for entry in hosts}
-        keys = Keyring(ask=_ask)
         found: dict[str, RunPorts | HostError] = {}
 
         def reach(entry: HostEntry) -> None:
-            try:
-                found[entry.name] = self._reached(entry, settings, keys)
-            except ValueError as exc:  # paramiko's, of an ssh_config that it can't read
-                found[entry.name] = HostError(f"use the host {entry.ssh}", plain(str(exc)), why=Why.UNREACHABLE)
+            found[entry.name] = self._reached(entry, machines)
 
         threads = [threading.Thread(target=reach, args=(entry,), daemon=True) for entry in hosts]
         for thread in threads:
@@ -166,13 +155,10 @@ class Fleet:
                 found[entry.name] = HostError(f"use the host {entry.name}", f"it is the same machine as {first}: leave one out")
         return found
 
-    def _reached(self, entry: HostEntry, settings: "SSHConfig", keys: "Keyring") -> RunPorts | HostError:
-        from upswitch.hosts.ssh.host import SshHost
-        from upswitch.hosts.ssh.login import login
-
+    def _reached(self, entry: HostEntry, machines: Opener) -> RunPorts | HostError:
         shared, tell = self._shared, self._shared.tell.of(entry.name)
         try:
-            host = SshHost(entry.name, login(entry.ssh, settings), keyring=keys, user=entry.nginx.user, tell=tell)
+            host = machines.open(entry.name, entry.ssh, user=entry.nginx.user, tell=tell)
             shared.closing.callback(host.close)
             lock = host.lock_in(entry.nginx.state)
             self._boots[entry.name] = _boot(host, entry)

@@ -18,7 +18,7 @@ from upswitch.cli.progress import Teller
 from upswitch.cli.views import View, acted, fleet, to_json
 from upswitch.generations import survey
 from upswitch.generations.generation import Live
-from upswitch.hosts.signals import Interrupts
+from upswitch.hosts.clock import Interrupts
 from upswitch.site.model import Gate, Nginx, Site, Watch
 from upswitch.site.read import SiteInvalid
 from upswitch.site.words import SpikePolicy

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from upswitch.basics.text import printable
 from upswitch.health.types import PROBE_TYPES, tls
 from upswitch.health.types.answer import MORE, ProbeType
-from upswitch.hosts.host import Clock, Connection, Host
-from upswitch.hosts.stream import Stream
+from upswitch.hosts.host import Clock, Connection, Host, Stream
 from upswitch.site import values
 from upswitch.site.model import GateRule, Probe, Target
 from upswitch.site.words import Dialect, Verdict

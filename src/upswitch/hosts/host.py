@@ -3,6 +3,7 @@
 Every adapter maps its library's errors to `HostError`; nothing else leaves it.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
@@ -144,6 +145,53 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None: ...
 
 
+_AT_ONCE = 65536  # bytes
+
+
+class Stream:
+    """A stream whose calls together end at `until`: an answer that drips may not outlive the timeout. Raises OSError."""
+
+    def __init__(self, stream: Connection, clock: Clock, until: float) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._until = until
+
+    def send(self, data: bytes) -> None:
+        self._arm()
+        self._stream.sendall(data)
+
+    def receive(self) -> bytes:
+        """The next bytes, whatever came first; b"" when the peer has closed."""
+        self._arm()
+        return self._stream.recv(_AT_ONCE)
+
+    def drain(self) -> bytes:
+        """The next bytes, and all that are there already; b"" when the peer has closed. A flood ends it after some 64 kB.
+
+        A reset behind bytes is not looked at: nginx judges those first too (seen).
+        """
+        data = self.receive()
+        self._stream.setblocking(False)  # noqa: FBT003  (the library's own signature)
+        with contextlib.suppress(OSError):
+            while data and len(data) < _AT_ONCE and (more := self._stream.recv(_AT_ONCE)):
+                data += more
+        return data
+
+    def peek(self) -> bytes | None:
+        """The first byte; b"" when the peer has closed, None when there is nothing yet. It is taken: nobody reads on after it."""
+        self._stream.setblocking(False)  # noqa: FBT003  (the library's own signature)
+        try:
+            return self._stream.recv(1)
+        except BlockingIOError:
+            return None
+
+    def _arm(self) -> None:
+        left = self._until - self._clock.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._stream.settimeout(left)
+
+
 class Interrupts(Protocol):
     """Signals that asked us to stop: how many came, and which was the last."""
 
@@ -171,6 +219,24 @@ class Through(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Machine(Host, Protocol):
+    """A host that is not this machine, with its lock. The kinds of machines are in hosts/__init__.py."""
+
+    def lock_in(self, folder: str) -> "Lock":
+        """Its lock in the state folder `folder`. Commands that change what is live run under it once it is ours."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Opener(Protocol):
+    """Opens machines of one kind, all those of a command."""
+
+    def open(self, name: str, address: str, *, user: str, tell: "Tell") -> Machine:
+        """`address` as the site file has it; commands run as `user`. HostError where the address can't be used."""
+        ...
 
 
 class Lock(Protocol):

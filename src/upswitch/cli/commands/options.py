@@ -56,10 +56,10 @@ def with_program(command: Command) -> Command:
     @click.pass_obj
     def run(wiring: "Wiring | None", /, **options: Any) -> int:
         from upswitch.cli.program import Program
-        from upswitch.hosts import signals
+        from upswitch.hosts.clock import ignore_signals
 
         code = command(Program(wiring), **options)
-        signals.ignore()
+        ignore_signals()
         return code
 
     return run

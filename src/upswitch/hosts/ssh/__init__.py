@@ -1,1 +1,1 @@
-"""A host behind SSH: the same `ports.Host` as the machine we stand on. Importing it takes 0.2 s: only who has such hosts does."""
+"""A machine behind SSH, as a host. Begin with host.py; connection.py opens the connection, streams.py all that goes over it."""

@@ -14,19 +14,35 @@ from contextlib import contextmanager
 
 from upswitch.basics.errors import HostError, NotAppendedError
 from upswitch.basics.result import Why
+from upswitch.basics.text import plain
 from upswitch.hosts.host import Chunk, Follower, Ran, Tell
 from upswitch.hosts.ssh import files
 from upswitch.hosts.ssh.connection import TIMEOUT, SshConnection
 from upswitch.hosts.ssh.follower import FarFollower
-from upswitch.hosts.ssh.keys import Keyring
+from upswitch.hosts.ssh.keys import Ask, Keyring
 from upswitch.hosts.ssh.lock import FencedError, SshLock
-from upswitch.hosts.ssh.login import Login
+from upswitch.hosts.ssh.login import Login, load, login
 from upswitch.hosts.ssh.shell import Shell, Shells, open_shell
 from upswitch.hosts.ssh.streams import FarStream, Pipe, Streams
 
 _AGAIN_S = 5.0
 """For each part of connecting anew."""
 _MOST_SELDOM_S = 30.0
+
+
+class Opener:
+    """Opens the hosts of one command, which share ssh_config and the user's keys. HostError where ssh_config can't be read."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._settings = load()
+        self._keyring = Keyring(ask)
+
+    def open(self, name: str, address: str, *, user: str, tell: Tell) -> "SshHost":
+        try:
+            found = login(address, self._settings)
+        except ValueError as exc:  # paramiko's, for an ssh_config that it can't read
+            raise HostError(f"use the host {address}", plain(str(exc)), why=Why.UNREACHABLE) from exc
+        return SshHost(name, found, keyring=self._keyring, user=user, tell=tell)
 
 
 class SshHost:
