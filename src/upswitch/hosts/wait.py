@@ -119,5 +119,7 @@ class Pulse(Generic[T]):
         _waited(lambda _: self._over.is_set(), self._once, wait=wait, sleep=self._over.wait, is_over=lambda _: self._over.is_set())
 
     def _once(self) -> None:
+        if self._over.is_set():  # tenacity calls once more after the sleep that `stop` ends; what it would ask is closed by then
+            return
         with contextlib.suppress(HostError):  # the host is out of reach: that says nothing of what is asked, and is seen elsewhere
             self._seen.append(self._act())
