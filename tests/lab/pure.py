@@ -7,6 +7,7 @@ is also a global counts as that global.
 
 from collections.abc import Iterator
 from functools import cache, partial
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 import pytest
@@ -66,8 +67,6 @@ def _is_ours(module: str) -> bool:
 
 @cache
 def _lab_modules() -> frozenset[str]:
-    from pathlib import Path  # noqa: PLC0415
-
     return frozenset(path.stem for path in Path(__file__).parent.glob("*.py"))
 
 
