@@ -11,6 +11,7 @@ PASSES = ("proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass")
 SCOPES = ("server", "location", "if", "limit_except")
 """The blocks inside http that have settings of their own, each inheriting from the one around it."""
 
+_DRAINED = "418"  # the status by which the drain lines lead to the drain location (templates/drain-server.conf.j2)
 _SCHEME = re.compile(r"^[a-z]+://")
 _IP_OR_UNIX = re.compile(r"^(?:unix:|\[|\d+\.\d+\.\d+\.\d+(?::|$))")
 
@@ -186,7 +187,7 @@ def _location(around: tuple[Directive, ...]) -> tuple[str, ...]:
 def _drain_flag(around: tuple[Directive, ...]) -> str:
     """`if (-f FLAG)` counts in the server and the innermost location, `error_page` at the nearest level that has one."""
     pages = next((pages for each in reversed(around) if (pages := each.children("error_page"))), ())
-    if not any("418" in page.args[:-1] for page in pages):
+    if not any(_DRAINED in page.args[:-1] for page in pages):
         return ""
     innermost = [each for each in around if each.name == "location"][-1:]
     flags = (_flag(test) for each in (around[0], *innermost) for test in each.children("if"))
@@ -194,10 +195,10 @@ def _drain_flag(around: tuple[Directive, ...]) -> str:
 
 
 def _flag(test: Directive) -> str:
-    returns = any(each.args[:1] == ("418",) for each in test.children("return"))
+    returns = any(each.args[:1] == (_DRAINED,) for each in test.children("return"))
     return test.args[1] if returns and test.args[:1] == ("-f",) and len(test.args) > 1 else ""
 
 
 def _drain_targets(server: Directive) -> set[str]:
     pages = (each for each in walk(server.block or ()) if each.name == "error_page")
-    return {page.args[-1] for page in pages if "418" in page.args[:-1]}
+    return {page.args[-1] for page in pages if _DRAINED in page.args[:-1]}

@@ -53,7 +53,7 @@ def http_send(value: object) -> str:
     is_plain = re.fullmatch(r"[ -~\r\n\t]*", request) and len(request) <= _LONGEST_SEND and "${" not in request
     if not request.endswith("\r\n\r\n") or not is_plain:
         raise ValueError(
-            "must be an HTTP request in printable ASCII, up to 4000 characters, without ${, "
+            f"must be an HTTP request in printable ASCII, up to {_LONGEST_SEND} characters, without ${{, "
             r"and with an empty line (\r\n\r\n) at its end"
         )
     return request
@@ -175,7 +175,7 @@ def _param_value(value: object) -> str:
     """Printable ASCII, which is enough for paths, methods and names."""
     text = values.text(value)
     if not re.fullmatch(r"[ -~]*", text) or len(text) > _LONGEST_PARAM or "${" in text:
-        raise ValueError("must be printable ASCII without ${, at most 1000 characters")
+        raise ValueError(f"must be printable ASCII without ${{, at most {_LONGEST_PARAM} characters")
     return text
 
 

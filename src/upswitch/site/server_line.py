@@ -91,7 +91,7 @@ def _split(address: str) -> tuple[str, int]:
     if port is None:
         return found[1], 0
     if not 1 <= int(port) <= LAST_PORT or port.startswith("0"):
-        raise ValueError("must have a port from 1 to 65535")
+        raise ValueError(f"must have a port from 1 to {LAST_PORT}")
     return found[1], int(port)
 
 
@@ -113,7 +113,9 @@ def _check_ip(kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address], text: s
 def _check_name(host: str) -> None:
     labels = host.removesuffix(".").split(".")
     if len(host) > _LONGEST_HOST or not all(_LABEL.fullmatch(label) for label in labels):
-        raise ValueError("must have a host name of letters, digits, - and _ in parts joined by dots, at most 253 characters")
+        raise ValueError(
+            f"must have a host name of letters, digits, - and _ in parts joined by dots, at most {_LONGEST_HOST} characters"
+        )
 
 
 def _parameter_name(word: str) -> str:
