@@ -139,7 +139,7 @@ def test_a_failure_that_a_retry_hid_is_told_and_reached_no_client(trouble):
 def test_clients_that_left_a_hanging_server_are_told_with_the_server(trouble):
     left = findings(trouble.answer)["client_closed"]
     assert (left["count"], left["status"], left["servers"]) == (LEFT, 499, [trouble.hanging])
-    assert left["why"].startswith("these servers hang: ")
+    assert left["why"].startswith("These servers hang.")
 
 
 def test_the_directive_behind_a_cause_is_quoted_with_file_and_line(trouble):
@@ -176,7 +176,7 @@ def test_the_text_begins_with_how_many_failed_and_the_worst_cause(trouble):
     assert trouble.text.exit == 3
     assert "requests failed (in 6 of them the client gave up) since 2" in first
     assert "Worst: 6 x client_closed" in first
-    assert first.endswith(": these servers hang: clients waited 1 s or more, got no answer and left")
+    assert first.endswith(": These servers hang. Clients waited 1 s or more, got no answer and left.")
     assert first.startswith(f"FAILING now: {trouble.lab.backend('A', 1).address}. ")
     assert "  3 other servers answer\n" in trouble.text.out
     assert f"{trouble.lab.backend('A', 1).address} (app A)" in trouble.text.out

@@ -290,7 +290,7 @@ def test_a_format_says_what_it_can_not_tell():
     assert access(reader=READER).limits == ()
     limits = access(reader=COMBINED).limits
     assert len(limits) == 6
-    assert all(limit.startswith("without $") for limit in limits)
+    assert all(limit.startswith("Without $") for limit in limits)
     assert "clients that left a hanging server" in " ".join(limits)
     # the others are still told
     (finding,) = diagnose(
@@ -427,8 +427,8 @@ def test_lines_of_the_error_log_that_the_access_log_does_not_bear_out_are_said_t
     log = [access_line(b"502", us=b"502", **OWN)] * 3
     (finding,) = diagnose(errors(*[error_line(REFUSED)] * 40), access(*log)).findings
     assert (finding.count, finding.clients) == (40, 3)
-    assert finding.note.startswith("the access log shows 3 of these 40: ")
-    assert finding.note.endswith("a URI forged lines of the error log")
+    assert finding.note.startswith("The access log shows 3 of these 40. ")
+    assert finding.note.endswith("a URI forged lines of the error log.")
 
 
 OUT = b"1024 worker_connections are not enough"
@@ -440,7 +440,7 @@ def test_errors_of_nginxs_own_that_the_access_log_does_not_bear_out_come_last():
     refused, out = diagnose(said, access(*log)).findings
     assert (refused.code, refused.clients) == ("connect_refused", 3)
     assert (out.code, out.count, out.clients) == ("worker_connections", 200, 2)
-    assert out.note.startswith("the access log shows 2 of these 200: ")
+    assert out.note.startswith("The access log shows 2 of these 200. ")
     (borne_out,) = diagnose(errors(*[error_line(OUT, server=b"", level=b"alert")] * 2), access(*log[3:])).findings
     assert (borne_out.clients, borne_out.note) == (2, "")
 
@@ -450,7 +450,7 @@ def test_servers_without_number_do_not_end_the_weighing():
     log = [access_line(b"502", us=b"502", **OWN)] * 3
     (found,) = diagnose(errors(*forged, *[error_line(REFUSED)] * 3), access(*log)).findings
     assert (found.count, found.clients) == (903, 3)
-    assert found.note.startswith("the access log shows 3 of these 903: ")
+    assert found.note.startswith("The access log shows 3 of these 903. ")
 
 
 @pytest.mark.parametrize("known", [{"peers": ("127.0.0.1:8001",)}, {"addresses": {"pool": frozenset({"127.0.0.1:8001"})}}])
@@ -469,7 +469,7 @@ def test_what_a_retry_hid_hurt_no_client_and_comes_last():
     found = diagnose(errors(*[error_line(REFUSED)] * 9, error_line(TIMEOUT, server=b"b:2")), access(*log))
     assert codes(found) == [("read_timeout", 1, ""), ("connect_refused", 9, "")]
     assert (found.findings[1].clients, found.findings[1].rank) == (0, 2)
-    assert found.findings[1].note == "after 9 of these 9 another server was asked"
+    assert found.findings[1].note == "After 9 of these 9 nginx asked another server."
 
 
 RETRIED = {"addr": APP + b", b:2", "us": b"502, 200", "uct": b"-, 0.001", "uht": b"-, 0.001", "ubs": b"0, 80"}
@@ -483,8 +483,8 @@ def test_each_failed_attempt_is_told_of_one_cause():
     found = {each.code: (each.count, each.clients, each.note) for each in diagnose(said, access(*log)).findings}
     assert found == {
         "read_timeout": (10, 10, ""),
-        "connect_refused": (6, 3, "after 3 of these 6 another server was asked"),
-        "upstream_premature_close": (2, 1, "after 1 of these 2 another server was asked"),
+        "connect_refused": (6, 3, "After 3 of these 6 nginx asked another server."),
+        "upstream_premature_close": (2, 1, "After 1 of these 2 nginx asked another server."),
     }
 
 
@@ -501,7 +501,7 @@ def test_a_post_that_failed_at_once_on_a_kept_connection_is_likely_a_race():
     retried = access_line(b"200", addr=APP + b", " + APP, us=b"502, 200", uct=b"0.000, 0.000", uht=b"-, 0.001", ubs=b"80, 80")
     found = diagnose(both, access(*[access_line(b"502", **POSTED)] * 4, retried))
     assert codes(found) == [("keepalive_race", 4, ""), ("upstream_premature_close", 1, "")]
-    assert found.findings[0].note.startswith("likely: ")
+    assert found.findings[0].note.startswith("This is likely: ")
 
 
 def test_a_server_that_fails_gets_too_on_new_connections_is_no_race():
@@ -517,7 +517,7 @@ def test_a_server_that_fails_gets_too_on_new_connections_is_no_race():
 def test_by_the_error_log_alone_a_race_is_likely_only_where_connections_are_kept(keeps_alive, code):
     found = diagnose(errors(error_line(CLOSED, method=b"POST")), None, Known(keeps_alive=keeps_alive))
     assert codes(found) == [(code, 1, "")]
-    assert found.findings[0].note.startswith("likely") == (code == "keepalive_race")
+    assert found.findings[0].note.startswith("This is likely") == (code == "keepalive_race")
 
 
 def test_what_nginx_answered_without_asking_is_a_return_unless_the_error_log_says_otherwise():
@@ -534,7 +534,7 @@ def test_many_clients_that_left_are_a_hanging_pool_and_a_few_are_not():
     left = access_line(b"499", us=b"-", uht=b"-", time=b"3.000")
     hangs = diagnose(Errors(), access(*[left] * 5, *[access_line(b"200", us=b"200")] * 100)).findings[0]
     assert (hangs.code, hangs.clients, hangs.rank) == ("client_closed", 5, 0)
-    assert hangs.why.startswith("these servers hang: ")
+    assert hangs.why.startswith("These servers hang.")
     assert "proxy_ignore_client_abort" not in hangs.fix
     few = diagnose(Errors(), access(left)).findings[0]
     assert (few.code, few.clients, few.note) == ("client_closed", 0, "")
@@ -632,7 +632,7 @@ def test_what_nginx_writes_about_failures_that_really_happened_is_told_apart(ngi
     found = {each.code: each for each in both.findings}
     refused = found["connect_refused"]
     assert {*refused.servers} == {*(f"127.0.0.1:{port}" for port in ports), "6.6.6.6:6"}
-    assert refused.note.startswith("the access log shows 5 of these 6: ")
+    assert refused.note.startswith("The access log shows 5 of these 6. ")
     no_live = found["no_live_all_down"]
     assert (no_live.count, no_live.servers, no_live.consequence_of) == (4, ("dead",), "connect_refused")
     assert both.findings.index(no_live) == both.findings.index(refused) + 1

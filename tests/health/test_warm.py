@@ -281,7 +281,7 @@ def test_status_shows_nginxs_view_beside_ours_server_by_server(quick):
     status = upswitch(quick, "status")
     assert status.exit == 3
     (finding,) = status.json["findings"]
-    assert f"nginx's own check holds app {quick.backend('B', 1).address} of the live pool B down" in finding
+    assert f"nginx's own check calls app {quick.backend('B', 1).address} of the live pool B down" in finding
     assert "503" in finding
 
 

@@ -46,14 +46,14 @@ def test_where_no_time_is_given_the_first_release_is_judged_and_the_others_are_n
     found = replay(busy_minute, "--duration", "5s")
     assert (found["generation"], found["at"]) == ("000042-B", "2026-11-20T09:59:30Z")
     assert found["notes"][0] == (
-        "also took over: 000043-A at 2026-11-20T09:59:40Z, 000044-B at 2026-11-20T10:00:00Z, 000045-A at 2026-11-20T10:00:20Z;"
-        " --at TIME judges another"
+        "These took over too: 000043-A at 2026-11-20T09:59:40Z, 000044-B at 2026-11-20T10:00:00Z, 000045-A at 2026-11-20T10:00:20Z."
+        " --at TIME judges another one."
     )
 
 
 def test_of_many_other_releases_some_are_named(tmp_path):
     (tmp_path / "access.log").write_text("".join(served((at, at + 10, f"{at:06}-B", 200)) for at in range(10, 1000, 10)))
-    assert "; --at" in (note := replay(tmp_path)["notes"][0])
+    assert ". --at" in (note := replay(tmp_path)["notes"][0])
     assert (note.count("-B at "), "59 more" in note) == (5, True)
 
 
@@ -72,8 +72,8 @@ def test_a_pool_that_was_switched_away_from_within_the_watch_is_said_to_have_got
     (tmp_path / "access.log").write_text(served((-90, 0, "000041-A", 200), (0, 5, "000042-B", 200), (5, 30, "000043-A", 200)))
     found = replay(tmp_path, "--duration", "15s")
     assert (found["verdict"], found["seconds"], found["total"]) == ("keep", 15, 50)
-    assert "B got no request after t+5s" in found["notes"]
-    assert not any("got no request" in note for note in replay(tmp_path, "--duration", "5s")["notes"])
+    assert "B got no requests after t+5s." in found["notes"]
+    assert not any("got no requests" in note for note in replay(tmp_path, "--duration", "5s")["notes"])
 
 
 def busy(*, more: str) -> str:
@@ -88,9 +88,9 @@ def test_a_line_from_the_future_does_not_end_the_reading_and_is_told(tmp_path, w
     (tmp_path / "access.log").write_text(busy(more=line(AT + 86_400, "000041-A")))
     found = replay(tmp_path, *words)
     assert (found["verdict"], found["generation"], found["before"]["total"]) == ("rollback", "000042-B", 12_000)
-    told = [note for note in found["notes"] if "comes before" in note]
-    assert told[0].startswith("access.log: 2026-11-21T10:00:00Z comes before 2026-11-20T09:5")
-    assert not any("comes before" in note for note in replay_in_order(tmp_path)["notes"])
+    told = [note for note in found["notes"] if "stands before" in note]
+    assert told[0].startswith("access.log: 2026-11-21T10:00:00Z stands before 2026-11-20T09:5")
+    assert not any("stands before" in note for note in replay_in_order(tmp_path)["notes"])
 
 
 def replay_in_order(folder: Path) -> dict:
@@ -115,7 +115,7 @@ def test_a_time_that_has_no_date_is_no_time(tmp_path, moment):
     (tmp_path / "access.log").write_text(line(moment, "000041-A"))
     answer = watch(tmp_path, "--replay", "access.log", "--log-format", FORMAT, "--at", WHEN)
     assert answer.exit == 2
-    assert "none of 1 lines is of this format, with a time" in answer.out + answer.err
+    assert "none of its 1 lines has this format and a time" in answer.out + answer.err
     (tmp_path / "access.log").write_text(line(moment, "000041-A") + served((-60, 0, "000041-A", 200), (0, 10, "000042-B", 502)))
     found = replay(tmp_path)
     assert found["verdict"] == "rollback"

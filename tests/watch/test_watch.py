@@ -103,7 +103,7 @@ def test_its_json_is_one_documented_object(bad_release):
     assert found["answers"] == {"enough": True, "big": True, "new": True, "not_luck": True}
     assert found["before"] == {"failed": 0, "total": 20_000, "seconds": 400}
     assert (found["peers_down"], len(found["notes"])) == ([], 1)
-    assert found["notes"][0].startswith("also took over: 000043-A at 2026-11-20T10:00:20Z")
+    assert found["notes"][0].startswith("These took over too: 000043-A at 2026-11-20T10:00:20Z")
 
 
 def test_without_a_time_it_finds_the_second_in_which_another_pool_took_over(bad_release):

@@ -278,7 +278,7 @@ def test_a_log_that_grows_faster_than_it_can_be_read_is_told_and_the_other_one_i
             other.write(block[:560])
         found = watch.access.read()
         assert watch.access.is_behind
-        assert watch.notes.all == [f"{tmp_path}/busy.log grows faster than it can be read: what is told is late"]
+        assert watch.notes.all == [f"{tmp_path}/busy.log grows faster than upswitch can read it, so the numbers are late."]
         assert 0 < found.new.total < 25 * 40_000
         rest = 0
         while watch.access.is_behind:
@@ -298,7 +298,7 @@ def test_a_retry_that_healed_is_counted_for_the_diagnosis_once_the_error_log_has
 
 # ---- a blind watch, end to end ----
 
-UNSEEN = "without flush: on a quiet site the watch sees nothing"
+UNSEEN = "without flush, so on a quiet site the watch sees nothing"
 ENDINGS = {"keep": (0, "SWITCHED"), "rollback": (4, "ROLLED_BACK"), "hold": (7, "HELD")}
 
 
@@ -324,4 +324,4 @@ def test_a_log_that_stays_silent_while_nginx_answers_us_makes_a_blind_watch_and_
             assert (answer.exit, answer.json["outcome"]) == ENDINGS[policy], answer
             assert answer.json["watch"]["verdict"] == "blind"
             assert UNSEEN in answer.err.partition("swap")[0]
-            assert "none in the log for" in answer.err
+            assert "the log shows none for" in answer.err

@@ -110,15 +110,15 @@ def _name(peer: str) -> str:
     return "" if peer in _NOTHING else plain(peer)
 
 
-_RACES = "without $upstream_connect_time, $upstream_bytes_sent and the method keep-alive races are not told from other failures"
+_RACES = "Without $upstream_connect_time, $upstream_bytes_sent and the method, keep-alive races look like other failures."
 _LIMITS = {
-    "status": "without $status what nginx answered itself is not seen",
-    "upstream_status": "without $upstream_status failures that a retry or error_page hid are not seen",
-    "upstream_addr": "without $upstream_addr it is not seen which server failed",
-    "upstream_header_time": "without $upstream_header_time a 502 of the app is only told from one of nginx by the error log",
-    "request_time": "without $request_time clients that left a hanging server are not seen",
-    "request_completion": "without $request_completion answers cut short are not seen",
-    "time": "without $time_local, $time_iso8601 or $msec no times are told",
+    "status": "Without $status, nginx's own answers are not seen.",
+    "upstream_status": "Without $upstream_status, failures that a retry or error_page hid are not seen.",
+    "upstream_addr": "Without $upstream_addr, it is not seen which server failed.",
+    "upstream_header_time": "Without $upstream_header_time, only the error log tells a 502 of the app from one of nginx.",
+    "request_time": "Without $request_time, clients that left a hanging server are not seen.",
+    "request_completion": "Without $request_completion, answers cut short are not seen.",
+    "time": "Without $time_local, $time_iso8601 or $msec, no times are known.",
 }
 _MOST_REMEMBERED = 1 << 12
 _NO_HTTP, _FIRST_ERROR = 100, 500

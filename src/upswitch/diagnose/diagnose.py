@@ -20,8 +20,8 @@ from upswitch.diagnose.findings import Attempts, from_access, from_errors
 _LONGEST = 300
 _SERVERS = 4
 _MORE = "; and more"
-_WITHOUT_ERRORS = "without the error log nginx's own failures have no cause"
-_WITHOUT_ACCESS = "without an access log 502s of the app, retries and clients that left are not seen"
+_WITHOUT_ERRORS = "Without the error log, nginx's own failures have no cause."
+_WITHOUT_ACCESS = "Without an access log, 502s of the app, retries and clients that left are not seen."
 
 
 class Diagnosis(Value):

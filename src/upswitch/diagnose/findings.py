@@ -17,20 +17,20 @@ from upswitch.diagnose.count_access import Access, AccessCount, Wrong
 from upswitch.diagnose.count_errors import FROM_SERVERS, ErrorCount, Errors
 from upswitch.diagnose.evidence import OTHERS
 from upswitch.diagnose.finding import Finding, Words, errors_told, explained, requests_told, unexplained
-from upswitch.logs.line import BIG_PERCENT, ENOUGH_FAILED
+from upswitch.logs.line import BIG_PERCENT, ENOUGH_FAILED, HUNG_S
 
 _ATTEMPTS = frozenset({Wrong.OURS, Wrong.EITHER})
 _OWN_ERRORS = frozenset({Wrong.OURS, Wrong.UNASKED})
 _MAY_RACE = frozenset({Code.UPSTREAM_RESET, Code.UPSTREAM_PREMATURE_CLOSE})
 _NO_REQUESTS = frozenset({Code.HEALTH_CHECK_DOWN, Code.DNS_SERVER_DOWN})
-_RACED = "likely: requests that nginx does not send twice failed at once, on connections that took no time to make"
+_RACED = "This is likely: requests that nginx does not send twice failed at once, on connections that took no time to make."
 _MAY_HAVE_RACED = (
-    "likely, where connections are kept and these requests are not sent twice; "
-    "a log format with $upstream_connect_time, $upstream_bytes_sent and $request would tell"
+    "This is likely: connections are kept, and nginx does not send these requests twice. "
+    "A log format with $upstream_connect_time, $upstream_bytes_sent and $request would prove it."
 )
-_FORGED = "it has none for subrequests (auth_request), the logs may be of different times, or a URI forged lines of the error log"
+_FORGED = "It has none for subrequests (auth_request). Or the logs are of different times, or a URI forged lines of the error log."
 _FORGED_OWN = (
-    "it may show another status (limit_req_status, error_page), or have no line (no connection was accepted); or a URI forged them"
+    "It may show another status (limit_req_status, error_page), or none (no connection was accepted). Or a URI forged the lines."
 )
 _OWN = 500  # nginx's own errors, where they are not of a server
 UNTOLD = frozenset({"", OTHERS})
@@ -67,8 +67,8 @@ class Attempts:
         shares = [self._share(each) for each in counts]
         lines, seen, clients = sum(each.count for each in counts), sum(each[0] for each in shares), sum(each[1] for each in shares)
         if lines > seen:
-            return clients, f"the access log shows {seen} of these {lines}: {_FORGED_OWN if is_own(counts[0]) else _FORGED}"
-        return clients, f"after {lines - clients} of these {lines} another server was asked" if clients < lines else ""
+            return clients, f"The access log shows {seen} of these {lines}. {_FORGED_OWN if is_own(counts[0]) else _FORGED}"
+        return clients, f"After {lines - clients} of these {lines} nginx asked another server." if clients < lines else ""
 
     def _share(self, count: ErrorCount) -> tuple[int, int]:
         """Of these lines those that the access log shows, and of those the ones after which no other server was asked."""
@@ -159,9 +159,9 @@ def _finding(counts: list[ErrorCount], attempts: Attempts, *, tells_races: bool)
 def _unknown(words: str) -> Words:
     return Words(
         status=502,
-        why=f"no known cause has these words: {words}",
-        check="the whole line, and the server's own log at that time",
-        fix="unknown; please report the line, so that it gets a name",
+        why=f"upswitch knows no cause with these words: {words}",
+        check="Read the whole line, and the server's own log of that time.",
+        fix="The fix is unknown. Please report the line.",
     )
 
 
@@ -178,33 +178,33 @@ _RAW = frozenset({Code.NOT_HTTP, Code.PLAIN_TO_TLS_PORT})
 _GATEWAY = frozenset({502, 503, 504})
 _GAVE_UP = Words(
     status=502,
-    why="nginx gave up on these servers, and no line of the error log says why",
-    check="the error log of that time: give it with --error-log; its level must be error or lower",
-    fix="see the error log",
+    why="nginx gave up on these servers, and no line of the error log says why.",
+    check="Give the error log of that time with --error-log. Its level must be error or lower.",
+    fix="Read the error log.",
 )
 _UNTOLD = Words(
     status=502,
-    why="the servers, or nginx in their place, answered 502, 503 or 504: this log format does not tell which",
-    check="the error log of that time: what it has no line for the servers said themselves",
-    fix="put $upstream_header_time into the log format",
+    why="The servers, or nginx in their place, answered 502, 503 or 504. This log format does not tell which.",
+    check="Read the error log of that time. The servers themselves gave the answers for which it has no line.",
+    fix="Add $upstream_header_time to the log format.",
 )
 _BROKE_OFF = Words(
     status=200,
-    why="answers broke off after their header: the server stopped, or the client left",
-    check="the error log of that time: it has a line where the server stopped",
-    fix="see the error log",
+    why="Answers broke off after their header. The server stopped, or the client left.",
+    check="Read the error log of that time. It has a line if the server stopped.",
+    fix="Read the error log.",
 )
 _HANG = Words(
     status=499,
-    why="these servers hang: clients waited 1 s or more, got no answer and left",
-    check="the servers themselves: do their workers wait (for a database, a lock, another service), are all of them busy?",
-    fix="restart or take out what hangs; a shorter `proxy_read_timeout` lets nginx ask another server before clients leave",
+    why=f"These servers hang. Clients waited {HUNG_S} s or more, got no answer and left.",
+    check="Check the servers themselves. Are all workers busy, or do they wait for a database, a lock or another service?",
+    fix="Restart or take out the servers that hang. A shorter `proxy_read_timeout` lets nginx ask others before clients leave.",
 )
 _ITS_OWN = Words(
     status=500,
-    why="nginx itself answered with an error and asked no server",
-    check="the error log of that time, and `nginx -T | grep -n 'return 5\\|error_page'`",
-    fix="see the error log",
+    why="nginx itself answered with an error and asked no server.",
+    check="Read the error log of that time, and run `nginx -T | grep -n 'return 5\\|error_page'`.",
+    fix="Read the error log.",
 )
 
 
@@ -230,7 +230,7 @@ def _answered(access: Access, errors: Errors | None) -> Finding | None:
     rest = _beyond(either, access, errors) if errors else []
     if not said and not rest:
         return None
-    note = "as many as the error log has no line for" if rest else ""
+    note = "The error log has no line for these." if rest else ""
     return _explained(Code.UPSTREAM_ANSWERED, said + rest, note=_retried(said + rest, note))
 
 
@@ -243,7 +243,7 @@ def _gave_up(access: Access, errors: Errors | None) -> Finding | None:
         ours = [] if may_be_any else [each for each in ours if each.server not in known]
     if not ours:
         return None
-    words = _GAVE_UP if errors else replace(_GAVE_UP, why="nginx gave up on these servers: the error log says why")
+    words = _GAVE_UP if errors else replace(_GAVE_UP, why="nginx gave up on these servers. The error log says why.")
     return unexplained(requests_told(ours), words, _clients(ours), note=_retried(ours, ""))
 
 
@@ -266,7 +266,7 @@ def _cut(access: Access, errors: Errors | None) -> Finding | None:
         return unexplained(requests_told(cut), _BROKE_OFF, _clients(cut))
     told = requests_told(cut)
     left = told.count - sum(each.count for each in errors.counts if each.code in _CUT)
-    note = "the answer had begun; the error log has no line of a server that stopped"
+    note = "The answer had begun, and the error log has no line about a server that stopped."
     return replace(explained(Code.CLIENT_CLOSED, replace(told, count=left), 0, note=note), status=200) if left > 0 else None
 
 
@@ -291,7 +291,9 @@ def _unasked(access: Access, errors: Errors | None, status: int) -> Finding | No
         return None
     if status not in _GATEWAY:
         return unexplained(left, replace(_ITS_OWN, status=status), left.count)
-    note = "" if errors else "limit_req, limit_conn and names that do not resolve look the same: the error log tells"
+    note = (
+        "" if errors else "limit_req, limit_conn and names that do not resolve look the same here. The error log tells them apart."
+    )
     return replace(explained(Code.NGINX_RETURN, left, left.count, note=note), status=status)
 
 
@@ -327,4 +329,4 @@ def _clients(counts: Sequence[AccessCount]) -> int:
 
 def _retried(counts: Sequence[AccessCount], note: str) -> str:
     again = sum(each.count for each in counts if not each.is_last)
-    return f"{note}{'; ' if note else ''}after {again} of them another server was asked" if again else note
+    return f"{note} After {again} of them nginx asked another server.".strip() if again else note

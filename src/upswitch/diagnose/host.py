@@ -54,9 +54,9 @@ class Places(Value):
 def strangers(peers: Mapping[str, int], places: Places) -> tuple[str, ...]:
     """A sentence for each address that gets requests and is in no pool, the busiest first."""
     unknown = sorted((peer for peer in peers if peer not in places.known), key=lambda peer: -peers[peer])
-    maybe = ", unless a `proxy_pass` with a variable or a name leads there" if places.is_open else ""
+    maybe = " (unless a `proxy_pass` with a variable or a name leads there)" if places.is_open else ""
     return tuple(
-        f"{peer} gets requests ({peers[peer]} in the access log) and is in no pool{maybe}" for peer in unknown[:_MOST_NAMED]
+        f"{peer} gets requests ({peers[peer]} in the access log) and is in no pool{maybe}." for peer in unknown[:_MOST_NAMED]
     )
 
 
@@ -67,7 +67,7 @@ def unasked(peers: Mapping[str, int], places: Places, *, spared: Collection[str]
         total = sum(peers.get(each, 0) for each in addresses)
         if total >= _ENOUGH * len(addresses):
             silent = (each for each in addresses if each not in spared and not peers.get(each, 0))
-            found += [f"{each} of the live pool gets no request ({total} went to others of {upstream})" for each in silent]
+            found += [f"{each} of the live pool gets no requests, while others of {upstream} got {total}." for each in silent]
     return tuple(found[:_MOST_NAMED])
 
 
@@ -143,7 +143,7 @@ def with_listeners(host: Host, asked: Sequence[Asked], *, pid: int) -> tuple[Ask
 def moved(site: Site, disk: Disk, names: Names) -> Iterator[str]:
     """A sentence for each upstream whose names lead elsewhere now than when the live generation was made."""
     for what, why in names.failed.items():
-        yield f"{what} does not resolve now: {why}"
+        yield f"{what} does not resolve now: {why}."
     manifest = disk.manifest
     if manifest is None or disk.pool not in site.pools or not names.resolved:
         return
@@ -154,8 +154,8 @@ def moved(site: Site, disk: Disk, names: Names) -> Iterator[str]:
         if hosts & {*names.resolved} and not hosts & {*names.failed} and then and here != then:
             named = _listed(hosts & {*names.resolved})
             yield (
-                f"{upstream.name}: {named} lead to {_listed(here - then)} now, and nginx was given {_listed(then - here)} "
-                f"(generation {disk.live}): it looks names up only when it is loaded"
+                f"{upstream.name}: {named} lead to {_listed(here - then)} now, but nginx has {_listed(then - here)} "
+                f"(generation {disk.live}). nginx looks these names up only when it is loaded."
             )
 
 
@@ -291,7 +291,7 @@ def _conf(host: Host, nginx: Nginx) -> tuple[Build | None, NginxConf, str]:
         build = running.read_build(host, nginx)
         return build, running.read_conf(host, nginx, build), ""
     except NginxBrokenError as exc:
-        return None, _NO_CONF, f"nginx's configuration can't be read, so the next reload would fail: {exc.said}"
+        return None, _NO_CONF, f"nginx can't read its configuration, so the next reload would fail: {exc.said}"
 
 
 def _dialect(host: Host, nginx: Nginx, build: Build | None, conf: NginxConf) -> Dialect:

@@ -134,12 +134,12 @@ def _unseen(site: Site, live: HostSight) -> Iterator[str]:
     """What the host's logs don't tell us."""
     for log in _access_logs(site, live):
         if not coverage.can_follow(log):
-            yield f"the access log at {log.file}:{log.line} ({log.path or 'off'}) can't be read here"
+            yield f"The access log at {log.file}:{log.line} ({log.path or 'off'}) can't be read here."
     for each in conf_logs.error_logs(live.conf, live.build) if live.build else ():
         if not each.is_file:
-            yield f"error_log {each.path} is no file: what is written there is not seen"
+            yield f"error_log {each.path} is no file, so its lines are not seen."
         elif each.threshold in _TOO_HIGH:
-            yield f"{each.path} is written from {each.threshold} on: most failures are of the level error, and missing"
+            yield f"{each.path} has only lines from {each.threshold} on. Most failures have the level error and are missing."
 
 
 # ---- what to read ----
@@ -237,7 +237,7 @@ class _Reading:
                 counter.count(block)
                 first, last, lines = first or block, block, lines + newlines(block)
         except HostError as exc:
-            self.notes.append(f"the {times.kind} log {exc.what.removeprefix('read ')} can't be read: {exc.reason}")
+            self.notes.append(f"The {times.kind} log {exc.what.removeprefix('read ')} can't be read: {exc.reason}")
             return
         self.notes += [source.cut] if source.cut else []
         span = (times.first(first), times.last(last))

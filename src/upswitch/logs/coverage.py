@@ -16,7 +16,7 @@ _PATIENCE = 30.0
 """Seconds; a watch does not wait for a `flush` that takes longer."""
 
 _LOSSES = {
-    "upstream_status": "a failure that error_page hides is not seen, one of nginx's own counts",
+    "upstream_status": "a failure that error_page hides is not seen, and nginx's own 50x answers count",
     "request_time": "clients that give up on a hanging pool are not seen",
 }
 _TIMES = ("msec", "time_iso8601", "time_local")
@@ -78,17 +78,17 @@ def gaps(log: AccessLog) -> Iterator[Gap]:
 
 def _unfollowed(log: AccessLog) -> str:
     if log.is_off:
-        return "off: the watch has only its probes"
+        return "it is off, so the watch has only its own requests"
     if log.is_syslog:
-        return "syslog: the watch can't follow it"
+        return "it goes to syslog, which the watch can't follow"
     if log.has_variables:
-        return f"{log.path}: a name with variables can't be followed"
+        return f"{log.path}: the watch can't follow a name with variables"
     if log.format is None:
         return f"{log.path}: its format {log.format_name} is not defined"
     if log.gzip:
-        return f"{log.path}: compressed, so it can't be followed"
+        return f"{log.path}: it is compressed, so the watch can't follow it"
     if log.path.startswith("/dev/"):
-        return f"{log.path}: a device can't be followed"
+        return f"{log.path}: the watch can't follow a device"
     if not reader_of(log).variables & {"status", "upstream_status"}:
         return f"{log.path}: its format {log.format_name} has neither $upstream_status nor $status, so it shows no failure"
     return ""
@@ -99,34 +99,38 @@ def _attribution(log: AccessLog, name: str) -> Iterator[Gap]:
     hint = f"use this format: {conf_logs.log_format_line()}"
     if not has & {"upswitch_generation", "upstream_addr"}:
         what = (
-            f"{name} has neither $upswitch_generation nor $upstream_addr: LIMITED MODE, other upstreams and old workers count too"
+            f"{name} has neither $upswitch_generation nor $upstream_addr (LIMITED MODE): other upstreams and old workers count too"
         )
         yield Gap(code="log_limited", what=what, hint=hint)
     elif "upswitch_generation" not in has:
-        yield Gap(code="log_no_generation", what=f"{name} has no $upswitch_generation: the watch goes by address", hint=hint)
+        yield Gap(
+            code="log_no_generation",
+            what=f"{name} has no $upswitch_generation, so the watch tells pools apart by address",
+            hint=hint,
+        )
     if lacks := [f"${variable} ({loss})" for variable, loss in _LOSSES.items() if variable not in has]:
         yield Gap(code="log_lacks", what=f"{name} lacks {', '.join(lacks)}", hint=hint)
     if has.isdisjoint(_TIMES):
-        what = f"{name} has no time: what was before the switch can't be told, and bursts that are normal look new"
+        what = f"{name} has no time, so there is no history, and normal bursts of failures look new"
         yield Gap(code="log_no_time", what=what, hint=hint)
 
 
 def _late(log: AccessLog, name: str) -> Iterator[Gap]:
     if log.buffer and not log.flush:
-        what = f"{name} has buffer={log.buffer} without flush: on a quiet site the watch sees nothing"
+        what = f"{name} has buffer={log.buffer} without flush, so on a quiet site the watch sees nothing"
         yield Gap(code="log_buffered", what=what, hint="add flush=1s")
     elif _flush_s(log) > _PATIENCE:
-        what = f"{name} has buffer={log.buffer} flush={log.flush}: a quiet site's watch is over before it sees anything"
+        what = f"{name} has buffer={log.buffer} flush={log.flush}: on a quiet site the watch ends before it sees anything"
         yield Gap(code="log_buffered", what=what, hint="flush=1s")
     elif _flush_s(log) > 1.0:
-        yield Gap(code="log_late", what=f"{name} has flush={log.flush}: what the watch sees is that late", hint="flush=1s")
+        yield Gap(code="log_late", what=f"{name} has flush={log.flush}, so the watch sees requests that late", hint="flush=1s")
     if log.condition:
-        what = f"{name} has if={log.condition}: what it leaves out is not seen"
-        yield Gap(code="log_conditional", what=what, hint="a log of its own without if= for the requests to these upstreams")
+        what = f"{name} has if={log.condition}: the watch does not see the requests that it leaves out"
+        yield Gap(code="log_conditional", what=what, hint="add a log without if= for the requests to these upstreams")
     reader = reader_of(log)
     if log.format and log.format.escape == "none":
-        what = f"{name} is of a format with escape=none: a client can write what looks like other fields"
-        yield Gap(code="log_unescaped", what=what, hint="escape=json, or none at all")
+        what = f"{name} has escape=none, so a client can write text that looks like other fields"
+        yield Gap(code="log_unescaped", what=what, hint="use escape=json, or no escape= at all")
     elif free := forgeable(reader.parts, reader.escape, _DECIDING):
         named = ", ".join(f"${each}" for each in free)
         what = (

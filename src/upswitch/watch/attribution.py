@@ -29,6 +29,13 @@ class Mode(StrEnum):
     LIMITED = "limited"
 
 
+_HOW_TOLD = {
+    Mode.GENERATION: "It tells pools apart by $upswitch_generation.",
+    Mode.ADDRESS: "It tells pools apart by $upstream_addr.",
+    Mode.LIMITED: "It can't tell pools apart there (LIMITED MODE).",
+}
+
+
 class Whose(StrEnum):
     NEW = "new"
     FORMER = "former"
@@ -125,12 +132,12 @@ class Attribution(Value):
 
 
 def told(logs: Sequence[AccessLog], attribution: Attribution, *, probe: str) -> tuple[str, ...]:
-    """What a watch of these logs goes by, and what it can't see: a sentence each."""
+    """What a watch reads and requests, and what it can't see: a sentence each."""
     logs = distinct(logs)
-    followed = [f"{log.path} by {attribution.mode(reader_of(log))}" for log in logs if can_follow(log)]
-    asked = [f"requests of our own to {probe}"] if probe else []
-    by = " and ".join(followed + asked) or "NOTHING: it will be blind"
-    return (f"the watch goes by {by}", *(gap.what for log in logs for gap in gaps(log)))
+    followed = [f"The watch reads {log.path}. {_HOW_TOLD[attribution.mode(reader_of(log))]}" for log in logs if can_follow(log)]
+    asked = [f"The watch requests {probe} itself, twice a second."] if probe else []
+    blind = [] if followed or asked else ["The watch has no log to read and no watch.probe: it will be BLIND."]
+    return (*followed, *asked, *blind, *(gap.what for log in logs for gap in gaps(log)))
 
 
 class Counts(Value):

@@ -18,12 +18,16 @@ from upswitch.nginx.conf_logs import AccessLog
 from upswitch.watch.attribution import Attribution, Counts, Mode, Timeline, counter_for, counts_of
 from upswitch.watch.rule import History
 
-_SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
+SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
 _READ_FOR = 0.7  # seconds of each second that may go into reading the logs
 _CRASH_WINDOW = 10  # seconds
 
 
 _NOWHERE: Addresses = {}
+
+
+def short_history(seconds: int) -> str:
+    return f"There are only {seconds} s of history ({SHORT_HISTORY} are wanted), so normal bursts of failures may look new."
 
 
 class Notes:
@@ -87,7 +91,7 @@ class AccessLogs:
         if program := count_program(reader):
             follower.count(program)
         else:
-            self._notes.add(f"{path} can't be counted on its host, because of its format: each of its lines is fetched")
+            self._notes.add(f"{path} can't be counted on its host because of its format, so upswitch fetches every line.")
 
     @property
     def is_any(self) -> bool:
@@ -104,8 +108,8 @@ class AccessLogs:
         for log in self._logs:
             self._add_history(log, timeline)
         found = timeline.history()
-        if self._logs and len(found.seconds) < _SHORT_HISTORY:
-            self._notes.add(f"only {len(found.seconds)} s of history (want {_SHORT_HISTORY}): bursts that are normal may look new")
+        if self._logs and len(found.seconds) < SHORT_HISTORY:
+            self._notes.add(short_history(len(found.seconds)))
         return found
 
     def _add_history(self, log: _Log, timeline: Timeline) -> None:
@@ -116,7 +120,7 @@ class AccessLogs:
                 if self._ports.interrupts.count:
                     return
         except HostError as exc:
-            self._notes.add(f"no history: {exc}")
+            self._notes.add(f"There is no history: {exc}")
 
     def _history_lines(self, log: _Log, counter: EntryCounter) -> Iterator[list[Lines]]:
         """Counted where the log lies, if that is far away; else as much as may be fetched."""
@@ -128,7 +132,7 @@ class AccessLogs:
             return
         for found in source.counted_minutes(host, log.path, log.reader, program):
             if found.left:
-                self._notes.add(f"{found.left} lines of the history of {log.path} could not be counted on its host")
+                self._notes.add(f"{found.left} lines of the history of {log.path} could not be counted on its host.")
             yield counter.count(found.lines, found.alike)
 
     def read(self) -> Counts:
@@ -140,7 +144,7 @@ class AccessLogs:
             while block := _read(log.follower, log.path, self._notes):
                 found += self._counted(log, log.counter.count(block), Counts())
                 if self._ports.clock.monotonic() >= until:
-                    self._notes.add(f"{log.path} grows faster than it can be read: what is told is late")
+                    self._notes.add(f"{log.path} grows faster than upswitch can read it, so the numbers are late.")
                     self.is_behind = True
                     break
             if isinstance(log.follower, CountingFollower):
@@ -158,7 +162,9 @@ class AccessLogs:
         """What was counted on the host. The lines of failed requests were sent whole, unless there were too many."""
         good, failed = ([each for each in alike if each.is_good is is_good] for is_good in (True, False))
         if failed:
-            self._notes.add(f"{log.path} has more failed requests than were fetched: all are counted, some were looked at")
+            self._notes.add(
+                f"{log.path} has more failed requests than upswitch fetched. All of them count, but only some are diagnosed."
+            )
         counts = counts_of(log.counter.count(b"", failed), self._attribution)
         return counts + self._counted(log, log.counter.count(b"", good), sent + counts)
 
@@ -205,7 +211,7 @@ class ErrorLog:
             if b" exited on signal " in block:
                 crashes += error_line.crash_lines(block.split(b"\n"), self._master)
             if self._clock.monotonic() >= until:
-                self._notes.add(f"{self._path} grows faster than it can be read: why requests fail is told late")
+                self._notes.add(f"{self._path} grows faster than upswitch can read it, so the causes of failures are late.")
                 break
         self._crashes.append(len(crashes))
         self._respawns.append(self._respawned())

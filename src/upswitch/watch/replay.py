@@ -20,10 +20,10 @@ from upswitch.nginx.conf_logs import AccessLog
 from upswitch.site.model import Site
 from upswitch.watch import rule
 from upswitch.watch.attribution import Attribution, Counts, Mode, judged
+from upswitch.watch.logs import SHORT_HISTORY, short_history
 from upswitch.watch.release import Opening, Release, pools_of, release
 from upswitch.watch.rule import History, Judgement, Second, Thresholds
 
-_SHORT_HISTORY = 300  # seconds (design.md)
 _MINUTE = 60
 _TOLD_EVERY = 32
 _MOST_TOLD = 5
@@ -248,13 +248,13 @@ def _check(asked: Asked, streams: Sequence[_Stream], window: Window) -> None:
     if window.oldest is None or window.newest is None:
         unread = sum(each.unread for each in streams)
         raise ReplayError(
-            f"{names}: none of {unread} lines is of this format, with a time: give the log_format of the nginx that wrote them"
+            f"{names}: none of its {unread} lines has this format and a time. Give the log_format of the nginx that wrote them."
         )
-    span = f"{names} is of {clock_time(window.oldest)} to {clock_time(window.newest)}"
+    span = f"{names} covers {clock_time(window.oldest)} to {clock_time(window.newest)}"
     if window.at is None and not any(_can_tell(log.reader, asked) for log in asked.logs):
-        raise ReplayError(f"LIMITED MODE: neither a generation nor an address tells when the pool took over; give --at ({span})")
+        raise ReplayError(f"LIMITED MODE: neither a generation nor an address tells when the pool took over. Give --at ({span}).")
     if window.at is None:
-        raise ReplayError(f"{span}: {asked.pool or 'no other pool'} did not take over in it; give --at")
+        raise ReplayError(f"{span}: {asked.pool or 'no other pool'} did not take over in this time. Give --at.")
     if window.newest < window.at:
         raise ReplayError(f"{names} ends at {clock_time(window.newest)}: {clock_time(window.at)} is not in it")
     if window.oldest >= window.at + asked.duration:
@@ -298,7 +298,7 @@ def _ended(seen: Sequence[Counts], pool: str) -> Iterator[str]:
     """Verdicts count requests: the silence of a pool that was switched away from again speaks neither for it nor against it."""
     last_s = max((at_s for at_s, each in enumerate(seen, 1) if each.new.total), default=len(seen))
     if last_s + LATE_S <= len(seen) and any(each.former.total + each.other for each in seen[last_s:]):
-        yield f"{pool} got no request after t+{last_s}s"
+        yield f"{pool} got no requests after t+{last_s}s."
 
 
 def _spans(window: Window) -> tuple[range, range]:
@@ -329,22 +329,22 @@ def _others(opening: Opening, found: Replayed) -> Iterator[str]:
     told = [f"{each.generation or each.pool} at {clock_time(at)}" for at, each in others[:_MOST_TOLD]]
     told += [f"{len(others) - _MOST_TOLD} more"] * (len(others) > _MOST_TOLD)
     if told:
-        yield f"also took over: {', '.join(told)}; --at TIME judges another"
+        yield f"These took over too: {', '.join(told)}. --at TIME judges another one."
 
 
 def _notes(asked: Asked, streams: Sequence[_Stream], window: Window) -> Iterator[str]:
     """What a person should know of how far this saw."""
     before, after = _spans(window)
-    if len(before) < _SHORT_HISTORY:
-        yield f"only {len(before)} s of history (want {_SHORT_HISTORY}): bursts that are normal may look new"
+    if len(before) < SHORT_HISTORY:
+        yield short_history(len(before))
     if len(after) < asked.duration:
-        yield f"the log ends {len(after)} s after the switch; a watch of {asked.duration} s was asked for"
+        yield f"The log ends {len(after)} s after the switch, but the watch lasts {asked.duration} s."
     for each in streams:
         if each.unread:
-            yield f"{each.log.name}: lines that are not of the format, or have no time: {each.unread}"
+            yield f"{each.log.name}: {each.unread} lines are not of the format or have no time."
         if each.back:
             newest, last = map(clock_time, each.back)
-            yield f"{each.log.name}: {newest} comes before {last} in it: a clock was set, or lines are not in their order"
+            yield f"{each.log.name}: {newest} stands before {last}. A clock was set, or the lines are not in order."
         if each.source.cut:
             yield each.source.cut
     for reader in dict.fromkeys(each.log.reader for each in streams):
@@ -353,8 +353,8 @@ def _notes(asked: Asked, streams: Sequence[_Stream], window: Window) -> Iterator
 
 def _gaps(reader: LineReader) -> Iterator[str]:
     if not (reader.has_generation or reader.has_upstream_addr):
-        yield "LIMITED MODE: the format has neither $upswitch_generation nor $upstream_addr: every line counts, whoever served it"
+        yield "LIMITED MODE: the format has neither $upswitch_generation nor $upstream_addr, so every line counts for the pool."
     if not reader.has_upstream_status:
-        yield "the format lacks $upstream_status: a failure that error_page hides is not seen, one of nginx's own counts"
+        yield "The format lacks $upstream_status. A failure that error_page hides is not seen, and nginx's own 50x answers count."
     if not reader.has_request_time:
-        yield "the format lacks $request_time: clients that give up on a hanging pool are not seen"
+        yield "The format lacks $request_time, so clients that give up on a hanging pool are not seen."
