@@ -119,7 +119,7 @@ def test_a_time_that_has_no_date_is_no_time(tmp_path, moment):
     (tmp_path / "access.log").write_text(line(moment, "000041-A") + served((-60, 0, "000041-A", 200), (0, 10, "000042-B", 502)))
     found = replay(tmp_path)
     assert found["verdict"] == "rollback"
-    assert "access.log: lines that are not of the format, or have no time: 1" in found["notes"]
+    assert "access.log: lines that are not of the format or have no time: 1" in found["notes"]
 
 
 @pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])

@@ -341,7 +341,7 @@ def _notes(asked: Asked, streams: Sequence[_Stream], window: Window) -> Iterator
         yield f"The log ends {len(after)} s after the switch, but the watch lasts {asked.duration} s."
     for each in streams:
         if each.unread:
-            yield f"{each.log.name}: {each.unread} lines are not of the format or have no time."
+            yield f"{each.log.name}: lines that are not of the format or have no time: {each.unread}"
         if each.back:
             newest, last = map(clock_time, each.back)
             yield f"{each.log.name}: {newest} stands before {last}. A clock was set, or the lines are not in order."
