@@ -92,7 +92,7 @@ def test_a_replay_says_second_by_second_what_the_watch_would_have_done(bad_relea
     assert [" ROLLBACK: " in look for look in looks] == [False] * (len(looks) - 1) + [True]
     assert all(("In the 400 s before, 0 of 20000 failed" in look) is (": 0 of " not in look) for look in looks)
     assert verdict.startswith(f"ROLLBACK after {len(looks)} s: ")
-    assert verdict.endswith("a switch would have been rolled back")
+    assert verdict.endswith("A switch would have been rolled back.")
 
 
 def test_its_json_is_one_documented_object(bad_release):
@@ -395,7 +395,7 @@ def test_a_server_that_the_gate_sees_down_would_have_been_a_rollback_though_no_c
     found = answer.json
     assert (answer.exit, found["verdict"], found["would"], found["peers_down"]) == (3, "rollback", "rollback", [dead]), answer
     assert f"t+{found['at_s']}s ROLLBACK: the gate saw that app {dead} is unhealthy" in found["said"]
-    assert found["said"].endswith("; a switch would have been rolled back")
+    assert found["said"].endswith(". A switch would have been rolled back.")
     assert found["failed"] == 0
 
 

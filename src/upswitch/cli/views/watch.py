@@ -65,7 +65,7 @@ def replayed(found: Replayed, watch: Watch) -> WatchView:
     return WatchView(
         command="watch",
         exit=Exit.DONE if would == "keep" else Exit.FINDINGS,
-        said=f"{_headline(found.verdict, at_s)}: {_counts(whole, pool)} in {seconds} s from {begin}; {_WOULD[would]}",
+        said=f"{_headline(found.verdict, at_s)}: {_counts(whole, pool)} in {seconds} s from {begin}. {_WOULD[would]}",
         verdict=found.verdict,
         would=would,
         at_s=at_s,
@@ -102,7 +102,7 @@ def observed(found: Observed, watch: Watch) -> WatchView:
     return WatchView(
         command="watch",
         exit=Exit.DONE if would == "keep" and not found.peers_down else Exit.FINDINGS,
-        said=f"{plain(said)}; {_WOULD[would]}",
+        said=f"{plain(said).removesuffix('.')}. {_WOULD[would]}",
         verdict=found.verdict,
         would=would,
         at_s=found.at_s,
@@ -124,9 +124,9 @@ def observed(found: Observed, watch: Watch) -> WatchView:
 
 
 _WOULD = {
-    "keep": "a switch would have been kept",
-    "rollback": "a switch would have been rolled back",
-    "hold": "a switch would have been held: the pool keeps serving, and a person decides",
+    "keep": "A switch would have been kept.",
+    "rollback": "A switch would have been rolled back.",
+    "hold": "A switch would have been held: the pool keeps serving, and a person decides.",
 }
 
 
