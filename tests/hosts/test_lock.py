@@ -11,11 +11,11 @@ import pytest
 
 from sshd import ME, OTHER, owner
 from upswitch.basics.errors import HostError
-from upswitch.hosts.local.lock import FileLock
+from upswitch.hosts.local.host import FileLock
 
 HOLD = """
 import sys, msgspec
-from upswitch.hosts.local.lock import FileLock
+from upswitch.hosts.local.host import FileLock
 from upswitch.basics.errors import Owner
 holder = FileLock(sys.argv[1]).acquire(msgspec.json.decode(sys.argv[2], type=Owner))
 print(holder.user if holder else "ours", flush=True)

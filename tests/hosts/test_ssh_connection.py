@@ -14,7 +14,7 @@ import pytest
 from sshd import ME, OTHER, Key, Sshd, host_of, needs_root, needs_sshd, nobody, ordinary_user, program, with_libraries
 from upswitch.basics.errors import HostError
 from upswitch.hosts import sh
-from upswitch.hosts.local.lock import FileLock
+from upswitch.hosts.local.host import FileLock
 from upswitch.hosts.sh import Exit
 from upswitch.hosts.ssh.host import SshHost
 from upswitch.hosts.ssh.keys import Keyring

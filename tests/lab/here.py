@@ -7,8 +7,7 @@ from upswitch.basics.errors import Owner
 from upswitch.generations import templates
 from upswitch.health.prober import NetProber
 from upswitch.hosts.clock import Interrupts, SystemClock
-from upswitch.hosts.local.host import LocalHost
-from upswitch.hosts.local.lock import FileLock
+from upswitch.hosts.local.host import FileLock, LocalHost
 from upswitch.site.model import Nginx
 from upswitch.site.read import parse_site
 from upswitch.switch.session import Alone, RunPorts

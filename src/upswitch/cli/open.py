@@ -21,8 +21,7 @@ from upswitch.cli.views import View, fleet
 from upswitch.hosts import opener, sh
 from upswitch.hosts.clock import Interrupts, SystemClock
 from upswitch.hosts.host import Clock, Host, Lock, Opener, Tell
-from upswitch.hosts.local.host import LocalHost
-from upswitch.hosts.local.lock import FileLock
+from upswitch.hosts.local.host import FileLock, LocalHost
 from upswitch.hosts.wait import until
 from upswitch.site.model import HostEntry, Site
 from upswitch.site.read import in_waves

@@ -41,7 +41,7 @@ from upswitch.switch.steps import Steps
 from upswitch.watch.watch import WatchReport
 
 BEAT_EVERY = 2.0
-"""Seconds between two heartbeats: the lease of the lock is five times as long (hosts/local/lock.py)."""
+"""Seconds between two heartbeats: the lease of the lock is five times as long (hosts/local/host.py)."""
 Perform = Callable[[Step], Took]
 _WAITING = frozenset(
     {Step.GATE, Step.WARM, Step.WATCH}

@@ -1,4 +1,4 @@
-"""The kernel's lock on the host, held by a shell there that has the descriptor; the same files as hosts/local/lock.py.
+"""The kernel's lock on the host, held by a shell there that has the descriptor; the same files as hosts/local/host.py.
 
 lock    flock is on it; holds its owner's name, for people
 epoch   counts the holders. A command under the lock runs only while the epoch is still its holder's (FENCED else), so that one who
@@ -20,7 +20,7 @@ from upswitch.basics.result import Why
 from upswitch.basics.text import told
 from upswitch.hosts import sh
 from upswitch.hosts.host import Ran
-from upswitch.hosts.local.lock import holder_in
+from upswitch.hosts.local.host import holder_in
 from upswitch.hosts.sh import Exit, script
 from upswitch.hosts.ssh.shell import Shell
 
