@@ -347,23 +347,8 @@ class Steps:
 
 _BEGINNINGS = frozenset({Step.ARM, Step.DRAIN, Step.SWAP})  # what is not begun any more once another host has failed
 
-_DO: Mapping[Step, Callable[[Steps], Took]] = {
-    Step.GATE: Steps.gate,
-    Step.STAGE: Steps.stage,
-    Step.TEST: Steps.test,
-    Step.WARM: Steps.warm,
-    Step.RECHECK: Steps.recheck,
-    Step.ARM: Steps.arm,
-    Step.DRAIN: Steps.drain,
-    Step.SWAP: Steps.swap,
-    Step.RELOAD: Steps.reload,
-    Step.CONFIRM: Steps.confirm,
-    Step.WATCH: Steps.watch,
-    Step.FINISH: Steps.finish,
-    Step.RESTORE: Steps.restore,
-    Step.RELOAD_BACK: Steps.reload_back,
-    Step.CONFIRM_BACK: Steps.confirm_back,
-}
+_DO: Mapping[Step, Callable[[Steps], Took]] = {step: getattr(Steps, step) for step in Step}
+"""Each step is the method of its name."""
 
 
 def _proved(finding: Finding) -> Took:
