@@ -1,9 +1,9 @@
-"""The loop: intent, act, result; until the run is over.
+"""Driving a run: under the lock, from its first record to its last; in between the loop of intent, act and result.
 
 The intent is on disk before the step acts (invariant I7): it goes there with the result of the step before, ahead of the first
 command of its own step, or at once where a step waits before it acts. What comes next is the machine's decision alone.
 A journal that can't be written any more (a full disk) stops a run that has changed nothing, turns one back that has, leaves
-one STUCK that was about to end, and never stops one that is on its way back: what that needs is on disk since before the swap.
+one STUCK that was about to end, and never stops one that is on its way back: what it needs was on disk before the swap.
 """
 
 from collections.abc import Callable, Iterator
