@@ -293,7 +293,7 @@ def test_what_a_client_wrote_forges_nothing_and_reaches_no_terminal(tmp_path):
     assert answer.exit == 0, answer
     assert (answer.out + answer.err).isascii()
     assert "\x1b" not in answer.out + answer.err
-    assert "lines that are not of the format, or have no time: 1" in answer.out
+    assert "lines that are not of the format or have no time: 1" in answer.out
 
 
 def test_old_workers_that_finish_late_are_neither_a_switch_nor_the_release(tmp_path):

@@ -1,4 +1,4 @@
-"""Error logs counted at full speed: whole blocks of lines, by cause and server (errorkind.py has the theory).
+"""Error logs counted at full speed: whole blocks of lines, by cause and server.
 
 "no live upstreams" follows from failures just before it: which one that was is noted while counting, by the times of the lines.
 """
@@ -16,16 +16,14 @@ from upswitch.diagnose.evidence import MOST_KEPT, OTHERS, UNEXPLAINED, shown
 from upswitch.logs.error_line import failure_of, parse_error
 from upswitch.logs.line import UNREPEATABLE
 
-# What kind of line each line of an error log is, at full speed.
+# Theory. A regular expression walks over a block and takes of each line its time, its cause (what stands before `, client: `),
+# the method and the upstream, if the line is so plain that parse_error would certainly find the same. (One expression for the
+# usual line is twice as fast as one for all plain lines, which walks over the rest.) What was taken is counted by value, and each
+# distinct cause is read once, by parse_error and the rules, from a short line that has only the cause. Any other line is read as
+# it is. Nothing counts beyond the 2048 bytes that parse_error reads.
 #
-# Theory. A regular expression walks over a block and takes of each line its time, its cause (what stands before `, client: `), the
-# method and the upstream: where the line is so plain that errorlog.py would certainly find the same. (One for the usual line is
-# twice as fast as one for all plain lines, which walks over what is left.) What was taken is counted by value, and each distinct
-# cause read once, by errorlog.py and the rules, from a short line that has only it. Any other line is read as it is. All ways give
-# what errorlog.parse_error gives; nothing counts beyond the 2048 bytes that it reads.
-#
-# Busy sites write causes that differ in every line (a path, a size, an excess): their shape is what is left without that, where no
-# rule looks at it.
+# On busy sites the cause differs in every line (a path, a size, an excess). Its shape is the cause without these, where no rule
+# looks at them.
 
 FAIL_TIMEOUT_S = 10
 """nginx's default of `fail_timeout`."""

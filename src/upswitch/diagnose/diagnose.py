@@ -1,7 +1,7 @@
 """What error log and access log say together: causes, worst first, each with what follows from it.
 
 Worst is what clients got most of: errors, then answers cut short and what has no status, then what nobody noticed. "no live
-upstreams" is a consequence of the failures just before it (errorcount.py), which weigh what it weighs. The times of the two logs
+upstreams" is a consequence of the failures just before it (count_errors.py), which weigh what it weighs. The times of the two logs
 are never compared: the error log's have no zone.
 """
 

@@ -30,7 +30,7 @@ _TOO_HIGH = frozenset({"crit", "alert", "emerg"})
 
 
 class Wanted(Value):
-    """What to read. No files: the live host's own logs. `log_format` as formats.parse_format takes it."""
+    """What to read. No files: the live host's own logs. `log_format` as parse_format takes it."""
 
     error_logs: tuple[str, ...] = ()
     access_logs: tuple[str, ...] = ()

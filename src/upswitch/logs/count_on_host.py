@@ -5,8 +5,8 @@ Theory. A busy log grows by 20 MB/s, which no link to fifty hosts carries. What 
 often. Each comes back as a line of the same format (`Alike`), with nothing where nothing decides: so whoever judges lines judges
 it as he would have judged the lines themselves, and there is no second set of rules.
 
-The program counts only lines that can be read in one way. Its expression is narrower than logshape.py's: no value contains the
-first character of the literal behind it, so every value ends at the first one, and what logshape.py finds by trying is the same.
+The program counts only lines that can be read in one way. Its expression is narrower than format_regex.py's: no value contains the
+first character of the literal behind it, so every value ends at the first one. format_regex.py finds the same by trying.
 Any other line is sent whole, and so are those of requests that did not go well, which the diagnosis wants to see: so many of them
 in each pass, the others are counted.
 
@@ -207,7 +207,7 @@ def _is_sound(names: Collection[str]) -> str:
 
 
 def _is_good(names: Collection[str]) -> str:
-    """As accessline.GOOD has it."""
+    """As _GOOD of logs/entries.py has it."""
     rules = {
         "status": f'(status ~ /^[1-4]/ && status != "{CLIENT_LEFT}")',
         "upstream_status": "upstream_status ~ /^(-|[1-4][0-9][0-9])?$/",

@@ -1,4 +1,4 @@
-"""What an access log shows the watch, and what it can't: told by `lint` and `plan`, and before the swap."""
+"""What an access log shows the watch, and what it can't: shown by `lint`, by `plan`, and before the swap."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -119,7 +119,7 @@ class LineReader(Value):
         """For `findall` over blocks of whole lines: the groups of the wished expressions, in the order of the format, then one with
         the line and its newline where the line did not match.
 
-        Fast (logshape.py), and each match is one line only if there are as many of them as newlines (`newlines`).
+        Fast (format_regex.py), and each match is one line only if there are as many of them as newlines (`newlines`).
         """
         quick = quick_pattern(self.parts, self.escape, wishes)
         second_group = b"" if b"(?P<" in quick else b"(?P<nothing>)"  # `findall` gives no tuples for one group

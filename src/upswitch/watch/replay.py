@@ -45,7 +45,7 @@ class Log(Value):
 
 
 def logs_given(names: Sequence[str], log_format: str) -> tuple[Log, ...]:
-    """The logs with the format that was given, or each with a usual one where none was (formats.reader_of has the errors)."""
+    """The logs with the format that was given, or each with a usual one where none was (reader_of has the errors)."""
     sources = map(FileSource, names)
     return tuple(Log(source=each, reader=line.reader_of(each.name, each.head(), given=log_format)) for each in sources)
 
