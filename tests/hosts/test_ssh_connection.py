@@ -99,6 +99,27 @@ def test_an_include_is_read_where_it_stands_and_the_block_around_it_goes_on(sshd
         load(f"{config}")
 
 
+CONNECT = """
+import sys
+from upswitch.hosts.ssh.host import SshHost
+from upswitch.hosts.ssh.keys import Keyring
+from upswitch.hosts.ssh.login import load, login
+host = SshHost("lb1", login(sys.argv[1], load(sys.argv[2])), keyring=Keyring(lambda prompt: None))
+print(host.run(("echo", "in"), deadline=5).out)
+host.close()
+"""
+
+
+def test_the_users_settings_of_fabric_and_invoke_change_nothing(sshd, tmp_path):
+    settings = "gateway: nobody@127.0.0.1:1\nuser: nobody\nport: 1\nrun: {echo: true}\nconnect_kwargs: {key_filename: /none}\n"
+    for name in (".fabric.yml", ".fabric.yaml", ".invoke.yml", ".invoke.yaml"):
+        write(tmp_path / name, settings)
+    argv = (sys.executable, "-c", CONNECT, sshd.host, f"{sshd.write_config()}")
+    environment = os.environ | {"HOME": f"{tmp_path}", "FABRIC_PORT": "1", "INVOKE_RUN_ECHO": "1"}
+    ran = subprocess.run(argv, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30)
+    assert (ran.stdout, ran.stderr) == ("b'in\\n'\n", "")
+
+
 # ---- host keys ----
 
 
