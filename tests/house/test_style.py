@@ -82,6 +82,7 @@ def may_act(path):
     return is_named and place not in PURE and not place.endswith("__init__")
 
 
+@cache
 def imported(tree, *, is_typing_wanted=True):
     """Dotted names of everything imported anywhere, `from a import b` as both a and a.b."""
     unread = set() if is_typing_wanted else _typing_only(tree)
