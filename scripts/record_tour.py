@@ -26,6 +26,7 @@ PAGE = ROOT / "docs" / "tour.md"
 NGINX = ROOT / ".lab/debian/usr/sbin/nginx"
 PARTS = re.compile(r"```\n\$ (.*)\n(?:.*\n)*?```|<!-- tour: (.*) -->")
 DATE = re.compile(r"^\d{4}-\d\d-\d\dT(\d\d:\d\d:\d\d)\.\d+Z ", re.MULTILINE)
+SWAP = re.compile(r"^(\d\S+)\.\d+Z swap ", re.MULTILINE)
 LOG_FORMAT = re.compile(r"(log_format upswitch escape=json ').*?(';)")
 REPEATED = 6  # lines: a longer stretch is not shown twice
 PUBLIC = "127.0.0.1:8080"
@@ -111,15 +112,19 @@ class Tour:
         until(lambda: is_listening(PUBLIC) or not self.nginx.is_alive, what="nginx")
         self.load: Load | None = None
         self.seen = set[str]()
+        self.swapped_at = "TIME"  # of the switch that was rolled back
 
     def play(self, part: re.Match[str]) -> str:
         command, event = part[1], part[2]
         if event:
             self.change(*event.split())
             return part[0]
+        command = re.sub(r"(?<=--at )\S+", self.swapped_at, command)
         print(f"$ {command}", flush=True)
         out = subprocess.PIPE
         ran = subprocess.run(shlex.split(command), stdout=out, stderr=subprocess.STDOUT, text=True, check=False, cwd="/etc/nginx")
+        if "\nROLLED BACK" in ran.stdout and (swap := SWAP.search(ran.stdout)):
+            self.swapped_at = f"{swap[1]}Z"
         return f"```\n$ {command}\n{self.shown(ran.stdout)}\n```"
 
     def shown(self, text: str) -> str:
