@@ -52,3 +52,11 @@ def test_the_tree_and_the_import_rule_of_that_page_are_those_of_the_code():
     rooms = {path.parent.name for path in ROOT.glob("src/upswitch/*/__init__.py")}
     assert set(re.findall(r"^  (\w+)/", tree, re.MULTILINE)) == rooms
     assert set(re.findall(r"\w+", rule)) == rooms
+
+
+def test_nothing_that_a_person_reads_has_the_words_that_an_operator_would_have_to_learn():
+    stilted = re.compile(r"\b([Ww]hom|[Mm]end(s|ed|ing)?|so does the disk|asked past|wrong words|took itself back|of nobody's)\b")
+    folders = [path for name in ("src", "docs", "playbooks", "templates") for path in (ROOT / name).rglob("*")]
+    texts = [path for path in folders if path.suffix in {".py", ".sh", ".md", ".j2", ".yml"}]
+    found = {path: stilted.search(path.read_text()) for path in (*texts, *ROOT.glob("*.md"))}
+    assert {path.relative_to(ROOT).as_posix(): word[0] for path, word in found.items() if word} == {}

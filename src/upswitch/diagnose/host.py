@@ -76,7 +76,7 @@ _AT_ONCE = 16
 
 
 class Asked(Value):
-    """One server, asked past nginx. `nearby` says who listens instead of it, "" where nothing can be said."""
+    """One server, asked directly and not through nginx. `nearby` names the listener at its address, or is "" if it is unknown."""
 
     upstream: str
     pool: str
