@@ -22,8 +22,7 @@ from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch.site.model import Check, Gate, Pool, Server, Target, Upstream, effective_check
 from upswitch.site.words import CheckType
-from upswitch_lab.net import free_port, is_listening
-from upswitch_lab.process import Process, until
+from upswitch_lab.process import Process, free_port, is_listening, until
 
 CHECK = Check(type=CheckType.HTTP, http_send="GET /healthz HTTP/1.0\r\n\r\n", http_expect_alive=("http_2xx",))
 

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from upswitch.nginx import conf_logs
 from upswitch_lab.lab import Load, Server
-from upswitch_lab.net import is_listening
-from upswitch_lab.process import Process, until
+from upswitch_lab.process import Process, is_listening, until
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "tour.md"

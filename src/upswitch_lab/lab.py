@@ -29,8 +29,7 @@ from upswitch.site.words import Dialect, Generation
 from upswitch_lab.conf import UPSTREAM, Layout, Place, nginx_conf, site_toml
 from upswitch_lab.find import read_build
 from upswitch_lab.load import Progress, Summary
-from upswitch_lab.net import ask, free_port, is_listening
-from upswitch_lab.process import LabError, Process, until
+from upswitch_lab.process import LabError, Process, ask, free_port, is_listening, until
 
 MARKER_HOST = "127.0.84.1"
 DEFAULT_LAYOUT = Layout()

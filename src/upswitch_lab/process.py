@@ -1,8 +1,14 @@
-"""Real processes of the laboratory, and the command line: started in their own session, ended by their id, with a deadline."""
+"""Real processes of the laboratory, in their own session and ended by their id; and the loopback addresses that they listen on.
 
+Addresses are HOST:PORT.
+"""
+
+import http.client
 import os
+import secrets
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +33,36 @@ def until(condition: Callable[[], bool], *, deadline: float = 10.0, what: str = 
         if time.monotonic() > end:
             raise LabError(f"waited {deadline:g} s for {what}, and it did not come")
         time.sleep(0.01)
+
+
+def free_port(host: str) -> int:
+    """A port nobody listens on, below the kernel's ephemeral range: there an outgoing connection of a load could take it."""
+    while True:
+        port = 12000 + secrets.randbelow(18000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+
+
+def is_listening(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((host, int(port))) == 0
+
+
+def ask(address: str, path: str, *, body: str | None = None) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(address, timeout=10)
+    try:
+        connection.request("GET" if body is None else "POST", path, body, {"Connection": "close"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
 
 
 class Process:

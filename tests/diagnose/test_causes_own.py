@@ -20,8 +20,7 @@ from upswitch.diagnose.causes.catalogue import cause_of
 from upswitch.diagnose.causes.cause import Code
 from upswitch.logs.error_line import parse_error
 from upswitch_lab.find import read_build
-from upswitch_lab.net import ask, free_port, is_listening
-from upswitch_lab.process import Process, until
+from upswitch_lab.process import Process, ask, free_port, is_listening, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 PASS = "proxy_pass http://UPSTREAM;"

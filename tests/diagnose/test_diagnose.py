@@ -20,8 +20,7 @@ from servers import serving, tls, wait_for_close
 from upswitch.cli.views.diagnose import DiagnoseView
 from upswitch_lab.conf import Layout, block
 from upswitch_lab.lab import Lab
-from upswitch_lab.net import ask, free_port
-from upswitch_lab.process import until
+from upswitch_lab.process import ask, free_port, until
 
 BAD = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\n\r\napp"
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

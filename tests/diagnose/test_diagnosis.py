@@ -24,7 +24,7 @@ from upswitch.hosts.count_program import Alike
 from upswitch.logs.entries import EntryCounter
 from upswitch.logs.error_line import failure_of, parse_error
 from upswitch.logs.line import compile_format
-from upswitch_lab.net import free_port
+from upswitch_lab.process import free_port
 
 FULL = (
     '$remote_addr [$time_local] "$request" $status $request_time "$upstream_addr" "$upstream_status" "$upstream_connect_time" '

@@ -39,8 +39,7 @@ from upswitch.nginx.marker import Checked, parse_check_status
 from upswitch.site.model import Check, Gate, Target, Upstream, effective_check
 from upswitch.site.words import CheckType, Dialect
 from upswitch_lab.find import read_build
-from upswitch_lab.net import ask, free_port
-from upswitch_lab.process import until
+from upswitch_lab.process import ask, free_port, until
 
 HTTP, TCP, TLS, MYSQL, AJP, FASTCGI = (CheckType(each) for each in ("http", "tcp", "ssl_hello", "mysql", "ajp", "fastcgi"))
 PATIENCE_MS = 1000  # that of nginx and ours

@@ -17,7 +17,7 @@ from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch.site.model import Target
 from upswitch.site.words import CheckType
-from upswitch_lab.net import free_port
+from upswitch_lab.process import free_port
 
 CLOCK = SystemClock()
 TCP = msgspec.structs.replace(HTTP, type=CheckType.TCP)

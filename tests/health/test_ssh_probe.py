@@ -30,7 +30,7 @@ from upswitch.hosts.local.host import LocalHost
 from upswitch.site.model import Target
 from upswitch.site.words import CheckType, Dialect
 from upswitch.watch.through import ThroughProbe
-from upswitch_lab.net import free_port
+from upswitch_lab.process import free_port
 
 pytestmark = needs_sshd
 CLOCK = SystemClock()

@@ -23,7 +23,7 @@ from upswitch.nginx import conf_logs
 from upswitch.site.model import Nginx
 from upswitch_lab.find import ENV, find_nginx
 from upswitch_lab.lab import Server
-from upswitch_lab.net import ask, free_port
+from upswitch_lab.process import ask, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAYBOOKS = ROOT / "playbooks"

@@ -20,8 +20,7 @@ from upswitch.init.propose import propose
 from upswitch.site.model import Nginx
 from upswitch.site.read import parse_site
 from upswitch_lab.lab import Load, Server
-from upswitch_lab.net import ask, free_port, is_listening
-from upswitch_lab.process import Process, until
+from upswitch_lab.process import Process, ask, free_port, is_listening, until
 
 CHECK = "check interval=30000 rise=3 fall=3 timeout=30000 type=tcp;"
 

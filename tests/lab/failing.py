@@ -22,8 +22,7 @@ from upswitch.diagnose.causes.catalogue import cause_of
 from upswitch.diagnose.causes.cause import Code
 from upswitch.logs.error_line import ErrorLine, parse_error
 from upswitch_lab.find import find_nginx
-from upswitch_lab.net import free_port
-from upswitch_lab.process import Process, until
+from upswitch_lab.process import Process, free_port, until
 
 EACH_NGINX = [pytest.param(path, id=version) for version, path in find_nginx()] or [NONE_HERE]
 """Parameters of a module's fixture: the `nginx` of conftest.py is one test's."""

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from upswitch_lab.net import free_port, is_listening
-from upswitch_lab.process import Process, until
+from upswitch_lab.process import Process, free_port, is_listening, until
 
 _TEMPS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 

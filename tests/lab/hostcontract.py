@@ -14,8 +14,7 @@ import pytest
 
 from upswitch.basics.errors import HostError
 from upswitch.hosts.host import Host
-from upswitch_lab.net import free_port
-from upswitch_lab.process import LabError, until
+from upswitch_lab.process import LabError, free_port, until
 
 MIB = 1 << 20
 ODD = ("", " ", "a b", "'", '"', "$HOME", "`id`", "\\", "line\nbreak\n", "tab\t", "ü€𝄞", "*", "--", "-n", ";", "&", "#", "\x7f")

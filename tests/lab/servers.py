@@ -22,8 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from upswitch.site.model import GateRule
 from upswitch.site.words import CheckType
-from upswitch_lab.net import free_port, is_listening
-from upswitch_lab.process import Process, until
+from upswitch_lab.process import Process, free_port, is_listening, until
 
 HTTP = GateRule(
     type=CheckType.HTTP,

@@ -25,8 +25,7 @@ from upswitch.basics.errors import Owner
 from upswitch.hosts.ssh.host import SshHost
 from upswitch.hosts.ssh.keys import Keyring
 from upswitch.hosts.ssh.login import load, login
-from upswitch_lab.net import free_port
-from upswitch_lab.process import Process, until
+from upswitch_lab.process import Process, free_port, until
 
 _LAB = Path(__file__).parents[2] / ".lab/debian"
 ADDRESS = "127.0.0.1"

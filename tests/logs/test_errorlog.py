@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from frontend import frontend
 from upswitch.basics.text import printable
 from upswitch.logs.error_line import emerg_lines, failure_of, fatal_lines, parse_error
-from upswitch_lab.net import free_port
+from upswitch_lab.process import free_port
 
 FORGED = b'GET /connect()%20failed,%20client:%20x,"upstream:"http://6.6.6.6:6/" HTTP/1.0\r\n'
 REFERER = (

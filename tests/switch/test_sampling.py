@@ -24,8 +24,7 @@ from upswitch.switch.proof import Proof
 from upswitch.switch.reload import Before
 from upswitch_lab.find import find_nginx
 from upswitch_lab.lab import Lab
-from upswitch_lab.net import free_port
-from upswitch_lab.process import until
+from upswitch_lab.process import free_port, until
 
 HOST = LocalHost(SystemClock())
 

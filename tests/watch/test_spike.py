@@ -8,8 +8,7 @@ import pytest
 from command import Command, agree
 from upswitch_lab.conf import Layout
 from upswitch_lab.lab import Lab, Load
-from upswitch_lab.net import ask, free_port
-from upswitch_lab.process import until
+from upswitch_lab.process import ask, free_port, until
 
 LAYOUT = Layout(servers_per_pool=4, site={"watch": {"duration": "20s"}})
 

@@ -24,8 +24,7 @@ from upswitch.watch.logs import AccessLogs, Notes
 from upswitch.watch.rule import Second
 from upswitch_lab.conf import Layout
 from upswitch_lab.lab import Lab
-from upswitch_lab.net import free_port
-from upswitch_lab.process import until
+from upswitch_lab.process import free_port, until
 
 FORMAT = "log_format it '$msec $status $request_time $upstream_addr $upstream_status $upstream_header_time $upswitch_generation';"
 OURS = Attribution(generation="000042-B")

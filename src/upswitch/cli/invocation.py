@@ -1,11 +1,13 @@
-"""What the caller gives: the common options, the site file, and the user who runs the command."""
+"""What the caller gives: the options that commands share, the site file, and the user who runs the command."""
 
+import functools
 import os
 import pwd
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +15,10 @@ from upswitch.basics.value import Value
 from upswitch.cli.views import View
 from upswitch.site.model import Site
 from upswitch.site.read import parse_site
-from upswitch.switch.session import Session
+from upswitch.switch.session import Session, clean
+
+if TYPE_CHECKING:
+    from upswitch.cli.open import Wiring
 
 SITE_FILE = "upswitch.toml"
 """The site file that is used without -c."""
@@ -99,3 +104,52 @@ def person() -> str:
         return os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
+
+
+Command = Callable[..., int]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object (see `upswitch help json`).")
+events_option = click.option("--events", default="", metavar="FILE", help="Append each line of progress to FILE as JSON.")
+
+
+class Read(click.ParamType[Any]):
+    """An option's type, by the function that reads its text. ValueError with what is wrong is a usage error."""
+
+    def __init__(self, name: str, read: Callable[[str], object]) -> None:
+        self.name = name
+        self._read = read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        try:
+            return self._read(value) if isinstance(value, str) else value
+        except ValueError as exc:
+            self.fail(f"{clean(str(value))} {exc}", param, ctx)
+
+
+def on_site(command: Command) -> Command:
+    """The options of every command that reads a site file, as one argument `common`."""
+
+    @click.option("-c", "--config", "--site", default=SITE_FILE, show_default=True, metavar="FILE", help="The site file.")
+    @json_option
+    @click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only this host of the site. Repeatable.")
+    @functools.wraps(command)
+    def packed(*args: Any, config: str, as_json: bool, hosts: tuple[str, ...], events: str = "", **options: Any) -> int:
+        return command(*args, common=Common(config=config, as_json=as_json, hosts=hosts, events=events), **options)
+
+    return packed
+
+
+def with_program(command: Command) -> Command:
+    """The command's first argument is the Program that runs it. After the command no signal can cost its exit code."""
+
+    @functools.wraps(command)
+    @click.pass_obj
+    def run(wiring: "Wiring | None", /, **options: Any) -> int:
+        from upswitch.cli.program import Program
+        from upswitch.hosts.clock import ignore_signals
+
+        code = command(Program(wiring), **options)
+        ignore_signals()
+        return code
+
+    return run

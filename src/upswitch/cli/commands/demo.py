@@ -2,7 +2,7 @@
 
 import click
 
-from upswitch.cli.commands.options import json_option, with_program
+from upswitch.cli.invocation import json_option, with_program
 from upswitch.cli.program import Program
 
 

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from upswitch.basics.text import plain
-from upswitch.cli.commands.options import Read, config_option, host_option, json_option, with_program
-from upswitch.cli.invocation import Common
+from upswitch.cli.invocation import Common, Read, on_site, with_program
 from upswitch.cli.program import Program
 from upswitch.cli.views import View, acted
 from upswitch.site.model import Site
@@ -29,9 +28,7 @@ def _since(text: str) -> "Since":
 
 
 @click.command()
-@config_option
-@json_option
-@host_option
+@on_site
 @click.option("--error-log", "error_logs", multiple=True, metavar="FILE", help="Read this error log, plain or .gz; - is stdin.")
 @click.option("--access-log", "access_logs", multiple=True, metavar="FILE", help="Read this access log, in the same way.")
 @click.option("--log-format", default="", metavar="TEXT", help="The access log's log_format, if it is not a usual one.")
@@ -40,7 +37,7 @@ def _since(text: str) -> "Since":
 )
 @click.option("--live", "is_live", is_flag=True, help="With files: ask the live host too.")
 @with_program
-def diagnose(program: Program, /, *, config: str, as_json: bool, hosts: tuple[str, ...], is_live: bool, **words: Any) -> int:
+def diagnose(program: Program, /, *, common: Common, is_live: bool, **words: Any) -> int:
     """Find out why clients get 502s.
 
     Reads error and access logs; names each cause, where to look, and the fix. Without files it also checks the live host's servers
@@ -51,8 +48,7 @@ def diagnose(program: Program, /, *, config: str, as_json: bool, hosts: tuple[st
     wanted = Wanted(**words)
     if wanted.error_logs.count("-") + wanted.access_logs.count("-") > 1:
         raise click.UsageError("stdin can be only one of the logs")
-    common = Common(config=config, as_json=as_json, hosts=hosts)
-    if wanted.has_files and hosts and not is_live:
+    if wanted.has_files and common.hosts and not is_live:
         raise click.UsageError("the files are on this machine: use --host only with --live, or without files")
     if wanted.has_files and not is_live:
         return program.serve_files("diagnose", common, lambda _, site: _of_files(wanted, site))

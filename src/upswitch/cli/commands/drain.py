@@ -2,8 +2,7 @@
 
 import click
 
-from upswitch.cli.commands.options import on_site, with_program
-from upswitch.cli.invocation import Common
+from upswitch.cli.invocation import Common, on_site, with_program
 from upswitch.cli.program import Program
 from upswitch.cli.views import View
 from upswitch.cli.views import status as views

@@ -4,8 +4,7 @@ import os
 
 import click
 
-from upswitch.cli.commands.options import json_option, with_program
-from upswitch.cli.invocation import SITE_FILE, Common
+from upswitch.cli.invocation import SITE_FILE, Common, json_option, with_program
 from upswitch.cli.program import Program, live
 from upswitch.cli.views import View
 from upswitch.cli.views import plan as views

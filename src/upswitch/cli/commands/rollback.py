@@ -2,8 +2,7 @@
 
 import click
 
-from upswitch.cli.commands.options import events_option, on_site, with_program
-from upswitch.cli.invocation import Common
+from upswitch.cli.invocation import Common, events_option, on_site, with_program
 from upswitch.cli.program import Program
 from upswitch.cli.views import View, acted
 from upswitch.switch.session import Session

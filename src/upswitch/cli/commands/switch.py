@@ -3,9 +3,8 @@
 import click
 import msgspec
 
-from upswitch.cli.commands.options import events_option, on_site, with_program
 from upswitch.cli.commands.plan import show_plan
-from upswitch.cli.invocation import Common
+from upswitch.cli.invocation import Common, events_option, on_site, with_program
 from upswitch.cli.program import Program
 from upswitch.cli.views import View, acted
 from upswitch.generations import templates

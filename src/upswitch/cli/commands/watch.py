@@ -11,11 +11,11 @@ import click
 import msgspec
 
 from upswitch.basics.value import Value
-from upswitch.cli.commands.options import Read, config_option, host_option, json_option, with_program
-from upswitch.cli.invocation import Common
+from upswitch.cli.invocation import Common, NoSiteError, Read, on_site, site_if_any, with_program
 from upswitch.cli.program import Program
 from upswitch.cli.views import View
 from upswitch.site.model import Site, Watch
+from upswitch.site.read import SiteInvalid
 from upswitch.site.values import ALLOWED, parse_duration
 from upswitch.switch.session import Session, clean
 from upswitch.watch.rule import DEFAULT, Thresholds
@@ -23,9 +23,6 @@ from upswitch.watch.rule import DEFAULT, Thresholds
 if TYPE_CHECKING:
     from upswitch.watch.live import Frame, Show
     from upswitch.watch.replay import Log
-
-
-_LARGEST = 1 << 20  # characters of a site file
 
 
 def _span(text: str) -> float:
@@ -70,9 +67,7 @@ def _odds(text: str) -> float:
 class _Words(Value):
     """What was typed."""
 
-    config: str
-    as_json: bool
-    hosts: tuple[str, ...]
+    common: Common
     duration: float | None
     files: tuple[str, ...]
     at: int | None
@@ -82,10 +77,6 @@ class _Words(Value):
     big: float | None
     new: float | None
     luck: float | None
-
-    @property
-    def common(self) -> Common:
-        return Common(config=self.config, as_json=self.as_json, hosts=self.hosts)
 
     @property
     def thresholds(self) -> Thresholds:
@@ -98,9 +89,7 @@ class _Words(Value):
 
 
 @click.command()
-@config_option
-@json_option
-@host_option
+@on_site
 @click.option(
     "--duration", type=Read("duration", _span), help="How long to watch. Default: until Ctrl-C; for --replay watch.duration."
 )
@@ -127,25 +116,23 @@ def watch(program: Program, /, **options: object) -> int:
     words = msgspec.convert(options, _Words)
     if words.files.count("-") > 1:
         raise click.UsageError("stdin can be only one of the logs")
-    if words.files and words.hosts:
+    if words.files and words.common.hosts:
         raise click.UsageError("--replay reads files on this machine; --host is for live traffic")
     if words.files:
         return _replay(program, words)
     if words.is_of_the_past:
         raise click.UsageError("--at, --to, --log-format, --enough, --big, --new and --luck are for --replay")
-    is_one = len(set(words.hosts)) == 1 or _hosts_in(words.config) <= 1
+    is_one = len(set(words.common.hosts)) == 1 or _hosts_in(words.common.config) <= 1
     return program.serve("watch", words.common, lambda session: _observe(session, words, is_one=is_one))
 
 
 def _hosts_in(config: str) -> int:
     """How many hosts the site has; 0 is this machine. An invalid file counts as 0 here: it is reported when it is used."""
-    from upswitch.site.read import SiteInvalid, parse_site
-
     try:
-        with open(config, encoding="utf-8", errors="surrogateescape") as file:
-            return len(parse_site(file.read(_LARGEST)).hosts)
-    except (OSError, SiteInvalid):
+        site = site_if_any(config)
+    except (NoSiteError, SiteInvalid):
         return 0
+    return len(site.hosts) if site else 0
 
 
 def _observe(session: Session, words: _Words, *, is_one: bool) -> View:
@@ -182,7 +169,7 @@ def _replay(program: Program, words: _Words) -> int:
 
     Hosts of a fleet may each have their own format: there the file is read as any log from another machine.
     """
-    if words.log_format or not os.path.exists(words.config) or _hosts_in(words.config):
+    if words.log_format or not os.path.exists(words.common.config) or _hosts_in(words.common.config):
         return program.serve_files("watch", words.common, lambda session, site: _replayed(session, words, site))
     return program.serve("watch", words.common, lambda session: _replayed(session, words, session.site))
 
