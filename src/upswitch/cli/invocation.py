@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,9 +16,6 @@ from upswitch.cli.views import View
 from upswitch.site.model import Site
 from upswitch.site.read import parse_site
 from upswitch.switch.session import Session, clean
-
-if TYPE_CHECKING:
-    from upswitch.cli.open import Wiring
 
 SITE_FILE = "upswitch.toml"
 """The site file that is used without -c."""
@@ -137,19 +134,3 @@ def on_site(command: Command) -> Command:
         return command(*args, common=Common(config=config, as_json=as_json, hosts=hosts, events=events), **options)
 
     return packed
-
-
-def with_program(command: Command) -> Command:
-    """The command's first argument is the Program that runs it. After the command no signal can cost its exit code."""
-
-    @functools.wraps(command)
-    @click.pass_obj
-    def run(wiring: "Wiring | None", /, **options: Any) -> int:
-        from upswitch.cli.program import Program
-        from upswitch.hosts.clock import ignore_signals
-
-        code = command(Program(wiring), **options)
-        ignore_signals()
-        return code
-
-    return run

@@ -1,7 +1,6 @@
 """The entry points, and the table of commands.
 
-`upswitch --help` must start fast: it imports click and this table. A command's module is imported when the command is typed, and
-what only a running command needs (program.py) when it runs.
+`upswitch --help` must start fast: it imports click and this table. A command's module is imported when the command is typed.
 """
 
 import importlib

@@ -1,24 +1,25 @@
 """What every command has in common: the site file, the adapters, the printed result, and what becomes of an error."""
 
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 import msgspec
 
 from upswitch.basics.text import plain
-from upswitch.cli.invocation import Act, Common, NoSiteError, become, person, read_site, site_if_any
+from upswitch.cli.invocation import Act, Command, Common, NoSiteError, become, person, read_site, site_if_any
 from upswitch.cli.main import drop_output
 from upswitch.cli.open import Fleet, Here, Shared, Wiring
 from upswitch.cli.progress import Teller
 from upswitch.cli.views import View, acted, fleet, to_json
 from upswitch.generations import survey
 from upswitch.generations.generation import Live
-from upswitch.hosts.clock import Interrupts
+from upswitch.hosts.clock import Interrupts, ignore_signals
 from upswitch.site.model import Gate, Nginx, Site, Watch
 from upswitch.site.read import SiteInvalid
 from upswitch.site.words import SpikePolicy
@@ -97,6 +98,19 @@ class Program:
             closing.callback(teller.close)
             shared = Shared(clock=clock, interrupts=interrupts, tell=teller, closing=closing, user=person(), guarded=_acted)
             yield Fleet(site, shared) if site.hosts else Here(site, shared, self._wiring)
+
+
+def with_program(command: Command) -> Command:
+    """The command's first argument is the Program that runs it. After the command no signal can cost its exit code."""
+
+    @functools.wraps(command)
+    @click.pass_obj
+    def run(wiring: Wiring | None, /, **options: Any) -> int:
+        code = command(Program(wiring), **options)
+        ignore_signals()
+        return code
+
+    return run
 
 
 def live(session: Session) -> Live:

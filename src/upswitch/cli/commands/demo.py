@@ -2,8 +2,8 @@
 
 import click
 
-from upswitch.cli.invocation import json_option, with_program
-from upswitch.cli.program import Program
+from upswitch.cli.invocation import json_option
+from upswitch.cli.program import Program, with_program
 
 
 @click.command()

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from upswitch.basics.text import plain
-from upswitch.cli.invocation import Common, Read, on_site, with_program
-from upswitch.cli.program import Program
+from upswitch.cli.invocation import Common, Read, on_site
+from upswitch.cli.program import Program, with_program
 from upswitch.cli.views import View, acted
 from upswitch.site.model import Site
 from upswitch.switch.session import Session

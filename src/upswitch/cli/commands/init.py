@@ -4,8 +4,8 @@ import os
 
 import click
 
-from upswitch.cli.invocation import SITE_FILE, Common, json_option, with_program
-from upswitch.cli.program import Program, live
+from upswitch.cli.invocation import SITE_FILE, Common, json_option
+from upswitch.cli.program import Program, live, with_program
 from upswitch.cli.views import View
 from upswitch.cli.views import plan as views
 from upswitch.generations import templates

@@ -2,8 +2,8 @@
 
 import click
 
-from upswitch.cli.invocation import Common, on_site, with_program
-from upswitch.cli.program import Program, live
+from upswitch.cli.invocation import Common, on_site
+from upswitch.cli.program import Program, live, with_program
 from upswitch.cli.views import View
 from upswitch.cli.views import plan as views
 from upswitch.generations import templates

@@ -2,8 +2,8 @@
 
 import click
 
-from upswitch.cli.invocation import Common, on_site, with_program
-from upswitch.cli.program import Program
+from upswitch.cli.invocation import Common, on_site
+from upswitch.cli.program import Program, with_program
 from upswitch.cli.views import View
 from upswitch.cli.views import status as views
 from upswitch.generations import survey

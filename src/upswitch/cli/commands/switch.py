@@ -4,8 +4,8 @@ import click
 import msgspec
 
 from upswitch.cli.commands.plan import show_plan
-from upswitch.cli.invocation import Common, events_option, on_site, with_program
-from upswitch.cli.program import Program
+from upswitch.cli.invocation import Common, events_option, on_site
+from upswitch.cli.program import Program, with_program
 from upswitch.cli.views import View, acted
 from upswitch.generations import templates
 from upswitch.site.words import SpikePolicy

@@ -11,8 +11,8 @@ import click
 import msgspec
 
 from upswitch.basics.value import Value
-from upswitch.cli.invocation import Common, NoSiteError, Read, on_site, site_if_any, with_program
-from upswitch.cli.program import Program
+from upswitch.cli.invocation import Common, NoSiteError, Read, on_site, site_if_any
+from upswitch.cli.program import Program, with_program
 from upswitch.cli.views import View
 from upswitch.site.model import Site, Watch
 from upswitch.site.read import SiteInvalid
