@@ -10,7 +10,6 @@ ALLOWED = {
     "cli/program.py": "shows a view again every so many seconds, for as long as somebody reads it",
     "hosts/ssh/shell.py": "reads an answer as it comes; hands out a shell when one is given back",
     "hosts/ssh/wire.py": "counts the ticks in which a peer is silent",
-    "watch/live.py": "goes from second to second",
     "watch/watch.py": "goes from second to second",
 }
 """The loops that wait for something else than that a look, or an attempt, ends well."""
