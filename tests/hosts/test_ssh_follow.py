@@ -484,7 +484,7 @@ class CountingHost(LocalHost):
 
 
 def logs_of(path, host, text=FORMAT, escape="default"):
-    log = AccessLog(path=f"{path}", format_name="it", format=LogFormat(name="it", text=text, escape=escape), level="http")
+    log = AccessLog(path=f"{path}", format_name="it", format=LogFormat(name="it", text=text, escape=escape))
     notes = Notes()
     return AccessLogs(replace(ports(Nginx(state=f"{path.parent}")), host=host), (log,), OURS, notes), notes
 

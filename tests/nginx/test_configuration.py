@@ -1,6 +1,7 @@
 """Questions to configurations that a real nginx read and dumped."""
 
 import pytest
+from msgspec.structs import replace
 
 from dumps import TEMP_PATHS, made_dump, real_dump, version_text
 from upswitch.nginx.build import parse_build
@@ -123,13 +124,13 @@ def test_included_statements_stand_behind_their_include_in_the_order_of_their_na
 def test_main_settings_are_found(conf, tmp_path):
     assert (user(conf, BUILD), worker_processes(conf), load_modules(conf)) == ("root", "3", ())
     assert pid_file(conf, BUILD) == "/opt/n/run.pid"
-    assert pid_file(conf, BUILD, str(tmp_path)) == f"{tmp_path}/run.pid"
+    assert pid_file(conf, replace(BUILD, prefix_option=str(tmp_path))) == f"{tmp_path}/run.pid"
 
 
 def test_the_pid_file_that_we_name_is_the_one_that_nginx_makes(nginx, conf, tmp_path):
     assert conf.files
     build = parse_build(version_text(nginx))
-    path = pid_file(conf, build, str(tmp_path))
+    path = pid_file(conf, replace(build, prefix_option=str(tmp_path)))
     with open(path) as made:  # `nginx -T` leaves an empty one
         assert made.read() == ""
 
@@ -139,13 +140,13 @@ def test_missing_settings_are_the_defaults_of_the_build():
     assert (user(conf, BUILD), worker_processes(conf), pid_file(conf, BUILD)) == ("nobody", "1", "/opt/n/logs/nginx.pid")
     assert load_modules(conf) == ("load_module modules/x.so;",)
     assert (http(conf), access_logs(conf, BUILD), listens(conf)) == (None, (), ())
-    assert [(each.path, each.level) for each in error_logs(conf, BUILD)] == [("/opt/n/logs/error.log", "default")]
+    assert [(each.path, each.threshold) for each in error_logs(conf, BUILD)] == [("/opt/n/logs/error.log", "error")]
 
 
 def test_resolvers_upstreams_and_named_servers_are_found(conf):
     assert resolvers(conf) == ("resolver 127.0.0.53 valid=10s;", "resolver_timeout 2s;")
     assert [each.args[0] for each in upstream_blocks(conf)] == ["app", "tornado_servers"]
-    assert [(each.upstream, each.server) for each in named_servers(conf)] == [("app", "localhost:29393")]
+    assert named_servers(conf) == (("app", "localhost:29393"),)
 
 
 def test_our_include_is_found_by_its_full_pattern_only(conf, tmp_path):
@@ -167,13 +168,13 @@ def test_a_listen_gets_nginxs_default_port(line, address):
 
 def test_access_logs_are_inherited_replaced_and_turned_off_as_in_nginx(conf, tmp_path):
     logs = access_logs(conf, parse_build("nginx version: nginx/1.22.1\n", prefix=str(tmp_path)))
-    assert [(each.path.removeprefix(f"{tmp_path}/"), each.level, each.upstreams) for each in logs] == [
-        ("$host.log", "server", ("app", "127.0.0.1:29396")),
-        ("main.log", "http", ("app",)),
-        ("", "location", ("app",)),
-        ("own.log", "location", ("",)),
-        ("syslog:server=127.0.0.1:29399", "location", ("",)),
-        ("/dev/null", "location", ("app",)),
+    assert [(each.path.removeprefix(f"{tmp_path}/"), each.upstreams) for each in logs] == [
+        ("$host.log", ("app", "127.0.0.1:29396")),
+        ("main.log", ("app",)),
+        ("", ("app",)),
+        ("own.log", ("",)),
+        ("syslog:server=127.0.0.1:29399", ("",)),
+        ("/dev/null", ("app",)),
     ]
     assert [each.is_file for each in logs] == [False, True, False, True, False, True]
     main = logs[1]
@@ -199,7 +200,7 @@ def test_each_place_that_turns_the_log_off_has_its_own_line():
 def test_without_an_access_log_line_the_compiled_one_is_in_effect():
     conf = parse_dump(made_dump({"/n.conf": "http { server { location / { proxy_pass http://x; } } }"}))
     (log,) = access_logs(conf, BUILD)
-    assert (log.path, log.level, log.format.name, log.upstreams) == ("/var/log/a.log", "default", "combined", ("x",))
+    assert (log.path, log.file, log.format.name, log.upstreams) == ("/var/log/a.log", "", "combined", ("x",))
 
 
 def test_an_undefined_format_is_none_and_gzip_without_a_level_counts():
@@ -209,9 +210,9 @@ def test_an_undefined_format_is_none_and_gzip_without_a_level_counts():
 
 
 def test_error_logs_begin_with_the_masters(conf):
-    assert [(each.path, each.threshold, each.level) for each in error_logs(conf, BUILD)] == [
-        ("/opt/n/logs.err", "warn", "main"),
-        ("/opt/n/own.err", "error", "location"),
+    assert [(each.path, each.threshold) for each in error_logs(conf, BUILD)] == [
+        ("/opt/n/logs.err", "warn"),
+        ("/opt/n/own.err", "error"),
     ]
 
 

@@ -254,7 +254,7 @@ class HostSight(Value):
     @property
     def _is_open(self) -> bool:
         """A name may lead anywhere, and so may a variable."""
-        named = {each.upstream for each in configuration.named_servers(self.conf)} - set(self.addresses)
+        named = {upstream for upstream, _ in configuration.named_servers(self.conf)} - set(self.addresses)
         blocks = {each.args[0] for each in configuration.upstream_blocks(self.conf)}
         targets = [directives.target_of(each) for each in directives.passings_of(self.conf)]
         passed = {configuration.passed_upstream(each.directive) for each in directives.passings_of(self.conf)} - blocks

@@ -5,7 +5,6 @@ fail or report something false, or nginx answers 502 for ever. A warning costs r
 how many where that was measured. RULES in lint.py has every rule.
 """
 
-import re
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -19,10 +18,10 @@ from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.nginx.dump import NginxConf, walk
 from upswitch.site.model import Gate, Nginx, Site, Watch, effective_check
+from upswitch.site.server_line import is_name
 from upswitch.site.words import CheckType, Dialect, SilencePolicy
 
 _LOST = "8 to 22 requests lost per reload with 32 busy keep-alive connections"
-_ADDRESS = re.compile(r"unix:|\[|[0-9.]+(?::|$)")
 
 
 class LintFinding(Value):
@@ -144,7 +143,7 @@ def host_name(subject: Subject) -> Iterator[LintFinding]:
     """nginx resolves names once, when it starts, and does not start where that fails (nginx-facts.md, section 1.2)."""
     for upstream in subject.site.upstreams:
         servers = [server.address for pool in upstream.pools for server in pool.servers]
-        named = [address for address in servers if not _ADDRESS.match(address)]
+        named = [address for address in servers if is_name(address)]
         if named:
             what = f"upstream {upstream.name} has host names ({', '.join(named)}): nginx can't start while one does not resolve"
             yield warning(what, "write IP addresses instead")

@@ -80,10 +80,6 @@ class Build(Value):
         """The workers' user where the configuration names none."""
         return self._option("user") or "nobody"
 
-    def under(self, prefix: str) -> "Build":
-        """The same binary run with `-p prefix`; "" is no `-p`."""
-        return self if not prefix else Build(name=self.name, version=self.version, arguments=self.arguments, prefix_option=prefix)
-
     def resolve(self, path: str) -> str:
         """A path of the configuration that nginx takes from its prefix (logs, pid, temp files; not includes)."""
         return posixpath.normpath(posixpath.join(self.prefix, path))

@@ -17,29 +17,15 @@ from upswitch.nginx.dump import Directive, NginxConf
 COMBINED = '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"'
 """nginx's built-in format (ngx_http_log_module)."""
 
-
 LOG_FORMAT_NAME = "upswitch"
-_LOGGED = {
-    "msec": "msec",
-    "method": "request_method",
-    "uri": "request_uri",
-    "host": "host",
-    "status": "status",
-    "request_time": "request_time",
-    "upstream_addr": "upstream_addr",
-    "upstream_status": "upstream_status",
-    "upstream_connect_time": "upstream_connect_time",
-    "upstream_header_time": "upstream_header_time",
-    "upstream_response_time": "upstream_response_time",
-    "upstream_bytes_sent": "upstream_bytes_sent",
-    "upstream_bytes_received": "upstream_bytes_received",
-    "generation": "upswitch_generation",
-    "pool": "upswitch_pool",
-    "pid": "pid",
-    "connection": "connection",
-    "connection_requests": "connection_requests",
-    "completion": "request_completion",
-}
+_LOG_FORMAT = (
+    '"msec":"$msec","method":"$request_method","uri":"$request_uri","host":"$host","status":"$status",'
+    '"request_time":"$request_time","upstream_addr":"$upstream_addr","upstream_status":"$upstream_status",'
+    '"upstream_connect_time":"$upstream_connect_time","upstream_header_time":"$upstream_header_time",'
+    '"upstream_response_time":"$upstream_response_time","upstream_bytes_sent":"$upstream_bytes_sent",'
+    '"upstream_bytes_received":"$upstream_bytes_received","generation":"$upswitch_generation","pool":"$upswitch_pool",'
+    '"pid":"$pid","connection":"$connection","connection_requests":"$connection_requests","completion":"$request_completion"'
+)
 
 
 class LogFormat(Value):
@@ -51,16 +37,14 @@ class LogFormat(Value):
 class AccessLog(Value):
     """One `access_log` as it takes effect somewhere. `upstreams` are the names that the requests in it are passed to.
 
-    `level` is where the line stands: http, server, location, if, limit_except, or "default" (then file is "" and line 0).
-    `path` is resolved, "" for `off`. `buffer`, `gzip`, `flush` and `condition` are the parameters' text, or "". `format` is None
-    where no format of that name is defined. `beside` names the block whose lines take effect together: each request of the block
-    is in every one of its logs.
+    `file` is "" and `line` 0 for nginx's default. `path` is resolved, "" for `off`. `buffer`, `gzip`, `flush` and `condition` are
+    the parameters' text, or "". `format` is None where no format of that name is defined. `beside` names the block whose lines
+    take effect together: each request of the block is in every one of its logs.
     """
 
     path: str
     format_name: str
     format: LogFormat | None
-    level: str
     file: str = ""
     line: int = 0
     buffer: str = ""
@@ -93,9 +77,6 @@ class ErrorLog(Value):
 
     path: str
     threshold: str
-    level: str
-    file: str = ""
-    line: int = 0
 
     @property
     def is_file(self) -> bool:
@@ -127,7 +108,7 @@ def access_logs(conf: NginxConf, build: Build) -> tuple[AccessLog, ...]:
     if block is None:
         return ()
     reader = _AccessLogs(build, log_formats(conf))
-    default = AccessLog(path=build.http_log_path, format_name="combined", format=reader.formats["combined"], level="default")
+    default = AccessLog(path=build.http_log_path, format_name="combined", format=reader.formats["combined"])
     inherited = reader.of(block) or (default,)
     effective = [each for server in block.children("server") for each in reader.walk(server, inherited)]
     return _merged(effective or list(inherited))
@@ -151,22 +132,14 @@ def log_format_line() -> str:
 
     nginx refuses it before the live generation is included, which defines the generation's variables.
     """
-    fields = ",".join(f'"{name}":"${variable}"' for name, variable in _LOGGED.items())
-    return f"log_format {LOG_FORMAT_NAME} escape=json '{{{fields}}}';"
+    return f"log_format {LOG_FORMAT_NAME} escape=json '{{{_LOG_FORMAT}}}';"
 
 
 def error_logs(conf: NginxConf, build: Build) -> tuple[ErrorLog, ...]:
     """The distinct logs of the master and of http's servers. The first is the master's, with its `[emerg]` lines."""
-    inherited = _error_logs(conf.tree, "main", build)
-    if not inherited:
-        path = build.error_log_path
-        inherited = (ErrorLog(path=path, threshold="error", level="default"),)
+    masters = _error_logs(conf.tree, build) or (ErrorLog(path=build.error_log_path, threshold="error"),)
     block = http(conf)
-    found = [*inherited, *(_walk_errors(block, inherited, build) if block else ())]
-    distinct: dict[tuple[str, str], ErrorLog] = {}
-    for each in found:
-        distinct.setdefault((each.path, each.threshold), each)
-    return tuple(distinct.values())
+    return tuple(dict.fromkeys((*masters, *(_walk_errors(block, masters, build) if block else ()))))
 
 
 class _AccessLogs:
@@ -188,10 +161,10 @@ class _AccessLogs:
     def of(self, scope: Directive) -> tuple[AccessLog, ...]:
         """The lines of this scope itself. `off` turns off the others beside it."""
         block = f"{scope.place}#{next(self._blocks)}"
-        logs = tuple(replace(self._read(each, scope.name), beside=block) for each in scope.children("access_log") if each.args)
+        logs = tuple(self._read(each, beside=block) for each in scope.children("access_log") if each.args)
         return tuple(each for each in logs if each.is_off)[:1] or logs
 
-    def _read(self, directive: Directive, level: str) -> AccessLog:
+    def _read(self, directive: Directive, *, beside: str) -> AccessLog:
         path, *rest = directive.args
         is_off = path == "off"
         plain = [each for each in rest if "=" not in each and each != "gzip"]
@@ -200,9 +173,9 @@ class _AccessLogs:
             path="" if is_off else path if path.startswith("syslog:") else self._build.resolve(path),
             format_name="" if is_off else name,
             format=None if is_off else self.formats.get(name),
-            level=level,
             file=directive.file,
             line=directive.line,
+            beside=beside,
             buffer=_parameter(rest, "buffer"),
             gzip=_parameter(rest, "gzip") or ("1" if "gzip" in rest else ""),
             flush=_parameter(rest, "flush"),
@@ -218,7 +191,7 @@ def _merged(logs: list[AccessLog]) -> tuple[AccessLog, ...]:
     """Each log once, at its first place, with the upstreams of all its scopes: no file may be followed twice."""
     found: dict[AccessLog, AccessLog] = {}
     for each in logs:
-        same = replace(each, level="", file="", line=0, beside="", upstreams=()) if not each.is_off else replace(each, upstreams=())
+        same = replace(each, file="", line=0, beside="", upstreams=()) if not each.is_off else replace(each, upstreams=())
         first = found.setdefault(same, each)
         upstreams = tuple(dict.fromkeys((*first.upstreams, *each.upstreams)))
         found[same] = replace(first, upstreams=upstreams)
@@ -226,20 +199,17 @@ def _merged(logs: list[AccessLog]) -> tuple[AccessLog, ...]:
 
 
 def _walk_errors(scope: Directive, inherited: tuple[ErrorLog, ...], build: Build) -> Iterator[ErrorLog]:
-    logs = _error_logs(scope.block or (), scope.name, build) or inherited
+    logs = _error_logs(scope.block or (), build) or inherited
     yield from logs
     for inner in scope.children(*SCOPES):
         yield from _walk_errors(inner, logs, build)
 
 
-def _error_logs(block: tuple[Directive, ...], level: str, build: Build) -> tuple[ErrorLog, ...]:
+def _error_logs(block: tuple[Directive, ...], build: Build) -> tuple[ErrorLog, ...]:
     return tuple(
         ErrorLog(
             path=path if path.startswith(("syslog:", "memory:")) or path == "stderr" else build.resolve(path),
             threshold=each.args[1] if len(each.args) > 1 else "error",
-            level=level,
-            file=each.file,
-            line=each.line,
         )
         for each in block
         if each.name == "error_log" and each.args

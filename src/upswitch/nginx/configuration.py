@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from upswitch.basics.value import Value
 from upswitch.nginx.build import Build
 from upswitch.nginx.dump import Directive, NginxConf, walk
+from upswitch.site.server_line import is_name
 
 PASSES = ("proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass")
 SCOPES = ("server", "location", "if", "limit_except")
@@ -13,7 +14,6 @@ SCOPES = ("server", "location", "if", "limit_except")
 
 _DRAINED = "418"  # the status by which the drain lines lead to the drain location (templates/drain-server.conf.j2)
 _SCHEME = re.compile(r"^[a-z]+://")
-_IP_OR_UNIX = re.compile(r"^(?:unix:|\[|\d+\.\d+\.\d+\.\d+(?::|$))")
 
 
 class ProxiedLocation(Value):
@@ -34,15 +34,6 @@ class ProxiedLocation(Value):
         return self.drain_flag != ""
 
 
-class NamedServer(Value):
-    """A `server` whose address is a host name. nginx resolves it once, and does not start where that fails."""
-
-    upstream: str
-    server: str
-    file: str
-    line: int
-
-
 def http(conf: NginxConf) -> Directive | None:
     return next((each for each in conf.tree if each.name == "http"), None)
 
@@ -52,10 +43,10 @@ def http_children(conf: NginxConf, *names: str) -> tuple[Directive, ...]:
     return () if block is None else block.children(*names)
 
 
-def pid_file(conf: NginxConf, build: Build, prefix: str = "") -> str:
-    """Absolute where the prefix is. `prefix` is the `-p` that nginx runs with."""
+def pid_file(conf: NginxConf, build: Build) -> str:
+    """Absolute where nginx's prefix is."""
     given = _main_value(conf, "pid")
-    return build.under(prefix).resolve(given) if given else build.under(prefix).pid_path
+    return build.resolve(given) if given else build.pid_path
 
 
 def user(conf: NginxConf, build: Build) -> str:
@@ -100,13 +91,16 @@ def upstream_blocks(conf: NginxConf) -> tuple[Directive, ...]:
     return tuple(each for each in http_children(conf, "upstream") if each.args)
 
 
-def named_servers(conf: NginxConf) -> tuple[NamedServer, ...]:
-    """The servers of http's upstreams that are host names, also those with `resolve`: they need a resolver too."""
+def named_servers(conf: NginxConf) -> tuple[tuple[str, str], ...]:
+    """The upstream and the address of each server of http whose address is a host name.
+
+    nginx resolves it once, and does not start where that fails. Those with `resolve` count too: they need a resolver.
+    """
     return tuple(
-        NamedServer(upstream=block.args[0], server=server.args[0], file=server.file, line=server.line)
+        (block.args[0], server.args[0])
         for block in upstream_blocks(conf)
         for server in block.children("server")
-        if server.args and not _IP_OR_UNIX.match(server.args[0])
+        if server.args and is_name(server.args[0])
     )
 
 
@@ -159,11 +153,8 @@ def _listen_address(text: str) -> str:
         return text
     if text.isdigit():
         return f"*:{text}"
-    return text if _has_port(text) else f"{text}:80"
-
-
-def _has_port(text: str) -> bool:
-    return ":" in text.rsplit("]", 1)[-1]
+    has_port = ":" in text.rsplit("]", 1)[-1]
+    return text if has_port else f"{text}:80"
 
 
 def _proxied(scope: Directive, around: tuple[Directive, ...], names: Collection[str]) -> Iterator[ProxiedLocation]:
@@ -173,15 +164,11 @@ def _proxied(scope: Directive, around: tuple[Directive, ...], names: Collection[
                 upstream=passed_upstream(each),
                 file=each.file,
                 line=each.line,
-                name=" ".join(_location(around)),
+                name=next((" ".join(each.args) for each in reversed(around) if each.name == "location"), ""),
                 drain_flag=_drain_flag(around),
             )
     for inner in scope.children(*SCOPES):
         yield from _proxied(inner, (*around, inner), names)
-
-
-def _location(around: tuple[Directive, ...]) -> tuple[str, ...]:
-    return next((each.args for each in reversed(around) if each.name == "location"), ())
 
 
 def _drain_flag(around: tuple[Directive, ...]) -> str:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from upswitch.basics.value import Value
 
 _MARKER = re.compile(r"^# configuration file (.+):$", re.MULTILINE)
@@ -139,21 +141,12 @@ class _Expansion:
         self._left -= 1
         if self._left < 0:
             raise DumpError(f"{directive.place}: more than {_MOST_STATEMENTS} statements; does a file include another one twice?")
-        yield directive if directive.block is None else self._with_block(directive, reading)
+        yield directive if directive.block is None else replace(directive, block=self.expand(directive.block, reading))
         if directive.name == "include" and directive.args:
             for name in self._included(directive.args[0]):
                 if name in reading:
                     raise DumpError(f"{directive.place}: {name} includes itself")
                 yield from self.expand(self._parsed[name], (*reading, name))
-
-    def _with_block(self, directive: Directive, reading: tuple[str, ...]) -> Directive:
-        return Directive(
-            name=directive.name,
-            args=directive.args,
-            file=directive.file,
-            line=directive.line,
-            block=self.expand(directive.block or (), reading),
-        )
 
     def _included(self, argument: str) -> list[str]:
         pattern = include_pattern(self._path, argument)

@@ -35,10 +35,14 @@ class Checked(Value):
     """One server as nginx's own health check sees it. `rise` and `fall` count successes and failures in a row."""
 
     upstream: str
-    address: str
-    is_up: bool
+    address: str = msgspec.field(name="name")
+    status: str
     rise: int
     fall: int
+
+    @property
+    def is_up(self) -> bool:
+        return self.status == "up"
 
     @property
     def state(self) -> str:
@@ -70,11 +74,7 @@ def parse_check_status(body: bytes) -> CheckStatus | None:
         found = msgspec.json.decode(body, type=_Answer).servers
     except msgspec.MsgspecError:
         return None
-    servers = (
-        Checked(upstream=each.upstream, address=each.name, is_up=each.status == "up", rise=each.rise, fall=each.fall)
-        for each in found.server
-    )
-    return CheckStatus(servers=tuple(servers), dialect=Dialect.YAOWEIBIN if found.up is None else Dialect.TENGINE)
+    return CheckStatus(servers=found.server, dialect=Dialect.YAOWEIBIN if found.up is None else Dialect.TENGINE)
 
 
 def unknown(status: CheckStatus | None, wanted: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
@@ -93,16 +93,8 @@ def down(status: CheckStatus | None, wanted: Mapping[str, Iterable[str]]) -> tup
     )
 
 
-class _Server(msgspec.Struct):
-    upstream: str
-    name: str
-    status: str
-    rise: int
-    fall: int
-
-
 class _Servers(msgspec.Struct):
-    server: list[_Server]
+    server: tuple[Checked, ...]
     up: int | None = None  # only Tengine's module counts them
 
 

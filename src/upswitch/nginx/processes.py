@@ -126,20 +126,13 @@ def parse_family(output: bytes, *, master: int) -> Family:
             stats[int(pid)] = match
         elif path.endswith("/cmdline"):
             titles.setdefault(int(pid), text.strip())  # the first line is the title, as an argument may hold line breaks
-    found = [_process(match, titles.get(pid, "")) for pid, match in stats.items()]
+    found = [
+        Process(pid=pid, parent=int(stat["ppid"]), start=int(stat["start"]), state=stat["state"], title=titles.get(pid, ""))
+        for pid, stat in stats.items()
+    ]
     return Family(
         master=next((process for process in found if process.pid == master), None),
         children=tuple(process for process in found if process.parent == master),
-    )
-
-
-def _process(match: re.Match[str], title: str) -> Process:
-    return Process(
-        pid=int(match["pid"]),
-        parent=int(match["ppid"]),
-        start=int(match["start"]),
-        state=match["state"],
-        title=title,
     )
 
 
@@ -176,10 +169,18 @@ def keys(processes: Iterable[Process]) -> frozenset[tuple[int, int]]:
 
 def peers(table: bytes) -> Iterator[str]:
     """The far end of every established connection in /proc/net/tcp or tcp6, as nginx logs it: `IP:PORT` or `[IP6]:PORT`."""
-    for line in table.splitlines()[1:]:
-        fields = line.split()
-        if len(fields) > 3 and fields[3] == _ESTABLISHED:  # noqa: PLR2004  (sl local_address rem_address st)
-            yield _address(fields[2].decode("ascii"))
+    return (_address(remote) for _, remote, state in _sockets(table) if state == _ESTABLISHED)
+
+
+def listening(table: bytes) -> Iterator[str]:
+    """The address of every listening socket in /proc/net/tcp or tcp6."""
+    return (_address(local) for local, _, state in _sockets(table) if state == _LISTEN)
+
+
+def _sockets(table: bytes) -> Iterator[list[bytes]]:
+    """local_address, rem_address and st of each row."""
+    rows = (line.split()[1:4] for line in table.splitlines()[1:])
+    return (row for row in rows if len(row) == 3)  # noqa: PLR2004  (a row that was cut off)
 
 
 def unix_peers(table: bytes) -> Iterator[str]:
@@ -190,8 +191,8 @@ def unix_peers(table: bytes) -> Iterator[str]:
             yield f"unix:{fields[7].decode('utf-8', 'replace')}"
 
 
-def _address(text: str) -> str:
-    digits, _, port = text.partition(":")
+def _address(text: bytes) -> str:
+    digits, _, port = text.decode("ascii").partition(":")
     words = bytes.fromhex(digits)
     packed = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
     ip = ipaddress.ip_address(packed)
@@ -199,13 +200,6 @@ def _address(text: str) -> str:
         ip = ip.ipv4_mapped or ip
     host = f"[{ip}]" if isinstance(ip, ipaddress.IPv6Address) else str(ip)
     return f"{host}:{int(port, 16)}"
-
-
-def listening(table: bytes) -> Iterator[str]:
-    """Every listening socket in /proc/net/tcp or tcp6. It exchanges the two ends of each row and reads the peers."""
-    rows = (line.split() for line in table.splitlines()[1:])
-    swapped = (b" ".join((row[0], row[2], row[1], b"01")) for row in rows if len(row) > 3 and row[3] == _LISTEN)  # noqa: PLR2004
-    return peers(b"\n".join((b"", *swapped)))
 
 
 def own_addresses(trie: bytes) -> frozenset[str]:

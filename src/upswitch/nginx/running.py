@@ -13,7 +13,7 @@ from upswitch.nginx.build import Build, BuildError, parse_build, parse_dialect
 from upswitch.nginx.marker import CheckStatus, Marker, body_of, parse_check_status, parse_marker
 from upswitch.nginx.processes import Family
 from upswitch.site.model import Nginx, Site
-from upswitch.site.server_line import probe_address
+from upswitch.site.server_line import is_name, probe_address
 from upswitch.site.words import Dialect
 
 NGINX_S = 15.0
@@ -142,15 +142,8 @@ def error_log_path(nginx: Nginx, build: Build, conf: dump.NginxConf) -> str:
 def resolve_names(host: Host, site: Site, pool: str) -> Mapping[str, tuple[str, ...]]:
     """The addresses of the servers of `pool` that are host names, as the host resolves them. HostError: one does not resolve."""
     servers = [server for upstream in site.upstreams for server in upstream.servers(pool)]
-    names = {name for name in (_name(probe_address(server, 0)) for server in servers) if name}
-    return {name: _resolve(host, name) for name in sorted(names)}
-
-
-def _name(address: str) -> str:
-    """The host name in `name:PORT`, "" for an IP address or a unix socket."""
-    host = address.rpartition(":")[0]
-    is_ip = host == "unix" or host.startswith("[") or host.replace(".", "").isdigit()
-    return "" if is_ip else host
+    addresses = {probe_address(server, 0) for server in servers if is_name(server.address)}
+    return {name: _resolve(host, name) for name in sorted({address.rpartition(":")[0] for address in addresses})}
 
 
 def _resolve(host: Host, name: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ LAST_PORT = 65535
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _NUMERIC = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")  # a last label like this is read as an IPv4 address by getaddrinfo
+_NO_NAME = re.compile(r"unix:|\[|[0-9.]+(?::|$)")
 _SOCKET = re.compile(r"(?:/[A-Za-z0-9_.@+,=-]+)+")
 _LONGEST_SOCKET = 107  # sun_path is 108 bytes with its NUL
 _LONGEST_HOST = 253
@@ -136,6 +137,11 @@ def _parameter_name(word: str) -> str:
 def is_address(text: str) -> bool:
     """Whether `text` is an IP address with a port, or a unix socket, and not a name."""
     return text.startswith("unix:") or canonical(text) != ""
+
+
+def is_name(text: str) -> bool:
+    """Whether the address of a `server` line begins with a host name. The address is one that nginx or the site file takes."""
+    return not _NO_NAME.match(text)
 
 
 def canonical(text: str) -> str:
