@@ -9,7 +9,7 @@ from typing import Any
 
 from upswitch.basics.value import Value
 from upswitch.nginx.statements import Statement, StatementError, statement_at, statements
-from upswitch.site.model import HTTP_CLASSES, Check
+from upswitch.site.model import HTTP_CLASSES, ONLY_FOR, Check
 from upswitch.site.server_line import LAST_PORT
 from upswitch.site.words import CheckType
 
@@ -17,12 +17,7 @@ _BREAKS_OUT = re.compile(r"[\s;{}\"'\\]|^$")
 _WHOLE = re.compile(r"0*[1-9][0-9]{0,17}")
 _NUMBERS = {"interval": "interval_ms", "rise": "rise", "fall": "fall", "timeout": "timeout_ms", "port": "port"}
 _TRUTHS = {"true": True, "false": False}
-_ONLY_FOR = {
-    "check_http_send": (CheckType.HTTP,),
-    "check_http_expect_alive": (CheckType.HTTP, CheckType.FASTCGI),
-    "check_fastcgi_param": (CheckType.FASTCGI,),
-}
-_KNOWN = {"check", "check_keepalive_requests", *_ONLY_FOR}
+_KNOWN = {"check", "check_keepalive_requests", *(f"check_{key}" for key in ONLY_FOR)}
 
 
 class UpstreamBlock(Value):
@@ -150,7 +145,7 @@ def _belonging(lines: Sequence[tuple[str, ...]], fields: dict[str, Any]) -> Iter
 
 def _not_for(name: str, kind: CheckType) -> Iterator[str]:
     """The types that the directive is for, where `kind` is none of them."""
-    kinds = _ONLY_FOR.get(name, (kind,))
+    kinds = ONLY_FOR.get(name.removeprefix("check_"), (kind,))
     if kind not in kinds:
         yield " or ".join(f"type={each}" for each in kinds)
 

@@ -12,6 +12,14 @@ T = TypeVar("T")
 HTTP_CLASSES = ("http_2xx", "http_3xx", "http_4xx", "http_5xx")
 
 
+ONLY_FOR = {
+    "http_send": (CheckType.HTTP,),
+    "http_expect_alive": (CheckType.HTTP, CheckType.FASTCGI),
+    "fastcgi_param": (CheckType.FASTCGI,),
+}
+"""The types of check that use these keys."""
+
+
 class Server(Value):
     """One `server` line, in nginx's own syntax. Each parameter is one word."""
 

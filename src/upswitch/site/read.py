@@ -4,12 +4,10 @@ import re
 import tomllib
 from collections.abc import Sequence
 
-from upswitch.basics.value import Value
 from upswitch.site import values
 from upswitch.site.model import (
     DeadmanTable,
     Gate,
-    GateRule,
     HostEntry,
     Nginx,
     Problem,
@@ -23,15 +21,16 @@ from upswitch.site.server_line import LAST_PORT, parse_server
 from upswitch.site.values import Reader, shown
 from upswitch.site.words import CheckType, SilencePolicy, SpikePolicy, Unreachable, Vantage
 
-_BINARY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
+_BINARY = values.path_or(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}", "must be the name of a program, or an absolute path")
 _MARKER = re.compile(r"(?:127\.[0-9.]+|\[::1\]):[0-9]+")
 _MARKER_SAYS = "must be a loopback address and a port, such as 127.0.84.1:8008 or [::1]:8008"
 _UNIX_SAYS = (
     f"{_MARKER_SAYS}, not a unix socket: its file stays after a kill -9 of nginx, and then nginx can't start (bind() failed, 98)"
 )
-_PROBE = re.compile(
-    r"https?://(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?"
-    r"(?:[/?][A-Za-z0-9_.~!$&()*+,=:@%/?-]{0,2000})?",
+_PROBE = values.matching(
+    r"(?:https?://(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?"
+    r"(?:[/?][A-Za-z0-9_.~!$&()*+,=:@%/?-]{0,2000})?)?",
+    "must be an http:// or https:// URL without user, password, spaces or quotes",
 )
 _SIZE = values.matching(r"[1-9][0-9]{0,8}[kKmM]?", "must be a size in nginx's syntax: bytes, or a number and k or m, such as 10m")
 _USER = values.matching(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "must be the name of a user")
@@ -48,14 +47,6 @@ _SSH = re.compile(
 )
 _SSH_SAYS = 'must be "USER@HOST:PORT" (user and port may be left out) or a name of ssh_config, with an IPv6 address in [ ]'
 _WAVE = re.compile(r"[1-9][0-9]{0,3}|(?:[1-9][0-9]?|100)%")
-
-
-class HostLine(Value):
-    """One line of `[hosts]`. `reader` has the host's own tables."""
-
-    name: str
-    ssh: str
-    reader: Reader
 
 
 class SiteInvalid(Exception):  # noqa: N818  (an ending that is expected, named as people say it)
@@ -77,9 +68,9 @@ def parse_site(text: str) -> Site:
         upstreams=upstreams(root.inner("upstreams")),
         gate=_gate(gate),
         watch=watch,
-        hosts=tuple(_host(reader, nginx, watch) for reader in _hosts(root.inner("hosts"))),
+        hosts=_hosts(root.inner("hosts"), nginx, watch),
         rollout=_rollout(root.inner("rollout")),
-        deadman=_deadman(root.inner("deadman")),
+        deadman=DeadmanTable(enabled=root.inner("deadman").take("enabled", DeadmanTable().enabled, values.truth)),
     )
     root.close()
     _refuse_gate(gate, site)
@@ -101,7 +92,7 @@ def _toml(text: str) -> dict[str, object]:
 
 def _nginx(reader: Reader, default: Nginx) -> Nginx:
     nginx = Nginx(
-        binary=reader.take("binary", default.binary, _binary),
+        binary=reader.take("binary", default.binary, _BINARY),
         conf=reader.take("conf", default.conf, values.path),
         prefix=reader.take("prefix", default.prefix, values.path_or("")),
         dir=reader.take("dir", default.dir, values.path),
@@ -117,13 +108,12 @@ def _nginx(reader: Reader, default: Nginx) -> Nginx:
     )
     if nginx.reload and nginx.reload[0].startswith("-"):
         reader.refuse("reload", nginx.reload[0], "must begin with a command")
-    reader.close()
     return nginx
 
 
 def _gate(reader: Reader) -> Gate:
     default = Gate()
-    gate = Gate(
+    return Gate(
         interval=reader.take("interval", default.interval, values.some_seconds),
         timeout=reader.take("timeout", default.timeout, values.some_seconds),
         deadline=reader.take("deadline", default.deadline, values.some_seconds),
@@ -136,39 +126,16 @@ def _gate(reader: Reader) -> Gate:
         expect_body=reader.take("expect_body", default.expect_body, values.regex),
         vantage=reader.take("vantage", default.vantage, values.word(Vantage)),
     )
-    reader.close()
-    return gate
 
 
 def _watch(reader: Reader) -> Watch:
     default = Watch()
-    watch = Watch(
+    return Watch(
         duration=reader.take("duration", default.duration, values.seconds),
         on_spike=reader.take("on_spike", default.on_spike, values.word(SpikePolicy)),
         on_silence=reader.take("on_silence", default.on_silence, values.word(SilencePolicy)),
-        probe=reader.take("probe", default.probe, _probe, is_secret=True),
+        probe=reader.take("probe", default.probe, _PROBE, is_secret=True),
     )
-    reader.close()
-    return watch
-
-
-def _host(entry: HostLine, nginx: Nginx, watch: Watch) -> HostEntry:
-    """What a host does not say is as in the site's own tables."""
-    reader = entry.reader
-    own = HostEntry(
-        name=entry.name,
-        ssh=entry.ssh,
-        nginx=_nginx(reader.inner("nginx"), nginx),
-        probe=reader.take("probe", watch.probe, _probe, is_secret=True),
-    )
-    reader.close()
-    return own
-
-
-def _deadman(reader: Reader) -> DeadmanTable:
-    deadman = DeadmanTable(enabled=reader.take("enabled", DeadmanTable().enabled, values.truth))
-    reader.close()
-    return deadman
 
 
 def _refuse_gate(reader: Reader, site: Site) -> None:
@@ -179,26 +146,10 @@ def _refuse_gate(reader: Reader, site: Site) -> None:
             if getattr(site.gate, key):
                 reader.refuse(key, "(given)", 'is only for upstreams that are checked with type = "http", and there is none')
     for name, rule in rules.items():
-        if _shortest(rule) >= rule.deadline:
-            reader.refuse(
-                "deadline",
-                f"{rule.deadline:g}s",
-                f"must be more than {_shortest(rule):g}s, the least that {name} needs to be healthy",
-            )
-
-
-def _shortest(rule: GateRule) -> float:
-    """The fewest seconds in which a server can become healthy."""
-    return (rule.rise - 1) * rule.interval if rule.default_down else 0.0
-
-
-def _binary(value: object) -> str:
-    if isinstance(value, str) and _BINARY.fullmatch(value):
-        return value
-    try:
-        return values.path(value)
-    except ValueError as exc:
-        raise ValueError("must be the name of a program, or an absolute path") from exc
+        shortest = (rule.rise - 1) * rule.interval if rule.default_down else 0.0
+        if shortest >= rule.deadline:
+            allowed = f"must be more than {shortest:g}s, the least that {name} needs to be healthy"
+            reader.refuse("deadline", f"{rule.deadline:g}s", allowed)
 
 
 def _marker(value: object) -> str:
@@ -213,26 +164,24 @@ def _marker(value: object) -> str:
         raise ValueError(_MARKER_SAYS) from exc
 
 
-def _probe(value: object) -> str:
-    url = values.text(value)
-    if url and not _PROBE.fullmatch(url):
-        raise ValueError("must be an http:// or https:// URL without user, password, spaces or quotes")
-    return url
-
-
 # ---- hosts ----
 
 
-def _hosts(reader: Reader) -> tuple[HostLine, ...]:
-    """Every host that can be read, sorted by name. Problems go to the reader."""
-    found = []
+def _hosts(reader: Reader, nginx: Nginx, watch: Watch) -> tuple[HostEntry, ...]:
+    """Every host that can be read, sorted by name. What a host does not say is as in the site's own tables."""
+    found, seen = list[HostEntry](), dict[str, str]()
     for name in reader.rest:
-        if not _NAME.fullmatch(name):
+        is_good = _NAME.fullmatch(name) is not None
+        if not is_good:
             reader.refuse(name, shown(name), _NAME_SAYS)
-        ssh, inner = _entry(reader, name)
-        if _NAME.fullmatch(name) and ssh:
-            found.append(HostLine(name=name, ssh=ssh, reader=inner))
-    _refuse_equal(reader, found)
+        ssh, own = _entry(reader, name)
+        probe = own.take("probe", watch.probe, _PROBE, is_secret=True)
+        entry = HostEntry(name=name, ssh=ssh, nginx=_nginx(own.inner("nginx"), nginx), probe=probe)
+        if is_good and ssh:
+            found.append(entry)
+            former = seen.setdefault(ssh, name)
+            if former != name and "nginx" not in own:  # one host under two names would be switched twice at once
+                reader.refuse(name, shown(ssh), f"must be another host than {former}, or have a table nginx of its own")
     if len(found) > MOST_HOSTS:
         reader.refuse("", f"{len(found)} hosts", f"must be at most {MOST_HOSTS}")
     return tuple(sorted(found, key=lambda each: each.name))
@@ -259,23 +208,12 @@ def _ssh(value: object) -> str:
     return value
 
 
-def _refuse_equal(reader: Reader, found: Sequence[HostLine]) -> None:
-    """One host under two names would be switched twice at once."""
-    seen: dict[str, str] = {}
-    for each in found:
-        former = seen.setdefault(each.ssh, each.name)
-        if former != each.name and "nginx" not in each.reader:
-            reader.refuse(each.name, shown(each.ssh), f"must be another host than {former}, or have a table nginx of its own")
-
-
 def _rollout(reader: Reader) -> RolloutTable:
     default = RolloutTable()
-    found = RolloutTable(
+    return RolloutTable(
         waves=reader.each("waves", default.waves, _wave),
         unreachable=reader.take("unreachable", default.unreachable, values.word(Unreachable)),
     )
-    reader.close()
-    return found
 
 
 def _wave(value: object) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from upswitch.site import values
-from upswitch.site.model import HTTP_CLASSES, Check, Pool, Server, Upstream
+from upswitch.site.model import HTTP_CLASSES, ONLY_FOR, Check, Pool, Server, Upstream
 from upswitch.site.server_line import LAST_PORT, identity, parse_server
 from upswitch.site.values import Reader, any_number, shown
 from upswitch.site.words import BETWEEN, CheckType
@@ -24,15 +24,14 @@ _POOL_SAYS = (
 # Servers and checks have their own place in the site file. `state` (Plus) is a file with servers.
 _ELSEWHERE = re.compile(r"server|include|upstream|state|check.*")
 _DIRECTIVE = re.compile(r"[a-z][a-z0-9_]*(?: [A-Za-z0-9_.:/=$@%+,*~\[\]][A-Za-z0-9_.:/=$@%+,*~\[\]-]*)*")
-_TEMPLATE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_TEMPLATE = values.path_or(
+    r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}",
+    "must be the name of a packaged template, such as upstream.conf.j2, or an absolute path",
+)
 _LONGEST_SEND = 4000  # nginx takes no parameter over 4096 bytes
 _PARAM = re.compile(r"[A-Z][A-Z0-9_]{0,126}")
 _LONGEST_PARAM = 1000
-_ONLY_FOR = {
-    "http_send": (CheckType.HTTP,),
-    "http_expect_alive": (CheckType.HTTP, CheckType.FASTCGI),
-    "fastcgi_param": (CheckType.FASTCGI,),
-}
+http_class = values.matching("|".join(HTTP_CLASSES), f"must be one of {', '.join(HTTP_CLASSES)}")
 
 
 def upstreams(reader: Reader) -> tuple[Upstream, ...]:
@@ -57,12 +56,6 @@ def http_send(value: object) -> str:
             r"and with an empty line (\r\n\r\n) at its end"
         )
     return request
-
-
-def http_class(value: object) -> str:
-    if value not in HTTP_CLASSES:
-        raise ValueError(f"must be one of {', '.join(HTTP_CLASSES)}")
-    return str(value)
 
 
 def _is_named(reader: Reader, name: str) -> bool:
@@ -95,7 +88,7 @@ def _refuse_unequal_pools(reader: Reader, found: tuple[Upstream, ...]) -> None:
 
 def _upstream(name: str, reader: Reader) -> Upstream:
     directives = reader.each("directives", (), _directive, listed=any_number)
-    template = reader.take("template", "upstream.conf.j2", _template)
+    template = reader.take("template", "upstream.conf.j2", _TEMPLATE)
     check = _check(reader.inner("check")) if "check" in reader else None
     names = [key for key in reader.rest if key != "check"]
     if not names:
@@ -119,15 +112,6 @@ def _directive(value: object) -> str:
     return line
 
 
-def _template(value: object) -> str:
-    if isinstance(value, str) and _TEMPLATE.fullmatch(value):
-        return value
-    try:
-        return values.path(value)
-    except ValueError as exc:
-        raise ValueError("must be the name of a packaged template, such as upstream.conf.j2, or an absolute path") from exc
-
-
 def _check(reader: Reader) -> Check:
     """A check table: the names, units and limits of nginx_upstream_check_module (nginx-facts.md section 6)."""
     default = Check()
@@ -149,13 +133,12 @@ def _check(reader: Reader) -> Check:
     )
     if not reader.is_refused("type"):
         _refuse_of_other_types(reader, check.type)
-    reader.close()
     return check
 
 
 def _refuse_of_other_types(reader: Reader, kind: CheckType) -> None:
     """The module accepts these and never uses them, and Tengine's refuses the first."""
-    for key, kinds in _ONLY_FOR.items():
+    for key, kinds in ONLY_FOR.items():
         if key in reader and kind not in kinds:
             only = " or ".join(f'type = "{each}"' for each in kinds)
             reader.refuse(key, "(given)", f"is allowed only with {only}; the type here is {kind}")

@@ -40,6 +40,7 @@ class Reader:
         self._name = name
         self._known: list[str] = []
         self._secret: set[str] = set()
+        self._inner: list[Reader] = []
 
     def __contains__(self, key: str) -> bool:
         return key in self._table
@@ -86,7 +87,8 @@ class Reader:
     def inner(self, key: str) -> "Reader":
         """The table at `key`, or an empty one."""
         table = self.take(key, {}, _tabled)
-        return Reader(table, self._problems, name=self.dotted(key))
+        self._inner.append(Reader(table, self._problems, name=self.dotted(key)))
+        return self._inner[-1]
 
     def refuse(self, key: str, value: str, allowed: str) -> None:
         """Add a problem. `key` "" is the table itself. `allowed` says what is wrong, as in "must be ..."."""
@@ -102,25 +104,20 @@ class Reader:
         return any(problem.key == self.dotted(key) for problem in self._problems)
 
     def close(self) -> None:
-        """Add a problem for each key that was not asked for."""
-        for key in self.rest:
+        """Add a problem for each key that was not asked for, here and in every table inside."""
+        for key in (key for key in self.rest if not self.is_refused(key)):
             near = get_close_matches(key, self._known, n=1)
             hint = f"; did you mean {near[0]}?" if near else f" (the keys here are {', '.join(self._known)})"
             value = "(not shown)" if self._secret.intersection(near) else shown(self._table[key])
             self.refuse(key, value, f"there is no such key{hint}")
+        for table in self._inner:
+            table.close()
 
 
 def some(value: object) -> list[object]:
     """A list of at least one."""
     if not isinstance(value, list) or not value:
         raise ValueError("must be a list of at least one")
-    return value
-
-
-def any_number(value: object) -> list[object]:
-    """A list, which may be empty."""
-    if not isinstance(value, list):
-        raise ValueError("must be a list")  # noqa: TRY004  (one kind of refusal for every value)
     return value
 
 
@@ -137,25 +134,24 @@ def shown(value: object) -> str:
     return plain if len(plain) <= _LONGEST_SHOWN else f"{plain[:_LONGEST_SHOWN]}..."
 
 
-def _tabled(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise ValueError("must be a table")  # noqa: TRY004  (one kind of refusal for every value)
-    return value
-
-
 # ---- what a value may be ----
 
 
-def text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be text in quotes")  # noqa: TRY004  (one kind of refusal for every value)
-    return value
+def of_kind(kind: type[T], allowed: str) -> Read[T]:
+    """Any value of this Python type."""
+
+    def read(value: object) -> T:
+        if not isinstance(value, kind):
+            raise ValueError(allowed)  # noqa: TRY004  (one kind of refusal for every value)
+        return value
+
+    return read
 
 
-def truth(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")  # noqa: TRY004  (as above)
-    return value
+text = of_kind(str, "must be text in quotes")
+truth = of_kind(bool, "must be true or false")
+any_number: Read[list[object]] = of_kind(list, "must be a list")
+_tabled: Read[dict[str, object]] = of_kind(dict, "must be a table")
 
 
 def matching(pattern: str, allowed: str) -> Read[str]:
@@ -227,17 +223,24 @@ def path(value: object) -> str:
     return plain
 
 
-def path_or(*words: str) -> Read[str]:
-    """A path, or one of `words`."""
+_PATH_SAYS = "must be an absolute path of letters, digits and _ . / @ : + , = - without //, . or .. as a part"
+_PATH = matching(r"/[A-Za-z0-9_./@:+,=-]{1,4000}", _PATH_SAYS)
+
+
+def path_or(pattern: str, allowed: str = _PATH_SAYS) -> Read[str]:
+    """A path, or text that `pattern` matches as a whole."""
+    compiled = re.compile(pattern)
 
     def read(value: object) -> str:
-        return value if isinstance(value, str) and value in words else path(value)
+        if isinstance(value, str) and compiled.fullmatch(value):
+            return value
+        try:
+            return path(value)
+        except ValueError as exc:
+            raise ValueError(allowed) from exc
 
     return read
 
-
-_PATH_SAYS = "must be an absolute path of letters, digits and _ . / @ : + , = - without //, . or .. as a part"
-_PATH = matching(r"/[A-Za-z0-9_./@:+,=-]{1,4000}", _PATH_SAYS)
 
 LONGEST = 86_400.0
 ALLOWED = "must be a duration up to 24h: one number and one unit (ms, s, m or h), such as 500ms or 1.5s"
