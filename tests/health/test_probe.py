@@ -112,6 +112,19 @@ def test_the_request_goes_out_byte_for_byte(prober):
         assert server.got == [request.encode("latin-1")]
 
 
+def test_a_body_on_which_a_pattern_backtracks_for_ever_fails_in_time_while_other_checks_go_on(prober):
+    targets = []
+    with serving(b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * 60_000 + b"!") as slow, serving(OK) as quick:
+        for server, expected in ((slow, "^(a+)+$"), (quick, "^ok")):
+            address = f"127.0.0.1:{server.name[1]}"
+            rule = msgspec.structs.replace(HTTP, expect_body=expected, timeout=5.0)
+            targets.append(Target(upstream="app", server=address, address=address, rule=rule))
+        slow_one, quick_one = prober.round(targets)
+    assert (slow_one.ok, slow_one.error) == (False, "expect_body: no match within 1 s")
+    assert quick_one.ok
+    assert quick_one.seconds < slow_one.seconds
+
+
 def test_a_wrong_body_is_shown_with_hostile_bytes_escaped(prober):
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n" + b"\x1b[31m\x00\xe2\x80\xae" + b"x" * 292
     found = asked(prober, answer, expect_body="^ready$")

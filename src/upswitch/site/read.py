@@ -123,7 +123,7 @@ def _gate(reader: Reader) -> Gate:
         type=reader.take("type", None, values.word(CheckType)),
         http_send=reader.take("http_send", None, http_send, is_secret=True),
         http_expect_alive=reader.each("http_expect_alive", None, http_class),
-        expect_body=reader.take("expect_body", default.expect_body, values.regex),
+        expect_body=reader.take("expect_body", default.expect_body, values.pattern),
         vantage=reader.take("vantage", default.vantage, values.word(Vantage)),
     )
 

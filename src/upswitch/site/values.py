@@ -4,7 +4,6 @@ Each `Read` takes a TOML value and gives the typed one, or raises ValueError wit
 because every value ends in an nginx file or in a command (reliability.md, S1 and S3).
 """
 
-import functools
 import json
 import math
 import re
@@ -204,15 +203,23 @@ def some_seconds(value: object) -> float:
     return found
 
 
-def regex(value: object) -> str:
-    """A regular expression that `Pattern` takes; "" for none."""
-    pattern = text(value)
-    if pattern:
-        try:
-            compiled(pattern)
-        except ValueError as exc:
-            raise ValueError(f"must be a regular expression without lookaround and backreferences ({str(exc)!a})") from exc
-    return pattern
+_MOST_REPEATS = 1000
+_REPEATS = re.compile(r"\{([0-9]+)(?:,[0-9]*)?\}")
+
+
+def pattern(value: object) -> str:
+    """A regular expression as the package `regex` takes it; "" for none."""
+    import regex  # noqa: PLC0415  (40 ms; only a site that checks bodies needs it)
+
+    found = text(value)
+    repeats = _REPEATS.findall("".join(found.split()))  # (?x) allows spaces in them
+    if math.prod(map(int, repeats)) > _MOST_REPEATS:  # regex unrolls them: a{1000000} takes 270 MB
+        raise ValueError(f"must be a regular expression with at most {_MOST_REPEATS} repeats")
+    try:
+        regex.compile(found)
+    except (regex.error, RecursionError) as exc:
+        raise ValueError(f"must be a regular expression ({str(exc)!a})") from exc
+    return found
 
 
 def path(value: object) -> str:
@@ -256,42 +263,3 @@ def parse_duration(text: str) -> float | None:
         return None
     seconds = float(found[1]) * _SECONDS[found[2]]
     return seconds if seconds <= LONGEST else None
-
-
-_MOST_REPEATS = 1000
-_REPEATS = re.compile(r"\{(?:[0-9]*,)?([0-9]+)\}")
-
-
-class Pattern:
-    """A regular expression, as Hyperscan takes it. A search needs time linear in the text.
-
-    Python's own `re` can run for ever over a body of 40 bytes, and a rollback would wait for it.
-    """
-
-    def __init__(self, pattern: str) -> None:
-        """ValueError says what is wrong with the pattern."""
-        import hyperscan  # noqa: PLC0415  (17 ms; only a site that checks bodies needs it)
-
-        if (
-            math.prod(map(int, _REPEATS.findall(pattern))) > _MOST_REPEATS
-        ):  # Hyperscan would need minutes and gigabytes to refuse it
-            raise ValueError(f"more than {_MOST_REPEATS} repeats")
-        flags = hyperscan.HS_FLAG_UTF8 | hyperscan.HS_FLAG_ALLOWEMPTY | hyperscan.HS_FLAG_SINGLEMATCH
-        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        self._scratch = functools.partial(hyperscan.Scratch, self._database)
-        try:
-            self._database.compile(expressions=[pattern.encode()], ids=[0], elements=1, flags=[flags])
-        except hyperscan.error as exc:
-            raise ValueError(str(exc)) from exc
-
-    def is_in(self, text: str) -> bool:
-        """Whether it matches anywhere in the text. Threads may call it at once."""
-        found: list[object] = []
-        self._database.scan(text.encode(), match_event_handler=lambda *match: found.append(match), scratch=self._scratch())
-        return bool(found)
-
-
-@functools.lru_cache(maxsize=64)
-def compiled(pattern: str) -> Pattern:
-    """The pattern, compiled once. ValueError as `Pattern`."""
-    return Pattern(pattern)
