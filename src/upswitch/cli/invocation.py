@@ -83,16 +83,12 @@ def become(user: str) -> None:
     except OSError:
         allowed = False
     if allowed:
-        os.execvp("sudo", [*sudo, sys.executable, "-P", "-m", "upswitch", *_arguments()])
+        command = ["switch"] if os.path.basename(sys.argv[0]) == "switch" else []
+        os.execvp("sudo", [*sudo, sys.executable, "-P", "-m", "upswitch", *command, *sys.argv[1:]])
     raise click.UsageError(
         f"nginx.user is {user}, you are {person()}, and `sudo -n -u {user}` is refused: "
         f"nothing was read or changed. Run it as {user}, or set nginx.user",
     )
-
-
-def _arguments() -> list[str]:
-    is_switch = os.path.basename(sys.argv[0]) == "switch"
-    return ["switch", *sys.argv[1:]] if is_switch else sys.argv[1:]
 
 
 def person() -> str:

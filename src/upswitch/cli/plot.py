@@ -5,7 +5,6 @@ its end.
 """
 
 import contextlib
-import io
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,10 +14,10 @@ from rich.live import Live
 from rich.text import Text
 
 from upswitch.basics.text import plain
+from upswitch.cli.progress import past_buffer
 from upswitch.watch.live import Frame
 from upswitch.watch.rule import Second
 
-_STDERR = 2
 _KEPT = 600  # seconds
 _LAST_WORDS = 1.0  # seconds for the last frame to be drawn
 _LABEL, _NUMBER = 12, 10  # columns
@@ -46,8 +45,7 @@ class Plot:
         self._thread.join(_LAST_WORDS)
 
     def _draw(self) -> None:
-        stream = io.TextIOWrapper(io.FileIO(_STDERR, "w", closefd=False), encoding="utf-8", write_through=True)
-        console = Console(file=stream, highlight=False, markup=False)
+        console = Console(file=past_buffer(), highlight=False, markup=False)
         live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         with contextlib.suppress(OSError, ValueError), live:  # a terminal that is gone must not change what happens
             while not self._is_over:
@@ -60,27 +58,16 @@ class Plot:
 def picture(frames: Sequence[Frame], *, width: int) -> Group:
     """The newest seconds at the right, as many as fit into `width` columns; below them the words on the last one."""
     last = frames[-1]
+    first, *others = last.words or (last.said,)
     shown = frames[-max(1, width - _LABEL - _NUMBER - 1) :]
     return Group(
-        *_plot("requests/s", shown, _requests, style="green"),
-        *_plot("failures/s", shown, _failures, style="red"),
-        *_words(last),
+        *_plot("requests/s", shown, lambda second: second.total, style="green"),
+        *_plot("failures/s", shown, lambda second: second.gateway + second.hung, style="red"),
+        Text(plain(first), style="bold red" if last.is_failing else ""),
+        *(Text(plain(other)) for other in others),
         *(Text(f"Down: {plain(server)}", style="bold red") for server in last.down),
         *(Text(plain(note), style="yellow") for note in last.notes),
     )
-
-
-def _words(last: Frame) -> list[Text]:
-    first, *others = last.words or (last.said,)
-    return [Text(plain(first), style="bold red" if last.is_failing else ""), *(Text(plain(other)) for other in others)]
-
-
-def _requests(second: Second) -> int:
-    return second.total
-
-
-def _failures(second: Second) -> int:
-    return second.gateway + second.hung
 
 
 def _plot(name: str, frames: Sequence[Frame], count: Callable[[Second], int], *, style: str) -> list[Text]:
@@ -93,5 +80,4 @@ def _plot(name: str, frames: Sequence[Frame], count: Callable[[Second], int], *,
 def _row(label: str, values: Sequence[int], top: int, style: str) -> Text:
     """A value above zero has a bar, however small."""
     bars = "".join(_BARS[-(-value * (len(_BARS) - 1) // top) if top else 0] for value in values)
-    name = plain(label)
-    return Text.assemble(f"{name[:_LABEL]:{_LABEL}}{values[-1]:>{_NUMBER},} ", (bars, style), no_wrap=True)
+    return Text.assemble(f"{plain(label)[:_LABEL]:{_LABEL}}{values[-1]:>{_NUMBER},} ", (bars, style), no_wrap=True)

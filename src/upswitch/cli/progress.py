@@ -7,6 +7,7 @@ does not read, or end with 120 where the reader is gone.
 """
 
 import contextlib
+import functools
 import io
 import queue
 import sys
@@ -56,27 +57,21 @@ class Teller:
         self._events = events
         self._passed: dict[str, float] = {}
         self._queue: queue.Queue[_Line | None] = queue.Queue(_QUEUED)
-        stream = _past_buffer()
+        stream = past_buffer()
         self._out = _Terminal(stream, hosts) if stream is not None and stream.isatty() else _Pipe(now, stream, hosts)
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
 
-    def __call__(self, step: str, said: str, *, is_passing: bool = False, is_bad: bool = False) -> None:
-        self._tell(_Line("", step, said, is_passing, is_bad))
+    def __call__(self, step: str, said: str, *, is_passing: bool = False, is_bad: bool = False, host: str = "") -> None:
+        if is_passing and not self._is_due(f"{host} {step}"):
+            return
+        with contextlib.suppress(queue.Full):
+            said = printable(said.encode("utf-8", "backslashreplace"))
+            self._queue.put_nowait(_Line(host, step, said, is_passing, is_bad))
 
     def of(self, host: str) -> Tell:
         """The same for what concerns one host."""
-
-        def tell(step: str, said: str, *, is_passing: bool = False, is_bad: bool = False) -> None:
-            self._tell(_Line(host, step, said, is_passing, is_bad))
-
-        return tell
-
-    def _tell(self, line: _Line) -> None:
-        if line.is_passing and not self._is_due(f"{line.host} {line.step}"):
-            return
-        with contextlib.suppress(queue.Full):
-            self._queue.put_nowait(line._replace(said=printable(line.said.encode("utf-8", "backslashreplace"))))
+        return functools.partial(self, host=host)
 
     def close(self) -> None:
         """Write what is left, for at most a second."""
@@ -109,7 +104,7 @@ class Teller:
         return msgspec.json.encode(event | ({"host": line.host} if line.host else {})) + b"\n"
 
 
-def _past_buffer() -> IO[str] | None:
+def past_buffer() -> IO[str] | None:
     """Standard error without a buffer; None where it was closed at the start: its number may belong to another file by now."""
     stderr: IO[str] | None = getattr(sys, "stderr", None)
     if stderr is None:

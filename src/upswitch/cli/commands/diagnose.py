@@ -7,14 +7,12 @@ import click
 from upswitch.basics.text import plain
 from upswitch.cli.invocation import Common, Read, on_site
 from upswitch.cli.program import Program, with_program
-from upswitch.cli.views import View, acted
-from upswitch.site.model import Site
-from upswitch.switch.session import Session
+from upswitch.cli.views import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from upswitch.diagnose.run import Diagnosed, Wanted
+    from upswitch.diagnose.run import Diagnosed
     from upswitch.logs.since import Since
 
 
@@ -43,22 +41,16 @@ def diagnose(program: Program, /, *, common: Common, is_live: bool, **words: Any
     Reads error and access logs; names each cause, where to look, and the fix. Without files it also checks the live host's servers
     and looks up the directive behind each cause. Exit 3 with findings.
     """
-    from upswitch.diagnose.run import Wanted
+    from upswitch.diagnose import run
 
-    wanted = Wanted(**words)
+    wanted = run.Wanted(**words)
     if wanted.error_logs.count("-") + wanted.access_logs.count("-") > 1:
         raise click.UsageError("stdin can be only one of the logs")
     if wanted.has_files and common.hosts and not is_live:
         raise click.UsageError("the files are on this machine: use --host only with --live, or without files")
     if wanted.has_files and not is_live:
-        return program.serve_files("diagnose", common, lambda _, site: _of_files(wanted, site))
-    return program.serve("diagnose", common, lambda session: _of_host(session, wanted))
-
-
-def _of_files(wanted: "Wanted", site: Site | None) -> View:
-    from upswitch.diagnose import run
-
-    return _shown(lambda: _readable(run.of_files(wanted, site)))
+        return program.serve_files("diagnose", common, lambda _, site: _shown(lambda: _readable(run.of_files(wanted, site))))
+    return program.serve("diagnose", common, lambda session: _shown(lambda: run.of_host(session.ports, session.site, wanted)))
 
 
 def _readable(found: "Diagnosed") -> "Diagnosed":
@@ -72,12 +64,6 @@ def _readable(found: "Diagnosed") -> "Diagnosed":
     return found
 
 
-def _of_host(session: Session, wanted: "Wanted") -> View:
-    from upswitch.diagnose import run
-
-    return _shown(lambda: run.of_host(session.ports, session.site, wanted))
-
-
 def _shown(diagnose: "Callable[[], Diagnosed]") -> View:
     from upswitch.cli.views.diagnose import diagnosed
     from upswitch.logs.line import FormatError
@@ -85,6 +71,6 @@ def _shown(diagnose: "Callable[[], Diagnosed]") -> View:
     try:
         return diagnosed(diagnose())
     except OSError as exc:
-        return acted.usage_error("diagnose", plain(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc)))
+        raise click.UsageError(plain(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc))) from exc
     except FormatError as exc:
-        return acted.usage_error("diagnose", plain(str(exc)))
+        raise click.UsageError(plain(str(exc))) from exc

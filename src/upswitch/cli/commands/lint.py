@@ -37,6 +37,5 @@ def _lint_file(path: str) -> View:
         return views.lint(lint.lint_file(path))
     except (OSError, ValueError) as exc:  # ValueError: not nginx's syntax, or a name that no file can have
         why = f"{exc.filename}: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
-        return acted.usage_error(
-            "lint", f"{clean(path)} can't be read as an nginx configuration: {clean(why)}. No rule was checked"
-        )
+        said = f"{clean(path)} can't be read as an nginx configuration: {clean(why)}. No rule was checked"
+        return acted.ended("lint", click.UsageError(said), None)

@@ -6,8 +6,6 @@ What one command prints is one file: acted.py (switch, rollback, repair, and eve
 
 from typing import Protocol
 
-import msgspec
-
 from upswitch.basics.value import Value
 from upswitch.generations.generation import Live
 
@@ -34,7 +32,3 @@ class Production(Value):
 
 def production(live: Live) -> Production:
     return Production(pool=live.pool, running=live.running, disk=live.disk, proved=live.agrees, text=live.text)
-
-
-def to_json(view: object) -> str:
-    return msgspec.json.encode(view).decode()

@@ -204,10 +204,6 @@ def ended(command: str, error: Exception, live: Live | None, *, file: str = "") 
     )
 
 
-def usage_error(command: str, said: str) -> Acted:
-    return ended(command, click.UsageError(said), None)
-
-
 def _end(error: Exception) -> End:
     return next(end for kind, end in ENDINGS.items() if isinstance(error, kind))
 

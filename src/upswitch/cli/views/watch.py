@@ -62,10 +62,12 @@ def replayed(found: Replayed, watch: Watch) -> WatchView:
     would = _would(found.verdict, watch)
     at_s = seconds if found.verdict == _SPIKE else None
     whole = sum(found.since, Second())
+    failed = whole.gateway + whole.hung
+    headline = found.verdict.replace("_", " ") if at_s is None else f"ROLLBACK after {at_s} s"
     return WatchView(
         command="watch",
         exit=Exit.DONE if would == "keep" else Exit.FINDINGS,
-        said=f"{_headline(found.verdict, at_s)}: {_counts(whole, pool)} in {seconds} s from {begin}. {_WOULD[would]}",
+        said=f"{headline}: {failed} of {whole.total} requests to {pool} failed in {seconds} s from {begin}. {_WOULD[would]}",
         verdict=found.verdict,
         would=would,
         at_s=at_s,
@@ -73,7 +75,7 @@ def replayed(found: Replayed, watch: Watch) -> WatchView:
         pool=pool,
         generation=plain(found.release.attribution.generation),
         seconds=seconds,
-        failed=whole.gateway + whole.hung,
+        failed=failed,
         total=whole.total,
         mode=found.mode,
         answers=answers(found.looks[-1]),
@@ -141,11 +143,3 @@ def _would(verdict: str, watch: Watch) -> str:
             return "rollback"
         case Final.UNPROVEN | Final.BLIND:
             return SilencePolicy(watch.on_silence).value
-
-
-def _headline(verdict: str, at_s: int | None) -> str:
-    return f"ROLLBACK after {at_s} s" if at_s is not None else verdict.replace("_", " ")
-
-
-def _counts(whole: Second, pool: str) -> str:
-    return f"{whole.gateway + whole.hung} of {whole.total} requests to {pool} failed"
