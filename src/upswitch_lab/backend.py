@@ -151,13 +151,13 @@ class Connection:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m upswitch_lab.backend", description=__doc__)
-    parser.add_argument("--ports", type=_ports, required=True, help="PORT,PORT: the same server on several ports")
+    parser.add_argument("--ports", required=True, help="PORT,PORT: the same server on several ports")
     parser.add_argument("--name", required=True)
     parser.add_argument("--fail-after", type=float, help="seconds from the first request that is not /healthz")
     parser.add_argument("--fail-mode", type=Mode, default=Mode.CLOSE)
     options = parser.parse_args()
     behaviour = Behaviour(options.name, fail_after=options.fail_after, fail_mode=options.fail_mode)
-    for port in options.ports:
+    for port in map(int, options.ports.split(",")):
         listener = socket.create_server(("127.0.0.1", port), backlog=1024)
         threading.Thread(target=_accept, args=(listener, behaviour), daemon=True).start()
     sys.stdout.write("listening\n")
@@ -166,10 +166,6 @@ def main() -> None:
         signal.signal(number, lambda *_: sys.exit())
     while os.read(0, 1 << 16):
         pass
-
-
-def _ports(text: str) -> list[int]:
-    return [int(port) for port in text.split(",")]
 
 
 def _accept(listener: socket.socket, behaviour: Behaviour) -> None:

@@ -82,7 +82,11 @@ class Lab:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        self.stop()
+        for load in self._loads:
+            load.end()
+        self.stop_nginx()
+        for server in () if self._is_beside else self.servers.values():
+            server.end()
         if self.keeps_failed and (error or self.has_failed):
             self.kept.append(self.folder)
         else:
@@ -115,7 +119,7 @@ class Lab:
 
     @property
     def nginx_pid(self) -> int:
-        """The master's id. It is our child: killed with -9 it stays a zombie until `start_nginx` or `stop`."""
+        """The master's id. It is our child: killed with -9 it stays a zombie until `start_nginx` or the end."""
         if self._nginx is None:
             raise LabError("nginx was not started")
         return self._nginx.pid
@@ -226,14 +230,6 @@ class Lab:
             self.servers[name] = Server(name, port, self.folder / f"{name}.out")
         for server in self.servers.values():
             server.await_listening()
-
-    def stop(self) -> None:
-        """End every process that was started here, by its id."""
-        for load in self._loads:
-            load.end()
-        self.stop_nginx()
-        for server in () if self._is_beside else self.servers.values():
-            server.end()
 
 
 class Server:

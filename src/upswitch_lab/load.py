@@ -23,10 +23,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from upswitch.basics.value import Value
+from upswitch_lab.backend import CLOSE, LENGTH
 
 STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
-LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
-CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 BODY = b"x=1"
 PAUSE_AFTER_REFUSAL_S = 0.05  # a refusal takes microseconds: without a pause one dead server would be all the numbers
 

@@ -69,7 +69,6 @@ class Process:
     """One child in its own session, so that Ctrl-C at the terminal reaches us alone. Its stdin is our pipe."""
 
     def __init__(self, argv: tuple[str, ...], *, out: IO[bytes]) -> None:
-        self.argv = argv
         self._popen = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True)
 
     @property
@@ -133,37 +132,29 @@ class Prompt:
         arguments = words[1:] if words[0] == "upswitch" else words  # the `switch` script is `upswitch switch`
         began = time.monotonic()
         # -P and absolute paths: the folder holds one named upswitch, which must not be taken for the package
-        argv = (sys.executable, "-P", "-m", "upswitch", *arguments)
+        paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         child = subprocess.Popen(
-            argv,
+            (sys.executable, "-P", "-m", "upswitch", *arguments),
             cwd=self._folder,
-            env={**os.environ, "PYTHONPATH": _absolute(os.environ.get("PYTHONPATH", ""))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths))},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
         try:
-            output = _output(child)
+            output, _ = child.communicate(timeout=_COMMAND_S)
         except subprocess.TimeoutExpired as exc:
             raise LabError(f"`{command}` did not end within {_COMMAND_S:g} s") from exc
+        finally:
+            _end(child)
         return Typed(command=command, exit=child.returncode, seconds=round(time.monotonic() - began, 3), output=output)
 
 
-def _absolute(path: str) -> str:
-    return os.pathsep.join(os.path.abspath(part) for part in path.split(os.pathsep) if part)
-
-
-def _output(child: subprocess.Popen[str]) -> str:
-    """Cut short, it is asked to end as by Ctrl-C and gets the time for it: it may be on its way back."""
-    try:
-        return child.communicate(timeout=_COMMAND_S)[0]
-    finally:
-        if child.returncode is None:
-            _end(child)
-
-
 def _end(child: subprocess.Popen[str]) -> None:
+    """Cut short, it is asked to end as by Ctrl-C and gets the time for it: it may be on its way back."""
+    if child.returncode is not None:
+        return
     child.terminate()
     try:
         child.communicate(timeout=_WAY_BACK_S)

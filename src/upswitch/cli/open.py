@@ -89,11 +89,11 @@ class Fleet:
                 self._ports[name] = ports
 
     def serve(self, command: str, act: Act) -> View:
-        from upswitch.fleet.switching import Rollout
         from upswitch.fleet.together import together
 
         shared = self._shared
-        meeting = self._meeting(command)
+        is_skipping = command == "switch" and self._site.rollout.unreachable is Unreachable.SKIP
+        meeting = self._meeting(command, is_skipping=is_skipping)
         run = new_run(shared.clock.now())
         sessions = {}
         for entry in self._site.hosts:
@@ -101,15 +101,11 @@ class Fleet:
                 ports = self._ports[entry.name]
                 ports = dataclasses.replace(ports, turn=meeting.turn(entry.name)) if meeting else ports
                 sessions[entry.name] = _session(shared, self._site.on(entry), ports, run)
-        is_skipping = command == "switch" and self._site.rollout.unreachable is Unreachable.SKIP
-        if isinstance(meeting, Rollout) and not is_skipping:
-            for name, error in self._lost.items():
-                meeting.fails(name, f"can't be reached: {error}")
         views = together(sessions, lambda each: shared.guarded(command, each, act), meeting=meeting, failure=fleet.failure)
         lost = {name: fleet.unreachable(command, error, is_skipped=is_skipping) for name, error in self._lost.items()}
         return fleet.together(command, views | lost)
 
-    def _meeting(self, command: str) -> "Rollout | Retreat | None":
+    def _meeting(self, command: str, *, is_skipping: bool) -> "Rollout | Retreat | None":
         """Where the hosts of this command wait for each other; None where each goes on alone."""
         from upswitch.fleet.going_back import Retreat
         from upswitch.fleet.switching import Rollout
@@ -120,7 +116,10 @@ class Fleet:
         if command != "switch" or not self._ports:
             return None
         waves = in_waves(sorted(self._ports), site.rollout.waves)
-        return Rollout(waves, site.watch.on_spike, clock=shared.clock, interrupts=shared.interrupts, tell=shared.tell)
+        rollout = Rollout(waves, site.watch.on_spike, clock=shared.clock, interrupts=shared.interrupts, tell=shared.tell)
+        for name, error in () if is_skipping else self._lost.items():
+            rollout.fails(name, f"can't be reached: {error}")
+        return rollout
 
     def _reached_all(self) -> dict[str, RunPorts | HostError]:
         """Every host by its name. A signal does not wait for hosts that don't answer."""

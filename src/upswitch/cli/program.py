@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import click
 import msgspec
@@ -25,7 +25,6 @@ from upswitch.site.read import SiteInvalid
 from upswitch.site.words import SpikePolicy
 from upswitch.switch.session import Alone, Session, clean
 
-_Read = TypeVar("_Read")
 _CHANGING = {"switch", "rollback", "repair"}  # after a bug in one of these, a run may have to be rolled back
 _COUNTING_SIGNALS = _CHANGING | {"init", "status", "watch"}
 
@@ -39,33 +38,31 @@ class Program:
 
     def serve(self, command: str, common: Common, act: Act, *, every: float | None = None) -> int:
         """With `every`: again after so many seconds, until a signal. Every ending is a view; a bug is one too."""
-        return self._with_site(
-            command, common, read_site, lambda site: self.serve_site(command, common, site, act=act, every=every)
-        )
+        return self._serve(command, common, lambda: (read_site(common.config), act), every=every)
 
     def serve_files(self, command: str, common: Common, act: Callable[[Session, Site | None], View]) -> int:
         """The same on files of this machine, as the caller's own user: nothing that the site file names is run.
 
         The site is None where none was asked for and none can be read.
         """
-        nowhere = Site(nginx=Nginx(user=""), upstreams=(), gate=Gate(), watch=Watch())
-        return self._with_site(
-            command, common, site_if_any, lambda site: self.serve_site(command, common, nowhere, act=lambda each: act(each, site))
-        )
 
-    def _with_site(self, command: str, common: Common, read: Callable[[str], _Read], serve: Callable[[_Read], int]) -> int:
-        try:
-            site = read(common.config)
-        except (SiteInvalid, NoSiteError) as exc:
-            return self.show(acted.ended(command, exc, None, file=clean(common.config)), as_json=common.as_json)
-        return serve(site)
+        def read() -> tuple[Site, Act]:
+            site = site_if_any(common.config)
+            nowhere = Site(nginx=Nginx(user=""), upstreams=(), gate=Gate(), watch=Watch())
+            return nowhere, lambda session: act(session, site)
 
-    def serve_site(self, command: str, common: Common, site: Site, *, act: Act, every: float | None = None) -> int:
+        return self._serve(command, common, read)
+
+    def serve_site(self, command: str, common: Common, site: Site, *, act: Act) -> int:
         """The same for a site that is known already."""
+        return self._serve(command, common, lambda: (site, act))
+
+    def _serve(self, command: str, common: Common, read: Callable[[], tuple[Site, Act]], *, every: float | None = None) -> int:
         try:
+            site, act = read()
             site = _asked_for(site, common)
-        except click.UsageError as exc:
-            return self.show(acted.ended(command, exc, None), as_json=common.as_json)
+        except (SiteInvalid, NoSiteError, click.UsageError) as exc:
+            return self.show(acted.ended(command, exc, None, file=clean(common.config)), as_json=common.as_json)
         if site.nginx.user and not site.hosts:
             become(site.nginx.user)
         interrupts = Interrupts()
