@@ -122,22 +122,17 @@ def _safe(text: str) -> str:
 
 def _asked_for(site: Site, common: Common) -> Site:
     """The site as the command line changes it. click.UsageError for a pool or a host that it does not have."""
-    site = _chosen(site, common.hosts)
+    known = [host.name for host in site.hosts]
+    if unknown := [name for name in common.hosts if name not in known]:
+        have = f"the site has {', '.join(known)}" if known else "the site has no [hosts]: it is this machine"
+        raise click.BadParameter(f"{clean(unknown[0])}: {have}", param_hint="--host")
+    if common.hosts:
+        site = msgspec.structs.replace(site, hosts=tuple(host for host in site.hosts if host.name in common.hosts))
     if common.pool and common.pool not in site.pools:
         raise click.BadParameter(f"{clean(common.pool)!r}: the site has {', '.join(site.pools)}", param_hint="--to")
     if not common.on_spike:
         return site
     return msgspec.structs.replace(site, watch=msgspec.structs.replace(site.watch, on_spike=SpikePolicy(common.on_spike)))
-
-
-def _chosen(site: Site, names: tuple[str, ...]) -> Site:
-    """The site with the hosts that --host names, or with all of them."""
-    known = [host.name for host in site.hosts]
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        have = f"the site has {', '.join(known)}" if known else "the site has no [hosts]: it is this machine"
-        raise click.BadParameter(f"{clean(unknown[0])}: {have}", param_hint="--host")
-    return msgspec.structs.replace(site, hosts=tuple(host for host in site.hosts if not names or host.name in names))
 
 
 def _events(path: str) -> IO[bytes]:

@@ -1,5 +1,3 @@
-"""`upswitch demo`."""
-
 import click
 
 from upswitch.cli.invocation import json_option

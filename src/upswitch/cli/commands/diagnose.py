@@ -1,5 +1,3 @@
-"""`upswitch diagnose`."""
-
 from typing import TYPE_CHECKING, Any
 
 import click

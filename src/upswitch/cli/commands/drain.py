@@ -1,11 +1,8 @@
-"""`upswitch drain`."""
-
 import click
 
 from upswitch.cli.invocation import Common, on_site
 from upswitch.cli.program import Program, with_program
-from upswitch.cli.views import View
-from upswitch.cli.views import status as views
+from upswitch.cli.views import View, status
 from upswitch.switch.session import Session
 
 
@@ -26,7 +23,7 @@ def drain(program: Program, /, *, common: Common, is_waiting: bool, deadline: fl
     def act(session: Session) -> View:
         nginx = session.site.nginx
         if is_waiting:
-            return views.drain(drained.wait(session.ports, nginx, deadline=deadline))
-        return views.drain(drained.drained(session.ports, nginx))
+            return status.drain(drained.wait(session.ports, nginx, deadline=deadline))
+        return status.drain(drained.drained(session.ports, nginx))
 
     return program.serve("drain", common, act)

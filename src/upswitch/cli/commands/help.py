@@ -33,10 +33,6 @@ def pages() -> dict[str, Path]:
 
 def _list(found: dict[str, Path]) -> str:
     width = max(map(len, found))
-    lines = [f"  {topic:{width}}  {_title(path)}" for topic, path in found.items()]
+    titles = {topic: path.read_text("utf-8").partition("\n")[0].strip("# ") for topic, path in found.items()}
+    lines = [f"  {topic:{width}}  {title}" for topic, title in titles.items()]
     return "\n".join(["`upswitch help TOPIC` prints one of these pages:", *lines])
-
-
-def _title(path: Path) -> str:
-    with path.open(encoding="utf-8") as file:
-        return file.readline().strip("# \n")

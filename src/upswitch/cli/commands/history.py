@@ -1,11 +1,8 @@
-"""`upswitch history`."""
-
 import click
 
 from upswitch.cli.invocation import Common, on_site
 from upswitch.cli.program import Program, with_program
-from upswitch.cli.views import View
-from upswitch.cli.views import status as views
+from upswitch.cli.views import View, status
 from upswitch.switch.journal import journal_of
 from upswitch.switch.session import Session
 
@@ -21,6 +18,6 @@ def history(program: Program, /, *, common: Common, limit: int) -> int:
     """
 
     def act(session: Session) -> View:
-        return views.history(journal_of(session.ports.host, session.site.nginx).read(), limit=limit)
+        return status.history(journal_of(session.ports.host, session.site.nginx).read(), limit=limit)
 
     return program.serve("history", common, act)

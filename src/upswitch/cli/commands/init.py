@@ -1,5 +1,3 @@
-"""`upswitch init`."""
-
 import os
 
 import click

@@ -1,11 +1,8 @@
-"""`upswitch lint`."""
-
 import click
 
 from upswitch.cli.invocation import Common, on_site
 from upswitch.cli.program import Program, with_program
-from upswitch.cli.views import View, acted
-from upswitch.cli.views import status as views
+from upswitch.cli.views import View, acted, status
 from upswitch.generations import templates
 from upswitch.switch.session import Session, clean
 
@@ -25,7 +22,7 @@ def lint(program: Program, /, *, common: Common, conf: str) -> int:
         return program.show(_lint_file(conf), as_json=common.as_json)
 
     def act(session: Session) -> View:
-        return views.lint(lint.lint(session.ports, session.site, templates.load(session.site)))
+        return status.lint(lint.lint(session.ports, session.site, templates.load(session.site)))
 
     return program.serve("lint", common, act)
 
@@ -34,7 +31,7 @@ def _lint_file(path: str) -> View:
     from upswitch.lint import lint
 
     try:
-        return views.lint(lint.lint_file(path))
+        return status.lint(lint.lint_file(path))
     except (OSError, ValueError) as exc:  # ValueError: not nginx's syntax, or a name that no file can have
         why = f"{exc.filename}: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
         said = f"{clean(path)} can't be read as an nginx configuration: {clean(why)}. No rule was checked"

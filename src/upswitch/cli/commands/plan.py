@@ -1,5 +1,3 @@
-"""`upswitch plan`."""
-
 import click
 
 from upswitch.cli.invocation import Common, on_site

@@ -1,5 +1,3 @@
-"""`upswitch repair`."""
-
 import click
 
 from upswitch.cli.invocation import Common, on_site

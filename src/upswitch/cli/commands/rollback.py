@@ -1,5 +1,3 @@
-"""`upswitch rollback`."""
-
 import click
 
 from upswitch.cli.invocation import Common, events_option, on_site

@@ -1,5 +1,3 @@
-"""`upswitch status`."""
-
 import click
 
 from upswitch.cli.invocation import Common, on_site

@@ -10,7 +10,6 @@ from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views.acted import CauseLine, SettingLine, cause_line
 from upswitch.diagnose.causes.cause import Code
 from upswitch.diagnose.directives import Setting
-from upswitch.diagnose.finding import Finding
 from upswitch.diagnose.host import Asked
 from upswitch.diagnose.run import Diagnosed, LogRead
 
@@ -63,6 +62,8 @@ def diagnosed(found: Diagnosed) -> DiagnoseView:
     settings = found.settings or ((),) * len(causes)
     findings = tuple(cause_line(each, tuple(map(_setting_line, its))) for each, its in zip(causes, settings, strict=True))
     servers = tuple(_asked_line(each, found.live_pool) for each in found.asked)
+    count = found.diagnosis.unread
+    unread = (f"{_lines(count)} could not be read: not in the log's format",) if count else ()
     return DiagnoseView(
         command="diagnose",
         exit=Exit.FINDINGS if found.is_trouble else Exit.DONE,
@@ -74,13 +75,9 @@ def diagnosed(found: Diagnosed) -> DiagnoseView:
         whose=dict(found.whose),
         read=found.read,
         zone=found.zone,
-        unread=found.diagnosis.unread,
-        notes=(*map(plain, found.notes), *_unread(found.diagnosis.unread), *found.diagnosis.limits),
+        unread=count,
+        notes=(*map(plain, found.notes), *unread, *found.diagnosis.limits),
     )
-
-
-def _unread(lines: int) -> tuple[str, ...]:
-    return (f"{_lines(lines)} could not be read: not in the log's format",) if lines else ()
 
 
 def _said(found: Diagnosed) -> str:
@@ -101,13 +98,10 @@ def _said(found: Diagnosed) -> str:
         return f"{now}No action needed: {head}{also}"
     if worst:
         then = "".join(f", then {each.count} x {each.code}" for each in others if each.consequence_of == worst.code)
-        return f"{now}{head}. Worst: {worst.count} x {worst.code}{_at(worst)}{then}: {worst.why}"
+        at = f" at {_listed(worst.servers, {})}" if worst.servers else ""
+        return f"{now}{head}. Worst: {worst.count} x {worst.code}{at}{then}: {worst.why}"
     nothing = "No cause was found in the logs" if found.is_trouble else "Nothing found"
     return f"{now}{nothing}: {head}{also}"
-
-
-def _at(finding: Finding) -> str:
-    return f" at {_listed(finding.servers, {})}" if finding.servers else ""
 
 
 def _listed(servers: tuple[str, ...], whose: dict[str, str]) -> str:
@@ -128,12 +122,11 @@ def _finding_lines(finding: CauseLine, view: DiagnoseView, shown: set[str]) -> I
         ("line", finding.evidence),
         ("why", finding.why),
         ("check", finding.check),
-    ]
-    lines += [
         ("fix", finding.fix),
         *(("set", each.text) for each in finding.settings if not (finding.consequence_of and each.text in shown)),
+        ("note", finding.note),
     ]
-    yield from (f"{margin}  {name + ':':7}{text}" for name, text in (*lines, ("note", finding.note)) if text)
+    yield from (f"{margin}  {name + ':':7}{text}" for name, text in lines if text)
 
 
 def _setting_line(setting: Setting) -> SettingLine:

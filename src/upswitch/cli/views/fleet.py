@@ -20,9 +20,8 @@ from upswitch.switch.outcome import UNREACHABLE_PAGES
 
 UNREACHABLE, SKIPPED, SPLIT = "UNREACHABLE", "SKIPPED", "SPLIT"
 _SHOWN = 12  # hosts in a sentence
-_WORST = (
-    *(Exit.STUCK, Exit.BUG, Exit.HELD, Exit.ROLLED_BACK, Exit.LOCKED, Exit.INTERRUPTED, Exit.REFUSED, Exit.USAGE, Exit.DONE),
-)  # the exit code that a person must see first
+# The exit code that a person must see first.
+_WORST = (Exit.STUCK, Exit.BUG, Exit.HELD, Exit.ROLLED_BACK, Exit.LOCKED, Exit.INTERRUPTED, Exit.REFUSED, Exit.USAGE, Exit.DONE)
 _AS_ASKED = {Outcome.SWITCHED, Outcome.UNCHANGED, SKIPPED}
 _UNTOUCHED = {Outcome.REFUSED, Outcome.UNCHANGED, Outcome.INTERRUPTED, "LOCKED", "USAGE", UNREACHABLE, SKIPPED}
 
