@@ -17,6 +17,7 @@ import msgspec
 
 from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
+from upswitch.cli.views import View
 from upswitch.cli.views.status import HistoryView
 from upswitch.switch.machine import Outcome
 from upswitch_lab.conf import UPSTREAM, Layout
@@ -101,15 +102,13 @@ class Chapter(Typed):
         )
 
 
-class DemoView(Value):
+class DemoView(View):
     """The demo. `pool` serves at its end by nginx's own answer; `rule` and `reason` are the rollback's, in upswitch's words.
 
     `first_failure_s` and `last_failure_s` are seconds from the load's start, `suffered_s` is the time between them.
     `differs` says what did not end as it must; `folder` is "" unless it was kept.
     """
 
-    command: str
-    exit: int
     clients: int
     chapters: tuple[Chapter, ...]
     load: Summary
@@ -153,11 +152,9 @@ class DemoView(Value):
         return "\n".join(lines)
 
 
-class NoDemo(Value):
+class NoDemo(View):
     """The demo was not played, or not to its end; nothing of it is left. Exit 2 where there is no nginx for it, else 1."""
 
-    command: str
-    exit: int
     said: str
     hint: str
 

@@ -20,7 +20,7 @@ NAMED = {name: value for module in MODULES for name, value in vars(module).items
 OURS = {
     name: value
     for name, value in NAMED.items()
-    if issubclass(value, msgspec.Struct) and value.__module__.startswith(views.__name__)
+    if issubclass(value, msgspec.Struct) and value.__module__.startswith(views.__name__) and value is not views.View
 }
 VIEWS = [*OURS.values(), Ended, LogRead, DemoView, Chapter, Summary]
 

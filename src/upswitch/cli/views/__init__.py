@@ -4,20 +4,19 @@ What one command prints is one file: acted.py (switch, rollback, repair, and eve
 (status, history, drain, lint), diagnose.py, watch.py; of several hosts fleet.py.
 """
 
-from typing import Protocol
-
 from upswitch.basics.value import Value
 from upswitch.generations.generation import Live
 
 
-class View(Protocol):
-    """What every command ends in: an exit code, and its text for people."""
+class View(Value):
+    """What every command ends in: its name, its exit code, and its text for people."""
+
+    command: str
+    exit: int
 
     @property
-    def exit(self) -> int: ...
-
-    @property
-    def text(self) -> str: ...
+    def text(self) -> str:
+        raise NotImplementedError
 
 
 class Production(Value):

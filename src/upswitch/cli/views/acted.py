@@ -10,7 +10,7 @@ from upswitch.basics.result import Result, Why
 from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit, exit_of
 from upswitch.cli.invocation import NoSiteError
-from upswitch.cli.views import Production, production
+from upswitch.cli.views import Production, View, production
 from upswitch.generations.generation import Live
 from upswitch.site.read import SiteInvalid
 from upswitch.switch.machine import Outcome, Step
@@ -90,12 +90,10 @@ class WatchLine(Value):
     notes: tuple[str, ...]
 
 
-class Acted(Value):
+class Acted(View):
     """`switch`, `rollback`, `repair`; and any command that was refused."""
 
-    command: str
     outcome: str
-    exit: int
     said: str
     production: Production | None
     hint: str

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from upswitch.basics.text import plain
 from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
+from upswitch.cli.views import View
 from upswitch.cli.views.acted import CauseLine, SettingLine, cause_line
 from upswitch.diagnose.causes.cause import Code
 from upswitch.diagnose.directives import Setting
@@ -29,11 +30,9 @@ class AskedLine(Value):
     text: str
 
 
-class DiagnoseView(Value):
+class DiagnoseView(View):
     """`diagnose`: exit 0 with nothing found, or nothing that needs action; else 3. `whose`: the pools of an address."""
 
-    command: str
-    exit: int
     said: str
     since: str
     findings: tuple[CauseLine, ...]

@@ -39,11 +39,9 @@ class HostLine(Value):
     why: Why = Why.NONE
 
 
-class FleetView(Value):
+class FleetView(View):
     """Several hosts as one; `hosts` has the view of each host. `outcome` is "" for a command that only reads."""
 
-    command: str
-    exit: int
     outcome: str
     said: str
     table: tuple[HostLine, ...]

@@ -6,7 +6,7 @@ import msgspec
 
 from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
-from upswitch.cli.views import Production, production
+from upswitch.cli.views import Production, View, production
 from upswitch.cli.views.acted import GateLine, gate_line
 from upswitch.generations.generation import Live
 
@@ -36,11 +36,9 @@ class WarmLine(Value):
         return f"{first}a wait until nginx's own health check calls them up, at most {self.longest_s:g} s"
 
 
-class PlanView(Value):
+class PlanView(View):
     """`plan`: nothing was changed. `plain_blackout_s` has `likely` and `worst` of a reload without upswitch."""
 
-    command: str
-    exit: int
     pool: str
     former_pool: str
     generation: str
@@ -111,11 +109,9 @@ def _warm_line(view: "Planned") -> WarmLine | None:
     return WarmLine(generation=view.plan.warm, why=warmth.why, longest_s=round(warmth.longest, 1), down=warmth.down)
 
 
-class InitView(Value):
+class InitView(View):
     """`init`: what was found and would be changed; with `--apply`, what was changed."""
 
-    command: str
-    exit: int
     applied: bool
     said: str
     site_file: str

@@ -9,7 +9,7 @@ from upswitch.basics.errors import Owner
 from upswitch.basics.result import Why
 from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
-from upswitch.cli.views import Production, production
+from upswitch.cli.views import Production, View, production
 from upswitch.generations import survey
 from upswitch.generations.generation import Live
 from upswitch.generations.store import Disk
@@ -41,11 +41,9 @@ class CheckedLine(Value):
         return f"{self.pool}  {self.upstream}  {self.server}  nginx: {self.nginx}  ours: {self.ours}"
 
 
-class StatusView(Value):
+class StatusView(View):
     """`status`: exit 0 where everything agrees, 3 with findings."""
 
-    command: str
-    exit: int
     production: Production
     generations: tuple[str, ...]
     edited: tuple[str, ...]
@@ -182,11 +180,9 @@ class PastRun(Value):
     cause: Ended | None = None
 
 
-class HistoryView(Value):
+class HistoryView(View):
     """`history`: newest first."""
 
-    command: str
-    exit: int
     runs: tuple[PastRun, ...]
 
     @property
@@ -222,11 +218,9 @@ def _past(past: Run) -> PastRun:
     )
 
 
-class DrainView(Value):
+class DrainView(View):
     """`drain`: exit 0 when the former pool can be stopped, 3 while it must keep running."""
 
-    command: str
-    exit: int
     said: str
     safe: bool
     pool: str
@@ -261,11 +255,9 @@ class FindingLine(Value):
     hint: str
 
 
-class LintView(Value):
+class LintView(View):
     """`lint`: exit 0 without a finding, 3 with one."""
 
-    command: str
-    exit: int
     findings: tuple[FindingLine, ...]
 
     @property

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import msgspec
 
 from upswitch.basics.text import plain
-from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
+from upswitch.cli.views import View
 from upswitch.cli.views.acted import answers, before
 from upswitch.site.model import Watch
 from upswitch.site.words import SilencePolicy, SpikePolicy
@@ -18,14 +18,12 @@ from upswitch.watch.rule import Final, Second
 _SPIKE = "rollback"
 
 
-class WatchView(Value):
+class WatchView(View):
     """`watch`: the rule's verdict on traffic, live or past; nothing was changed. Exit 3: a switch would not have been kept.
 
     `at_s`, `answers` and `before` are those of the second that decided, else of the last one.
     """
 
-    command: str
-    exit: int
     said: str
     verdict: str
     would: str
