@@ -42,7 +42,7 @@ def nginx(tmp_path):
     nginx = Nginx(dir=f"{tmp_path}/up", state=f"{tmp_path}/state", conf=f"{tmp_path}/nginx.conf")
     store.prepare(HOST, nginx)
     for name in ("000001-A", "000002-B"):
-        assert store.put(HOST, nginx, name, files(name)).result is Result.OK
+        assert store.stage(HOST, nginx, {name: files(name)}).result is Result.OK
     Path(nginx.live).symlink_to("generations/000001-A")
     return nginx
 
@@ -69,7 +69,7 @@ def test_a_generation_is_written_byte_for_byte_and_others_cannot_read_it(nginx):
 
 
 def test_an_existing_generation_is_never_overwritten(nginx):
-    took = store.put(HOST, nginx, "000002-B", files("000002-B", size=99))
+    took = store.stage(HOST, nginx, {"000002-B": files("000002-B", size=99)})
     assert (took.result, took.said) == (Result.FAILED, f"{nginx.dir}/generations/000002-B exists already")
     assert store.get(HOST, nginx, "000002-B") == files("000002-B")
     assert generations(nginx) == ["000001-A", "000002-B"]
@@ -85,7 +85,7 @@ def test_a_stage_that_is_killed_leaves_no_generation_and_the_next_one_succeeds(n
         os.killpg(script.pid, signal.SIGKILL)
     assert generations(nginx) == [".000003-A.tmp", "000001-A", "000002-B"]
     assert [found.name for found in store.read_disk(HOST, nginx).generations] == ["000001-A", "000002-B"]
-    assert store.put(HOST, nginx, name, files(name)).result is Result.OK
+    assert store.stage(HOST, nginx, {name: files(name)}).result is Result.OK
     assert generations(nginx) == ["000001-A", "000002-B", "000003-A"]
 
 
@@ -117,7 +117,7 @@ def test_a_full_disk_is_reported_and_nothing_is_left_behind(tmp_path):
         nginx = Nginx(dir=f"{disk}/up", state=f"{disk}/state")
         store.prepare(HOST, nginx)
         fill(disk)
-        took = store.put(HOST, nginx, "000001-A", files("000001-A", size=50_000))
+        took = store.stage(HOST, nginx, {"000001-A": files("000001-A", size=50_000)})
         assert took.result is Result.FAILED
         assert "No space left on device" in took.said
         assert generations(nginx) == []
@@ -158,7 +158,7 @@ def test_a_link_that_cannot_be_changed_is_a_failure_that_names_it(tmp_path):
         nginx = Nginx(dir=f"{disk}/up", state=f"{disk}/state")
         store.prepare(HOST, nginx)
         for name in ("000001-A", "000002-B"):
-            store.put(HOST, nginx, name, files(name))
+            store.stage(HOST, nginx, {name: files(name)})
         Path(nginx.live).symlink_to("generations/000001-A")
         subprocess.run(("mount", "-o", "remount,ro", disk), check=True)
         took = store.point(HOST, nginx, expect="000001-A", to="000002-B")
@@ -331,7 +331,7 @@ def test_a_test_by_swapping_puts_the_link_back_when_only_its_shell_is_ended(ngin
 
 
 def test_a_test_by_swapping_does_not_touch_a_link_that_was_moved_meanwhile(nginx, tmp_path):
-    assert store.put(HOST, nginx, "000003-A", files("000003-A")).result is Result.OK
+    assert store.stage(HOST, nginx, {"000003-A": files("000003-A")}).result is Result.OK
     with swapped_in(nginx, tmp_path) as script:
         repaired = store.point(HOST, nginx, expect="000002-B", to="000003-A")
         assert repaired.result is Result.OK

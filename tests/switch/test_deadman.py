@@ -127,7 +127,7 @@ class Scene(State):
         for old, new in pools:
             for before, after in zip(self.lab.addresses[old], self.lab.addresses[new], strict=True):
                 files = {file: data.replace(before.encode(), after.encode()) for file, data in files.items()}
-        assert store.put(HOST, self.nginx, name, files).result is Result.OK
+        assert store.stage(HOST, self.nginx, {name: files}).result is Result.OK
 
     @property
     def live(self):
@@ -733,7 +733,7 @@ def killed_at(turn, folder):
     nginx = Nginx(dir=f"{folder}/up", state=f"{folder}/state")
     store.prepare(HOST, nginx)
     for name in ("000001-A", "000002-B", "000003-A"):
-        assert store.put(HOST, nginx, name, {"marker.conf": b"", "manifest.json": b"{}"}).result is Result.OK
+        assert store.stage(HOST, nginx, {name: {"marker.conf": b"", "manifest.json": b"{}"}}).result is Result.OK
     Path(nginx.live).symlink_to("generations/000002-B")
     Path(nginx.dir, ".live.back").symlink_to("generations/000003-A")
     state = State(nginx)

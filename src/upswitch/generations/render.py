@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from jinja2 import FunctionLoader, StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from msgspec.structs import asdict
 
 from upswitch.generations.check_lines import check_lines, trusted
 from upswitch.generations.generation import MARKER, STANDBY, File, Rendering
@@ -42,16 +43,20 @@ def render(site: Site, rendering: Rendering, templates: Mapping[str, str]) -> tu
 
     `templates` are texts by name. RenderError: a template is wrong. KeyError: the site has no such pool.
     """
-    _refuse_unsafe(rendering)
     environment = _environment(templates)
     files = [_upstream(environment, upstream, rendering) for upstream in site.upstreams]
-    return (*files, *_ours(environment, site, rendering))
+    return (*files, *render_ours(site, rendering, templates))
 
 
 def render_ours(site: Site, rendering: Rendering, templates: Mapping[str, str]) -> tuple[File, ...]:
     """The files without the upstreams', for a generation whose upstream files are the owner's or a former generation's."""
-    _refuse_unsafe(rendering)
-    return _ours(_environment(templates), site, rendering)
+    for text in (rendering.generation, rendering.pool, rendering.min_timeout, rendering.drain_flag, rendering.check_shm_size):
+        if not _SAFE.fullmatch(text):
+            raise RenderError(MARKER_TEMPLATE, f"{text!a} has a character that may not reach nginx")
+    environment = _environment(templates)
+    values = {**asdict(rendering), "listen": site.nginx.marker, "check_status": rendering.dialect is not Dialect.NONE}
+    marker = File(name=MARKER, text=_rendered(environment, MARKER_TEMPLATE, values))
+    return (_standby(environment, rendering), marker) if rendering.standbys else (marker,)
 
 
 def render_drain_snippets(site: Site, templates: Mapping[str, str]) -> tuple[File, ...]:
@@ -74,11 +79,6 @@ def render_drain_snippets(site: Site, templates: Mapping[str, str]) -> tuple[Fil
     )
 
 
-def _ours(environment: ImmutableSandboxedEnvironment, site: Site, rendering: Rendering) -> tuple[File, ...]:
-    standbys = (_standby(environment, rendering),) if rendering.standbys else ()
-    return (*standbys, _marker(environment, site, rendering))
-
-
 def _standby(environment: ImmutableSandboxedEnvironment, rendering: Rendering) -> File:
     found = [
         {"name": each.name, "addresses": each.addresses, "checks": check_lines(each.check, rendering.dialect)}
@@ -87,26 +87,6 @@ def _standby(environment: ImmutableSandboxedEnvironment, rendering: Rendering) -
     return File(
         name=STANDBY, text=_rendered(environment, STANDBY_TEMPLATE, {"standbys": found, "generation": rendering.generation})
     )
-
-
-def _marker(environment: ImmutableSandboxedEnvironment, site: Site, rendering: Rendering) -> File:
-    values = {
-        "listen": site.nginx.marker,
-        "generation": rendering.generation,
-        "pool": rendering.pool,
-        "min_timeout": rendering.min_timeout,
-        "drain_flag": rendering.drain_flag,
-        "stub_status": rendering.stub_status,
-        "check_status": rendering.dialect is not Dialect.NONE,
-        "check_shm_size": rendering.check_shm_size,
-    }
-    return File(name=MARKER, text=_rendered(environment, MARKER_TEMPLATE, values))
-
-
-def _refuse_unsafe(rendering: Rendering) -> None:
-    for text in (rendering.generation, rendering.pool, rendering.min_timeout, rendering.drain_flag, rendering.check_shm_size):
-        if not _SAFE.fullmatch(text):
-            raise RenderError(MARKER_TEMPLATE, f"{text!a} has a character that may not reach nginx")
 
 
 def _environment(templates: Mapping[str, str]) -> ImmutableSandboxedEnvironment:

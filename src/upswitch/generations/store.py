@@ -47,13 +47,11 @@ def prepare(host: Host, nginx: Nginx) -> None:
     raise HostError(f"use {nginx.dir} and {nginx.state}", reason, why=ran.why or Why.DENIED)
 
 
-def put(host: Host, nginx: Nginx, name: str, files: Mapping[str, bytes]) -> Took:
-    """Write one complete generation. An existing one is never overwritten."""
-    return stage(host, nginx, {name: files})
-
-
 def stage(host: Host, nginx: Nginx, generations: Mapping[str, Mapping[str, bytes]], *, back: str = "") -> Took:
-    """Write all these generations. `back` is the one that a rollback leads to: its link is made ready beforehand."""
+    """Write all these complete generations. An existing one is never overwritten.
+
+    `back` is the one that a rollback leads to: its link is made ready beforehand.
+    """
     files = {f"{name}/{file}": data for name, each in generations.items() for file, data in each.items()}
     ran = host.run(stage_argv(nginx.dir, tuple(generations), back=back), deadline=WRITE_S, stdin=pack(files), holds_lock=True)
     names = ", ".join(generations)
@@ -104,7 +102,7 @@ def swap_argv(folder: str, *, expect: str, to: str) -> tuple[str, ...]:
 
 def get(host: Host, nginx: Nginx, name: str) -> dict[str, bytes]:
     """The files of a generation with its manifest. HostError where they can't be read."""
-    ran = host.run(_tar_argv(f"{nginx.dir}/generations/{name}"), deadline=WRITE_S)
+    ran = host.run(tar_argv(f"{nginx.dir}/generations/{name}"), deadline=WRITE_S)
     if ran.exit != 0:
         raise HostError(f"read {nginx.dir}/generations/{name}", ran.words, why=ran.why)
     try:
@@ -113,12 +111,8 @@ def get(host: Host, nginx: Nginx, name: str) -> dict[str, bytes]:
         raise HostError(f"read {nginx.dir}/generations/{name}", str(exc)) from exc
 
 
-def fetch_live_argv(folder: str) -> tuple[str, ...]:
-    """The live generation's files as a tar on stdout."""
-    return _tar_argv(f"{folder}/live")
-
-
-def _tar_argv(folder: str) -> tuple[str, ...]:
+def tar_argv(folder: str) -> tuple[str, ...]:
+    """A generation's files as a tar on stdout."""
     return ("tar", "-cf", "-", "-C", f"{folder}/", ".")
 
 

@@ -122,7 +122,7 @@ def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
         probe_check(nginx, modules=()),
         *glance_argvs(nginx),
         can_mount(),
-        store.fetch_live_argv(nginx.dir),
+        store.tar_argv(nginx.live),
     )
     version, dumped, checked, disk, running, mounted, live = batch.run(host, commands, deadline=3 * NGINX_S)
     build, conf = build_from(nginx, version), conf_from(dumped)

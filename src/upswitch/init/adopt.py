@@ -49,10 +49,9 @@ class Candidate(Value):
 
 
 class Edit(Value):
-    """The one change to nginx's own configuration: the whole text of a file before and after. `line` is where it differs."""
+    """The one change to nginx's own configuration: the whole text of a file before and after."""
 
     path: str
-    line: int
     old: str
     new: str
 
@@ -93,7 +92,6 @@ class _Place(Value):
     """The bytes that become the include, and what goes into the generation instead."""
 
     file: ConfFile
-    line: int
     start: int
     end: int
     content: File
@@ -176,7 +174,7 @@ def _whole(conf: NginxConf, file: ConfFile) -> _Place:
     start, end = _span(including.text, include)
     content = File(name=_generation_name(file.path), text=file.text)
     upstreams = read_upstreams(file.text).upstreams
-    return _Place(file=including, line=include.line, start=start, end=end, content=content, upstreams=upstreams)
+    return _Place(file=including, start=start, end=end, content=content, upstreams=upstreams)
 
 
 def _only_include(conf: NginxConf, file: ConfFile) -> Directive:
@@ -216,7 +214,7 @@ def _inline(file: ConfFile, blocks: list[Directive]) -> _Place:
         raise AdoptRefused(f"{blocks[0].place}: the upstream block can't be found in the text; begin it on a line of its own")
     block = read_upstream_at(file.text, found.start())
     content = File(name=_generation_name(f"{block.name}.conf"), text=file.text[block.start : block.end] + "\n")
-    return _Place(file=file, line=blocks[0].line, start=block.start, end=block.end, content=content, upstreams=(block,))
+    return _Place(file=file, start=block.start, end=block.end, content=content, upstreams=(block,))
 
 
 def _line_span(text: str, line: int) -> tuple[int, int]:
@@ -294,7 +292,7 @@ def _differences(own: tuple[UpstreamBlock, ...], other: tuple[UpstreamBlock, ...
 def _edit(place: _Place, nginx: Nginx) -> Edit:
     text = place.file.text
     new = f"{text[: place.start]}include {nginx.include};{text[place.end :]}"
-    return Edit(path=place.file.path, line=place.line, old=text, new=new)
+    return Edit(path=place.file.path, old=text, new=new)
 
 
 def _lines(text: str) -> list[str]:

@@ -94,7 +94,7 @@ class _Adoption:
     def _take(self, undo: ExitStack) -> Applied:
         name = self._proposal.generation
         undo.callback(self._undo, self._forget)
-        _must(store.put(self._host, self._nginx, name, self._proposal.files))
+        _must(store.stage(self._host, self._nginx, {name: self._proposal.files}))
         self._link(name)
         self._write_site_file(undo)
         tested = self._test()

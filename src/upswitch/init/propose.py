@@ -1,10 +1,11 @@
 """`upswitch init` without --apply: reads the host, proposes a first use, and refuses where something stands against it."""
 
+from collections.abc import Iterator
+
 import msgspec
 
 from upswitch.basics.errors import HostError, NginxBrokenError, Refusal, RefusedError
 from upswitch.basics.text import printable
-from upswitch.basics.value import Value
 from upswitch.generations import generation, survey
 from upswitch.generations.check_lines import trusting
 from upswitch.generations.generation import File, Manifest
@@ -15,8 +16,7 @@ from upswitch.hosts.sh import QUICK_S, SH, script
 from upswitch.init import adopt
 from upswitch.init.adopt import Adoption, AdoptRefused, Candidate, Edit, InitRequest, Proposal
 from upswitch.nginx import conf_logs, configuration, running
-from upswitch.nginx.build import BuildError
-from upswitch.nginx.dump import DumpError, NginxConf, matches_include
+from upswitch.nginx.dump import NginxConf, matches_include
 from upswitch.site.model import Nginx, Site
 from upswitch.site.read import SiteInvalid, parse_site
 from upswitch.site.words import Generation
@@ -63,7 +63,7 @@ def read_facts(host: Host, nginx: Nginx) -> Facts:
     """The host as it is. RefusedError where nginx's own configuration can't be read."""
     try:
         return survey.survey(host, nginx, ())
-    except (NginxBrokenError, BuildError, DumpError) as exc:
+    except NginxBrokenError as exc:
         hint = f"nothing was changed; fix it until `{nginx.binary} -t` passes, or name another file with --nginx-conf"
         raise RefusedError(Refusal(what=f"nginx's configuration can't be read by `nginx -T`: {exc}", hint=hint)) from exc
 
@@ -99,21 +99,14 @@ def _text(host: Host, path: str) -> str | None:
         return None
 
 
-class Kind(Value):
+def _kind(host: Host, path: str) -> tuple[str, int, str]:
     """What a path is: none, link, file or other; how many names the file has; where it really lies."""
-
-    kind: str
-    names: int
-    real: str
-
-
-def _kind(host: Host, path: str) -> Kind:
     ran = host.run(program("kinds", path), deadline=QUICK_S)
     words = ran.out.decode("utf-8", "surrogateescape").removesuffix("\n").split(" ", _FIELDS - 1)
     if ran.exit != 0 or len(words) != _FIELDS:
         raise HostError(f"look at {path}", printable(ran.err))
     kind, names, real = words
-    return Kind(kind=kind, names=int(names), real=real)
+    return kind, int(names), real
 
 
 # ---- proposing ----
@@ -130,11 +123,11 @@ def _site(text: str) -> Site:
 
 def _resolved(host: Host, edit: Edit) -> tuple[Edit, tuple[str, ...]]:
     """The edit of the file itself, so that a symlink stays one."""
-    found = _kind(host, edit.path)
-    if found.real == edit.path:
+    _, _, real = _kind(host, edit.path)
+    if real == edit.path:
         return edit, ()
-    note = f"{edit.path} is a symlink; the edit goes into {found.real}"
-    return msgspec.structs.replace(edit, path=found.real), (note,)
+    note = f"{edit.path} is a symlink; the edit goes into {real}"
+    return msgspec.structs.replace(edit, path=real), (note,)
 
 
 def _leftover(facts: Facts) -> str:
@@ -221,49 +214,48 @@ def refuse_obstacles(host: Host, proposal: Proposal, facts: Facts) -> None:
         raise RefusedError(*obstacles)
 
 
-def _marker_obstacle(host: Host, nginx: Nginx) -> tuple[Refusal, ...]:
+def _marker_obstacle(host: Host, nginx: Nginx) -> Iterator[Refusal]:
     """Another listener on the marker would keep nginx from starting. Only a refused connection proves that there is none."""
     hint = "choose another loopback address and port with --marker"
     try:
         host.connect(nginx.marker, timeout=running.MARKER_S).close()
     except ConnectionRefusedError:
-        return ()
+        return
     except OSError as exc:
-        return (Refusal(what=f"the marker address {nginx.marker} can't be used: {exc.strerror or exc}", hint=hint),)
-    return (Refusal(what=f"another program listens on the marker address {nginx.marker}", hint=hint),)
+        yield Refusal(what=f"the marker address {nginx.marker} can't be used: {exc.strerror or exc}", hint=hint)
+    else:
+        yield Refusal(what=f"another program listens on the marker address {nginx.marker}", hint=hint)
 
 
-def _live_obstacle(host: Host, proposal: Proposal, facts: Facts) -> tuple[Refusal, ...]:
+def _live_obstacle(host: Host, proposal: Proposal, facts: Facts) -> Iterator[Refusal]:
     live = proposal.site.nginx.live
-    if _kind(host, live).kind != "none" and (not proposal.leftover or facts.disk.live != proposal.leftover):
-        return (Refusal(what=f"{live} exists, and init did not make it", hint="choose another folder with --dir"),)
-    if any(each.name == proposal.generation for each in facts.disk.generations):
-        return (Refusal(what=f"generation {proposal.generation} was made meanwhile", hint="run init again"),)
-    return ()
+    kind, _, _ = _kind(host, live)
+    if kind != "none" and (not proposal.leftover or facts.disk.live != proposal.leftover):
+        yield Refusal(what=f"{live} exists, and init did not make it", hint="choose another folder with --dir")
+    elif any(each.name == proposal.generation for each in facts.disk.generations):
+        yield Refusal(what=f"generation {proposal.generation} was made meanwhile", hint="run init again")
 
 
-def _out_obstacle(host: Host, proposal: Proposal) -> tuple[Refusal, ...]:
+def _out_obstacle(host: Host, proposal: Proposal) -> Iterator[Refusal]:
     """A file with the very same bytes is no obstacle: a killed init left it."""
     out = proposal.request.out
     chunk = host.read(out)
-    if chunk is None or chunk.data == proposal.site_text.encode():
-        return ()
-    return (Refusal(what=f"{out} exists, and init overwrites no site file", hint="choose another file with --out"),)
+    if chunk is not None and chunk.data != proposal.site_text.encode():
+        yield Refusal(what=f"{out} exists, and init overwrites no site file", hint="choose another file with --out")
 
 
-def _edit_obstacle(host: Host, edit: Edit) -> tuple[Refusal, ...]:
-    names = _kind(host, edit.path).names
+def _edit_obstacle(host: Host, edit: Edit) -> Iterator[Refusal]:
+    _, names, _ = _kind(host, edit.path)
+    chunk = host.read(edit.path)
     if names > 1:
         what = f"{edit.path} is a file with {names} names (hard links): the edit would not reach the others"
-        return (Refusal(what=what, hint="make it a file of its own, then run init again"),)
-    chunk = host.read(edit.path)
-    if chunk is None or chunk.data != edit.old.encode():
+        yield Refusal(what=what, hint="make it a file of its own, then run init again")
+    elif chunk is None or chunk.data != edit.old.encode():
         what = f"{edit.path} is not on disk as nginx -T showed it: it has changed since, or it is not UTF-8"
-        return (Refusal(what=what, hint="run init again; if the file is not UTF-8, edit it by hand as the diff shows"),)
-    return ()
+        yield Refusal(what=what, hint="run init again; if the file is not UTF-8, edit it by hand as the diff shows")
 
 
-def _include_obstacles(conf: NginxConf, proposal: Proposal) -> tuple[Refusal, ...]:
+def _include_obstacles(conf: NginxConf, proposal: Proposal) -> Iterator[Refusal]:
     """No include of the owner's may match a file of ours: nginx would fail on it at its next start."""
     nginx = proposal.site.nginx
     ours = {
@@ -273,12 +265,10 @@ def _include_obstacles(conf: NginxConf, proposal: Proposal) -> tuple[Refusal, ..
         f"{nginx.live}/{generation.MARKER}": "--dir",
         nginx.state: "--state",
     }
-    matched = ((path, option, _reader(conf, path)) for path, option in ours.items())
-    return tuple(
-        Refusal(what=f"the include at {place} would make nginx read {path}", hint=f"choose another place with {option}")
-        for path, option, place in matched
-        if place
-    )
+    for path, option in ours.items():
+        place = _reader(conf, path)
+        if place:
+            yield Refusal(what=f"the include at {place} would make nginx read {path}", hint=f"choose another place with {option}")
 
 
 def _reader(conf: NginxConf, path: str) -> str | None:

@@ -14,7 +14,6 @@ from upswitch.hosts.host import Host, Ports
 from upswitch.lint import check_rules, rules
 from upswitch.lint.rules import Ground, LintFinding, OnMarker, Rule, Subject
 from upswitch.nginx import conf_logs, configuration, dump, running
-from upswitch.nginx.build import BuildError
 from upswitch.nginx.dump import Directive, DumpError, NginxConf
 from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Nginx, Site
@@ -81,7 +80,7 @@ def lint(ports: Ports, site: Site, templates: Mapping[str, str]) -> tuple[LintFi
     """Every finding about a site and its nginx. It only reads. HostError where the host can't be asked."""
     try:
         subject = _read_host(ports.host, site, templates)
-    except (NginxBrokenError, BuildError, DumpError) as exc:
+    except NginxBrokenError as exc:
         return findings(Subject(site=site, broken=str(exc)), Ground.SITE)
     grounds = (Ground.SITE, Ground.NGINX, Ground.CHECKS) if subject.modules else (Ground.SITE, Ground.NGINX)
     return findings(subject, *grounds)
