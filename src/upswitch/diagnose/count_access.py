@@ -211,7 +211,7 @@ class AccessCounter:
         """Only lines of these seconds since 1970 count; with another span than ALWAYS a line without a time does not."""
         self._span = span
         self._exhibit = Exhibit(reader)
-        self._entries = EntryCounter(reader, is_timed=span != ALWAYS)
+        self._entries = EntryCounter(reader, is_timed=span != ALWAYS, is_for_diagnosis=True)
         also = {"request"} if "request_method" in reader.variables else set[str]()
         also |= {"time"} if CLOCKS & reader.variables else set()
         self._variables = ALL & (reader.variables | also)

@@ -162,11 +162,13 @@ class Counts(Value):
         )
 
 
-def counter_for(attribution: Attribution, reader: LineReader, *, is_timed: bool = False) -> EntryCounter:
+def counter_for(
+    attribution: Attribution, reader: LineReader, *, is_timed: bool = False, is_for_diagnosis: bool = False
+) -> EntryCounter:
     """Counts a log whose lines are mostly of the generation (or the pool) that is judged."""
     generation = re.escape(attribution.generation.encode())
     pool = rb"\d+-" + re.escape(attribution.pool.encode()) if attribution.pool else b""
-    return EntryCounter(reader, expected=generation or pool, is_timed=is_timed)
+    return EntryCounter(reader, expected=generation or pool, is_timed=is_timed, is_for_diagnosis=is_for_diagnosis)
 
 
 def counts_of(lines: Iterable[Lines], attribution: Attribution) -> Counts:

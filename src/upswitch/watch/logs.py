@@ -81,7 +81,7 @@ class AccessLogs:
             path=log.path,
             reader=reader,
             follower=follower,
-            counter=counter_for(self._attribution, reader),
+            counter=counter_for(self._attribution, reader, is_for_diagnosis=True),
             failing=AccessCounter(reader),
             silent_after=coverage.silent_after(log),
         )

@@ -3,9 +3,9 @@
 from upswitch.basics.errors import HostError
 from upswitch.basics.result import Failure
 from upswitch.hosts.host import Host
+from upswitch.logs.line import GATEWAY
 
 _TIMEOUT = 2.0
-_GATEWAY = {502, 503, 504}
 _HEADERS = {"Connection": "close", "User-Agent": "upswitch-watch"}
 
 
@@ -39,7 +39,7 @@ class ThroughProbe:
         except self._httpx.TransportError:
             return Failure.GATEWAY
         response.close()
-        return Failure.GATEWAY if response.status_code in _GATEWAY else Failure.NONE
+        return Failure.GATEWAY if response.status_code in GATEWAY else Failure.NONE
 
     def close(self) -> None:
         self._client.close()
