@@ -1,7 +1,7 @@
 """A program that counts lines of a log where the log lies, and its answer."""
 
 from upswitch.basics.value import Value
-from upswitch.hosts.sh import script
+from upswitch.hosts import sh
 
 _NOTHING = {
     "status": b"000",
@@ -53,22 +53,12 @@ class CountProgram(Value):
 
 def span_argv(path: str, span: range, program: CountProgram, *, room: int) -> tuple[str, ...]:
     """Count a span of a file."""
-    return (
-        "sh",
-        "-c",
-        script("upswitch.hosts", "count.sh"),
-        "upswitch-count",
-        path,
-        str(span.start),
-        str(len(span)),
-        str(room),
-        program.awk,
-    )
+    return sh.argv("upswitch.hosts", "count.sh", path, str(span.start), str(len(span)), str(room), program.awk)
 
 
 def counting(body: str) -> str:
     """An awk program: `body`, which sees each whole line, between what every counting program begins and ends with."""
-    head, tail = (script("upswitch.hosts", f"count_{part}.awk") for part in ("head", "tail"))
+    head, tail = (sh.script("upswitch.hosts", f"count_{part}.awk") for part in ("head", "tail"))
     return f"{head}{body}{tail}"
 
 

@@ -1,6 +1,6 @@
-"""What upswitch needs from the world, as small Protocols. No policy lives behind them.
+"""What upswitch needs from a host, as small Protocols. Their implementations decide nothing.
 
-Every adapter maps its library's errors to `HostError`; nothing else leaves it.
+Every adapter maps the errors of its library to `HostError`.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from upswitch.site.model import Probe, Target
 
 
 class Ran(Value):
-    """How a command ended. `exit` is None when it was cut off or killed, and `reason` says how: it may have done its work or not.
+    """How a command ended. `exit` is None when it was cut off or killed; `reason` says how. Its work may be done or not.
 
     `lost` is CONNECTION_LOST where the connection was the reason.
     """
@@ -30,12 +30,12 @@ class Ran(Value):
 
     @property
     def words(self) -> str:
-        """In one line what ended it, else what it said on its error output, else its exit code."""
+        """One line: the reason, else its error output, else its exit code."""
         return self.reason or told(self.err) or f"exit {self.exit}"
 
     @property
     def why(self) -> Why:
-        """The reason of a failure as far as we have a name for it."""
+        """The kind of a failure; NONE where we have no name for it."""
         return self.lost or why_printed(self.err)
 
 
@@ -168,7 +168,7 @@ class Stream:
     def drain(self) -> bytes:
         """The next bytes, and all that are there already; b"" when the peer has closed. A flood ends it after some 64 kB.
 
-        A reset behind bytes is not looked at: nginx judges those first too (seen).
+        A reset that follows bytes is ignored: nginx, too, judges the bytes first (measured).
         """
         data = self.receive()
         self._stream.setblocking(False)  # noqa: FBT003  (the library's own signature)
@@ -178,7 +178,7 @@ class Stream:
         return data
 
     def peek(self) -> bytes | None:
-        """The first byte; b"" when the peer has closed, None when there is nothing yet. It is taken: nobody reads on after it."""
+        """Take the first byte; b"" when the peer has closed, None when there is nothing yet. Nobody may read on after it."""
         self._stream.setblocking(False)  # noqa: FBT003  (the library's own signature)
         try:
             return self._stream.recv(1)
@@ -215,7 +215,7 @@ class Through(Protocol):
     """One URL, asked through nginx as a client would."""
 
     def ask(self) -> Failure:
-        """How one request fared, in the words of the watch rule."""
+        """Send one request: the kind of its failure, as the watch rule counts it."""
         ...
 
     def close(self) -> None: ...
@@ -253,14 +253,14 @@ class Lock(Protocol):
         ...
 
     def beat(self) -> None:
-        """Say that the holder lives: without a beat for some seconds its claim ends. HostError: it can't be said."""
+        """Renew the lease, which ends some seconds after the last beat. HostError where it can't be renewed."""
         ...
 
     def release(self) -> None: ...
 
 
 class Tell(Protocol):
-    """Tells people what happens: the step's word and one line. Never blocks, never raises."""
+    """Reports to the user what happens: the step's word and one line. Never blocks, never raises."""
 
     def __call__(self, step: str, said: str, *, is_passing: bool = False, is_bad: bool = False) -> None:
         """A passing line is progress: the next one replaces it. A bad one says that something failed."""

@@ -3,7 +3,7 @@
 At a rename nginx goes on writing to the old file until its workers have reopened (USR1). So the old descriptor is read beside
 the new one, as long as the new file is empty, and until nothing has come for 1 s: measured at 50,000 lines/s `tail -F` loses
 15,021 lines there, this loses none. A truncation (copytruncate) is seen by the size, or by the first bytes having changed where
-the file has grown past our place again; what was cut before we read it is lost in any way.
+the file has grown past our place again; what was cut before we read it is lost in any case.
 """
 
 import os
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from upswitch.basics.errors import HostError
+from upswitch.basics.result import why_of
 from upswitch.hosts.host import Clock
 
 MAX_HALF = 1 << 16
@@ -31,14 +32,14 @@ class LogFollower:
         self._path = path
         self._clock = clock
         self._leaving: list[tuple[_Tail, float]] = []
-        with _mapped(path):
+        with mapped(f"follow {path}"):
             self._tail = _open(path)
             if self._tail is not None:
                 self._tail.skip_to_end()
 
     def read(self) -> bytes:
         """Whole lines since the last call, each with its newline, at most 2 MiB of them. HostError where the file can't be read."""
-        with _mapped(self._path):
+        with mapped(f"follow {self._path}"):
             return self._read()
 
     def close(self) -> None:
@@ -150,8 +151,9 @@ def _open(path: str) -> _Tail | None:
 
 
 @contextmanager
-def _mapped(path: str) -> Iterator[None]:
+def mapped(what: str) -> Iterator[None]:
+    """The kernel's errors as HostError. `what` is what could not be done."""
     try:
         yield
     except OSError as exc:
-        raise HostError(f"follow {path}", exc.strerror or str(exc)) from exc
+        raise HostError(what, exc.strerror or str(exc), why=why_of(exc)) from exc

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import msgspec
 
 from upswitch.basics.errors import HostError, Owner
-from upswitch.basics.result import Why, why_of
+from upswitch.basics.result import Why
 from upswitch.hosts import sh
 from upswitch.hosts.host import Chunk, Clock, Follower, Ran
-from upswitch.hosts.local.follow import LogFollower
+from upswitch.hosts.local.follow import LogFollower, mapped
 
-_FENCED = "refused: somebody else has acted here since we took the lock"
+_FENCED = "somebody else has acted here since we took the lock"
 
 
 class LocalHost:
@@ -32,7 +32,7 @@ class LocalHost:
 
     def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", holds_lock: bool = False) -> Ran:
         if holds_lock and self._lock and not self._lock.is_ours:
-            return Ran(exit=sh.Exit.FENCED, err=_FENCED.encode())
+            return Ran(exit=sh.Exit.FENCED, err=f"refused: {_FENCED}".encode())
         try:
             process = subprocess.Popen(
                 argv,
@@ -55,53 +55,50 @@ class LocalHost:
         return Ran(exit=process.returncode, out=out, err=err)
 
     def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
-        try:
-            # Not blocking: a FIFO in a log's or the journal's place must not hold a way back.
-            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with mapped(f"read {path}"):
+            try:
+                # Not blocking: a rollback must not wait for a writer when a log or the journal is a FIFO.
+                descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return None
+            with open(descriptor, "rb") as file:
                 status = os.fstat(file.fileno())
                 if not stat.S_ISREG(status.st_mode):
                     raise HostError(f"read {path}", "it is no regular file")
                 file.seek(offset)
                 return Chunk(inode=status.st_ino, size=status.st_size, data=file.read(limit))
-        except FileNotFoundError:
-            return None
-        except OSError as exc:
-            raise HostError(f"read {path}", exc.strerror or str(exc), why=why_of(exc)) from exc
 
     def write(self, path: str, data: bytes, *, mode: int) -> None:
         folder, name = os.path.split(path)
         temp = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
-        try:
+        with mapped(f"write {path}"):
             try:
                 _write_synced(temp, data, mode)
                 _keep_owner(path, temp)
                 os.rename(temp, path)
             except OSError:
-                _unlink(temp)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temp)
                 raise
             _sync_folder(folder)
-        except OSError as exc:
-            raise HostError(f"write {path}", exc.strerror or str(exc), why=why_of(exc)) from exc
 
     def append(self, path: str, data: bytes, *, is_ahead: bool = False) -> None:
-        del is_ahead  # there is no way to save here
+        del is_ahead  # there is no round trip to save here
         if not data:
             return
         if self._lock and not self._lock.is_ours:
-            raise HostError(f"append to {path}", _FENCED, why=Why.FENCED)
-        try:
+            raise HostError(f"append to {path}", f"refused: {_FENCED}", why=Why.FENCED)
+        with mapped(f"append to {path}"):
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 before = os.fstat(descriptor).st_size
                 written = os.write(descriptor, data)
-                if written != len(data):  # a half line that the next one is appended to would be a corrupt journal
+                if written != len(data):  # the next line, appended to half a line, would make the journal corrupt
                     os.ftruncate(descriptor, before)
                     raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes could be written")
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-        except OSError as exc:
-            raise HostError(f"append to {path}", exc.strerror or str(exc), why=why_of(exc)) from exc
 
     def connect(self, address: str, *, timeout: float) -> socket.socket:
         if address.startswith("unix:"):
@@ -139,13 +136,6 @@ def _keep_owner(path: str, temp: str) -> None:
     os.chmod(temp, stat.S_IMODE(old.st_mode))
 
 
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
-
-
 def _sync_folder(folder: str) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -157,16 +147,16 @@ def _sync_folder(folder: str) -> None:
 # ---- the lock ----
 
 LEASE_S = 10
-"""For how long one beat is good."""
+"""Seconds that one beat renews the lease for."""
 
 
 class FileLock:
-    """The kernel's lock: flock on one file. It is free the moment its holder is gone, however it went.
+    """The kernel's lock: flock on one file. The kernel frees it as soon as its holder has ended, even by kill -9.
 
-    What the file says about its holder is for people only; the lock is the kernel's. Two files beside it are for a holder that is
-    not gone but frozen: `lease` says until when it claims to live, in seconds of /proc/uptime, which no clock change moves; `epoch`
-    counts the holders. Whoever acts in a frozen holder's place (the dead-man) counts it up, and what was begun under an older epoch
-    is refused from then on.
+    The lock file names its holder, for people only. Two files beside it are for a holder that is frozen:
+    `lease` is the time until which the holder claims to live, in seconds of /proc/uptime, which no clock change moves.
+    `epoch` counts the holders. The dead-man counts it up before it acts for a frozen holder. From then on every command of the
+    older epoch is refused.
     """
 
     def __init__(self, path: str) -> None:
@@ -178,11 +168,8 @@ class FileLock:
 
     def acquire(self, owner: Owner) -> Owner | None:
         """None when it is ours now; else its holder. HostError where the lock file can't be made."""
-        try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(self._path, flags, 0o600)
-        except OSError as exc:
-            raise HostError(f"open the lock {self._path}", exc.strerror or str(exc), why=why_of(exc)) from exc
+        with mapped(f"open the lock {self._path}"):
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -199,27 +186,26 @@ class FileLock:
 
     @property
     def is_ours(self) -> bool:
-        """False once somebody acted in our place: whatever we meant to do, the host is no longer as we knew it."""
+        """False once somebody has acted in our place: the host may have changed since we read it."""
         return self._descriptor is None or _number(self._epoch_file) == self.epoch
 
     def beat(self) -> None:
-        """Renew the lease. HostError where it can't be written; the file has its blocks already, so a full disk is no reason."""
+        """Renew the lease. HostError where it can't be written. A full disk does not stop it: the file has its blocks already."""
         if not self.is_ours:
-            raise HostError(f"renew the lease {self._lease}", "somebody else has acted here since we took the lock", why=Why.FENCED)
+            raise HostError(f"renew the lease {self._lease}", _FENCED, why=Why.FENCED)
         with open("/proc/uptime", encoding="ascii") as uptime:
             until = int(float(uptime.read().split()[0])) + LEASE_S
-        try:
+        with mapped(f"renew the lease {self._lease}"):
             _write(self._lease, until)
-        except OSError as exc:
-            raise HostError(f"renew the lease {self._lease}", exc.strerror or str(exc), why=why_of(exc)) from exc
 
     def _begin_epoch(self) -> None:
         self.epoch = _number(self._epoch_file) + 1
         try:
-            _write(self._epoch_file, self.epoch)
-        except OSError as exc:
+            with mapped(f"write {self._epoch_file}"):
+                _write(self._epoch_file, self.epoch)
+        except HostError:
             self.release()
-            raise HostError(f"write {self._epoch_file}", exc.strerror or str(exc), why=why_of(exc)) from exc
+            raise
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -227,7 +213,7 @@ class FileLock:
         return () if self._descriptor is None else (self._descriptor,)
 
     def holder(self) -> Owner | None:
-        """Who holds it now, by /proc/locks: looking must not take it, not even for a moment."""
+        """Who holds it now, by /proc/locks: to look must not take the lock, even for a moment."""
         try:
             inode = os.stat(self._path).st_ino
             with open("/proc/locks", encoding="ascii") as locks, open(self._path, "rb") as file:
@@ -246,7 +232,7 @@ _DIGITS = 10
 
 
 def _write(path: str, number: int) -> None:
-    """In place and of one length (a shell reads it, so no zeros in front): nothing is cut off, and no new block is needed."""
+    """In place and always of one length, so that it needs no new block. A shell reads it, so no zeros stand in front."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.pwrite(descriptor, f"{number:<{_DIGITS}}\n".encode(), 0)

@@ -1,4 +1,4 @@
-"""Files on the host, one script each: one round trip. The words of a failure are the kernel's, as the programs print them."""
+"""Files on the host: each call is one script and one round trip. An error's text is the kernel's, as the programs print it."""
 
 import threading
 
@@ -14,7 +14,7 @@ _MOST_AHEAD = 1 << 16  # bytes; an argument may have twice as many (MAX_ARG_STRL
 
 
 class Waiting(threading.local):
-    """What one thread has appended and not sent yet: it travels with that thread's next command."""
+    """What one thread has appended and not sent yet. It is sent with that thread's next command."""
 
     path: str = ""
     data: bytes = b""
@@ -32,9 +32,9 @@ class Waiting(threading.local):
 
 
 def ahead(path: str, data: bytes, *, fence: tuple[str, str]) -> str:
-    """What a shell does before a command of ours (Shell.run): it appends. `check_ahead` tells the two ends apart.
+    """A script that appends, for `before` of `Shell.run`. `check_ahead` finds out whether the script or the command failed.
 
-    `fence`: a file and its text, without which nothing is done; two "" for none. A NUL byte can't be appended.
+    `fence`: a file, and the text that it must hold, else nothing is done; two "" for no fence. A NUL byte can't be appended.
     """
     if not data:
         return ""
@@ -43,7 +43,7 @@ def ahead(path: str, data: bytes, *, fence: tuple[str, str]) -> str:
 
 
 def check_ahead(ran: Ran, path: str) -> Ran:
-    """NotAppendedError where the command was not begun."""
+    """NotAppendedError where the append failed, so that the command was not begun."""
     if ran.exit == Exit.NOT_APPENDED:
         raise NotAppendedError(f"append to {path}", _last_words(ran), why=ran.why)
     return ran

@@ -1,8 +1,8 @@
 """A machine behind SSH, as a Host. Nothing of ours has to be installed there: sh, coreutils, util-linux and procps are enough.
 
-After a drop the call that was under way fails: what it came to is unknown. The next one connects anew, and says so; a lock that was
-held is taken again first, and only where nobody has had it since. While that fails it is tried more and more seldom, so that
-a silent host costs whoever asks it again and again little.
+When the connection is lost, the call that was under way fails: its result is unknown. The next call connects again and says so.
+It first takes a lock that we held again, if nobody else has had it since. While connecting fails, it is tried less and less
+often, so that each further call to a silent host fails at once.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ class SshHost:
         self.name = name
         self.round_trips = 0
         self._tell = tell
-        self._mending = threading.Lock()
+        self._reconnecting = threading.Lock()
         self._failed = 0
         self._next_try = 0.0
         self._login = login
@@ -83,7 +83,7 @@ class SshHost:
 
     def _standing(self) -> None:
         """HostError where the connection was lost and can't be had again now."""
-        with self._mending:
+        with self._reconnecting:
             lost = self._connection.lost
             if not lost:
                 return

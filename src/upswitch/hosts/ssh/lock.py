@@ -1,12 +1,12 @@
-"""The kernel's lock on the host, held by a shell there that has the descriptor; the same files as hosts/local/host.py.
+"""The kernel's lock on the host. A shell there holds its descriptor. The files are those of hosts/local/host.py.
 
 lock    flock is on it; holds its owner's name, for people
-epoch   counts the holders. A command under the lock runs only while the epoch is still its holder's (FENCED else), so that one who
-        was stopped and wakes up later can't change what another has begun
-lease   seconds of /proc/uptime until which the holder is surely alive, its first line; renewed by each of its frames
+epoch   counts the holders. A command under the lock runs only while the epoch is still its holder's; else it ends with FENCED.
+        So a holder that was frozen and wakes up can't change what another has begun
+lease   the time until which the holder counts as alive, in seconds of /proc/uptime; each frame renews it
 
-The shell ends, and the lock is free, when no frame has come for LEASE_S: a silent orchestrator does not hold it for ever. A
-command that runs under the lock has the descriptor too: until it has ended nobody else gets it.
+The shell ends, and the lock is free, when no frame has come for LEASE_S: a silent upswitch does not hold it for ever. A
+command that runs under the lock has the descriptor too: nobody else gets the lock before that command has ended.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from upswitch.hosts.ssh.shell import Shell
 LEASE_S = 15
 _DEADLINE = 10.0
 _PATIENCE_S = 8
-"""How long a command of our own, from before a cut, is waited for."""
+"""Seconds to wait for a command of our own that was begun before the connection was lost."""
 
 
 class FencedError(HostError):
@@ -59,7 +59,7 @@ class SshLock:
         return (f"{self._folder}/epoch", str(self.epoch)) if self.is_claimed else ("", "")
 
     def acquire(self, owner: Owner) -> Owner | None:
-        """None when it is ours now; else its holder. HostError where it could not be asked for: that is not "locked"."""
+        """None when it is ours now; else its holder. HostError where it is unknown whether the lock is held."""
         self._owner = msgspec.json.encode(owner)
         ran, _ = self._take(epoch="", patience=0)
         return holder_in(ran.out) if ran.exit == Exit.HELD else None
@@ -79,7 +79,7 @@ class SshLock:
     def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", before: str = "") -> Ran:
         """A command under the lock: exit FENCED, and nothing is done, when others have had it since. `before`: see `Shell.run`."""
         if self._shell is not None and self._shell.is_alive:
-            with contextlib.suppress(HostError):  # it has ended before the command could be sent
+            with contextlib.suppress(HostError):  # the shell ended before the command was sent
                 ran = self._shell.run(argv, deadline=deadline, stdin=stdin, before=before)
                 if not self._shell.is_over:
                     return ran

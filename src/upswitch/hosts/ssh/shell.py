@@ -1,12 +1,12 @@
 """A shell on the host that waits for commands: one round trip each, instead of four for a session of its own.
 
-A frame is a header of 64 bytes (kind, nonce, deadline in seconds, length of the text, length of its input), then these two. The
-shell evaluates the text, in which `run` is a command under `timeout -s KILL`, which ends its whole process group; what that did not
-read of its input is drained, and both outputs end with the nonce: what a command prints can't be taken for an end, as nobody else
-knows the nonce. The text ends with the nonce too, so that one that was cut off is not taken for a shorter one.
+A frame is a header of 64 bytes (kind, nonce, deadline in seconds, length of the text, length of its input), then the text and the
+input. The shell evaluates the text. In it, `run` starts a command under `timeout -s KILL`, which ends its whole process group. The
+shell then reads the rest of the input, and ends both outputs with the nonce. A command can't print that end, as it does not
+know the nonce. The text ends with the nonce too, so a text that was cut off is not run.
 
-A shell that holds something (a lock) has a lease: when no frame has come for so many seconds it ends by itself, so that an
-orchestrator that hangs, or a network that swallows everything, frees it.
+A shell that holds the lock has a lease, in seconds: it ends when no frame has come for so long. So the lock becomes free
+when upswitch hangs or the network is cut.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ class Shell:
         self._pipe = pipe
         self._over = over
         self.is_over = False
-        """It ended by itself before it got the last command, which was not run."""
+        """The shell ended by itself, and did not run the last command."""
         self._lock = threading.Lock()
         self._is_broken = False
 
@@ -85,7 +85,7 @@ class Shell:
         return self._ask(_INSIDE, f"set -- {quoted(args)}\n{program}", deadline=deadline)
 
     def beat(self) -> None:
-        """Renew the lease. While a command runs there is no need to: the lease begins anew at its end."""
+        """Renew the lease. It does nothing while a command runs: the lease begins again at the command's end."""
         if not self.is_alive:
             raise self._pipe.failure()
         if self._lock.acquire(blocking=False):
@@ -112,13 +112,13 @@ class Shell:
             return ran
 
     def _send(self, data: bytes) -> threading.Thread | None:
-        """What is long goes out in a thread: a command that prints before it has read everything would stop us both."""
+        """Send long data in a thread: a command that prints before it has read all its input would block both sides."""
         if len(data) <= _AT_ONCE:
             self._pipe.send(data)
             return None
 
         def send() -> None:
-            with contextlib.suppress(HostError):  # whoever reads the answer sees the same
+            with contextlib.suppress(HostError):  # `_receive` sees the lost connection too
                 self._pipe.send(data)
 
         sender = threading.Thread(target=send, name="ssh-stdin", daemon=True)
@@ -126,7 +126,7 @@ class Shell:
         return sender
 
     def _receive(self, nonce: bytes, deadline: float) -> Ran | None:
-        """Both outputs up to their ends; None when they do not come."""
+        """Both outputs up to their ends; None where an end does not come in time."""
         until = time.monotonic() + deadline + _SLACK_S
         end, end_err = len(nonce) + 5, nonce + b"\n"
         out, err = bytearray(), bytearray()
@@ -166,7 +166,7 @@ MOST = 3
 
 
 class Shells:
-    """Given out to one thread at a time."""
+    """At most MOST shells, each used by one thread at a time."""
 
     def __init__(self, open_shell: Callable[[], Shell]) -> None:
         self._open = open_shell
@@ -204,7 +204,7 @@ class Shells:
                     raise
 
     def _is_another_awaited(self) -> bool:
-        """One more could not be opened. Where others are at work one of theirs will do."""
+        """No further shell could be opened. Wait for one that another thread uses; False where there is none."""
         with self._changed:
             self._count -= 1
             if self._count and not self._free:
