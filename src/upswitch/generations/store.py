@@ -72,7 +72,6 @@ def stage_argv(folder: str, names: tuple[str, ...], *, back: str = "") -> tuple[
 
 
 def prune_argv(folder: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Delete these generations."""
     return _program("prune", folder, *names)
 
 

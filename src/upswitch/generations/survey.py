@@ -64,7 +64,6 @@ def glance(host: Host, nginx: Nginx) -> tuple[Disk, Running]:
 
 
 def glance_argvs(nginx: Nginx) -> tuple[tuple[str, ...], ...]:
-    """The two commands of a glance, for a batch."""
     return store.look_argv(nginx.dir), processes.look(nginx.dir, nginx.marker)
 
 
@@ -105,7 +104,6 @@ def live_now(host: Host, nginx: Nginx) -> Live:
 
 
 def live(disk: Disk, running: Running) -> Live:
-    """What serves, by one glance."""
     problem = running.problem or (f"edited on disk: {', '.join(disk.drift)}" if disk.drift else "")
     reported = running.marker.generation if running.marker else ""
     return Live(disk=disk.live, running=reported, pool=disk.pool, problem=problem, is_managed=disk.live != "" or reported != "")

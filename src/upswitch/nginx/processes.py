@@ -136,28 +136,25 @@ def parse_family(output: bytes, *, master: int) -> Family:
     )
 
 
-def master_problem(pid: int, family: Family) -> str | None:
-    """Why this pid may not be signalled. None where it is an nginx master that can act on a signal.
+def problem(seen: Sighting) -> str:
+    """Why the master may not be signalled. "" where it is an nginx master that can act on a signal, or where there is no pid.
 
-    A pid file may be stale: SIGHUP to the pid in one killed another process (seen). A stopped master ignores the signal.
+    A pid file may be stale: SIGHUP to the pid in one killed another process (seen). A stopped master ignores the signal. An old
+    master does not reload on a HUP while a new binary takes over (ngx_process_cycle.c).
     """
-    process = family.master
-    if process is None:
-        return f"no process {pid}"
-    if process.state in "ZX":  # /proc has no title for a dead process
-        return f"process {pid} is dead (state {process.state})"
-    if not process.is_master:
-        return f'process {pid} is "{process.title or "?"}", not an nginx master'
-    if process.state in "Tt":
-        return f"the nginx master {pid} is stopped (state {process.state}; kill -CONT {pid})"
-    return None
-
-
-def problem(seen: Sighting) -> str | None:
-    """The same for a Sighting. An old master does not reload on a HUP while a new binary takes over (ngx_process_cycle.c)."""
-    found = master_problem(seen.pid, seen.family) if seen.family else None
-    upgrade = f"a binary upgrade is under way ({seen.pid_file}.oldbin names the live process {seen.upgrade})"
-    return found or (upgrade if seen.upgrade else None)
+    if seen.family is not None:
+        pid, process = seen.pid, seen.family.master
+        if process is None:
+            return f"no process {pid}"
+        if process.state in "ZX":  # /proc has no title for a dead process
+            return f"process {pid} is dead (state {process.state})"
+        if not process.is_master:
+            return f'process {pid} is "{process.title or "?"}", not an nginx master'
+        if process.state in "Tt":
+            return f"the nginx master {pid} is stopped (state {process.state}; kill -CONT {pid})"
+    if seen.upgrade:
+        return f"a binary upgrade is under way ({seen.pid_file}.oldbin names the live process {seen.upgrade})"
+    return ""
 
 
 def keys(processes: Iterable[Process]) -> frozenset[tuple[int, int]]:

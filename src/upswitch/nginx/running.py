@@ -86,7 +86,7 @@ def running_from(host: Host, nginx: Nginx, ran: Ran) -> Running:
     if seen.family is None:
         problem = f"{seen.pid_file} {seen.fault}: nginx is not running, or it runs elsewhere" if seen.pid_file else _NO_PID_FILE
         return Running(pid_file=seen.pid_file, problem=problem, marker=marker)
-    problem = processes.problem(seen) or ""
+    problem = processes.problem(seen)
     return Running(pid_file=seen.pid_file, pid=seen.pid, family=seen.family, problem=problem, marker=marker)
 
 

@@ -131,8 +131,13 @@ def check_parameter(text: str) -> tuple[str, Any] | str:
 def _belonging(lines: Sequence[tuple[str, ...]], fields: dict[str, Any]) -> Iterator[str]:
     """Put the other check_* lines into the fields; the remarks about them."""
     kind = fields.get("type", CheckType.TCP)
-    yield from (f"{words[0]} was left out: it counts only with {says}" for words in lines for says in _not_for(words[0], kind))
-    own = [words for words in lines if not tuple(_not_for(words[0], kind))]
+    own = []
+    for words in lines:
+        kinds = ONLY_FOR.get(words[0].removeprefix("check_"), (kind,))
+        if kind in kinds:
+            own.append(words)
+        else:
+            yield f"{words[0]} was left out: it counts only with {' or '.join(f'type={each}' for each in kinds)}"
     sends = [words[1] for words in own if words[0] == "check_http_send" and words[1:]]
     if sends and sends[-1]:  # the modules ignore an empty one
         fields["http_send"] = sends[-1]
@@ -141,13 +146,6 @@ def _belonging(lines: Sequence[tuple[str, ...]], fields: dict[str, Any]) -> Iter
         fields["fastcgi_param"] = params
     yield from _alive([words[1:] for words in own if words[0] == "check_http_expect_alive"], fields, kind=kind)
     yield from _keepalive([words[1] for words in own if words[0] == "check_keepalive_requests" and words[1:]], fields)
-
-
-def _not_for(name: str, kind: CheckType) -> Iterator[str]:
-    """The types that the directive is for, where `kind` is none of them."""
-    kinds = ONLY_FOR.get(name.removeprefix("check_"), (kind,))
-    if kind not in kinds:
-        yield " or ".join(f"type={each}" for each in kinds)
 
 
 def _alive(lines: list[tuple[str, ...]], fields: dict[str, Any], *, kind: CheckType) -> Iterator[str]:

@@ -2,7 +2,7 @@
 # Reloads a master process that was verified. $1: the pid file, $2: the pid that it must still name, $3: that process's start, $4: the
 # error log or "", $5: the program that prints the processes (nginx/family.sh), $6: seconds. The rest is the reload command, which is
 # killed after these seconds. It begins only where this is the very process that was verified and it can act on a signal (the rule is
-# processes.master_problem). What was before is printed first: the processes, the log's inode and size, the time.
+# processes.problem). What was before is printed first: the processes, the log's inode and size, the time.
 
 is_it() {
   named='' stat='' title=''
