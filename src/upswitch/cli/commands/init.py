@@ -1,4 +1,5 @@
 import os
+from typing import Any
 
 import click
 
@@ -20,7 +21,7 @@ _NGINX = Nginx()
 @click.option("--nginx-conf", "conf", default=_NGINX.conf, show_default=True, metavar="FILE", help="nginx's main configuration.")
 @click.option("--binary", default=_NGINX.binary, show_default=True, metavar="PATH", help="The nginx program.")
 @click.option("--prefix", default="", metavar="FOLDER", help="What `nginx -p` needs, if anything.")
-@click.option("--dir", "folder", default=_NGINX.dir, show_default=True, metavar="FOLDER", help="Where generations will be kept.")
+@click.option("--dir", default=_NGINX.dir, show_default=True, metavar="FOLDER", help="Where generations will be kept.")
 @click.option("--state", default=_NGINX.state, show_default=True, metavar="FOLDER", help="Where lock and journal will be kept.")
 @click.option(
     "--marker",
@@ -35,23 +36,15 @@ _NGINX = Nginx()
 @click.option("--out", default=SITE_FILE, show_default=True, metavar="FILE", help="The site file to write.")
 @click.option("--apply", "is_applied", is_flag=True, help="Make the change: back up, test, reload, prove; undo it on failure.")
 @with_program
-def init(program: Program, /, *, as_json: bool, source: str, out: str, is_applied: bool, **words: str) -> int:
+def init(program: Program, /, *, as_json: bool, source: str, pool: str, out: str, is_applied: bool, **words: Any) -> int:
     """Put an nginx under upswitch: show the one change that this needs, or make it.
 
     Without --apply, nothing is changed.
     """
     from upswitch.init import adopt, apply, propose
 
-    nginx = Nginx(
-        binary=words["binary"],
-        conf=words["conf"],
-        prefix=words["prefix"],
-        dir=words["folder"],
-        state=words["state"],
-        marker=words["marker"],
-        user=words["user"],
-    )
-    request = adopt.InitRequest(from_path=os.path.abspath(source), pool=words["pool"], nginx=nginx, out=os.path.abspath(out))
+    nginx = Nginx(**words)
+    request = adopt.InitRequest(from_path=os.path.abspath(source), pool=pool, nginx=nginx, out=os.path.abspath(out))
 
     def act(session: Session) -> View:
         proposal = propose.propose(session.ports, request, templates.load(session.site))

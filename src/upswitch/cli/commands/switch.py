@@ -1,5 +1,7 @@
 """`upswitch switch`. What it does is the story of switch/switch.py."""
 
+from typing import Any
+
 import click
 import msgspec
 
@@ -25,22 +27,21 @@ from upswitch.switch.session import Choices, Session
 @click.option("--dry-run", is_flag=True, help="The same as `upswitch plan`.")
 @events_option
 @with_program
-def switch(program: Program, /, *, common: Common, pool: str, **options: object) -> int:
+def switch(program: Program, /, *, common: Common, pool: str, **options: Any) -> int:
     """Switch to another pool, and roll back automatically if it fails.
 
     The steps: check the pool's health, write and test the new files, reload nginx, prove that it serves them, watch for 502s.
     """
     from upswitch.switch import drive, switch
 
-    common = msgspec.structs.replace(common, pool=pool, on_spike=str(options["on_spike"] or ""))
-    choices = Choices(adopt=bool(options["adopt"] or options["yes"]), one_way=bool(options["one_way"] or options["yes"]))
+    common = msgspec.structs.replace(common, pool=pool, on_spike=options["on_spike"] or "")
+    choices = Choices(adopt=options["adopt"] or options["yes"], one_way=options["one_way"] or options["yes"])
     if options["dry_run"]:
-        is_unwatched = bool(options["no_watch"])
-        return program.serve("plan", common, lambda session: show_plan(session, pool, choices=choices, is_unwatched=is_unwatched))
+        return program.serve("plan", common, lambda each: show_plan(each, pool, choices=choices, is_unwatched=options["no_watch"]))
 
     def act(session: Session) -> View:
         is_watched = session.site.watch.duration > 0 and not options["no_watch"]
-        ask = session.ask("switch", pool, reason=str(options["reason"]), skips=() if is_watched else (Step.WATCH,))
+        ask = session.ask("switch", pool, reason=options["reason"], skips=() if is_watched else (Step.WATCH,))
         texts = templates.load(session.site)
         with drive.locked(session.ports, session.site, session.owner(f"switch to {pool} {ask.reason}")):
             return acted.acted("switch", switch.switch(session.ports, session.site, ask, texts, choices=choices))

@@ -28,12 +28,9 @@ class WarmLine(Value):
     def text(self) -> str:
         if not self.down and not self.generation:
             return "nginx's own health check calls every new server up already"
-        first = (
-            f"one extra reload with the new servers as a standby, generation {self.generation} ({self.why}), then "
-            if self.why
-            else ""
-        )
-        return f"{first}a wait until nginx's own health check calls them up, at most {self.longest_s:g} s"
+        reload = f"one extra reload with the new servers as a standby, generation {self.generation} ({self.why}), then "
+        wait = f"a wait until nginx's own health check calls them up, at most {self.longest_s:g} s"
+        return reload + wait if self.why else wait
 
 
 class PlanView(View):

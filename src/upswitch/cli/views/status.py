@@ -130,11 +130,8 @@ def of_deadman(standing: Standing | None, run: str) -> Iterator[str]:
     """What the dead-man of an unfinished run will do."""
     if standing is None or standing.run != run:
         return
-    ending = ""
-    if standing.mark is Mark.ARMED:
-        ending = (
-            ": the host rolls itself back when the lease expires" if standing.is_alive else ": the host will not roll itself back"
-        )
+    acts = "rolls itself back when the lease expires" if standing.is_alive else "will not roll itself back"
+    ending = f": the host {acts}" if standing.mark is Mark.ARMED else ""
     yield f"{standing.text}{ending}; {_DEADMAN_PAGE}"
 
 
