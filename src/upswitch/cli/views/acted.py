@@ -145,15 +145,17 @@ def acted(command: str, ending: "Ending") -> Acted:
 
 
 class End(NamedTuple):
-    """How an error ends a command: the outcome, what is said, what to do next, and the page about it.
+    """How an error ends a command: the outcome, what is said, what to do next, the page about it, and why.
 
     `{error}` is the error's text, `{hint}` its own advice, `{file}` the file that it is about, `{command}` the command.
+    A RefusedError and a HostError say why themselves.
     """
 
     outcome: str
     said: str
     hint: str
     page: str
+    why: Why = Why.NONE
 
 
 ENDINGS: dict[type[Exception], End] = {
@@ -167,14 +169,16 @@ ENDINGS: dict[type[Exception], End] = {
         "REFUSED: the journal {file} can't be read: {error}",
         "check with `upswitch status` that the right pool is live; then `upswitch repair --forget` moves the journal aside",
         "refused",
+        Why.JOURNAL,
     ),
     LockedError: End("LOCKED", "{error}", "wait until that run ends; the lock is freed even if its process is killed", "locked"),
-    StuckError: End("STUCK", "STUCK: {error}", "run `nginx -t`, fix what it names, then reload nginx", "stuck"),
+    StuckError: End("STUCK", "STUCK: {error}", "run `nginx -t`, fix what it names, then reload nginx", "stuck", Why.INIT),
     Exception: End(
         "BUG",
         "a bug in upswitch: {error} (traceback in {file})",
         "`upswitch status`, then `upswitch repair`; please report the traceback",
         "bug",
+        Why.BUG,
     ),
 }
 """Every error that can end a command; the first row that fits counts. A new ending is a new row."""
@@ -189,14 +193,16 @@ def ended(command: str, error: Exception, live: Live | None, *, file: str = "") 
     """The view of a command that ended with `error`. `live`: what serves, None where no host was asked."""
     end = _end(error)
     first, *others = _texts(error)
-    hint = error.refusals[0].hint if isinstance(error, RefusedError) else ""
+    hint, why = "", error.why if isinstance(error, HostError) else end.why
+    if isinstance(error, RefusedError):
+        hint, why = error.refusals[0].hint, error.refusals[0].why
     return Acted(
         command=command,
         outcome=end.outcome,
         exit=exit_of(end.outcome),
         said=end.said.format(error=first, file=file),
         problems=tuple(others),
-        why=_why(error),
+        why=why,
         production=production(live) if live else None,
         hint=f"{end.hint.format(command=command, hint=hint)}; `upswitch help {end.page}`",
     )
@@ -220,20 +226,6 @@ def _texts(error: Exception) -> list[str]:
             return [str(error)]
         case _:
             return [f"{type(error).__name__}: {error}"]
-
-
-def _why(error: Exception) -> Why:
-    match error:
-        case RefusedError():
-            return error.refusals[0].why
-        case HostError():
-            return error.why
-        case JournalCorruptError():
-            return Why.JOURNAL
-        case StuckError():
-            return Why.INIT
-        case _:
-            return Why.NONE if is_expected(error) else Why.BUG
 
 
 def repaired(ending: "Ending | None", live: Live, *, aside: str) -> Acted:
