@@ -1,6 +1,6 @@
 """What `status`, `history`, `drain` and `lint` print."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -75,15 +75,12 @@ def status(
     last: Run | None,
     holder: Owner | None,
     standing: Standing | None,
-    checked: tuple[Iterable["Compared"], str],
+    compared: Sequence["Compared"],
+    rejection: str,
 ) -> StatusView:
-    """`last` is the journal's last run, `standing` its dead-man.
-
-    `checked`: each server by nginx's own check and by ours, and what nginx said when it last rejected a reload.
-    """
+    """`last` is the journal's last run, `standing` its dead-man, `rejection` what nginx said when it last rejected a reload."""
     family, live = running.family, survey.live(disk, running)
     left = last if last is not None and last.is_left else None
-    compared, rejection = checked
     findings = (
         *_of_run(None if holder else last, standing),  # a run under way is not one that was cut off
         *_of_files(disk, live),
