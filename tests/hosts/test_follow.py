@@ -104,7 +104,7 @@ def test_over_a_rename_the_old_file_is_read_beside_the_new_until_it_was_silent_f
     old.close()
 
 
-def test_a_rename_that_nobody_told_nginx_of_loses_nothing_however_long_it_lasts(log):
+def test_a_rename_without_a_reopen_loses_no_line_however_long_nginx_writes_to_the_old_file(log):
     os.rename(log.path, log.path.with_suffix(".1"))
     log.path.touch()
     for at in range(5):
@@ -177,7 +177,7 @@ def test_one_call_reads_no_more_than_its_budget_and_the_rest_comes_later(log):
     assert first + rest == [b"0123456"] * 700_000
 
 
-def test_what_cannot_be_read_is_a_host_error(tmp_path):
+def test_a_log_that_can_not_be_read_is_a_host_error(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name in (str(tmp_path), "/dev/null", str(tmp_path / "pipe")):
         with pytest.raises(HostError, match="no regular file"):

@@ -39,7 +39,7 @@ def path(tmp_path):
     return f"{tmp_path}/lock"
 
 
-def test_one_process_holds_it_and_the_other_is_told_who(path):
+def test_one_process_holds_the_lock_and_another_learns_which(path):
     with holding(path) as (process, told):
         assert told == "ours"
         lock = FileLock(path)
@@ -55,7 +55,7 @@ def test_one_process_holds_it_and_the_other_is_told_who(path):
         assert FileLock(path).holder() is None
 
 
-def test_a_killed_holder_frees_it_at_once(path):
+def test_the_lock_is_free_at_once_when_its_holder_is_killed(path):
     with holding(path) as (process, _):
         os.kill(process.pid, signal.SIGKILL)
         process.wait(10)
@@ -65,7 +65,7 @@ def test_a_killed_holder_frees_it_at_once(path):
         lock.release()
 
 
-def test_what_the_holder_starts_does_not_hold_it(path):
+def test_a_process_that_the_holder_starts_does_not_hold_the_lock(path):
     lock = FileLock(path)
     assert lock.acquire(ME) is None
     with subprocess.Popen(("sleep", "60")) as child:
@@ -78,7 +78,7 @@ def test_what_the_holder_starts_does_not_hold_it(path):
             child.kill()
 
 
-def test_looking_never_takes_it(path):
+def test_asking_who_holds_the_lock_never_takes_it(path):
     assert FileLock(path).holder() is None
     assert not os.path.exists(path)
     with holding(path) as (_, told):
@@ -86,7 +86,7 @@ def test_looking_never_takes_it(path):
         assert {FileLock(path).holder() for _ in range(50)} == {OTHER}
 
 
-def test_a_shorter_name_leaves_nothing_of_the_longer_one(path):
+def test_a_holder_with_a_shorter_name_overwrites_the_longer_one_completely(path):
     for who in (OTHER, owner("x", "")):
         lock = FileLock(path)
         assert lock.acquire(who) is None
@@ -94,7 +94,7 @@ def test_a_shorter_name_leaves_nothing_of_the_longer_one(path):
         lock.release()
 
 
-def test_a_holder_that_has_not_said_its_name_is_still_a_holder(path):
+def test_a_holder_that_has_not_written_its_name_yet_still_holds_the_lock(path):
     lock = FileLock(path)
     assert lock.acquire(ME) is None
     os.truncate(path, 0)
@@ -103,7 +103,7 @@ def test_a_holder_that_has_not_said_its_name_is_still_a_holder(path):
     lock.release()
 
 
-def test_a_planted_link_is_refused_and_its_target_untouched(path, tmp_path):
+def test_a_symbolic_link_in_place_of_the_lock_is_refused_and_its_target_untouched(path, tmp_path):
     (tmp_path / "victim").write_bytes(b"precious")
     os.symlink(tmp_path / "victim", path)
     with pytest.raises(HostError, match=f"open the lock {path}: "):
@@ -111,7 +111,7 @@ def test_a_planted_link_is_refused_and_its_target_untouched(path, tmp_path):
     assert (tmp_path / "victim").read_bytes() == b"precious"
 
 
-def test_a_lock_that_cannot_be_made_is_not_said_to_be_held(tmp_path):
+def test_a_lock_that_can_not_be_created_is_an_error_and_not_a_held_lock(tmp_path):
     with pytest.raises(HostError, match="No such file or directory"):
         FileLock(f"{tmp_path}/nowhere/lock").acquire(ME)
 

@@ -154,7 +154,7 @@ def test_a_revoked_key_is_refused_though_it_is_recorded(sshd):
     assert "publickey" not in sshd.log
 
 
-def test_lines_that_nobody_understands_do_not_cost_the_good_one(sshd):
+def test_lines_of_known_hosts_that_can_not_be_read_do_not_hide_a_good_one(sshd):
     bad = "@cert-authority * ssh-ed25519 AAAA\nrubbish\n\xff\xfe\nhost ssh-rsa !!!\n# comment\n\n* ssh-rsa AAAAB3NzaC1yc2EAAAA=\n"
     write(sshd.known_hosts, bad, sshd.host_key_line)
     host = host_of(sshd)
@@ -255,7 +255,7 @@ def test_an_agents_key_opens_and_no_other_of_the_agent_is_shown_where_identities
     assert sshd.log.count("Accepted publickey") == 1
 
 
-def test_no_key_and_no_accepted_key_are_told_apart(sshd, tmp_path):
+def test_no_key_at_all_and_no_accepted_key_are_different_errors(sshd, tmp_path):
     stranger = Key(tmp_path / "stranger")
     config = write(tmp_path / "config", sshd.stanza("lb1", f"IdentityFile {stranger.path}").replace(f"{sshd.key.path}", "/none"))
     assert "none of 1 keys was accepted" in refusal(host_by(config, "lb1"))
@@ -285,7 +285,7 @@ def test_a_passphrase_is_asked_for_once_for_all_hosts(tmp_path):
     assert asked == [f"passphrase of {key.path}: "]
 
 
-def test_a_passphrase_that_nobody_gives_or_a_wrong_one_names_the_key_and_not_the_secret(tmp_path):
+def test_a_missing_or_wrong_passphrase_is_an_error_that_names_the_key_and_not_the_secret(tmp_path):
     key = Key(tmp_path / "key", passphrase="marker-secret")
     with Sshd(tmp_path / "a", key=key) as sshd:
         said = refusal(host_of(sshd, ask=lambda _: None))
@@ -357,7 +357,7 @@ def test_a_command_whose_session_is_killed_has_no_exit_and_the_next_one_connects
     host.close()
 
 
-def test_a_host_that_is_gone_is_asked_again_more_and_more_seldom(sshd):
+def test_a_host_that_is_gone_is_tried_again_less_and_less_often(sshd):
     host = host_of(sshd)
     assert host.run(("true",), deadline=5).exit == 0
     sshd.end()
@@ -380,7 +380,7 @@ def _cmdline(pid):
         return b""
 
 
-def test_a_silent_host_is_found_out_within_eight_seconds(sshd):
+def test_a_silent_host_is_noticed_within_eight_seconds(sshd):
     host = host_of(sshd)
     assert host.run(("true",), deadline=5).exit == 0
     sshd.stop()
@@ -393,7 +393,7 @@ def test_a_silent_host_is_found_out_within_eight_seconds(sshd):
     host.close()
 
 
-def test_a_host_that_falls_silent_over_a_large_input_is_found_out_too(sshd):
+def test_a_host_that_falls_silent_during_a_large_input_is_noticed_too(sshd):
     host = host_of(sshd)
     assert host.run(("true",), deadline=5).exit == 0
     found = []
@@ -423,7 +423,7 @@ def test_beats_alone_do_not_make_a_host_look_silent(sshd, tmp_path):
     host.close()
 
 
-def test_a_port_where_nobody_listens_and_one_that_is_no_sshd_are_told_at_once(sshd, tmp_path):
+def test_a_closed_port_and_a_port_without_sshd_are_reported_at_once(sshd, tmp_path):
     sshd.end()
     assert refusal(host_of(sshd)).endswith(": Connection refused")
     config = write(tmp_path / "config", "Host lb1\n HostName no-such-host.invalid\n")
@@ -464,7 +464,7 @@ def test_the_lock_is_the_same_as_the_local_one(sshd, tmp_path):
     host.close()
 
 
-def test_a_lock_that_cannot_be_made_or_asked_for_is_not_said_to_be_held(sshd, tmp_path):
+def test_a_lock_that_can_not_be_created_or_read_is_an_error_and_not_a_held_lock(sshd, tmp_path):
     host = host_of(sshd)
     with pytest.raises(HostError, match="No such file or directory"):
         host.lock_in(f"{tmp_path}/nowhere").acquire(ME)
@@ -475,7 +475,7 @@ def test_a_lock_that_cannot_be_made_or_asked_for_is_not_said_to_be_held(sshd, tm
     host.close()
 
 
-def test_a_lock_is_free_at_once_when_its_session_is_killed_and_is_regained_if_nobody_took_it(sshd, tmp_path):
+def test_a_lock_is_free_at_once_when_its_session_is_killed_and_is_ours_again_if_nobody_else_took_it(sshd, tmp_path):
     host = host_of(sshd)
     lock = host.lock_in(f"{tmp_path}")
     assert lock.acquire(ME) is None
@@ -498,7 +498,7 @@ def test_a_lock_is_free_at_once_when_its_session_is_killed_and_is_regained_if_no
     host.close()
 
 
-def test_a_command_under_the_lock_keeps_it_until_it_has_ended_and_others_never_have_it(sshd, tmp_path):
+def test_a_command_under_the_lock_keeps_the_lock_until_the_command_has_ended(sshd, tmp_path):
     host = host_of(sshd)
     lock = host.lock_in(f"{tmp_path}")
     assert lock.acquire(ME) is None
@@ -549,13 +549,13 @@ def holding(sshd, folder):
             process.kill()
 
 
-def test_a_killed_orchestrator_frees_the_lock_at_once(sshd, tmp_path):
+def test_the_lock_is_free_at_once_when_upswitch_is_killed(sshd, tmp_path):
     with holding(sshd, tmp_path) as process:
         process.kill()
         until(lambda: FileLock(f"{tmp_path}/lock").holder() is None, what="the lock", deadline=3)
 
 
-def test_a_stopped_orchestrator_frees_it_within_twenty_seconds_and_is_fenced_when_it_wakes(sshd, tmp_path):
+def test_the_lock_is_free_within_twenty_seconds_when_upswitch_is_frozen_which_is_fenced_when_it_wakes(sshd, tmp_path):
     with holding(sshd, tmp_path) as process:
         lease = tmp_path / "lease"
         first = lease.read_text()

@@ -247,7 +247,7 @@ def test_a_truncated_file_that_has_grown_past_our_place_again_is_seen_by_its_fir
     log.gives(other)
 
 
-def test_a_rename_that_nobody_told_nginx_of_loses_nothing(log):
+def test_a_rename_without_a_reopen_loses_no_line(log):
     log.path.rename(log.path.with_suffix(".1"))
     log.path.touch()
     for at in range(3):
@@ -287,7 +287,7 @@ def test_a_huge_line_is_dropped_and_the_next_one_given(log):
     log.gives(b"next")
 
 
-def test_what_cannot_be_followed_is_a_host_error(tmp_path):
+def test_a_log_that_can_not_be_followed_is_a_host_error(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").touch()
     for name, why in (("", "no regular file"), ("pipe", "no regular file"), ("file/log", "Not a directory")):
@@ -304,7 +304,7 @@ def test_odd_names_are_followed(tmp_path):
         until(lambda: follower.read() == b"one\n", what="the line")
 
 
-def test_after_a_cut_it_is_told_once_and_no_line_is_lost_or_given_twice(log):
+def test_a_lost_connection_is_reported_once_and_no_line_is_lost_or_given_twice(log):
     log.write(b"one\n")
     log.gives(b"one")
     log.far.is_down = True
@@ -334,7 +334,7 @@ def test_after_a_cut_the_file_that_was_renamed_meanwhile_is_read_to_its_end(log)
     log.gives(b"two", b"three", b"four")
 
 
-def test_after_a_cut_a_file_that_is_gone_is_told(log):
+def test_after_a_lost_connection_a_file_that_is_gone_is_reported(log):
     log.far.is_down = True
     log.far.cut()
     is_told(log.follower, "connection was lost")
@@ -526,10 +526,10 @@ def test_the_watch_sees_the_same_of_a_far_log_as_of_a_near_one(tmp_path):
         assert seen_by(far, 20_001) == seen_by(near, 20_001)
         assert near.failing.requests == 20_000
         assert sum(each.count for each in far.failing.counts) >= 300
-    assert any("all are counted" in note for note in notes.all)
+    assert any("All of them count" in note for note in notes.all)
 
 
-def test_a_far_log_in_a_format_that_cannot_be_counted_is_fetched_and_that_is_told(tmp_path):
+def test_a_far_log_in_a_format_that_can_not_be_counted_is_fetched_and_that_is_reported(tmp_path):
     path = tmp_path / "access.log"
     path.touch()
     logs, notes = logs_of(path, CountingHost(), escape="none")

@@ -46,7 +46,7 @@ class TestSshHostThroughSudo(HostContract):
         return sudo_host
 
 
-def test_what_a_host_costs_is_counted(root_host, tmp_path):
+def test_round_trips_and_bytes_are_counted(root_host, tmp_path):
     root_host.run(("true",), deadline=5)
     before, sent, received = root_host.round_trips, root_host.bytes_sent, root_host.bytes_received
     root_host.run(("true",), deadline=5)
@@ -57,14 +57,14 @@ def test_what_a_host_costs_is_counted(root_host, tmp_path):
     assert root_host.bytes_received > received
 
 
-def test_a_fifo_in_a_files_place_holds_nobody(root_host, tmp_path):
+def test_a_fifo_in_place_of_a_file_blocks_no_read(root_host, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for act in (root_host.read, lambda path: root_host.append(path, b"x\n")):
         with pytest.raises(HostError):
             act(f"{tmp_path}/fifo")
 
 
-def test_a_failure_is_told_in_the_kernels_words(root_host, tmp_path):
+def test_an_error_has_the_kernels_text(root_host, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     for act, words in (
         (lambda: root_host.read(f"{tmp_path}/file/below"), "Not a directory"),
@@ -75,7 +75,7 @@ def test_a_failure_is_told_in_the_kernels_words(root_host, tmp_path):
             act()
 
 
-def test_a_long_command_does_not_hold_a_short_one_up(root_host):
+def test_a_long_command_does_not_delay_a_short_one(root_host):
     with ThreadPoolExecutor() as pool:
         long = pool.submit(root_host.run, ("sleep", "3"), deadline=9)
         assert root_host.run(("echo", "short"), deadline=9).out == b"short\n"

@@ -78,14 +78,10 @@ class Frames:
         rows, said = bytes(self._held[:begin]), bytes(self._held[begin + len(self._sign) : end])
         del self._held[: end + 1]
         self._seen = 0
-        return _frame(rows, said)
-
-
-def _frame(rows: bytes, said: bytes) -> Frame:
-    kind, _, rest = said.partition(b" ")
-    numbers = [int(each) for each in re.findall(rb"\d+", rest)] if kind in {b"=", b"x", b"?"} else []
-    inode, offset = (*numbers, 0, 0)[:2]
-    return Frame(kind=kind.decode("ascii", "replace"), rows=rows, inode=inode, offset=offset, why=rest)
+        kind, _, rest = said.partition(b" ")
+        numbers = [int(each) for each in re.findall(rb"\d+", rest)] if kind in {b"=", b"x", b"?"} else []
+        inode, offset = (*numbers, 0, 0)[:2]
+        return Frame(kind=kind.decode("ascii", "replace"), rows=rows, inode=inode, offset=offset, why=rest)
 
 
 def argv(path: str, *, nonce: str, program: CountProgram, places: Mapping[int, int] | None) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ def _changed(login: Login, valid: list[Record], offered: bytes) -> str:
 
 def _unknown(login: Login, offered: bytes) -> str:
     """What is recorded must be what was compared: asked again, whoever answers may show another key."""
-    kind = _file_of(offered)
+    kind = _type_of(offered).removeprefix("ssh-").partition("-")[0]
     return (
         f"its host key is not known: {_named(offered)} was offered, and none is recorded for {login.known_as} in"
         f" {', '.join(login.known_hosts)}. Fetch that key alone: ssh-keyscan -t {kind} -p {login.port} {login.host} > new-key;"
@@ -99,10 +99,6 @@ def _named(key: bytes) -> str:
 def _type_of(key: bytes) -> str:
     name = key[4 : 4 + int.from_bytes(key[:4])]
     return "".join(char for char in name.decode("ascii", "replace") if char.isalnum() or char in "-@.")
-
-
-def _file_of(key: bytes) -> str:
-    return _type_of(key).removeprefix("ssh-").partition("-")[0]
 
 
 def _parse(path: str, lines: Iterable[str], name: str) -> list[Record]:

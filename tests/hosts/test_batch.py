@@ -36,7 +36,7 @@ def test_every_command_ends_as_it_would_alone(many):
     assert found[0] == Ran(exit=3, out=b"out", err=b"err")
 
 
-def test_what_is_printed_of_our_own_arguments_is_no_end():
+def test_a_command_that_prints_our_own_arguments_prints_no_end():
     """/proc shows every argument to everybody: the word that ends an output is none of them."""
     spying = sh("cat /proc/$PPID/cmdline /proc/$$/cmdline")
     assert [ran.exit for ran in batch.run(HOST, [spying, sh("exit 4")], deadline=10)] == [0, 4]
@@ -47,10 +47,10 @@ def test_a_command_that_is_killed_or_takes_too_long_has_no_exit_and_the_next_one
     assert [(ran.exit, ran.out) for ran in found] == [(None, b""), (None, b""), (0, b"on\n")]
 
 
-def test_where_all_of_it_is_cut_off_nothing_has_an_exit():
+def test_no_command_has_an_exit_where_the_whole_script_was_cut_off():
     assert [ran.exit for ran in batch.run(HOST, [sh("true"), sh("sleep 9")], deadline=0.3)] == [None, None]
 
 
 def test_an_output_that_was_cut_off_ends_with_the_last_whole_command():
-    assert batch.apart(b"one\nE 000\ntw", b"E\n", end=b"E") == [(0, b"one\n", b"")]
+    assert batch.apart(b"one\nE 000\ntw", b"E\n", end=b"E") == [Ran(exit=0, out=b"one\n")]
     assert batch.apart(b"", b"", end=b"E") == []
