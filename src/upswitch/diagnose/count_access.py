@@ -256,11 +256,11 @@ class AccessCounter:
         return self._known_times[time]
 
     def _judge(self, entry: Entry, lines: Lines) -> None:
-        if entry not in self._fates:
+        fate = self._fates.get(entry)
+        if fate is None:
             if len(self._fates) >= _MOST_REMEMBERED:
                 self._fates.clear()
-            self._fates[entry] = self._fate(entry, lines)
-        fate = self._fates[entry]
+            self._fates[entry] = fate = self._fate(entry, lines)
         self._requests += lines.times
         self._failed += lines.times if fate.is_failed else 0
         for peer in fate.peers:

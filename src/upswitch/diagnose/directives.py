@@ -1,4 +1,4 @@
-"""The directive behind a cause: what nginx is told where the requests in question are passed on, with file and line.
+"""Finds the nginx directive behind a cause, with its value, file and line.
 
 A value is the one in effect: of the innermost block around the `proxy_pass` (or the like) that has the directive, else nginx's own
 default (ngx_http_proxy_module.c, its siblings, ngx_event.c). Where a cause names servers, only the places that pass to them count.

@@ -89,15 +89,9 @@ class Asked(Value):
         failed = f"does not answer as it should: {self.probe.error}"
         answer = f"answers ({self.probe.seconds * 1000:.0f} ms)" if self.probe.ok else failed
         head = f'; it began "{self.probe.head}"' if self.probe.head else ""
-        return f"{self.target.server} of pool {self.pool} of {self.upstream}{self._place} {answer}{head}{self._nearby}"
-
-    @property
-    def _place(self) -> str:
-        return "" if self.target.address == self.target.server else f", asked at {self.target.address},"
-
-    @property
-    def _nearby(self) -> str:
-        return f"; {self.nearby}" if self.nearby else ""
+        place = "" if self.target.address == self.target.server else f", asked at {self.target.address},"
+        nearby = f"; {self.nearby}" if self.nearby else ""
+        return f"{self.target.server} of pool {self.pool} of {self.upstream}{place} {answer}{head}{nearby}"
 
 
 class Names(Value):

@@ -1,11 +1,11 @@
-"""What an access log shows the watch, and what it can't: shown by `lint`, by `plan`, and before the swap."""
+"""Says what the watch can and can't see in an access log. `lint`, `plan` and `switch` show it."""
 
 import re
 from collections.abc import Iterator, Sequence
 
 from upswitch.basics.value import Value
 from upswitch.logs.format_regex import forgeable
-from upswitch.logs.line import LineReader, compile_format
+from upswitch.logs.line import CLOCKS, LineReader, compile_format
 from upswitch.nginx import conf_logs
 from upswitch.nginx.conf_logs import AccessLog
 
@@ -19,7 +19,6 @@ _LOSSES = {
     "upstream_status": "a failure that error_page hides is not seen, and nginx's own 50x answers count",
     "request_time": "clients that give up on a hanging pool are not seen",
 }
-_TIMES = ("msec", "time_iso8601", "time_local")
 _NGINX_TIME = re.compile(r"(\d+)(ms|[smhdw]?)", re.ASCII)
 _SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
@@ -36,12 +35,12 @@ class Gap(Value):
 
 
 def can_follow(log: AccessLog) -> bool:
-    """One plain file in a known format that tells failures."""
+    """Whether the log is a plain file in a known format that shows failures."""
     return not _unfollowed(log)
 
 
 def beside(logs: Sequence[AccessLog]) -> tuple[tuple[AccessLog, ...], ...]:
-    """Logs that have the same requests, the one that shows most first. One of each is to be followed: no request counts twice."""
+    """Groups logs of the same requests, the most informative first. Only one of a group is followed: no request counts twice."""
     found: dict[str, list[AccessLog]] = {}
     for log in sorted(logs, key=lambda log: (not can_follow(log), len(list(gaps(log))))):
         found.setdefault(log.beside or log.path, []).append(log)
@@ -49,24 +48,24 @@ def beside(logs: Sequence[AccessLog]) -> tuple[tuple[AccessLog, ...], ...]:
 
 
 def distinct(logs: Sequence[AccessLog]) -> tuple[AccessLog, ...]:
-    """Of logs that have the same requests only the one that shows most."""
+    """Keeps the most informative of the logs that have the same requests."""
     return tuple(same[0] for same in beside(logs))
 
 
 def silent_after(log: AccessLog) -> float:
-    """Seconds without a line that are no sign of blindness yet: lines that wait in a buffer come a `flush` later."""
+    """How many seconds without a line are normal. Lines that wait in a buffer come one `flush` later."""
     flush_s = _flush_s(log)
     return _SILENT + (flush_s if flush_s <= _PATIENCE else 0.0)
 
 
 def reader_of(log: AccessLog) -> LineReader:
-    """Of a log that can be followed."""
+    """The reader of a log for which `can_follow` is true."""
     assert log.format is not None  # noqa: S101  (can_follow)
     return compile_format(log.format.text, log.format.escape)
 
 
 def gaps(log: AccessLog) -> Iterator[Gap]:
-    """What to know of one log, worst first."""
+    """What one log does not show, worst first."""
     at = f"{log.file}:{log.line}" if log.file else "nginx's default"
     why = _unfollowed(log)
     if why:
@@ -110,7 +109,7 @@ def _attribution(log: AccessLog, name: str) -> Iterator[Gap]:
         )
     if lacks := [f"${variable} ({loss})" for variable, loss in _LOSSES.items() if variable not in has]:
         yield Gap(code="log_lacks", what=f"{name} lacks {', '.join(lacks)}", hint=hint)
-    if has.isdisjoint(_TIMES):
+    if has.isdisjoint(CLOCKS):
         what = f"{name} has no time, so there is no history, and normal bursts of failures look new"
         yield Gap(code="log_no_time", what=what, hint=hint)
 

@@ -173,12 +173,13 @@ class _Walk:
     def said(self, values: _Values) -> _Said:
         """Remembered without the time, which is new each second."""
         key = tuple(map(bytes.translate, values, self._tables))
-        if key not in self._known:
+        known = self._known.get(key)
+        if known is None:
             if len(self._known) >= _MOST_REMEMBERED:
                 self._known.clear()
             named = {name: value for name, value in zip(self._names, key, strict=False) if value or name != self._unsaid}
-            self._known[key] = _said(entry_of(named))
-        entry, _, is_good = self._known[key]
+            self._known[key] = known = _said(entry_of(named))
+        entry, _, is_good = known
         return entry, values[self._at].decode(), is_good  # the line, which is empty, where no time was asked for
 
 

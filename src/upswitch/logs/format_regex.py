@@ -1,4 +1,4 @@
-"""The shape of each variable of a `log_format`: what regular expression over bytes matches exactly it.
+"""Makes the regular expression for the lines of a `log_format`, from one expression for each variable.
 
 Theory. A line is literals and variables in turn. Most variables cannot contain what follows them, and are matched possessively:
 - those with a grammar of their own (status, times, addresses, numbers, lists of upstream answers);
@@ -11,10 +11,10 @@ each. Only the last free one may try further: it must, because a user named `a [
 end. Two free ones before `$status` (never so in nginx's own formats) can be shifted by whoever writes the first; such lines are
 misread or dropped.
 
-A variable that nobody wants is skipped instead of matched: up to the first character of what follows, where it cannot contain
-that. One negated character is the fastest thing that Python's `re` does (0.7 ns a byte; a set of two is seven times slower), so a
-skip does not stop at a newline: whoever uses `quick_pattern` for blocks proves afterwards that each match was one line. Times are
-skipped by their width: one follows the free $remote_user, and is tried at each of its characters.
+A variable that nobody asks for is skipped, not matched. The skip ends at the first character of the next literal, where the
+variable cannot contain this character. One negated character is the fastest thing that Python's `re` does (0.7 ns a byte; a set
+of two is seven times slower). So a skip does not stop at a newline, and users of `quick_pattern` must prove afterwards that each
+match was one line. Times are skipped by their width: one follows the free $remote_user, and is tried at each of its characters.
 """
 
 import re
@@ -89,7 +89,7 @@ def parts_of(text: str) -> tuple[Part, ...]:
 
 
 def _bytes(text: str) -> bytes:
-    """What stood in a configuration, or on a command line, in no encoding."""
+    """Restores the bytes of a configuration or a command line, whatever their encoding."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -100,7 +100,10 @@ def exact_pattern(parts: tuple[Part, ...], escape: str, wanted: Iterable[str]) -
 
 
 def quick_pattern(parts: tuple[Part, ...], escape: str, wishes: Mapping[str, bytes]) -> bytes:
-    """One line without its newline; what is not wished for is skipped. `wishes`: expressions by variable, b"" for its own shape."""
+    """Matches one line without its newline, and skips variables that are not in `wishes`.
+
+    `wishes` holds an expression for each variable; b"" stands for the usual one.
+    """
     shapes = [_skip(part, escape, is_last=part is parts[-1]) or _shape(part, escape, is_last=part is parts[-1]) for part in parts]
     return _joined(parts, shapes, wishes)
 
@@ -133,13 +136,13 @@ def _joined(parts: tuple[Part, ...], shapes: list[bytes | None], wishes: Mapping
 
 
 def _opening(index: int, free: list[int]) -> bytes:
-    """A free variable: closes the atomic group of the one before it, and opens its own unless it is the last."""
+    """Free text: closes the atomic group of the free text before it. Opens a new group unless this one is the last."""
     before = b")" if index > free[0] else b""
     return before + (b".*?" if index == free[-1] else b"(?>.*?")
 
 
 def _skip(part: Part, escape: str, *, is_last: bool) -> bytes | None:
-    """Up to what follows, where the variable cannot contain its first character; None where it might."""
+    """Skips to the next literal; None where the variable may contain the first character of it."""
     if part.variable in _WIDTHS:
         return _WIDTHS[part.variable]
     follower = part.literal[:1]

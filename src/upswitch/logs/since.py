@@ -1,4 +1,4 @@
-"""Since when logs count: `--since` in the words of each kind of log.
+"""Turns `--since` into the times that each kind of log writes.
 
 nginx writes its error log in the host's local time without a zone; an access log may have zone, or seconds since 1970. On a live
 host the host's own `date` knows both. Files may come from another machine and another time zone: `10m` are then the last ten
@@ -23,18 +23,18 @@ _ERROR_TIME = re.compile(rb"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?= \[)")
 _ZONE = re.compile(r"([+-])(\d\d):?(\d\d)$")
 _QUICK = 5.0  # seconds
 _NAMEABLE = range(1971, 9998)
-"""Years that every zone can name."""
+"""Years that exist in every time zone."""
 
 
 class Since(Value):
-    """So many seconds before the end, or a time of day (ISO 8601, maybe with a zone); one of them."""
+    """Either seconds before the end of the log, or a time (ISO 8601, with or without a zone)."""
 
     seconds: float = 0.0
     at: str = ""
 
 
 class Span(Value):
-    """From when on: `words` as an error log writes times, `unix` seconds since 1970. "" and None: from the start."""
+    """Where reading begins: `words` as an error log writes times, `unix` in seconds since 1970. "" and None mean the start."""
 
     words: str = ""
     unix: int | None = None
@@ -45,7 +45,7 @@ class Span(Value):
 
     @property
     def zone(self) -> str:
-        """That of `words`, `+0100`; "" without them."""
+        """The time zone of `words`, as `+0100`; "" where `words` is empty."""
         begin = _error_time(self.words)
         if begin is None or self.unix is None:
             return ""
@@ -56,21 +56,21 @@ EVER = Span()
 
 
 class Times(ABC):
-    """The times of one kind of log as its lines write them, and since when they matter."""
+    """Reads the times in one kind of log, and says which lines are too old to count."""
 
     kind: str
     is_bounded: bool
 
     @abstractmethod
     def of(self, line: bytes) -> str:
-        """ "" where it has none."""
+        """The time of a line; "" where the line has none."""
 
     @abstractmethod
     def is_before(self, time: str) -> bool:
-        """Whether it does not matter any more."""
+        """Whether a line of this time is too old to count."""
 
     def first(self, block: bytes) -> str:
-        """Of the first of these lines that has one, "" without any."""
+        """The first time in these lines; "" where none has a time."""
         return next(filter(None, map(self.of, block.split(b"\n"))), "")
 
     def last(self, block: bytes) -> str:
@@ -78,7 +78,7 @@ class Times(ABC):
 
 
 class ErrorTimes(Times):
-    """nginx's own words, which compare as text. What says that it was written after `until` was written by a client."""
+    """Times of nginx's error log; they sort as text. A line later than `until` is ignored: a client forged its time."""
 
     kind = "error"
 
@@ -93,7 +93,7 @@ class ErrorTimes(Times):
         return "" if self._until and time > self._until else time
 
     def last(self, block: bytes) -> str:
-        """The newest, wherever it stands."""
+        """The newest time, in any of the lines."""
         return max(map(self.of, block.split(b"\n")))
 
     def is_before(self, time: str) -> bool:
@@ -101,12 +101,12 @@ class ErrorTimes(Times):
 
 
 def past_errors() -> ErrorTimes:
-    """Those until now, by this machine's clock and zone."""
+    """Times up to now, by the clock and zone of this machine."""
     return ErrorTimes(until=f"{datetime.now():{_WORDS}}")  # noqa: DTZ005  (the log has no zone either)
 
 
 class AccessTimes(Times):
-    """Whatever time the format has; lines stand some seconds behind it."""
+    """Times of an access log. A line may stand up to LATE_S later in the file than its time says."""
 
     kind = "access"
 
@@ -135,7 +135,7 @@ def parse_since(text: str) -> Since:
 
 
 def on_host(host: Host, since: Since) -> Span:
-    """By the clock and in the zone of the host. HostError where it can't be asked."""
+    """Uses the clock and the zone of the host. HostError where the host can't be reached."""
     at = datetime.fromisoformat(since.at) if since.at else None
     when = f"{at:%Y-%m-%d %H:%M:%S}" if at else f"-{since.seconds:.0f} seconds"
     when = f"@{at.timestamp():.0f}" if at and at.tzinfo else when
@@ -147,7 +147,7 @@ def on_host(host: Host, since: Since) -> Span:
 
 
 def in_files(since: Since, *, newest_errors: Iterable[str], newest_requests: Iterable[str]) -> Span:
-    """By what stands in them: the newest times of each log, as written; those of error logs only where no request has one."""
+    """Counts back from the newest time in the access logs, or in the error logs where no request has a time."""
     requests = [each for each in newest_requests if each]
     zone = next((zone for each in requests if (zone := _zone(each))), None)
     if since.at:
@@ -163,13 +163,13 @@ def in_files(since: Since, *, newest_errors: Iterable[str], newest_requests: Ite
 
 
 def _placed(at: datetime, zone: tzinfo | None) -> datetime:
-    """A time without a zone, in this one; None is this machine's."""
+    """Adds a zone to a time without one; None means the zone of this machine."""
     return at.replace(tzinfo=zone) if zone else at.astimezone()
 
 
 def _error_time(text: str) -> datetime | None:
     try:
-        found = datetime.strptime(text, _WORDS)  # noqa: DTZ007  (it has none: _placed gives it one)
+        found = datetime.strptime(text, _WORDS)  # noqa: DTZ007  (_placed adds the zone)
     except ValueError:
         return None
     return found if found.year in _NAMEABLE else None

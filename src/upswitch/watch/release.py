@@ -1,4 +1,4 @@
-"""Which release a log tells of: what took over from what, and when; by generation, else by the addresses of the site's pools."""
+"""Finds the release in a log: which pool took over, from which, and when. Uses generations, else the addresses of the pools."""
 
 import re
 from collections import Counter, deque
@@ -21,7 +21,7 @@ _MOST_FOUND = 64
 
 
 class Pools(Value):
-    """The addresses of each pool as nginx logs them; none where the site file has names, which are other addresses each day."""
+    """The addresses of each pool as nginx logs them; none where the site file has host names, whose addresses change."""
 
     addresses: Mapping[str, frozenset[str]] = {}
     upstreams: frozenset[str] = frozenset()
@@ -32,7 +32,7 @@ class Pools(Value):
 
 
 def pools_of(site: Site | None) -> Pools:
-    """No site file: no pool is known by its addresses."""
+    """Without a site file no pool is known by its addresses."""
     if site is None:
         return Pools()
     return Pools(
@@ -47,7 +47,7 @@ def _addresses(site: Site, pool: str) -> frozenset[str]:
 
 
 class Serving(Value):
-    """Who served a request: a generation and its pool, or a pool alone (`generation` is ""), or nobody that is known (both "")."""
+    """The pool that served a request, and its generation. Each is "" where the log does not show it."""
 
     pool: str = ""
     generation: str = ""
@@ -122,7 +122,7 @@ def release(pools: Pools, before: Sequence[Moment], since: Moment, *, pool: str)
 
 
 def _by_second(before: Sequence[Moment], pools: Pools) -> list[tuple[int, int, Serving]]:
-    """The second, the requests in it, and who served them."""
+    """Tuples of second, number of requests, and the pool that served them."""
     return [(at, times, each) for at, moment in enumerate(before) for each, times in served(moment, pools).items() if each.pool]
 
 
@@ -132,7 +132,7 @@ def _last(was: Iterable[tuple[int, int, Serving]], *, but: Serving | None = None
 
 
 def _taking_over(now: Counter[Serving], former: Serving | None, pool: str) -> Serving | None:
-    """What has a lower number than the former still drains."""
+    """The pool that took over. A generation older than the former one is ignored: it still drains."""
     found = [each for each in now if each.pool and each != former and pool in {"", each.pool}]
     least = former.number if former else 0
     numbered = [each for each in found if each.number > least]
@@ -141,7 +141,7 @@ def _taking_over(now: Counter[Serving], former: Serving | None, pool: str) -> Se
 
 
 def served(moment: Moment, pools: Pools) -> Counter[Serving]:
-    """Requests by who served them."""
+    """Counts requests by the pool that served them."""
     found = Counter[Serving]()
     for entry, times in moment.items():
         found[_server(entry, pools)] += times
