@@ -79,7 +79,7 @@ class HostError(UpswitchError):
 
 
 class NotAppendedError(HostError):
-    """What was to be durable before this call could not be made so (`ports.Host.append`, ahead): the call did nothing."""
+    """What was to be durable before this call could not be made so (`Host.append`, ahead): the call did nothing."""
 
 
 class NginxBrokenError(UpswitchError):

@@ -34,7 +34,7 @@ class Interrupts:
     def install(self) -> None:
         """From here on such signals are only counted."""
         for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a job in the background: its owner said so
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a job in the background
                 signal.signal(number, self._note)
 
     def sleep(self, seconds: float) -> None:
@@ -49,6 +49,6 @@ class Interrupts:
 
 
 def ignore_signals() -> None:
-    """When the result is told. Python gives its own handlers back to the default at its end; ignored ones it leaves ignored."""
+    """While the result is printed. At its end Python resets its own handlers to the default, but no ignored signal."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

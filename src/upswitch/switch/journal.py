@@ -47,7 +47,7 @@ class Journal:
     def write(self, record: runs.AnyRecord | None = None, *, is_ahead: bool = False) -> None:
         """This record, after those that wait. Durable when it returns; HostError where it could not be made so.
 
-        Ahead: before the next command on the host begins; that command says so where it could not be done (`ports.Host.append`).
+        Ahead: before the next command on the host begins; that command says so where it could not be done (`Host.append`).
         """
         if record is not None:
             self.note(record)

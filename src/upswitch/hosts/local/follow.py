@@ -26,7 +26,7 @@ _FINGERPRINT = 512
 
 
 class LogFollower:
-    """A `ports.Follower` of a local file. It starts at the file's present end; a file that appears later is read from its start."""
+    """A `Follower` of a local file. It starts at the file's present end; a file that appears later is read from its start."""
 
     def __init__(self, path: str, *, clock: Clock) -> None:
         self._path = path
@@ -104,7 +104,7 @@ class _Tail:
 
     @property
     def has_data(self) -> bool:
-        """Somebody has written to it, as far as we have read."""
+        """Whether we have read any bytes of it."""
         return self._offset > 0
 
     def read(self, budget: int) -> bytes:

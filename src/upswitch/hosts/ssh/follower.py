@@ -103,7 +103,7 @@ class FarProgram(Protocol):
 
 
 class FarFollower:
-    """A `ports.Follower`. It starts at the file's present end; a file that appears later is read from its start.
+    """A `Follower`. It starts at the file's present end; a file that appears later is read from its start.
 
     After a cut it goes on where the last whole line ended, also in the file that was renamed meanwhile, as long as that is in the
     same folder.
@@ -195,11 +195,11 @@ class FarFollower:
 
     @property
     def _is_turning(self) -> bool:
-        """From lines to counts: no failure."""
+        """The program is being replaced, from lines to counts: its end is no failure."""
         return self._wanted is not self._program
 
     def _fail(self, failure: HostError) -> None:
-        """Reported once for each cut, not for each attempt to connect again."""
+        """Report it once for each lost connection, not for each attempt to connect again."""
         with self._changed:
             if not self._is_cut:
                 self._failure = failure
