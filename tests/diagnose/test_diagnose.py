@@ -2,11 +2,8 @@
 
 import gzip
 import json
-import os
 import socket
 import ssl
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +13,7 @@ import pytest
 
 from command import Answer, upswitch
 from failing import EACH_NGINX
+from onlogs import diagnose
 from servers import serving, tls, wait_for_close
 from upswitch.cli.views.diagnose import DiagnoseView
 from upswitch_lab.conf import Layout, block
@@ -27,21 +25,6 @@ GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 ANY_TLS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 LEFT = 6
 GONE_LINE = "location /gone { proxy_pass http://GONE; }"
-
-
-def diagnose(*words: str, folder: Path | str = "/", stdin: bytes = b"", path: str | None = None, zone: str = "UTC") -> Answer:
-    """From a folder without a site file."""
-    environment = {**os.environ, "TZ": zone} | ({"PATH": path} if path is not None else {})
-    ran = subprocess.run(
-        (sys.executable, "-m", "upswitch", "diagnose", *words),
-        cwd=folder,
-        input=stdin,
-        capture_output=True,
-        check=False,
-        timeout=60,
-        env=environment,
-    )
-    return Answer(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
 
 
 def findings(answer: Answer) -> dict[str, dict]:

@@ -8,9 +8,8 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from test_diagnose import diagnose
-from test_watch import watch
 
+from onlogs import diagnose, watch
 from upswitch.basics.errors import HostError
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost

@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-from test_watch import AT, BY_ADDRESS, FORMAT, SITE, WHEN, by_address, line, replay, watch
 
+from onlogs import AT, BY_ADDRESS, FORMAT, SITE, WHEN, by_address, line, replay, watch
 from upswitch.watch.rule import History, Second, judge, looks
 
 

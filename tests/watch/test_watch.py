@@ -14,6 +14,7 @@ import pytest
 from test_json import documented
 
 from command import Answer, Command, upswitch
+from onlogs import AT, BY_ADDRESS, COMBINED, FORMAT, SITE, TARGET, WHEN, A, B, by_address, line, replay, watch
 from terminal import terminal
 from upswitch.basics.result import Failure
 from upswitch.cli.plot import picture
@@ -21,7 +22,7 @@ from upswitch.cli.views.watch import WatchView
 from upswitch.health.gate import ServerHealth
 from upswitch.logs.entries import EntryCounter, by_second
 from upswitch.logs.line import compile_format
-from upswitch.site.model import Gate, Probe, Target, Upstream, effective_check
+from upswitch.site.model import Probe
 from upswitch.watch.attribution import Attribution, Timeline, counter_for
 from upswitch.watch.live import Frame
 from upswitch.watch.probation import Probation
@@ -30,24 +31,6 @@ from upswitch.watch.rule import History, Second
 from upswitch_lab.conf import Layout
 from upswitch_lab.lab import Lab
 from upswitch_lab.process import until
-
-AT = 1_795_168_800  # 2026-11-20T10:00:00Z
-WHEN = "2026-11-20T10:00:00Z"
-FORMAT = '$msec $status $request_time "$upstream_addr" "$upstream_status" $upswitch_generation "$request_uri"'
-BY_ADDRESS = '[$time_local] $status $request_time "$upstream_addr" "$upstream_status"'
-COMBINED = "combined"
-A, B = "10.0.0.1:8080", "10.0.0.2:8080"
-TARGET = Target(upstream="app", server=A, address=A, rule=effective_check(Upstream(name="app", pools=()), Gate()))
-SITE = f"""
-[upstreams.app]
-A = ["{A}"]
-B = ["{B}"]
-"""
-
-
-def line(second: int, generation: str, *, status: int = 200, took: str = "0.010", answer: str = "", uri: str = "/") -> str:
-    address = A if generation.endswith("A") else B
-    return f'{second}.123 {status} {took} "{address}" "{answer or status}" {generation} "{uri}"\n'
 
 
 def traffic(*, bad: float, before: int = 400, switch_back: int = 60, rate: int = 50) -> str:
@@ -58,19 +41,6 @@ def traffic(*, bad: float, before: int = 400, switch_back: int = 60, rate: int =
         line(AT + at, "000042-B", status=502 if dice.random() < bad else 200) for at in range(switch_back) for _ in range(rate)
     ]
     return "".join(lines + [line(AT + at, "000043-A") for at in range(switch_back, 80) for _ in range(rate)])
-
-
-def watch(folder: Path, *words: str, stdin: bytes = b"") -> Answer:
-    argv = (sys.executable, "-m", "upswitch", "watch", *words)
-    ran = subprocess.run(argv, cwd=folder, input=stdin, capture_output=True, check=False, timeout=60)
-    return Answer(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
-
-
-def replay(folder: Path, *words: str, text: str = FORMAT, log: str = "access.log") -> dict:
-    answer = watch(folder, "--replay", log, "--log-format", text, "--json", *words)
-    assert "verdict" in answer.out, answer
-    assert answer.json["exit"] == answer.exit
-    return answer.json
 
 
 @pytest.fixture(scope="module")
@@ -190,12 +160,6 @@ def test_a_second_in_which_nothing_failed_or_changed_is_in_the_json_only(tmp_pat
 
 
 # ---- by address, and in limited mode ----
-
-
-def by_address(second: int, pool: str, status: int = 200) -> str:
-    address = {"A": A, "B": B, "": "-"}[pool]
-    minute, clock = divmod(second, 60)
-    return f'[20/Nov/2026:10:{minute:02}:{clock:02} +0000] {status} 0.010 "{address}" "{status if pool else "-"}"\n'
 
 
 @pytest.fixture
