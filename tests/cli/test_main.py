@@ -15,6 +15,7 @@ from upswitch.cli.commands.help import pages
 from upswitch.cli.exit_codes import Exit, exit_of
 from upswitch.cli.invocation import NoSiteError
 from upswitch.cli.main import COMMANDS, group
+from upswitch.cli.views import fleet
 from upswitch.cli.views.acted import ended, is_expected
 from upswitch.site.model import Problem
 from upswitch.site.read import SiteInvalid
@@ -76,6 +77,10 @@ def test_each_exit_code_but_0_has_its_incident_page(code):
     assert (INCIDENTS / f"{stem}.md").read_text().startswith(f"# Exit {code.value}: {code.name}")
     row = rf"^\| {code.value} \| {re.escape(code.meaning)} \| .* \| \[{stem}\]\({stem}\.md\) \|$"
     assert re.search(row, (INCIDENTS / "README.md").read_text(), re.MULTILINE)
+
+
+def test_a_fleet_knows_which_of_any_two_exit_codes_is_worse():
+    assert sorted(fleet._WORST) == sorted(Exit)
 
 
 def test_every_outcome_of_a_run_has_an_exit_code():

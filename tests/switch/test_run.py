@@ -12,6 +12,7 @@ from upswitch.basics.result import Result, Why
 from upswitch.switch import machine
 from upswitch.switch.machine import Outcome, Phase, Step
 from upswitch.switch.run import (
+    _LATER_STEPS,
     VERSION,
     Closed,
     Ended,
@@ -32,6 +33,8 @@ from walks import SKIPS, walks
 PLAN = Plan(run="r1", command="switch", pool="B", former_pool="A", former="000001-A", to="000002-B", back="000003-A")
 WARMED = msgspec.structs.replace(PLAN, warm="000004-A")
 ALL = [(skips, walk, ending) for skips in SKIPS.values() for walk, ending in walks(skips)]
+STEPS = "gate stage test warm recheck arm drain swap reload confirm watch finish restore reload_back confirm_back"
+"""Of version 3."""
 SAID = st.text(alphabet=st.characters(blacklist_categories=("Cs",)), max_size=40)
 
 
@@ -51,6 +54,11 @@ def live(records):
 
 
 @given(st.lists(st.tuples(st.sampled_from(ALL), SAID), min_size=1, max_size=4), st.data())
+def test_each_older_version_of_the_journal_says_which_steps_its_machine_did_not_have():
+    assert set(_LATER_STEPS) == set(range(1, VERSION))
+    assert STEPS.split() == [*Step], "a new step needs the next VERSION and its row in _LATER_STEPS"
+
+
 def test_the_replay_of_any_journal_cut_anywhere_is_the_run_as_it_was_live(chosen, data):
     *before, last = [[*records_of(skips, walk, run=f"r{at}", said=said)] for at, ((skips, walk, _), said) in enumerate(chosen)]
     last = last[: data.draw(st.integers(1, len(last)))]

@@ -1,0 +1,1 @@
+"""What every other room is written in: values, results and their reasons, errors, safe text. It imports no room. Begin with result.py."""

@@ -1,4 +1,4 @@
-"""The closed sets of words that everything else is said in (docs/design.md)."""
+"""The base of every value: frozen, keyword-only, and ready to be encoded as JSON."""
 
 from typing import Any, dataclass_transform
 

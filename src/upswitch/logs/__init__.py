@@ -1,4 +1,4 @@
-"""Lines of access and error logs: how a format is read, how lines are counted, where logs lie, and since when they count.
+"""Lines of access and error logs: how a format is read, how lines are counted, where the files are, and how `--since` is read.
 
-Logs import `nginx`, `hosts`, `site` and `basics`. Begin with `line.py`: what a line says, and when its request counts as failed.
+It may import nginx, hosts, site and basics. Begin with `line.py`: what a line says, and when its request counts as failed.
 """

@@ -1,4 +1,4 @@
-"""Reading an nginx: its binary, its configuration, its processes, and what it reports about itself.
+"""Reading an nginx: its binary, its configuration, its processes, what it reports; and the commands that test and reload it.
 
 It may import hosts, site and basics. Begin with running.py (questions to an nginx on a host), then dump.py and configuration.py
 (its configuration as one tree, and questions to that).

@@ -1,4 +1,4 @@
-"""Whether the pool that took over is failing: whose a request is, the rule, and the loop that asks it once a second.
+"""Whether the new pool is failing: which pool answered a request, the rule, and the loop that applies it once a second.
 
-The watch imports `diagnose`, `health` and the rooms below. Begin with `rule.py`, then `attribution.py`; `watch.py` is the loop.
+It may import diagnose and every room below it. Begin with `rule.py`, then `attribution.py`; `watch.py` is the loop.
 """

@@ -1,4 +1,4 @@
-"""What commands print: one value each, as text for people and as JSON (docs/json.md). Only here a result becomes text.
+"""What commands print: one value each, as text for people and as JSON (docs/json.md). Only this package lays out a result as text.
 
 What one command prints is one file: acted.py (switch, rollback, repair, and every refusal), plan.py (plan, init), status.py
 (status, history, drain, lint), diagnose.py, watch.py; of several hosts fleet.py.

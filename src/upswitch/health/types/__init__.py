@@ -1,7 +1,7 @@
-"""The check types, each a file that says what a probe of it sends and how its answer is read.
+"""The check types. Each but tcp has a file that says what a probe of it sends and how its answer is read.
 
 A new type is a file here, its row in `PROBE_TYPES`, and its word in `site.words.CheckType`, from which the site file's reader takes
-the words that it allows. Types import `site` and `basics`, and no other room. Begin with `answer.py`, then `mysql.py`.
+the words that it allows. Types import `site` and `basics`, and no other room. Begin with `answer.py`, then `ajp.py`.
 """
 
 from collections.abc import Mapping
