@@ -54,11 +54,6 @@ def live(records):
 
 
 @given(st.lists(st.tuples(st.sampled_from(ALL), SAID), min_size=1, max_size=4), st.data())
-def test_each_older_version_of_the_journal_says_which_steps_its_machine_did_not_have():
-    assert set(_LATER_STEPS) == set(range(1, VERSION))
-    assert STEPS.split() == [*Step], "a new step needs the next VERSION and its row in _LATER_STEPS"
-
-
 def test_the_replay_of_any_journal_cut_anywhere_is_the_run_as_it_was_live(chosen, data):
     *before, last = [[*records_of(skips, walk, run=f"r{at}", said=said)] for at, ((skips, walk, _), said) in enumerate(chosen)]
     last = last[: data.draw(st.integers(1, len(last)))]
@@ -231,3 +226,8 @@ def test_a_host_that_took_itself_back_ends_the_run_where_it_was_proved(result, p
     assert (run.phase, run.is_left, run.pending) == (phase, is_left, None)
     said = "rolled itself back at t: proved" if result is Result.OK else "tried to roll itself back at t, NOT PROVED: proved"
     assert said in run.fired.text
+
+
+def test_each_older_version_of_the_journal_says_which_steps_its_machine_did_not_have():
+    assert set(_LATER_STEPS) == set(range(1, VERSION))
+    assert STEPS.split() == [*Step], "a new step needs the next VERSION and its row in _LATER_STEPS"

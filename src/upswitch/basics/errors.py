@@ -55,7 +55,7 @@ class LockedError(UpswitchError):
     """Another upswitch holds this host's lock."""
 
     def __init__(self, owner: Owner) -> None:
-        super().__init__(f"locked by {owner.text}")
+        super().__init__(f"LOCKED: another run holds the lock: {owner.text}")
         self.owner = owner
 
 
@@ -63,7 +63,7 @@ class StuckError(UpswitchError):
     """A first use failed, and that nginx is as it was could not be confirmed: a person must look. `failed` came first."""
 
     def __init__(self, failed: str, undone: str) -> None:
-        super().__init__(f"{failed}; going back: {undone}")
+        super().__init__(f"{failed}; undoing init failed too: {undone}")
         self.failed = failed
         self.undone = undone
 
@@ -72,7 +72,7 @@ class HostError(UpswitchError):
     """A host could not be asked or could not do it: `what` was tried, and the reason in words. State is as it was or UNKNOWN."""
 
     def __init__(self, what: str, reason: str, *, why: Why = Why.NONE) -> None:
-        super().__init__(f"{what}: {reason}")
+        super().__init__(f"can't {what}: {reason}")
         self.what = what
         self.reason = reason
         self.why = why

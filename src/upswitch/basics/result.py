@@ -2,6 +2,7 @@
 
 import errno
 from enum import StrEnum
+from typing import Self
 
 from upswitch.basics.value import Value
 
@@ -25,94 +26,69 @@ class Failure(StrEnum):
 
 
 class Why(StrEnum):
-    """The reason why something was refused, failed, or turned a run. The pages in playbooks/incident/ have a section for each."""
+    """The reason why something was refused, failed, or turned a run. The pages in playbooks/incident/ have a section for each.
+
+    The value is the code in the journal and the JSON; `words` are what is printed beside it. NONE: it went well, or no page says more.
+    """
+
+    words: str
+
+    def __new__(cls, code: str, words: str = "") -> Self:
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.words = words
+        return member
 
     NONE = ""
-    """It went well, or no page says more than the text does."""
 
     # The host, and the way to it.
-    UNREACHABLE = "unreachable"
-    """No connection could be made."""
-    HOST_KEY = "host_key"
-    """Its key is not the recorded one, or none is recorded."""
-    CONNECTION_LOST = "connection_lost"
-    """The connection was cut, or the host did not answer any more."""
-    FENCED = "fenced"
-    """Somebody else has had the lock since it was ours."""
-    DISK_FULL = "disk_full"
-    READ_ONLY = "read_only"
-    DENIED = "denied"
-    """A right is missing, or others may write what only we may."""
+    UNREACHABLE = "unreachable", "no connection to the host could be made"
+    HOST_KEY = "host_key", "the host's key is not the recorded one, or none is recorded"
+    CONNECTION_LOST = "connection_lost", "the connection to the host was cut"
+    FENCED = "fenced", "another upswitch or the dead-man has changed this host since"
+    DISK_FULL = "disk_full", "the disk of the host is full"
+    READ_ONLY = "read_only", "the file system of the host is read-only"
+    DENIED = "denied", "a permission is missing on the host"
 
     # nginx and its files.
-    NO_MASTER = "no_master"
-    """nginx is down or stopped, or its pid file does not name it."""
-    BAD_CONFIG = "bad_config"
-    """`nginx -t` fails, with the new generation or without it."""
-    TEMPLATE = "template"
-    REJECTED = "rejected"
-    """nginx took the signal, and kept its old configuration."""
-    OUTAGE = "outage"
-    """After the reload nginx had no worker."""
-    RELOAD_REFUSED = "reload_refused"
-    """The reload command itself failed: nginx was not asked."""
-    NOT_PROVED = "not_proved"
-    """The reload could be proved neither to have worked nor to have failed."""
-    DRAIN_FLAG = "drain_flag"
-    """nginx does not see the file that tells it to drain."""
-    MOVED = "moved"
-    """Somebody else changed the live link."""
-    DISAGREE = "disagree"
-    """The live link and nginx name different generations."""
-    EDITED = "edited"
-    """Live files are not as they were staged."""
-    MARKER = "marker"
-    """nginx.marker in the site file is not the address that the live generation answers at."""
-    NOT_INCLUDED = "not_included"
-    """nginx's configuration does not include the live generation."""
-    NO_GENERATION = "no_generation"
-    """No generation is live yet, or there is none of this number."""
-    GENERATION_GONE = "generation_gone"
-    """A generation that is needed is not on disk any more, or is damaged."""
-    NOTHING_BEFORE = "nothing_before"
-    """There is no generation that a rollback could safely lead to."""
+    NO_MASTER = "no_master", "nginx is down or stopped, or its pid file is wrong"
+    BAD_CONFIG = "bad_config", "`nginx -t` fails"
+    TEMPLATE = "template", "a template can't be rendered"
+    REJECTED = "rejected", "nginx rejected the reload and kept its old configuration"
+    OUTAGE = "outage", "nginx had no worker after the reload"
+    RELOAD_REFUSED = "reload_refused", "the reload command failed"
+    NOT_PROVED = "not_proved", "upswitch could not prove which generation nginx serves"
+    DRAIN_FLAG = "drain_flag", "nginx does not see the drain flag file"
+    MOVED = "moved", "somebody else changed the live link"
+    DISAGREE = "disagree", "nginx and the live link name different generations"
+    EDITED = "edited", "live files were edited by hand"
+    MARKER = "marker", "nginx.marker is not the address of the live generation"
+    NOT_INCLUDED = "not_included", "nginx's configuration does not include the live generation"
+    NO_GENERATION = "no_generation", "this generation does not exist"
+    GENERATION_GONE = "generation_gone", "a generation is damaged or was removed"
+    NOTHING_BEFORE = "nothing_before", "there is no former generation to go back to"
 
     # Servers and requests.
-    SERVERS_DOWN = "servers_down"
-    """Servers of the pool fail their health checks."""
-    NO_WAY_BACK = "no_way_back"
-    """The former pool fails its health checks too."""
-    CHECK_DOWN = "check_down"
-    """nginx's own health check holds the servers down."""
-    UNRESOLVED = "unresolved"
-    """A server's name has no address."""
-    SPIKE = "spike"
-    """The error rate of the new pool is above the threshold."""
-    WORKERS_DIED = "workers_died"
-    NO_ANSWER = "no_answer"
-    """nginx itself does not answer."""
-    NOT_SWITCHED = "not_switched"
-    """Requests still reach the former pool."""
-    UNPROVEN = "unproven"
-    """The watch saw too little to judge."""
+    SERVERS_DOWN = "servers_down", "servers of the new pool fail their health checks"
+    NO_WAY_BACK = "no_way_back", "the former pool fails its health checks too"
+    CHECK_DOWN = "check_down", "nginx's own health check holds the servers down"
+    UNRESOLVED = "unresolved", "the name of a server has no address"
+    SPIKE = "spike", "the error rate of the new pool is above the threshold"
+    WORKERS_DIED = "workers_died", "nginx's workers crashed"
+    NO_ANSWER = "no_answer", "nginx itself does not answer"
+    NOT_SWITCHED = "not_switched", "requests still reach the former pool"
+    UNPROVEN = "unproven", "the watch saw too little traffic to judge"
 
     # Whoever runs upswitch, and other hosts.
-    SIGNAL = "signal"
-    KILLED = "killed"
-    """The run was killed in this step."""
-    DEAD_MAN = "dead_man"
-    """The dead-man could not be armed, or acts now."""
-    OTHER_HOST = "other_host"
-    """Another host failed, or all hosts together did."""
-    SPLIT = "split"
-    """The hosts would serve different pools."""
-    UNFINISHED = "unfinished"
-    """A run that was killed has to be repaired first."""
-    JOURNAL = "journal"
-    """The journal can't be read."""
-    INIT = "init"
-    """`init --apply` could not be undone."""
-    BUG = "bug"
+    SIGNAL = "signal", "a person or the pipeline stopped the run"
+    KILLED = "killed", "the run was killed"
+    DEAD_MAN = "dead_man", "the dead-man could not be armed, or rolled this host back"
+    OTHER_HOST = "other_host", "another host of the fleet failed"
+    SPLIT = "split", "the hosts would serve different pools"
+    UNFINISHED = "unfinished", "an earlier run was killed; `upswitch repair` comes first"
+    JOURNAL = "journal", "the journal can't be read"
+    INIT = "init", "`init --apply` failed and could not be undone"
+    BUG = "bug", "upswitch has a bug"
 
 
 class Took(Value):

@@ -139,7 +139,7 @@ class Fleet:
         for thread in threads:
             look = thread.is_alive
             until(operator.not_, look, every=_LOOK_EVERY, clock=self._shared.clock, interrupts=interrupts, sleep=thread.join)
-        cut = HostError("reach it", f"{interrupts.name} came before it answered", why=Why.UNREACHABLE)
+        cut = HostError("reach the host", f"{interrupts.name} came before the host answered", why=Why.UNREACHABLE)
         return self._each_once({entry.name: found.get(entry.name, cut) for entry in hosts})
 
     def _each_once(self, found: dict[str, RunPorts | HostError]) -> dict[str, RunPorts | HostError]:
@@ -150,7 +150,7 @@ class Fleet:
                 continue
             first = seen.setdefault((self._boots[entry.name], entry.nginx.state), entry.name)
             if first != entry.name:
-                found[entry.name] = HostError(f"use the host {entry.name}", f"it is the same machine as {first}: leave one out")
+                found[entry.name] = HostError(f"use the host {entry.name}", f"{first} is the same machine: remove one")
         return found
 
     def _reached(self, entry: HostEntry, machines: Opener) -> RunPorts | HostError:

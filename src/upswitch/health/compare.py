@@ -55,9 +55,9 @@ class Compared(Value):
         """What of a server that is to serve now is wrong, in either view; "" where both call it up."""
         name = f"{self.upstream} {self.nginx.address} of the live pool {self.pool}"
         if self.nginx.is_up:
-            return "" if self.ours.ok else f"nginx's own check calls {name} up, and our check of it fails ({self.ours.error})"
-        ours = "and our check passes" if self.ours.ok else f"and our check fails ({self.ours.error})"
-        return f"nginx's own check calls {name} {self.nginx.state}, {ours}"
+            return "" if self.ours.ok else f"{name}: nginx's own check says up, but upswitch's check fails ({self.ours.error})"
+        ours = "the check by upswitch passes" if self.ours.ok else f"the check by upswitch fails ({self.ours.error})"
+        return f"{name}: nginx's own health check says {self.nginx.state}; {ours}"
 
 
 def compare(ports: Ports, site: Site, live_pool: str) -> tuple[Compared, ...]:

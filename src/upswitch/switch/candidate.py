@@ -54,7 +54,7 @@ class Making(Value):
         if name is None:
             highest = self.facts.disk.generations[-1].name
             raise RefusedError(
-                Refusal(what=f"no number is left above generation {highest}", hint="remove that folder: it is not ours")
+                Refusal(what=f"no number is left above generation {highest}", hint="remove that folder: upswitch did not make it")
             )
         facts = self.facts
         found = standbys(self.site, serving, known=self.checked, former=former) if facts.dialect is not Dialect.NONE else ()
@@ -127,7 +127,7 @@ def _swapped(host: Host, nginx: Nginx, facts: Facts, candidate: str) -> Took:
     is_left_in = ran.exit in {None, sh.Exit.UNSYNCED}  # the candidate may be live still
     result = Result.UNKNOWN if is_left_in else Result.OK if ran.exit == 0 else Result.FAILED
     why = {Result.OK: Why.NONE, Result.FAILED: Why.BAD_CONFIG}.get(result, ran.why)
-    said = _said(ran, "swapped in for the test and out again: no mount namespace is allowed here")
+    said = _said(ran, "the live link was changed for the test and put back: this host allows no mount namespace")
     return Took(result=result, said=said, why=why)
 
 

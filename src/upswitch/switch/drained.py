@@ -40,7 +40,7 @@ class DrainReport(Value):
     @property
     def said(self) -> str:
         if not self.pool:
-            return f"{self.problem or 'no pool was live before'}: there is nothing to stop"
+            return f"{self.problem or 'no other pool was live before'}, so there is no former pool to stop"
         if self.is_safe:
             return f"safe to stop {self.pool}: no old worker, no connection to {', '.join(self.addresses)}"
         return f"not yet safe to stop {self.pool}: {', '.join(_left(self))}"
@@ -113,9 +113,9 @@ def _left(report: DrainReport) -> Iterator[str]:
     if report.problem:
         yield report.problem
     if report.old_workers:
-        yield f"{len(report.old_workers)} old workers ({', '.join(map(str, report.old_workers))})"
+        yield f"old nginx workers still run (pids {', '.join(map(str, report.old_workers))})"
     if report.connections:
         total = sum(report.connections.values())
-        yield f"{total} connections to {', '.join(report.connections)}"
+        yield f"open connections to {', '.join(report.connections)}: {total}"
     if report.shared:
-        yield f"{', '.join(report.shared)} is in the live pool too"
+        yield f"the live pool uses these servers too: {', '.join(report.shared)}"

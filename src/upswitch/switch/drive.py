@@ -68,7 +68,7 @@ def locked(ports: RunPorts, site: Site, owner: Owner) -> Iterator[None]:
     store.prepare(ports.host, site.nginx)
     stopped = ports.turn.meet(Meeting.LOCK)
     if stopped is not None:
-        hint = "run it again when ready" if stopped.result is Result.INTERRUPTED else "see to that host first"
+        hint = "run the command again" if stopped.result is Result.INTERRUPTED else "fix the host named above"
         raise RefusedError(Refusal(what=stopped.said, hint=f"{hint}; nothing was done here", why=stopped.why))
     holder = ports.lock.acquire(owner)
     if holder is not None:
@@ -100,7 +100,7 @@ def start(ports: RunPorts, job: Job, journal: Journal) -> Ending:
     try:
         journal.prepare()
     except HostError as exc:
-        hint = "nothing was done: a run that can't be recorded could not be undone"
+        hint = "nothing was changed; upswitch switches only if it can write its journal: fix this first"
         raise RefusedError(Refusal(what=str(exc), hint=hint, why=exc.why)) from exc
     journal.note(started)
     return drive_on(ports, run.begin(started), job, journal)
@@ -131,7 +131,7 @@ def _disarmed(ports: RunPorts, over: Run, journal: Journal, nginx: Nginx) -> Run
         ports.tell("dead-man", stood.said)
         return next((each for each in journal.read()[::-1] if each.plan.run == over.plan.run and each.fired), over)
     except (HostError, JournalCorruptError) as exc:
-        ports.tell("dead-man", f"may still roll this host back: {exc}")
+        ports.tell("dead-man", f"the dead-man may still roll this host back: {exc}")
         return over
 
 
@@ -186,7 +186,7 @@ def settle_deadman(ports: RunPorts, left: Run, journal: Journal, nginx: Nginx) -
     """Disarm the dead-man of a run; where it has fired, the journal says so. HostError while it still acts."""
     stood = deadman.disarm(ports.host, nginx, left.plan.run)
     if stood.result is Result.UNKNOWN:
-        raise HostError("take up a run that was left", stood.said, why=Why.DEAD_MAN)
+        raise HostError("continue the unfinished run", stood.said, why=Why.DEAD_MAN)
     if stood.fired is not None and not any(each.fired for each in journal.read() if each.plan.run == left.plan.run):
         write(journal, stood.fired, ports)  # its disk was full when it fired
     return stood

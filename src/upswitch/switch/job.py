@@ -197,7 +197,7 @@ def _resolved(host: Host, site: Site, wanted: str, facts: Facts) -> dict[str, ro
     try:
         found = {wanted: running.resolve_names(host, site, wanted)}
     except HostError as exc:
-        raise RefusedError(Refusal(what=str(exc), hint="nginx would not resolve it either", why=Why.UNRESOLVED)) from exc
+        raise RefusedError(Refusal(what=str(exc), hint="fix the name or the DNS of this host", why=Why.UNRESOLVED)) from exc
     is_checked = facts.dialect is not Dialect.NONE and any(upstream.check for upstream in site.upstreams)
     for pool in site.pools if is_checked else ():
         if pool != wanted:
@@ -237,15 +237,15 @@ def _refuse_down(facts: Facts, manifest: Manifest) -> None:
             down = ", ".join(each.text for each in seen if each)
             what = f"nginx's own health check holds every server of {name} in {manifest.pool} down: {down}"
             is_dead = all(each.fall for each in seen if each)
-            start = "start them; nginx then finds them up" if is_dead else "it is still checking them: try again in some seconds"
-            hint = f"{start} (`upswitch status`); or name another one with --to N"
+            start = "start these servers" if is_dead else "nginx still checks these servers: try again in some seconds"
+            hint = f"{start}; `upswitch status` shows them; or choose another generation with --to N"
             raise RefusedError(Refusal(what=what, hint=hint, why=Why.CHECK_DOWN))
 
 
 def _refuse_damaged(name: str, files: Mapping[str, bytes], manifest: Manifest) -> None:
     damaged = [file for file, digest in manifest.sha256.items() if generation.digest(files.get(file, b"")) != digest]
     if damaged:
-        what = f"generation {name} is not as it was staged: {', '.join(damaged)}"
+        what = f"files of generation {name} were changed or are missing: {', '.join(damaged)}"
         raise RefusedError(Refusal(what=what, hint="choose another one with --to N", why=Why.GENERATION_GONE))
 
 

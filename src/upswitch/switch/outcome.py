@@ -24,7 +24,7 @@ def headline(run: Run, outcome: Outcome, live: Live) -> str:
         case Outcome.UNCHANGED:
             return f"UNCHANGED: {plan.pool} is live already, with the same servers"
         case Outcome.REFUSED if run.outcome is Outcome.ROLLED_BACK:
-            return f"REFUSED: this run was rolled back, and then somebody else made {live.disk} live"
+            return f"REFUSED: this run was rolled back; after that somebody else made {live.disk or 'another link'} live"
         case Outcome.REFUSED:
             return f"REFUSED{because}"
         case Outcome.INTERRUPTED:
@@ -32,7 +32,7 @@ def headline(run: Run, outcome: Outcome, live: Live) -> str:
         case Outcome.ROLLED_BACK:
             return f"ROLLED BACK to {plan.former_pool} (generation {live.disk}){because}"
         case Outcome.HELD:
-            return f"HELD on {plan.pool}{because}"
+            return f"HELD: {plan.pool} still serves{because}"
         case Outcome.STUCK:
             last = run.steps[-1] if run.steps else None
             then = f"; then {last.step.replace('_', ' ')}: {last.said}" if last and last is not cause else ""
@@ -57,15 +57,15 @@ def hint(run: Run, outcome: Outcome, live: Live) -> str:
         case Outcome.UNCHANGED:
             return "nothing to do"
         case Outcome.INTERRUPTED:
-            return f"when ready, {again}; `upswitch help interrupted`"
+            return f"{again} when you are ready; `upswitch help interrupted`"
         case Outcome.ROLLED_BACK:
             return f"{_first(run)} {again}; `upswitch help {'dead-man' if run.fired else 'rolled-back'}`"
         case Outcome.HELD:
-            return f"decide: `upswitch rollback` for {plan.former_pool}, or fix {plan.pool}; `upswitch help held`"
+            return f"decide now: fix {plan.pool}, or go back to {plan.former_pool} with `upswitch rollback`; `upswitch help held`"
         case Outcome.STUCK:
             lost = UNREACHABLE_PAGES.get(run.why)
-            look = f"see why ssh can't reach the host: {lost}" if lost else "automatic recovery failed: see `upswitch help stuck`"
-            return f"{look}; then `upswitch repair`"
+            look = f"ssh can't reach the host: see {lost}" if lost else "automatic recovery failed: see `upswitch help stuck`"
+            return f"{look}; then run `upswitch repair`"
         case Outcome.REFUSED if not live.agrees:
             return "`upswitch status` shows what is live; `upswitch help refused`"
         case Outcome.REFUSED:
@@ -74,7 +74,7 @@ def hint(run: Run, outcome: Outcome, live: Live) -> str:
 
 def _after_switch(plan: Plan) -> str:
     if plan.pool == plan.former_pool:
-        return "`upswitch rollback` goes back to the servers that it had"
+        return f"`upswitch rollback` goes back to the former servers of {plan.pool}"
     back = f"`switch --to {plan.former_pool}` when it is fixed" if plan.copy_of else "`upswitch rollback` goes back"
     return f"`upswitch drain` says when {plan.former_pool} may be stopped; {back}"
 
@@ -84,15 +84,15 @@ def _first(run: Run) -> str:
     cause = run.cause
     is_cut = cause is not None and cause.result is Result.UNKNOWN and cause.step is not Step.CONFIRM
     if cause is None or is_cut or cause.result is Result.INTERRUPTED or run.fired:
-        return "when ready,"
+        return "when you are ready,"
     return f"fix {run.plan.pool}, then" if cause.step is Step.WATCH else "fix what is named above, then"
 
 
 def _fix(run: Run) -> str:
     match run.cause and run.cause.step:
         case Step.GATE | Step.RECHECK:
-            return "look at the servers named above"
+            return "fix the servers named above"
         case Step.TEST:
             return "fix what is named above (`upswitch plan` shows the files)"
         case _:
-            return "fix that"
+            return "fix the cause named above"

@@ -31,7 +31,7 @@ def _survey(host: Host, site: Site) -> Facts:
         return survey.survey(host, site.nginx, tuple(upstream.name for upstream in site.upstreams))
     except NginxBrokenError as exc:
         is_ours = any(file.startswith(f"{site.nginx.dir}/") for file in exc.files)
-        fix = "the live generation itself fails: `upswitch rollback` goes back" if is_ours else "fix it until `nginx -t` passes"
+        fix = "the live generation fails: run `upswitch rollback`" if is_ours else "fix the file until `nginx -t` passes"
         raise RefusedError(
             Refusal(what=f"nginx -T fails: {exc.said}", hint=f"{fix}; nothing was changed", why=Why.BAD_CONFIG)
         ) from exc
@@ -73,10 +73,10 @@ def _doubts(nginx: Nginx, facts: Facts, *, adopt: bool) -> Iterator[Refusal]:
         yield Refusal(what=f"live files were edited after upswitch wrote them: {files}", hint=hint, why=Why.EDITED)
     if disk.manifest is not None and disk.manifest.marker not in {"", nginx.marker}:
         what = f"nginx.marker is {nginx.marker}, but {disk.live} answers at {disk.manifest.marker}"
-        hint = f'set nginx.marker back to "{disk.manifest.marker}"; it can only be chosen by `upswitch init`'
+        hint = f'set nginx.marker back to "{disk.manifest.marker}"; only `upswitch init` can choose this address'
         yield Refusal(what=what, hint=hint, why=Why.MARKER)
     if marker is None or marker.generation != disk.live:
         reported = marker.generation if marker else "no generation"
         what = f"nginx reports {reported} at {nginx.marker}, but {nginx.live} points to {disk.live}"
-        hint = "somebody changed one of them; `upswitch rollback --to N` loads one generation and proves it"
+        hint = "somebody moved the link or loaded another configuration; `upswitch rollback --to N` makes generation N live"
         yield Refusal(what=what, hint=hint, why=Why.DISAGREE)

@@ -71,7 +71,7 @@ class Reloader:
             return Took(result=Result.FAILED, said=f"can't create {self._nginx.drain_flag}: {ran.words}", why=ran.why)
         if not self._says_draining():
             self.lower()
-            said = f"nginx does not see {self._nginx.drain_flag}: can its worker user enter that folder? (nginx.drain_flag)"
+            said = f"nginx does not see {self._nginx.drain_flag}: the user of nginx's workers must be able to enter that folder"
             return Took(result=Result.FAILED, said=said, why=Why.DRAIN_FLAG)
         return Took(result=Result.OK, said=self._wait_idle(limit))
 

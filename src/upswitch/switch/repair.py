@@ -29,7 +29,7 @@ def repaired(ports: RunPorts, site: Site, journal: Journal) -> Ending | None:
     if left is None:
         return _rolled_back_by_host(ports, site, journal)
     plan = left.plan
-    ports.tell("repair", f"run {plan.run} ({plan.command} to {plan.pool}) ended at {left.phase} and is taken up again")
+    ports.tell("repair", f"run {plan.run} ({plan.command} to {plan.pool}) stopped at {left.phase}; repair continues it")
     _prepare(ports, journal)
     live = survey.live_now(ports.host, site.nginx)
     if left.is_over and live.agrees and live.disk != plan.to:  # STUCK, and a person has fixed it since

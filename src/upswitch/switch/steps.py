@@ -65,14 +65,14 @@ class Steps:
         if not report.has_way_back and not self._job.accept_one_way:
             return _no_way_back(self._job.plan, report)
         up = f"all {len(report.new)} servers of {self._job.plan.pool} are healthy after {report.seconds:.1f} s"
-        return Took(result=Result.OK, said=up if report.has_way_back else f"{up}; {self._job.plan.former_pool} is not")
+        return Took(result=Result.OK, said=up if report.has_way_back else f"{up}; {self._job.plan.former_pool} is unhealthy")
 
     def stage(self) -> Took:
         """The new generation, and the way back beside it: going back must need no new bytes."""
         plan, job = self._job.plan, self._job
         generations = {plan.to: job.files, plan.back: job.back_files, **({plan.warm: job.warm_files} if plan.warm else {})}
         took = store.stage(self._ports.host, self._nginx, generations, back=plan.back)
-        said = f"{self._nginx.dir}/generations/{plan.to}; a rollback leads to {plan.back}"
+        said = f"upswitch wrote {self._nginx.dir}/generations/{plan.to}; a rollback makes {plan.back} live"
         return took if took.result is not Result.OK else Took(result=Result.OK, said=said)
 
     def test(self) -> Took:
@@ -134,7 +134,7 @@ class Steps:
         probes = self._ports.prober.round(self._job.new)
         bad = [f"{target.server}: {probe.error}" for target, probe in zip(self._job.new, probes, strict=True) if not probe.ok]
         if bad:
-            said = f"{len(bad)} of {len(probes)} servers failed after the gate"
+            said = f"{len(bad)} of {len(probes)} servers failed a health check after the gate had passed"
             return Took(result=Result.FAILED, said=said, details=tuple(bad), why=Why.SERVERS_DOWN)
         return Took(result=Result.OK, said=f"the gate's health checks were {age:.0f} s old; every server is still healthy")
 
@@ -219,7 +219,7 @@ class Steps:
 
     def watch(self) -> Took:
         if self._watcher is None:
-            return Took(result=Result.UNKNOWN, said="the watch was cut off", why=Why.KILLED)
+            return Took(result=Result.UNKNOWN, said="upswitch was killed before the watch ended", why=Why.KILLED)
         self.watch_report = report = self._watcher.run(self._watched(), self._job.old)
         return Took(result=report.result, said=report.said, details=report.details, why=report.why)
 
@@ -274,7 +274,7 @@ class Steps:
         plan = self._job.plan
         live = self._read_again().live
         if live not in {plan.former, plan.base, plan.to, plan.back}:
-            said = f"the live link points to {live or 'nothing'}, which is no generation of this run: it was left alone"
+            said = f"the live link points to {live or 'nothing'}, which is not a generation of this run: upswitch did not change it"
             return Took(result=Result.FAILED, said=said, why=Why.MOVED)
         is_outage = (
             self._finding is not None and self._finding.proof is Proof.OUTAGE
@@ -330,9 +330,9 @@ class Steps:
         if took.result is not Result.OK:
             return took
         # nginx-facts.md, section 6: its globals point into the configuration that was thrown away.
-        crash = "; A WORKER THAT DIES NOW CRASHES IN A LOOP until a reload succeeds (the check module's fault): fix that first"
+        crash = "; UNTIL A RELOAD SUCCEEDS, A WORKER THAT DIES CRASHES IN A LOOP (a fault of the check module): fix nginx first"
         warned = crash if self._job.facts.dialect is not Dialect.NONE else ""
-        return Took(result=Result.OK, said=f"nginx rejects every reload and never left {marker.generation}: {finding.said}{warned}")
+        return Took(result=Result.OK, said=f"nginx rejects every reload and serves {marker.generation}: {finding.said}{warned}")
 
     def _lower(self) -> None:
         if Step.DRAIN not in self._job.plan.skips:
@@ -372,5 +372,5 @@ def _refused(plan: Plan, report: rounds.GateReport) -> Took:
 
 
 def _no_way_back(plan: Plan, report: rounds.GateReport) -> Took:
-    said = f"{plan.pool} is healthy, but the former pool {plan.former_pool} is not: there is no way back. --one-way accepts that"
+    said = f"{plan.pool} is healthy, but the former pool {plan.former_pool} is not: no rollback is possible (see --one-way)"
     return Took(result=Result.FAILED, said=said, details=tuple(tally.text for tally in report.old), why=Why.NO_WAY_BACK)

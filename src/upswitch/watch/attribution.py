@@ -136,7 +136,7 @@ def told(logs: Sequence[AccessLog], attribution: Attribution, *, probe: str) -> 
     logs = distinct(logs)
     followed = [f"The watch reads {log.path}. {_HOW_TOLD[attribution.mode(reader_of(log))]}" for log in logs if can_follow(log)]
     asked = [f"The watch requests {probe} itself, twice a second."] if probe else []
-    blind = [] if followed or asked else ["The watch has no log to read and no watch.probe: it will be BLIND."]
+    blind = [] if followed or asked else ["The watch has no log to read and no watch.probe, so it sees no requests (BLIND)."]
     return (*followed, *asked, *blind, *(gap.what for log in logs for gap in gaps(log)))
 
 

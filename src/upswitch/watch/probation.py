@@ -127,7 +127,7 @@ class Probation(Value):
             return self.spike(look)
         down = [each for each in self.servers if not each.is_up]
         if down:
-            what = f"the gate saw that {down[0].text} ({len(down)} of {len(self.servers)} servers unhealthy)"
+            what = f"health check: {down[0].text} ({len(down)} of {len(self.servers)} servers are unhealthy)"
             return Failed(why=Why.SERVERS_DOWN, at_s=self.at_s, what=what)
         if self.crashes > _CRASHES:
             return Failed(why=Why.WORKERS_DIED, at_s=self.at_s, what=f"{self.crashes} nginx workers died in 10 s")
@@ -145,7 +145,7 @@ class Probation(Value):
         """What came so far, without the rule's answers."""
         failed, total = self.whole.gateway + self.whole.hung, self.whole.total
         before = f" (before: {look.before_failed} of {look.before_total} in {look.before_s} s)" if look.before_s else ""
-        silent = f"; the log shows none for {self.silent_s} s, though nginx answers our own requests" if self.is_silent else ""
+        silent = f"; no request in the log for {self.silent_s} s, but nginx answers upswitch" if self.is_silent else ""
         return f"t+{self.at_s}s: {failed} of {total} {self._requests} to {self.pool} failed{before}{silent}"
 
     def final(self, look: Judgement) -> Final:
@@ -166,7 +166,7 @@ class Probation(Value):
 
     @property
     def _requests(self) -> str:
-        return "our own requests" if self.is_log_blind else "requests"
+        return "requests by upswitch itself" if self.is_log_blind else "requests"
 
 
 class Others(Protocol):

@@ -49,7 +49,7 @@ _READABLE = 10**12
 
 _HOW = {
     Failure.GATEWAY: f"failed ({'/'.join(map(str, GATEWAY))})",
-    Failure.HUNG: f"hung ({CLIENT_LEFT} after {HUNG_S} s or more with no answer)",
+    Failure.HUNG: f"hung (the client left after {HUNG_S} s or more without an answer: {CLIENT_LEFT})",
 }
 
 
@@ -309,7 +309,7 @@ def answers(look: Judgement) -> tuple[str, ...]:
         return ()
     missing = "; ".join(_missing(look))
     refusal = (f"Not rolled back yet: {missing}.",) if missing else ()
-    return (*refusal, _before(look), f"The odds of chance are {_one_in(look.odds)}.")
+    return (*refusal, _before(look), f"The probability that this is chance is {_one_in(look.odds)}.")
 
 
 def _missing(look: Judgement) -> Iterator[str]:
@@ -321,25 +321,25 @@ def _missing(look: Judgement) -> Iterator[str]:
         when = "all in one second" if look.failed_seconds == 1 else f"in only {look.failed_seconds} different seconds"
         yield f"{look.failed} failures, but {when} ({need.enough_seconds} needed)"
     if not look.is_big:
-        yield f"fewer than {need.big:g} % of the requests"
+        yield f"fewer than {need.big:g} % of the requests failed"
     if not look.is_new:
         yield f"not {need.new:g} times as many failures as before"
     if not look.is_not_luck:
-        yield f"it may be chance (1 in {1 / need.luck:,.0f} needed)"
+        yield f"the failures may be chance (less than 1 in {1 / need.luck:,.0f} needed)"
 
 
 def _before(look: Judgement) -> str:
     """The comparison that decided: with the worst stretch, or, where only that one says yes, with the last minute's share."""
     if not look.before_s:
         return "There is no history to compare with."
-    whole = f"In the {look.before_s} s before, {look.before_failed} of {look.before_total} failed"
+    whole = f"In the {look.before_s} s before, {look.before_failed} of {look.before_total} requests failed"
     if look.is_new and look.failed < look.thresholds.new * look.worst:
         minute = f"{look.minute_failed} of {look.minute_total} in the last minute of it"
         return f"{whole}, {minute}. Now at least half fail, {look.thresholds.new:g} times that share or more."
     if not look.before_failed:
         return f"{whole}."
     how = "at most" if look.stretch_s < look.before_s else "which makes"
-    return f"{whole}, {how} {look.worst:.0f} in {look.stretch_s} s."
+    return f"{whole}, {how} {look.worst:.0f} failures in {look.stretch_s} s."
 
 
 def _one_in(chance: float) -> str:

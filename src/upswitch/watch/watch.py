@@ -214,7 +214,7 @@ class Watcher:
     def _stopped(self, stop: Took, old: tuple[Target, ...]) -> WatchReport:
         """As the whole fleet is."""
         is_held = stop.result is Result.HOLD
-        return self._held(stop, "as the other hosts are") if is_held else self._going_back(stop, stop, old)
+        return self._held(stop, "another host of the fleet is held") if is_held else self._going_back(stop, stop, old)
 
     def _may_end(self) -> bool:
         """Whether all hosts may. This one must answer now: its silence would be taken for consent, and its dead-man would act."""
@@ -240,7 +240,7 @@ class Watcher:
         except HostError as exc:
             self._lost_since = self._lost_since or now
             lost_s = now - self._lost_since
-            what = f"the host is out of reach for {lost_s:.0f} s: {exc}"
+            what = f"upswitch has not reached the host for {lost_s:.0f} s: {exc}"
             return Failed(why=exc.why or Why.CONNECTION_LOST, at_s=at_s, what=what) if lost_s >= _LOST_S else None
         self._lost_since = None
         return None
@@ -265,7 +265,7 @@ class Watcher:
     def _failed(self, failed: Failed, old: tuple[Target, ...]) -> WatchReport:
         held = _took(failed, Result.HOLD)
         if self._site.watch.on_spike is SpikePolicy.HOLD:
-            return self._held(held, 'watch.on_spike = "hold"')
+            return self._held(held, 'watch.on_spike is "hold", so a person decides')
         return self._going_back(_took(failed), held, old)
 
     def _going_back(self, took: Took, held: Took, old: tuple[Target, ...]) -> WatchReport:

@@ -8,15 +8,15 @@ from upswitch.switch.session import Session
 
 @click.command()
 @on_site
-@click.option("--wait", "is_waiting", is_flag=True, help="Wait until it can be stopped, at most --deadline.")
+@click.option("--wait", "is_waiting", is_flag=True, help="Wait until the former pool can be stopped, at most --deadline.")
 @click.option(
-    "--deadline", type=click.FloatRange(0, 86400), default=300.0, show_default=True, metavar="SECONDS", help="For --wait."
+    "--deadline", type=click.FloatRange(0, 86400), default=300.0, show_default=True, metavar="SECONDS", help="Limit of --wait."
 )
 @with_program
 def drain(program: Program, /, *, common: Common, is_waiting: bool, deadline: float) -> int:
     """Show whether the former pool can be stopped.
 
-    Looks for old nginx workers and for open connections to its servers. Exit 3 while it must keep running.
+    upswitch looks for old workers and open connections. Exit 3 if the former pool must keep running, or if there is none.
     """
     from upswitch.switch import drained
 

@@ -12,7 +12,7 @@ from upswitch.switch.session import Choices, Session
 @click.command()
 @on_site
 @click.option("--to", "pool", required=True, metavar="POOL", help="The pool that would become live.")
-@click.option("--adopt", is_flag=True, help="As for `switch`.")
+@click.option("--adopt", is_flag=True, help="Accept live files that were edited by hand, as `switch --adopt` does.")
 @with_program
 def plan(program: Program, /, *, common: Common, pool: str, adopt: bool) -> int:
     """Show what `switch --to` would do; change nothing.

@@ -9,13 +9,13 @@ from upswitch.switch.session import Session
 @click.command()
 @on_site
 @click.option("--to", "number", type=click.IntRange(1), metavar="N", help="Go back to generation N.")
-@click.option("--reason", default="", metavar="TEXT", help="For the history.")
+@click.option("--reason", default="", metavar="TEXT", help="Why you go back; `upswitch history` shows it.")
 @events_option
 @with_program
 def rollback(program: Program, /, *, common: Common, number: int | None, reason: str) -> int:
     """Go back to the pool that was live before.
 
-    The files that served then are used again, tested and proved. No health check comes first: it would cost time.
+    upswitch uses the former files again, tests them and proves that nginx serves them. To save time, no health check comes first.
     """
     from upswitch.switch import drive, rollback
 

@@ -19,7 +19,7 @@ from upswitch.switch.session import Choices, Session
 @on_site
 @click.option("--to", "pool", required=True, metavar="POOL", help="The pool that is to become live.")
 @click.option("--reason", default="", metavar="TEXT", help="For the history, and for users who wait for the lock.")
-@click.option("--no-watch", is_flag=True, help="Stop after the proof; do not watch for 502s.")
+@click.option("--no-watch", is_flag=True, help="Do not watch for 502s after the switch.")
 @click.option("--on-spike", type=click.Choice([policy.value for policy in SpikePolicy]), help="Overrides watch.on_spike.")
 @click.option("--adopt", is_flag=True, help="Accept live files that were edited by hand: a rollback returns to them.")
 @click.option("--one-way", is_flag=True, help="Accept that the former pool is down: no rollback is possible.")

@@ -100,13 +100,13 @@ class _Words(Value):
 @click.option("--to", "pool", default="", metavar="POOL", help="The pool to judge. Default: the one that took over.")
 @click.option("--log-format", default="", metavar="TEXT", help="The log's log_format, if it is not this nginx's or a usual one.")
 @click.option(
-    "--enough", type=click.IntRange(1), metavar="N", help=f"Roll back from this many failures...  [default: {DEFAULT.enough}]"
+    "--enough", type=click.IntRange(1), metavar="N", help=f"--replay: least failures for a rollback.  [default: {DEFAULT.enough}]"
 )
 @click.option(
-    "--big", type=Read("percent", _percent), help=f"...that are this share of all requests...  [default: {DEFAULT.big:g}%]"
+    "--big", type=Read("percent", _percent), help=f"--replay: least share of failed requests.  [default: {DEFAULT.big:g}%]"
 )
-@click.option("--new", type=Read("times", _number), help=f"...and this many times as many as before...  [default: {DEFAULT.new:g}]")
-@click.option("--luck", type=Read("odds", _odds), help=f"...if chance is less likely than this.  [default: {DEFAULT.luck:g}]")
+@click.option("--new", type=Read("times", _number), help=f"--replay: times the failures before.  [default: {DEFAULT.new:g}]")
+@click.option("--luck", type=Read("odds", _odds), help=f"--replay: highest probability of chance.  [default: {DEFAULT.luck:g}]")
 @with_program
 def watch(program: Program, /, **options: object) -> int:
     """Judge live or past traffic by the rollback rule, second by second.

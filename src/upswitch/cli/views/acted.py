@@ -117,7 +117,7 @@ class Acted(View):
             lines += [] if is_decisive else [f"Watch: {self.watch.said}"]  # the headline has it
             lines += [f"Watch: {note}" for note in self.watch.notes]
         if self.why:
-            lines.append(f"Why: {self.why}")
+            lines.append(f"Why: {self.why} ({self.why.words})")
         if self.production is not None:
             lines.append(f"Production: {self.production.text}")
         return "\n  ".join([*lines, f"Next: {self.hint}"])
@@ -163,7 +163,7 @@ ENDINGS: dict[type[Exception], End] = {
     NoSiteError: End("USAGE", "{file}: {error}", "name the site file with -c, or make one with `upswitch init`", "usage"),
     SiteInvalid: End("USAGE", "{file}: {error}", "fix the site file; no host was asked, and nothing was changed", "usage"),
     RefusedError: End("REFUSED", "REFUSED: {error}", "{hint}", "refused"),
-    HostError: End("REFUSED", "REFUSED: {error}", "fix that, then try again; `upswitch status` shows what is live", "refused"),
+    HostError: End("REFUSED", "REFUSED: {error}", "fix the cause, then try again; `upswitch status` shows what is live", "refused"),
     JournalCorruptError: End(
         "REFUSED",
         "REFUSED: the journal {file} can't be read: {error}",
@@ -176,7 +176,7 @@ ENDINGS: dict[type[Exception], End] = {
     Exception: End(
         "BUG",
         "a bug in upswitch: {error} (traceback in {file})",
-        "`upswitch status`, then `upswitch repair`; please report the traceback",
+        "run `upswitch status`; then run `upswitch repair`; please report the traceback",
         "bug",
         Why.BUG,
     ),

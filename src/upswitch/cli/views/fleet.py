@@ -95,7 +95,7 @@ def unreachable(command: str, error: HostError, *, is_skipped: bool = False) -> 
         exit=Exit.DONE if is_skipped else Exit.STUCK if is_way_back else Exit.REFUSED,
         said=f"{kind}: {error}",
         production=None,
-        hint=f"see why ssh can't reach it; {_page_of(error.why)}",
+        hint=f"find out why ssh can't reach the host; {_page_of(error.why)}",
         why=error.why,
     )
 
@@ -257,15 +257,15 @@ def _next_step(command: str, kind: str, worst: str, views: Mapping[str, View]) -
     if under_way:
         return f"wait: a run is under way on {_names(sorted(under_way))}, by {next(iter(under_way.values()))}"
     if kind == SPLIT:
-        first = "" if command == "repair" else "`upswitch repair`, then "
-        return f"{first}`switch --to POOL` with the pool that is to serve everywhere; `upswitch help split`"
+        first = "run " if command == "repair" else "run `upswitch repair`; then run "
+        return f"{first}`switch --to POOL` with the pool that should serve on all hosts; `upswitch help split`"
     if kind == UNREACHABLE:
         lost = _of(views, UNREACHABLE)
-        return _reach(lost, "the same again" if command == "switch" else f"`upswitch {command} {_options(lost)}`")
+        return _reach(lost, "run the same command again" if command == "switch" else f"`upswitch {command} {_options(lost)}`")
     if kind == Outcome.HELD:
         held = _of(views, Outcome.HELD)  # only these have something to go back from
         one = next(iter(held.values()))
-        return f"decide: `upswitch rollback {_options(held)}` for {one.former_pool}, or fix {one.pool}; `upswitch help held`"
+        return f"decide now: fix {one.pool}, or go back with `upswitch rollback {_options(held)}`; `upswitch help held`"
     if view.exit:
         return _remedy(view, worst) or f"`upswitch {command} --host {worst}` looks at one host alone"
     if skipped := _of(views, SKIPPED):
@@ -275,7 +275,7 @@ def _next_step(command: str, kind: str, worst: str, views: Mapping[str, View]) -
 
 
 def _reach(lost: Mapping[str, Acted], again: str) -> str:
-    return f"see why ssh can't reach {_names([*lost])}, then {again}; {_page_of(*(view.why for view in lost.values()))}"
+    return f"find out why ssh can't reach {_names([*lost])}; then {again}; {_page_of(*(view.why for view in lost.values()))}"
 
 
 def _page_of(*whys: Why) -> str:
@@ -287,7 +287,7 @@ def _for_later(skipped: Mapping[str, Acted], views: Mapping[str, View]) -> str:
     """A skipped host still serves what it served, and may need the former pool."""
     first = next((view for view in views.values() if isinstance(view, Acted) and view.pool), None)
     if first is None:
-        return _reach(skipped, "the same again")
+        return _reach(skipped, "run the same command again")
     kept = f"; until then keep {first.former_pool} running" if first.former_pool not in {"", first.pool} else ""
     return _reach(skipped, f"`switch --to {first.pool} {_options(skipped)}`{kept}")
 
@@ -296,7 +296,7 @@ def _remedy(view: View, host: str) -> str:
     if not isinstance(view, StatusView):
         return getattr(view, "hint", "")
     if view.needs_repair:
-        return "`upswitch repair`; `upswitch help dead-man`"
+        return "run `upswitch repair`; `upswitch help dead-man`"
     return f"fix the FINDING of {host}; `upswitch status --host {host}` looks again" if view.findings else ""
 
 

@@ -155,7 +155,7 @@ def proposed(proposal: "Proposal") -> InitView:
         backup=proposal.backup,
         notes=proposal.notes,
         advice=_advice(proposal),
-        hint="the same command with --apply makes the change: it backs up, tests, reloads and proves, and undoes it on failure",
+        hint="run the same command with --apply; upswitch then makes the change, and undoes it if a step fails",
         production=None,
     )
 

@@ -38,7 +38,7 @@ class CheckedLine(Value):
 
     @property
     def text(self) -> str:
-        return f"{self.pool}  {self.upstream}  {self.server}  nginx: {self.nginx}  ours: {self.ours}"
+        return f"{self.pool}  {self.upstream}  {self.server}  nginx: {self.nginx}  upswitch: {self.ours}"
 
 
 class StatusView(View):
@@ -62,7 +62,7 @@ class StatusView(View):
         workers = f"{_counted(self.workers, 'worker')}{old if self.draining else ''}"
         lines = [self.production.text, f"nginx master process {self.master or 'unknown'}, {workers}"]
         lines += [f"A run is under way, by {self.lock}"] if self.lock else []
-        lines += ["Servers, by nginx's own health check and by one check of ours now:"] if self.servers else []
+        lines += ["Servers: nginx's own health check, and one health check by upswitch now:"] if self.servers else []
         lines += [f"  {server.text}" for server in self.servers]
         lines += [f"FINDING: {finding}" for finding in self.findings]
         return "\n".join(lines)
@@ -107,7 +107,7 @@ def status(
 _REJECTED = (
     "nginx's error log says that it rejected a reload: {}. Fix the cause, then reload nginx. "
     "Until a reload succeeds, a worker that dies is restarted in a loop (a fault of the check module). "
-    "That reload forgets which servers are up: ours stay up, but servers of other upstreams with default_down=true start down"
+    "That reload forgets which servers are up. Servers of the site file stay up; others with default_down=true start down"
 )
 
 

@@ -69,8 +69,8 @@ def _changed(login: Login, valid: list[Record], offered: bytes) -> str:
     was = ", ".join(f"{_named(record.key)} in {record.place}" for record in valid)
     path = valid[0].place.rpartition(":")[0]
     return (
-        f"its host key is not the recorded one: {_named(offered)} was offered; recorded is {was}. Somebody may stand in between, or"
-        f" the host was made anew. Only when its owner has confirmed the new fingerprint:"
+        f"its host key is not the recorded one: {_named(offered)} was offered; recorded is {was}. Somebody may intercept this, or"
+        f" the host was installed again. When its owner has confirmed the new fingerprint, run:"
         f" ssh-keygen -R '{login.known_as}' -f {path}, then record the new key"
     )
 

@@ -71,9 +71,9 @@ class SshLock:
                 return self._shell
             ran, shell = self._take(epoch=str(self.epoch), patience=_PATIENCE_S)
         if ran.exit == Exit.FENCED:
-            raise FencedError(f"hold the lock on {self._shown}", f"fenced: {holder_in(ran.out).text} took it", why=Why.FENCED)
+            raise FencedError(f"hold the lock on {self._shown}", f"{holder_in(ran.out).text} took the lock", why=Why.FENCED)
         if ran.exit == Exit.HELD:
-            raise HostError(f"hold the lock on {self._shown}", f"a command under it has not ended in {_PATIENCE_S} s")
+            raise HostError(f"hold the lock on {self._shown}", f"an earlier command still holds the lock after {_PATIENCE_S} s")
         return shell
 
     def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", before: str = "") -> Ran:
