@@ -28,7 +28,7 @@ class Failure(StrEnum):
 class Why(StrEnum):
     """The reason why something was refused, failed, or turned a run. The pages in playbooks/incident/ have a section for each.
 
-    The value is the code in the journal and the JSON; `words` are what is printed beside it. NONE: it went well, or no page says more.
+    The value is the code in the journal and the JSON; `words` are printed beside it. NONE: it went well, or no page says more.
     """
 
     words: str

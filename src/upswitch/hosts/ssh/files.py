@@ -73,7 +73,7 @@ def append(shell: Shell, path: str, data: bytes, *, fence: tuple[str, str]) -> N
 def _check(ran: Ran, what: str) -> None:
     """HostError unless it has ended well."""
     if ran.exit is None:
-        raise HostError(what, f"it may or may not have been done: {ran.words}", why=ran.why)
+        raise HostError(what, f"no answer came, so it may have been done: {ran.words}", why=ran.why)
     if ran.exit:
         raise HostError(what, "it is no regular file" if ran.exit == Exit.NOT_REGULAR else _last_words(ran), why=ran.why)
 
