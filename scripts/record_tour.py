@@ -4,7 +4,8 @@
 
 It needs root and Debian's nginx in .lab (scripts/setup test). It goes on in namespaces of its own for mounts, network and
 processes: /etc there is a copy in memory, /var/lib, /var/log and /run are empty, so nothing of this
-machine is changed or left running. Each block of the page that begins with `$ ` is a command; `<!-- tour: WORD -->` says what happens between two of them.
+machine is changed or left running. Each block of the page that begins with `$ ` is a command; `<!-- tour: WORD -->` says what
+happens between two of them.
 """
 
 import os

@@ -129,12 +129,12 @@ def test_a_repair_counts_the_hosts_that_it_leaves_proved():
 def test_a_rollback_after_which_hosts_serve_different_pools_is_split():
     found = together("rollback", {"lb1": acted("SWITCHED", 0, "A"), "lb2": SWITCHED})
     assert (found.exit, found.outcome) == (5, "SPLIT")
-    assert "`upswitch repair`, then `switch --to POOL`" in found.hint
+    assert "`upswitch repair`; then run `switch --to POOL`" in found.hint
 
 
 def test_only_the_hosts_that_hold_are_offered_a_way_back():
     found = together("switch", {"lb1": HELD, "lb2": REFUSED, "lb3": HELD})
-    assert "`upswitch rollback --host lb1 --host lb3` for A, or fix B" in found.hint
+    assert "fix B, or go back with `upswitch rollback --host lb1 --host lb3`" in found.hint
 
 
 def test_a_host_key_that_is_not_the_recorded_one_has_its_own_page():
@@ -172,7 +172,7 @@ def test_status_says_who_is_at_it_and_else_the_remedy_of_a_finding():
     hint = together("status", {"lb1": busy, "lb2": status_view()}).hint
     assert hint == "wait: a run is under way on lb1, by ann@ci (pid 7) since now: release 7"
     left = replace(status_view("A", "run 1 is unfinished"), needs_repair=True)
-    assert together("status", {"lb1": left, "lb2": status_view()}).hint.startswith("`upswitch repair`; ")
+    assert together("status", {"lb1": left, "lb2": status_view()}).hint.startswith("run `upswitch repair`; ")
     assert together("status", {"lb1": status_view("A", "edited"), "lb2": status_view()}).hint.startswith("fix the FINDING of lb1")
 
 

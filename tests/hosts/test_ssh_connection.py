@@ -491,7 +491,7 @@ def test_a_lock_is_free_at_once_when_its_session_is_killed_and_is_ours_again_if_
     until(lambda: host._connection.lost, what="the end")
     ran = host.run(("touch", f"{tmp_path}/never"), deadline=5, holds_lock=True)
     assert ran.exit == Exit.FENCED
-    with pytest.raises(HostError, match="somebody else has acted here"):
+    with pytest.raises(HostError, match="another upswitch or the dead-man has changed this host"):
         host.append(f"{tmp_path}/journal", b"never\n")
     assert not (tmp_path / "never").exists()
     other.release()

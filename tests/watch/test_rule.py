@@ -28,7 +28,8 @@ def test_the_sentence_is_that_of_the_design():
     since = [Second(total=104, gateway=2)] * 6 + [Second(total=104, gateway=1), Second(total=101)]
     assert sentence(judge(History(seconds=tuple(before)), since), 8, "B") == (
         "t+8s ROLLBACK: 13 of 829 requests to B failed (502/503/504) in the last 8 s (1.6%). "
-        "In the 300 s before, 30 of 29846 failed, at most 4 in 10 s. The odds of chance are 1 in 15,461,999,885."
+        "In the 300 s before, 30 of 29846 requests failed, at most 4 failures in 10 s. "
+        "The probability that this is chance is 1 in 15,461,999,885."
     )
 
 
@@ -104,7 +105,7 @@ def test_hung_clients_are_judged_apart_and_named():
     since = (Second(total=5, hung=3), Second(total=5, hung=3))
     look = judge(CLEAN, since)
     assert (look.kind, look.is_spike) == (Failure.HUNG, True)
-    assert "6 of 10 requests to B hung (499 after 1 s or more with no answer)" in sentence(look, 2, "B")
+    assert "6 of 10 requests to B hung (the client left after 1 s or more without an answer: 499)" in sentence(look, 2, "B")
     assert not judge(CLEAN, (Second(total=5, hung=2, gateway=2), Second(total=5, hung=2, gateway=2))).failed > 4
 
 

@@ -353,12 +353,12 @@ def test_a_server_that_the_gate_sees_down_would_have_been_a_rollback_though_no_c
         watching = Command(lab, "watch")
         watching.wait_for("t+1s")
         lab.backend("A", 2).kill()
-        watching.wait_for("ROLLBACK: the gate saw")
+        watching.wait_for("ROLLBACK: health check:")
         watching.signal(signal.SIGINT)
         answer = watching.end()
     found = answer.json
     assert (answer.exit, found["verdict"], found["would"], found["peers_down"]) == (3, "rollback", "rollback", [dead]), answer
-    assert f"t+{found['at_s']}s ROLLBACK: the gate saw that app {dead} is unhealthy" in found["said"]
+    assert f"t+{found['at_s']}s ROLLBACK: health check: app {dead} is unhealthy" in found["said"]
     assert found["said"].endswith(". A switch would have been rolled back.")
     assert found["failed"] == 0
 
@@ -392,10 +392,10 @@ def test_without_a_log_our_own_requests_are_what_is_counted_and_named(one_nginx)
         bad = upswitch(lab, "watch", "--duration", "5s")
     assert (good.exit, good.json["verdict"], good.json["mode"], good.json["failed"]) == (0, "keep", "probes", 0), good
     assert 2 <= good.json["total"] <= 6
-    assert "our own requests to A failed" in good.json["said"]
+    assert "requests by upswitch itself to A failed" in good.json["said"]
     assert (bad.exit, bad.json["verdict"]) == (3, "rollback"), bad
     assert bad.json["failed"] == bad.json["total"] > 5
-    assert all("our own requests to A" in told or "the gate saw" in told for told in lines_of(bad))
+    assert all("requests by upswitch itself to A" in told or "health check:" in told for told in lines_of(bad))
 
 
 def test_a_healthy_second_is_one_short_line_and_the_answers_are_told_only_when_they_change(lab):
@@ -497,7 +497,7 @@ def test_our_requests_are_judged_where_the_log_shows_none_of_them_as_the_pools()
     assert after(probation(), *[unseen] * 3).whole == Second()
     blind = after(probation(), *[unseen] * 4)
     assert (blind.is_silent, blind.mode, blind.whole) == (True, "probes", Second(total=12, gateway=12))
-    assert "12 of 12 our own requests to B failed" in blind.failure(blind.look()).what
+    assert "12 of 12 requests by upswitch itself to B failed" in blind.failure(blind.look()).what
     seen = after(blind, {"new": Second(total=1), "through": (Failure.NONE,)})
     assert (seen.is_silent, seen.mode, seen.whole) == (False, "generation", Second(total=1))
 
@@ -510,7 +510,7 @@ def test_the_gate_and_the_workers_say_no_as_the_rule_does():
     assert (down.down, down.failure(down.look()).said()) == (
         (A,),
         (
-            f"t+2s ROLLBACK: the gate saw that app {A} is unhealthy: 1 of 10 checks passed, the last 9 failed (fall=5) "
+            f"t+2s ROLLBACK: health check: app {A} is unhealthy: 1 of 10 checks passed, the last 9 failed (fall=5) "
             "(1 of 1 servers unhealthy)"
         ),
     )

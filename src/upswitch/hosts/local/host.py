@@ -18,7 +18,7 @@ from upswitch.hosts import sh
 from upswitch.hosts.host import Chunk, Clock, Follower, Ran
 from upswitch.hosts.local.follow import LogFollower, mapped
 
-_FENCED = "somebody else has acted here since we took the lock"
+_FENCED = "another upswitch or the dead-man has changed this host since this run took the lock"
 
 
 class LocalHost:
