@@ -60,4 +60,4 @@ def test_another_status_or_time_of_a_hung_client_is_one_change(tmp_path, change,
     ran = subprocess.run((sys.executable, "-c", PROGRAM, left, "2.500"), cwd=tmp_path, capture_output=True, text=True, check=True)
     *counts, sentence = ran.stdout.splitlines()
     assert counts == [f"{way} {hung}" for way in ("by blocks", "line by line", "by awk", "by replay", "by diagnose")]
-    assert f"{left} after {after_s} s or more" in sentence
+    assert f"left after {after_s} s or more without an answer: {left}" in sentence

@@ -206,7 +206,7 @@ def test_a_plain_log_is_replayed_in_limited_mode_when_the_time_is_given(tmp_path
     answer = watch(tmp_path, "--replay", "access.log", "--log-format", COMBINED)
     assert answer.exit == 2
     assert "LIMITED MODE" in answer.out
-    assert "give --at" in answer.out
+    assert "Give --at" in answer.out
 
 
 # ---- what can't be replayed ----
@@ -219,9 +219,9 @@ def test_a_plain_log_is_replayed_in_limited_mode_when_the_time_is_given(tmp_path
         (["--log-format", FORMAT, "--at", "yesterday"], "is not a time such as"),
         (["--log-format", FORMAT, "--at", "2026-11-21T10:00:00Z"], "ends at 2026-11-20T10:01:19Z"),
         (["--log-format", FORMAT, "--at", "2026-11-19T10:00:00Z"], "begins at 2026-11-20T09:53:20Z"),
-        (["--log-format", FORMAT, "--to", "C"], "C did not take over in it"),
-        (["--log-format", COMBINED], "none of 24000 lines is of this format"),
-        (["--log-format", "$status $upstream_addr"], "none of 24000 lines is of this format, with a time"),
+        (["--log-format", FORMAT, "--to", "C"], "C did not take over in this time"),
+        (["--log-format", COMBINED], "none of its 24000 lines has this format"),
+        (["--log-format", "$status $upstream_addr"], "none of its 24000 lines has this format and a time"),
         ([], "access.log is of no log_format that we know: give its text with --log-format"),
         (["--log-format", FORMAT, "-c", "other.toml"], "other.toml: No such file"),
         (["--log-format", FORMAT, "--replay", "gone\x1b[31m.log"], r"gone\x1b[31m.log: No such file"),

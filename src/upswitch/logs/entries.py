@@ -25,16 +25,29 @@ from upswitch.logs.line import CAPTURED, CLIENT_LEFT, HUNG_S, MAX_LINE, METHOD, 
 
 _PIECE = MAX_LINE + 1
 _MOST_REMEMBERED = 1 << 12
+_TIME, _BYTES = rb"\d{1,20}\.\d{3}", rb"\d{1,20}"
+
+
+def _elements(number: bytes) -> bytes:
+    """A list of such numbers, one for each server that was tried."""
+    return rb"(?>(?:(?:%b|-)(?:(?:, | : )(?:%b|-))*(?: : )?)?)" % (number, number)
+
+
+def _list(name: bytes, number: bytes) -> bytes:
+    """Captures of the last number its first digit, also behind attempts with none or 0: equal lines are counted at once."""
+    last = rb"(?:-(?!, | : )|(?=%b(?!, | : ))\d)" % number
+    return rb"(?P<%b>(?>(?:[-0], )*)%b|%b)(?:(?<=\d)[\d.]++)?" % (name, last, _elements(number))
+
+
 _GOOD = {
     "status": rb"(?!%d)[1-4]\d\d" % CLIENT_LEFT,
     "upstream_status": rb"(?:[1-4]\d\d|-)?",
     "request_completion": rb"OK",
 }
 """What a good request has, where the format has the variable."""
+_EXACT_TIMES = {"upstream_header_time": _elements(_TIME)}
+"""Not captured, but looked at: a line whose time is no time is not of the format."""
 _GOOD_VALUES = {name: re.compile(shape.decode()) for name, shape in _GOOD.items()}
-_ELEMENTS = rb"(?>(?:(?:[\d.]+|-)(?:(?:, | : )(?:[\d.]+|-))*(?: : )?)?)"
-_LIST = rb"(?P<%b>(?>(?:[-0], )*)(?:-|\d)(?=[\d.]*+(?!, | : ))|" + _ELEMENTS + rb")[\d.]*+"
-"""Of a number its first digit, also behind attempts with none or 0: lines that say the same are counted at once."""
 _SECONDS = rb"(?:(?:%b)\.\d{3}|(?P<request_time>\d{1,20})\.\d{3})" % b"|".join(b"%d" % second for second in range(HUNG_S))
 """Captured only of a request that took HUNG_S or more."""
 _TIMES = {
@@ -99,6 +112,7 @@ class EntryCounter:
         generation = rb"(?:%b|(?P<upswitch_generation>[\w-]++))" % expected if expected else b""
         good = (
             (_GOOD if is_for_diagnosis else _answered(reader))
+            | _EXACT_TIMES
             | {"upstream_addr": b"", "upswitch_generation": generation}
             | (clock if is_timed else {})
         )
@@ -255,6 +269,7 @@ def _answered(reader: LineReader) -> dict[str, bytes]:
 def _wishes_of(reader: LineReader) -> dict[str, bytes]:
     """What decides about a request that was not good."""
     wishes = dict.fromkeys(CAPTURED - _TIMES.keys(), b"") | {"request_time": _SECONDS}
-    wishes |= {name: _LIST % name.encode() for name in ("upstream_header_time", "upstream_bytes_sent")}
+    wishes |= {"status": rb"(?P<status>\d{3})", "upstream_header_time": _list(b"upstream_header_time", _TIME)}
+    wishes |= {"upstream_bytes_sent": _list(b"upstream_bytes_sent", _BYTES)}
     wishes |= {"request": METHOD % b"request" + rb'[^"\\\n]*+', "request_method": METHOD % b"request_method" + rb"[A-Z_-]*+"}
     return {name: shape for name, shape in wishes.items() if name in reader.variables}

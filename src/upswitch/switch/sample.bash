@@ -32,11 +32,11 @@ family() {
 }
 
 ask() {
-  local status='' line='' last='' count
+  local status='' line='' last=''
   {
     printf 'GET / HTTP/1.0\r\nHost: upswitch\r\n\r\n' >&3
     IFS= read -r -t 1 status <&3
-    for count in {1..50}; do
+    for _ in {1..50}; do
       IFS= read -r -t 1 line <&3 || break
       last=$line
     done
@@ -59,7 +59,7 @@ while :; do
   now=${up/./}
   printf 'sample %s\n' "$up"
   family
-  for count in 1 2 3 4 5; do ask || break; done
+  for _ in 1 2 3 4 5; do ask || break; done
   [ -z "$lines" ] || news
   [ "$old$new$other" = 010 ] && since=${since:-$now} || since=
   [ -z "$since" ] || [ $((now - since)) -lt 12 ] || break
