@@ -28,7 +28,7 @@ from pathlib import Path
 
 import checkout  # noqa: F401
 
-from upswitch.diagnose.causes.catalogue import cause_of
+from upswitch.diagnose.causes import cause_of
 from upswitch.diagnose.count_access import AccessCounter
 from upswitch.diagnose.count_errors import ErrorCounter
 from upswitch.logs.error_line import parse_error

@@ -20,8 +20,7 @@ from sides import HEAD, line
 from upswitch.health.prober import NetProber
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
-from upswitch.site.model import Check, Gate, Pool, Server, Target, Upstream, effective_check
-from upswitch.site.words import CheckType
+from upswitch.site.model import Check, CheckType, Gate, Pool, Server, Target, Upstream, effective_check
 from upswitch_lab.process import Process, free_port, is_listening, until
 
 CHECK = Check(type=CheckType.HTTP, http_send="GET /healthz HTTP/1.0\r\n\r\n", http_expect_alive=("http_2xx",))

@@ -1,4 +1,4 @@
-"""Round trips and bytes of one switch, for fleet/together.py.
+"""Round trips and bytes of one switch, for fleet/__init__.py.
 
 Two figures that check each other. What SshHost counts: requests that were waited for, several at a time where threads ask, the
 handshakes not among them; and the bytes of the wire. And what a person waits for: one host is switched directly and through

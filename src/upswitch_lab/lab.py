@@ -23,9 +23,8 @@ from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch.nginx import running
 from upswitch.nginx.dump import NginxConf
-from upswitch.site.model import Site
+from upswitch.site.model import Dialect, Generation, Site
 from upswitch.site.read import parse_site
-from upswitch.site.words import Dialect, Generation
 from upswitch_lab.conf import UPSTREAM, Layout, Place, nginx_conf, site_toml
 from upswitch_lab.find import read_build
 from upswitch_lab.load import Progress, Summary

@@ -27,8 +27,7 @@ from failing import (
 )
 from frontend import Frontend, frontend
 from servers import END, STDERR, STDOUT, Answer, asked_then, record, reset, serving, wait_for_close
-from upswitch.diagnose.causes import answering, catalogue, connecting
-from upswitch.diagnose.causes.catalogue import cause_of
+from upswitch.diagnose.causes import answering, catalogue, cause_of, connecting
 from upswitch.diagnose.causes.cause import Code
 from upswitch.logs.error_line import parse_error
 from upswitch_lab.find import read_build

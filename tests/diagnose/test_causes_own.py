@@ -15,8 +15,7 @@ import nameserver
 from failing import EACH_NGINX, Case, answers, happened, nobody
 from frontend import frontend
 from servers import asked_then, reset, serving, wait_for_close
-from upswitch.diagnose.causes import connecting, own
-from upswitch.diagnose.causes.catalogue import cause_of
+from upswitch.diagnose.causes import cause_of, connecting, own
 from upswitch.diagnose.causes.cause import Code
 from upswitch.logs.error_line import parse_error
 from upswitch_lab.find import read_build

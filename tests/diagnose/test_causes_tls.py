@@ -13,8 +13,7 @@ import pytest
 from failing import EACH_NGINX, Case, answers, happened, nobody
 from frontend import frontend
 from servers import Answer, asked_then, reset, serving, wait_for_close
-from upswitch.diagnose.causes import tls
-from upswitch.diagnose.causes.catalogue import cause_of
+from upswitch.diagnose.causes import cause_of, tls
 from upswitch.diagnose.causes.cause import Code
 from upswitch.logs.error_line import ErrorLine, parse_error
 

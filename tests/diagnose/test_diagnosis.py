@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from frontend import frontend
 from servers import asked_then, reset, serving
 from upswitch.cli.views.diagnose import diagnosed
-from upswitch.diagnose.causes.catalogue import cause_of
+from upswitch.diagnose.causes import cause_of
 from upswitch.diagnose.causes.cause import Code
 from upswitch.diagnose.count_access import Access, AccessCounter, Wrong
 from upswitch.diagnose.count_errors import ErrorCounter, Errors

@@ -10,7 +10,7 @@ from upswitch.basics.result import Result, Took
 from upswitch.fleet.switching import Rollout
 from upswitch.hosts.clock import Interrupts, SystemClock
 from upswitch.hosts.host import Clock
-from upswitch.site.words import SpikePolicy
+from upswitch.site.model import SpikePolicy
 from upswitch.switch.machine import Step
 from upswitch.switch.session import Meeting, Turn
 from upswitch.watch.probation import Probation

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from upswitch.generations.check_lines import check_lines, redacted, trusting
 from upswitch.nginx.upstream_file import read_upstreams
-from upswitch.site.model import Check
-from upswitch.site.words import CheckType, Dialect
+from upswitch.site.model import Check, CheckType, Dialect
 
 BOTH = (Dialect.YAOWEIBIN, Dialect.TENGINE)
 SEND = 'GET /health"z HTTP/1.0\r\nX-A: \\d;{}\r\n\r\n'

@@ -14,7 +14,7 @@ from upswitch.generations.generation import (
     to_prune,
     way_back,
 )
-from upswitch.site.words import Generation, parse_name, parse_names
+from upswitch.site.model import Generation, parse_name, parse_names
 
 POOLS = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 GENERATIONS = st.builds(Generation, number=st.integers(0, 999_999_998), pool=POOLS)

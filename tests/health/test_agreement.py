@@ -36,8 +36,7 @@ from upswitch.health.prober import NetProber
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch.nginx.marker import Checked, parse_check_status
-from upswitch.site.model import Check, Gate, Target, Upstream, effective_check
-from upswitch.site.words import CheckType, Dialect
+from upswitch.site.model import Check, CheckType, Dialect, Gate, Target, Upstream, effective_check
 from upswitch_lab.find import read_build
 from upswitch_lab.process import ask, free_port, until
 

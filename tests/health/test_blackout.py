@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upswitch.health import nginx_check
-from upswitch.site.model import Check
-from upswitch.site.words import CheckType
+from upswitch.site.model import Check, CheckType
 
 QUICK = 1.0  # ms that a check takes
 

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from upswitch.health import gate
 from upswitch.health.gate import begin, down, observe, serves, verdict
-from upswitch.site.model import GateRule, Probe, Target
-from upswitch.site.words import CheckType, Verdict
+from upswitch.site.model import CheckType, GateRule, Probe, Target, Verdict
 
 
 def rule(*, rise=2, fall=3, default_down=True, interval=1.0, deadline=20.0):

@@ -15,8 +15,7 @@ from servers import HTTP, Answer, close, reset, serving, wait_for_close
 from upswitch.health.prober import NetProber
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
-from upswitch.site.model import Target
-from upswitch.site.words import CheckType
+from upswitch.site.model import CheckType, Target
 from upswitch_lab.process import free_port
 
 CLOCK = SystemClock()

@@ -33,8 +33,7 @@ from upswitch.health.types import fastcgi, http, mysql
 from upswitch.health.types import tls as tls_hello
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
-from upswitch.site.model import Target
-from upswitch.site.words import CheckType, Dialect, Verdict
+from upswitch.site.model import CheckType, Dialect, Target, Verdict
 
 CLOCK = SystemClock()
 RULE = msgspec.structs.replace(HTTP, type=CheckType.TCP, http_send="", http_expect_alive=())

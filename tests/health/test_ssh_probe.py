@@ -27,8 +27,7 @@ from upswitch.basics.result import Failure
 from upswitch.health.prober import NetProber
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
-from upswitch.site.model import Target
-from upswitch.site.words import CheckType, Dialect
+from upswitch.site.model import CheckType, Dialect, Target
 from upswitch.watch.through import ThroughProbe
 from upswitch_lab.process import free_port
 

@@ -14,7 +14,7 @@ import pytest
 
 from command import Command, agree, on_disk, running, served_by, upswitch
 from killing import killed_after, killed_at, settle
-from upswitch.site.words import parse_name
+from upswitch.site.model import parse_name
 from upswitch_lab.conf import Layout
 from upswitch_lab.lab import Lab
 from upswitch_lab.process import until

@@ -30,7 +30,7 @@ ROOMS = (
 FLOOR = {name: number for number, names in enumerate(ROOMS) for name in names}
 MAY_ACT = (
     *("__main__", "cli/", "hosts/"),
-    *("fleet/going_back", "fleet/switching", "fleet/together"),
+    *("fleet/going_back", "fleet/switching"),
     *("diagnose/host", "diagnose/run"),
     *("generations/store", "generations/survey", "generations/templates"),
     *("health/prober", "health/rounds", "health/compare"),

@@ -9,9 +9,8 @@ from upswitch.init.adopt import AdoptRefused, Candidate, adopt, diff, sibling_na
 from upswitch.nginx.configuration import includes_live, upstream_blocks
 from upswitch.nginx.dump import parse_dump
 from upswitch.nginx.statements import tokens
-from upswitch.site.model import Check, Nginx
+from upswitch.site.model import Check, CheckType, Nginx
 from upswitch.site.read import parse_site
-from upswitch.site.words import CheckType
 
 MAIN = """events {}
 http {

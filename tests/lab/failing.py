@@ -18,7 +18,7 @@ import pytest
 from frontend import frontend
 from servers import Answer, serving
 from skips import NONE_HERE
-from upswitch.diagnose.causes.catalogue import cause_of
+from upswitch.diagnose.causes import cause_of
 from upswitch.diagnose.causes.cause import Code
 from upswitch.logs.error_line import ErrorLine, parse_error
 from upswitch_lab.find import find_nginx

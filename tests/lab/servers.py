@@ -20,8 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from upswitch.site.model import GateRule
-from upswitch.site.words import CheckType
+from upswitch.site.model import CheckType, GateRule
 from upswitch_lab.process import Process, free_port, is_listening, until
 
 HTTP = GateRule(

@@ -14,8 +14,8 @@ from upswitch.lint.lint import findings, subject_of
 from upswitch.lint.rules import Ground, Subject, all_checked
 from upswitch.nginx.build import parse_build
 from upswitch.nginx.dump import parse_dump
+from upswitch.site.model import Dialect
 from upswitch.site.read import parse_site
-from upswitch.site.words import Dialect
 from upswitch_lab.find import read_build
 
 BUILD = parse_build("nginx version: nginx/1.28.0\nconfigure arguments:\n")

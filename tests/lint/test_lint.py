@@ -14,8 +14,8 @@ from upswitch.lint.rules import Ground, Subject
 from upswitch.nginx import conf_logs
 from upswitch.nginx.build import parse_build
 from upswitch.nginx.dump import parse_dump
+from upswitch.site.model import Dialect
 from upswitch.site.read import parse_site
-from upswitch.site.words import Dialect
 from upswitch_lab.conf import Layout
 from upswitch_lab.lab import Lab
 

@@ -3,7 +3,7 @@
 import pytest
 
 from upswitch.nginx.marker import down, parse_check_status, unknown
-from upswitch.site.words import Dialect
+from upswitch.site.model import Dialect
 
 YAOWEIBIN = b"""{"servers": {
   "total": 2,

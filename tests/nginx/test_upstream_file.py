@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from upswitch.nginx.statements import StatementError, statements, tokens
 from upswitch.nginx.upstream_file import read_upstream_at, read_upstreams
-from upswitch.site.model import Check
-from upswitch.site.words import CheckType
+from upswitch.site.model import Check, CheckType
 
 UPSTREAM_A = """upstream tornado_servers {
     server 127.0.0.1:29100 weight=100;

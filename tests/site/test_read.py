@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upswitch.site.model import Check, Gate, Nginx, Watch, effective_check
+from upswitch.site.model import Check, CheckType, Gate, Nginx, SpikePolicy, Watch, effective_check
 from upswitch.site.read import SiteInvalid, in_waves, parse_site
 from upswitch.site.values import parse_duration
-from upswitch.site.words import CheckType, SpikePolicy
 
 POOLS = '[upstreams.app]\nA = ["127.0.0.1:8001"]\nB = ["127.0.0.1:8002"]\n'
 

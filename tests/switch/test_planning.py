@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upswitch.generations.generation import File, Manifest, copied, decode_manifest, digest, encoded, is_same, with_manifest
-from upswitch.site.words import Generation, parse_name
+from upswitch.site.model import Generation, parse_name
 from upswitch.switch.job import ROLLBACK_SKIPS, next_number, planned
 from upswitch.switch.machine import Step
 from upswitch.switch.run import Plan, Run

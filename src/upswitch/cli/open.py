@@ -23,9 +23,8 @@ from upswitch.hosts.clock import Interrupts, SystemClock
 from upswitch.hosts.host import Clock, Host, Lock, Opener, Tell
 from upswitch.hosts.local.host import FileLock, LocalHost
 from upswitch.hosts.wait import until
-from upswitch.site.model import HostEntry, Site
+from upswitch.site.model import HostEntry, Site, Unreachable, Vantage
 from upswitch.site.read import in_waves
-from upswitch.site.words import Unreachable, Vantage
 from upswitch.switch.session import Alone, RunPorts, Session, new_run
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ class Fleet:
                 self._ports[name] = ports
 
     def serve(self, command: str, act: Act) -> View:
-        from upswitch.fleet.together import together
+        from upswitch.fleet import together
 
         shared = self._shared
         is_skipping = command == "switch" and self._site.rollout.unreachable is Unreachable.SKIP

@@ -20,9 +20,8 @@ from upswitch.cli.views import View, acted, fleet
 from upswitch.generations import survey
 from upswitch.generations.generation import Live
 from upswitch.hosts.clock import Interrupts, ignore_signals
-from upswitch.site.model import Gate, Nginx, Site, Watch
+from upswitch.site.model import Gate, Nginx, Site, SpikePolicy, Watch
 from upswitch.site.read import SiteInvalid
-from upswitch.site.words import SpikePolicy
 from upswitch.switch.session import Alone, Session, clean
 
 _CHANGING = {"switch", "rollback", "repair"}  # after a bug in one of these, a run may have to be rolled back

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from upswitch.basics.value import Value
-from upswitch.diagnose.causes.catalogue import CAUSES, cause_of
+from upswitch.diagnose.causes import CAUSES, cause_of
 from upswitch.diagnose.causes.cause import Code
 from upswitch.diagnose.evidence import MOST_KEPT, OTHERS, UNEXPLAINED, shown
 from upswitch.logs.error_line import failure_of, parse_error

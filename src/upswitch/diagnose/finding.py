@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from upswitch.basics.value import Value
-from upswitch.diagnose.causes.catalogue import CAUSES
+from upswitch.diagnose.causes import CAUSES
 from upswitch.diagnose.causes.cause import Code
 from upswitch.diagnose.count_access import AccessCount
 from upswitch.diagnose.count_errors import ErrorCount

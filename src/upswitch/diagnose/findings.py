@@ -11,7 +11,7 @@ from itertools import groupby
 
 from msgspec.structs import replace
 
-from upswitch.diagnose.causes.catalogue import CAUSES
+from upswitch.diagnose.causes import CAUSES
 from upswitch.diagnose.causes.cause import Code
 from upswitch.diagnose.count_access import Access, AccessCount, Wrong
 from upswitch.diagnose.count_errors import FROM_SERVERS, ErrorCount, Errors

@@ -22,10 +22,9 @@ from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import LogFormat
 from upswitch.nginx.dump import NginxConf
 from upswitch.nginx.running import Running
-from upswitch.site.model import Nginx, Probe, Site, Target
+from upswitch.site.model import Dialect, Nginx, Probe, Site, Target
 from upswitch.site.server_line import is_address, probe_address
 from upswitch.site.values import parse_duration
-from upswitch.site.words import Dialect
 
 _ENOUGH = 20
 """Requests that each server of an upstream should have had before one without any means something."""

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from upswitch.basics.result import Result, Took, Why
 from upswitch.hosts.host import Clock, Interrupts, Tell
 from upswitch.hosts.wait import met
-from upswitch.site.words import SpikePolicy
+from upswitch.site.model import SpikePolicy
 from upswitch.switch import machine
 from upswitch.switch.machine import Step
 from upswitch.switch.session import Alone, Meeting, Turn

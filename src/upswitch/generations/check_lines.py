@@ -6,8 +6,7 @@ import msgspec
 
 from upswitch.nginx.dump import quoted
 from upswitch.nginx.statements import Statement, StatementError, statements
-from upswitch.site.model import Check
-from upswitch.site.words import CheckType, Dialect
+from upswitch.site.model import Check, CheckType, Dialect
 
 _SENDS = ("check_http_send", "check_fastcgi_param")
 

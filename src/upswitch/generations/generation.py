@@ -15,9 +15,8 @@ from upswitch.nginx import configuration
 from upswitch.nginx.build import Build
 from upswitch.nginx.dump import NginxConf
 from upswitch.nginx.statements import StatementError, tokens
-from upswitch.site.model import Check, Nginx, Site, Upstream
+from upswitch.site.model import BETWEEN, Check, Dialect, Generation, Nginx, Site, Upstream, parse_name
 from upswitch.site.server_line import is_address, probe_address
-from upswitch.site.words import BETWEEN, Dialect, Generation, parse_name
 
 KEEP = 10
 """So many generations stay on disk."""

@@ -15,8 +15,7 @@ from msgspec.structs import asdict
 from upswitch.generations.check_lines import check_lines, trusted
 from upswitch.generations.generation import MARKER, STANDBY, File, Rendering
 from upswitch.nginx.statements import StatementError, statements
-from upswitch.site.model import Server, Site, Upstream
-from upswitch.site.words import Dialect
+from upswitch.site.model import Dialect, Server, Site, Upstream
 
 MARKER_TEMPLATE = "marker.conf.j2"
 STANDBY_TEMPLATE = "standby.conf.j2"

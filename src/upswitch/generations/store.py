@@ -14,8 +14,7 @@ from upswitch.basics.value import Value
 from upswitch.generations.generation import MANIFEST, Manifest, decode_manifest, digest
 from upswitch.hosts.host import Host, Ran
 from upswitch.hosts.sh import QUICK_S, SH, WRITE_S, Exit, script
-from upswitch.site.model import Nginx
-from upswitch.site.words import Generation, parse_name, parse_names
+from upswitch.site.model import Generation, Nginx, parse_name, parse_names
 
 
 class Disk(Value):

@@ -30,8 +30,7 @@ from upswitch.nginx.running import (
     read_running,
     running_from,
 )
-from upswitch.site.model import Nginx
-from upswitch.site.words import Dialect
+from upswitch.site.model import Dialect, Nginx
 
 
 class Facts(Value):

@@ -11,8 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from upswitch.basics.value import Value
-from upswitch.site.model import Probe, Target
-from upswitch.site.words import Verdict
+from upswitch.site.model import Probe, Target, Verdict
 
 
 class ServerHealth(Value):

@@ -23,9 +23,8 @@ from upswitch.basics.value import Value
 from upswitch.nginx import configuration
 from upswitch.nginx.dump import Directive, NginxConf
 from upswitch.nginx.upstream_file import read_check
-from upswitch.site.model import Check, Server, Site, Upstream
+from upswitch.site.model import BETWEEN, Check, Dialect, Server, Site, Upstream
 from upswitch.site.server_line import identity
-from upswitch.site.words import BETWEEN, Dialect
 
 
 class CheckedUpstream(Value):

@@ -15,8 +15,7 @@ from upswitch.basics.text import printable
 from upswitch.health.types import PROBE_TYPES, tls
 from upswitch.health.types.answer import MORE, ProbeType
 from upswitch.hosts.host import Clock, Connection, Host, Stream
-from upswitch.site.model import GateRule, Probe, Target
-from upswitch.site.words import Dialect, Verdict
+from upswitch.site.model import Dialect, GateRule, Probe, Target, Verdict
 
 if TYPE_CHECKING:
     import ssl

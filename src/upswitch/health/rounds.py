@@ -11,9 +11,8 @@ from upswitch.health import gate
 from upswitch.health.gate import ServerHealth
 from upswitch.hosts.host import Ports
 from upswitch.hosts.wait import until
-from upswitch.site.model import GateRule, Server, Site, Target, effective_check
+from upswitch.site.model import Dialect, GateRule, Server, Site, Target, Verdict, effective_check
 from upswitch.site.server_line import probe_address
-from upswitch.site.words import Dialect, Verdict
 
 FRESH = 10.0  # seconds; an older proof is taken again before the swap (reliability.md, I3)
 

@@ -17,9 +17,8 @@ from upswitch.init import adopt
 from upswitch.init.adopt import Adoption, AdoptRefused, Candidate, Edit, InitRequest, Proposal
 from upswitch.nginx import conf_logs, configuration, running
 from upswitch.nginx.dump import NginxConf, matches_include
-from upswitch.site.model import Nginx, Site
+from upswitch.site.model import Generation, Nginx, Site
 from upswitch.site.read import SiteInvalid, parse_site
-from upswitch.site.words import Generation
 from upswitch.switch.job import next_number
 from upswitch.switch.journal import journal_of
 

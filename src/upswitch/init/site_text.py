@@ -5,8 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from upswitch.nginx.upstream_file import UpstreamBlock
-from upswitch.site.model import Check, Nginx, Site
-from upswitch.site.words import CheckType
+from upswitch.site.model import Check, CheckType, Nginx, Site
 
 _SECRET = re.compile(r"authorization|cookie|token|secret|passw", re.IGNORECASE)
 _SENT = re.compile(r"^(http_send|fastcgi_param) = (.*)$", re.MULTILINE)

@@ -11,8 +11,8 @@ from upswitch.health.nginx_check import NO_BLACKOUT, CheckedUpstream, advised_zo
 from upswitch.lint.rules import LintFinding, Subject, error, tcp_only, warning
 from upswitch.nginx import configuration
 from upswitch.nginx.upstream_file import check_parameter
+from upswitch.site.model import CheckType, Dialect
 from upswitch.site.server_line import LAST_PORT
-from upswitch.site.words import CheckType, Dialect
 
 _YAOWEIBIN, _TENGINE = "yaoweibin's module", "Tengine's module"
 _NAMES = {Dialect.YAOWEIBIN: _YAOWEIBIN, Dialect.TENGINE: _TENGINE}

@@ -16,8 +16,7 @@ from upswitch.lint.rules import Ground, LintFinding, OnMarker, Rule, Subject
 from upswitch.nginx import conf_logs, configuration, dump, running
 from upswitch.nginx.dump import Directive, DumpError, NginxConf
 from upswitch.nginx.running import ask_marker
-from upswitch.site.model import Nginx, Site
-from upswitch.site.words import Dialect, Generation
+from upswitch.site.model import Dialect, Generation, Nginx, Site
 
 RULES: Mapping[Ground, tuple[Rule, ...]] = {
     Ground.SITE: (

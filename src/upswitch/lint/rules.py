@@ -17,9 +17,8 @@ from upswitch.nginx import configuration
 from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.nginx.dump import NginxConf, walk
-from upswitch.site.model import Gate, Nginx, Site, Watch, effective_check
+from upswitch.site.model import CheckType, Dialect, Gate, Nginx, SilencePolicy, Site, Watch, effective_check
 from upswitch.site.server_line import is_name
-from upswitch.site.words import CheckType, Dialect, SilencePolicy
 
 _LOST = "8 to 22 requests lost per reload with 32 busy keep-alive connections"
 

@@ -5,7 +5,7 @@ import re
 import shlex
 
 from upswitch.basics.value import Value
-from upswitch.site.words import Dialect
+from upswitch.site.model import Dialect
 
 _VERSION = re.compile(r"version: ([\w-]+)/(\d+)\.(\d+)\.(\d+)")
 _ARGUMENTS = re.compile(r"configure arguments:([^\r\n]*)")

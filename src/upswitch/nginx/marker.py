@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from upswitch.basics.value import Value
+from upswitch.site.model import Dialect, parse_name
 from upswitch.site.server_line import canonical
-from upswitch.site.words import Dialect, parse_name
 
 
 def body_of(answer: bytes) -> bytes | None:

@@ -12,9 +12,8 @@ from upswitch.nginx import commands, conf_logs, configuration, dump, processes
 from upswitch.nginx.build import Build, BuildError, parse_build, parse_dialect
 from upswitch.nginx.marker import CheckStatus, Marker, body_of, parse_check_status, parse_marker
 from upswitch.nginx.processes import Family
-from upswitch.site.model import Nginx, Site
+from upswitch.site.model import Dialect, Nginx, Site
 from upswitch.site.server_line import is_name, probe_address
-from upswitch.site.words import Dialect
 
 NGINX_S = 15.0
 """Seconds for `nginx -V`, `-T` or `-t`: a name that does not resolve takes nginx 10 s."""

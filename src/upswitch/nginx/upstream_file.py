@@ -9,9 +9,8 @@ from typing import Any
 
 from upswitch.basics.value import Value
 from upswitch.nginx.statements import Statement, StatementError, statement_at, statements
-from upswitch.site.model import HTTP_CLASSES, ONLY_FOR, Check
+from upswitch.site.model import HTTP_CLASSES, ONLY_FOR, Check, CheckType
 from upswitch.site.server_line import LAST_PORT
-from upswitch.site.words import CheckType
 
 _BREAKS_OUT = re.compile(r"[\s;{}\"'\\]|^$")
 _WHOLE = re.compile(r"0*[1-9][0-9]{0,17}")

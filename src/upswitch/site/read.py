@@ -6,20 +6,24 @@ from collections.abc import Sequence
 
 from upswitch.site import values
 from upswitch.site.model import (
+    CheckType,
     DeadmanTable,
     Gate,
     HostEntry,
     Nginx,
     Problem,
     RolloutTable,
+    SilencePolicy,
     Site,
+    SpikePolicy,
+    Unreachable,
+    Vantage,
     Watch,
     effective_check,
 )
 from upswitch.site.read_upstreams import http_class, http_send, upstreams
 from upswitch.site.server_line import LAST_PORT, parse_server
 from upswitch.site.values import Reader, shown
-from upswitch.site.words import CheckType, SilencePolicy, SpikePolicy, Unreachable, Vantage
 
 _BINARY = values.path_or(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}", "must be the name of a program, or an absolute path")
 _MARKER = re.compile(r"(?:127\.[0-9.]+|\[::1\]):[0-9]+")

@@ -4,10 +4,9 @@ import re
 from collections.abc import Iterable
 
 from upswitch.site import values
-from upswitch.site.model import HTTP_CLASSES, ONLY_FOR, Check, Pool, Server, Upstream
+from upswitch.site.model import BETWEEN, HTTP_CLASSES, ONLY_FOR, Check, CheckType, Pool, Server, Upstream
 from upswitch.site.server_line import LAST_PORT, identity, parse_server
 from upswitch.site.values import Reader, any_number, shown
-from upswitch.site.words import BETWEEN, CheckType
 
 UPSTREAM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 POOL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")

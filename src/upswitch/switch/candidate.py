@@ -16,9 +16,8 @@ from upswitch.hosts import batch, sh
 from upswitch.hosts.host import Host, Ran
 from upswitch.nginx import commands, configuration
 from upswitch.nginx.running import NGINX_S
-from upswitch.site import words
-from upswitch.site.model import Nginx, Site
-from upswitch.site.words import Dialect
+from upswitch.site import model
+from upswitch.site.model import Dialect, Nginx, Site
 from upswitch.switch.run import Plan
 
 _Render = Callable[[Site, Rendering, Mapping[str, str]], tuple[File, ...]]
@@ -50,7 +49,7 @@ class Making(Value):
     def _files(self, render: _Render, to: str, serving: Addresses, former: Manifest | None) -> dict[str, bytes]:
         from upswitch.generations.render import RenderError  # noqa: PLC0415  (as above)
 
-        name = words.parse_name(to)
+        name = model.parse_name(to)
         if name is None:
             highest = self.facts.disk.generations[-1].name
             raise RefusedError(

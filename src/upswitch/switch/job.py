@@ -16,8 +16,7 @@ from upswitch.generations.survey import Facts
 from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.nginx import configuration, running
-from upswitch.site.model import Site, Target
-from upswitch.site.words import Dialect, Generation, parse_name
+from upswitch.site.model import Dialect, Generation, Site, Target, parse_name
 from upswitch.switch import warm
 from upswitch.switch.candidate import Making
 from upswitch.switch.machine import Step

@@ -11,7 +11,7 @@ import msgspec
 from upswitch.basics.errors import JournalCorruptError
 from upswitch.basics.result import Result, Why
 from upswitch.basics.value import Value
-from upswitch.site.words import parse_name
+from upswitch.site.model import parse_name
 from upswitch.switch import machine
 from upswitch.switch.machine import Outcome, Phase, Step
 

@@ -15,7 +15,7 @@ from upswitch.hosts import batch
 from upswitch.hosts.wait import until
 from upswitch.nginx import commands, running
 from upswitch.nginx.running import ask_marker
-from upswitch.site.words import Dialect, Verdict
+from upswitch.site.model import Dialect, Verdict
 from upswitch.switch import candidate, deadman, warm
 from upswitch.switch.deadman import DeadMan, disarm_argv
 from upswitch.switch.job import Job

@@ -14,9 +14,8 @@ from upswitch.health.nginx_check import NO_BLACKOUT, Blackout
 from upswitch.hosts.host import Ports
 from upswitch.hosts.wait import until
 from upswitch.nginx import marker, running
-from upswitch.site.model import Check, Nginx, Site
+from upswitch.site.model import Check, CheckType, Dialect, Nginx, Site
 from upswitch.site.server_line import is_address, probe_address
-from upswitch.site.words import CheckType, Dialect
 
 _LOOK_EVERY = 0.2
 _SLACK = 2.0  # seconds beyond the worst case: the reload, and the looks

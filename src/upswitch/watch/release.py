@@ -8,7 +8,7 @@ from itertools import chain
 from upswitch.basics.value import Value
 from upswitch.logs.entries import Moment
 from upswitch.logs.line import Entry
-from upswitch.site import words
+from upswitch.site import model
 from upswitch.site.model import Site
 from upswitch.site.server_line import probe_address
 from upswitch.watch.attribution import Attribution
@@ -55,7 +55,7 @@ class Serving(Value):
     @property
     def number(self) -> int:
         """Numbers only go up: what drains has a lower one. 0 without a generation."""
-        known = words.parse_name(self.generation)
+        known = model.parse_name(self.generation)
         return known.number if known else 0
 
 
@@ -152,7 +152,7 @@ def _server(entry: Entry, pools: Pools) -> Serving:
     peers = _peers(entry)
     if entry.upstream_addr is not None and not peers:
         return Serving()  # nginx's own answer
-    known = words.parse_name(entry.generation or "")
+    known = model.parse_name(entry.generation or "")
     return Serving(pool=known.pool, generation=known.name) if known else Serving(pool=pools.of(peers))
 
 

@@ -22,8 +22,7 @@ from upswitch.hosts.host import Ports, Through
 from upswitch.hosts.wait import Pulse
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.nginx.running import ask_marker
-from upswitch.site.model import Probe, Site, Target
-from upswitch.site.words import SilencePolicy, SpikePolicy
+from upswitch.site.model import Probe, SilencePolicy, Site, SpikePolicy, Target
 from upswitch.watch import attribution
 from upswitch.watch.attribution import Attribution, Counts
 from upswitch.watch.logs import AccessLogs, ErrorLog, Notes

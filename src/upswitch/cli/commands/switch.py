@@ -10,7 +10,7 @@ from upswitch.cli.invocation import Common, events_option, on_site
 from upswitch.cli.program import Program, with_program
 from upswitch.cli.views import View, acted
 from upswitch.generations import templates
-from upswitch.site.words import SpikePolicy
+from upswitch.site.model import SpikePolicy
 from upswitch.switch.machine import Step
 from upswitch.switch.session import Choices, Session
 

@@ -8,8 +8,7 @@ from upswitch.basics.text import plain
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views import View
 from upswitch.cli.views.acted import answers, before
-from upswitch.site.model import Watch
-from upswitch.site.words import SilencePolicy, SpikePolicy
+from upswitch.site.model import SilencePolicy, SpikePolicy, Watch
 from upswitch.watch import rule
 from upswitch.watch.live import Observed
 from upswitch.watch.replay import Replayed, clock_time

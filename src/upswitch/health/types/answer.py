@@ -3,8 +3,7 @@
 from collections.abc import Callable
 
 from upswitch.basics.value import Value
-from upswitch.site.model import GateRule
-from upswitch.site.words import Dialect, Verdict
+from upswitch.site.model import Dialect, GateRule, Verdict
 
 
 class Answer(Value):

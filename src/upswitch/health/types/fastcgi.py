@@ -15,7 +15,7 @@ import struct
 from collections.abc import Sequence
 
 from upswitch.health.types.answer import ALIVE, MORE, Answer, ProbeType, dead
-from upswitch.site.words import Dialect
+from upswitch.site.model import Dialect
 
 Params = Sequence[tuple[str, str]]
 

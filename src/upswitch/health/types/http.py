@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from upswitch.health.types.answer import ALIVE, MORE, Answer, ProbeType, dead
-from upswitch.site.words import Verdict
+from upswitch.site.model import Verdict
 
 _LINE = re.compile(rb"(HTTP/[1-9][0-9]*\.[0-9]+ +([0-9]) *[0-9] *[0-9](?:[ .][^\r\n]*)?)\r?\n")
 _BEGIN = b"HTTP/"

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from upswitch.basics.value import Value
 from upswitch.health.types.answer import ALIVE, MORE, Answer, ProbeType, dead
-from upswitch.site.words import Dialect
+from upswitch.site.model import Dialect
 
 RANDOM = 32  # bytes that a hello needs
 
