@@ -27,7 +27,7 @@ from failing import (
 )
 from frontend import Frontend, frontend
 from servers import END, STDERR, STDOUT, Answer, asked_then, record, reset, serving, wait_for_close
-from upswitch.diagnose.causes import answering, catalogue, cause_of, connecting
+from upswitch.diagnose.causes import _FAMILIES, answering, cause_of, connecting
 from upswitch.diagnose.causes.cause import Code
 from upswitch.logs.error_line import parse_error
 from upswitch_lab.find import read_build
@@ -358,7 +358,7 @@ def test_every_cause_that_an_error_line_shows_alone_is_made_to_happen():
 
 
 def test_every_code_is_explained_once_and_briefly():
-    causes = [cause for family in catalogue._FAMILIES for cause in family.CAUSES]
+    causes = [cause for family in _FAMILIES for cause in family.CAUSES]
     assert sorted(cause.code for cause in causes) == sorted(Code)
     assert [cause.code for cause in causes if len(cause.why) > 160 or max(len(cause.check), len(cause.fix)) > 200] == []
 

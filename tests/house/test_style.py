@@ -30,7 +30,7 @@ ROOMS = (
 FLOOR = {name: number for number, names in enumerate(ROOMS) for name in names}
 MAY_ACT = (
     *("__main__", "cli/", "hosts/"),
-    *("fleet/going_back", "fleet/switching"),
+    *("fleet/__init__", "fleet/going_back", "fleet/switching"),
     *("diagnose/host", "diagnose/run"),
     *("generations/store", "generations/survey", "generations/templates"),
     *("health/prober", "health/rounds", "health/compare"),
@@ -78,8 +78,8 @@ def place_of(path):
 
 def may_act(path):
     place = place_of(path)
-    is_named = any(place == name or (name.endswith("/") and place.startswith(name)) for name in MAY_ACT)
-    return is_named and place not in PURE and not place.endswith("__init__")
+    rooms = tuple(name for name in MAY_ACT if name.endswith("/")) if not place.endswith("__init__") else ()
+    return (place in MAY_ACT or place.startswith(rooms)) and place not in PURE
 
 
 @cache
