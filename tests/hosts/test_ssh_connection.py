@@ -290,9 +290,9 @@ def test_a_missing_or_wrong_passphrase_is_an_error_that_names_the_key_and_not_th
     with Sshd(tmp_path / "a", key=key) as sshd:
         said = refusal(host_of(sshd, ask=lambda _: None))
         why = f"it has a passphrase, and nobody can be asked here: load it into an agent with ssh-add {key.path}"
-        assert said == f"use the key {key.path}: {why}"
+        assert said == f"can't use the key {key.path}: {why}"
         said = refusal(host_of(sshd, ask=lambda _: "wrong-marker"))
-        assert said == f"use the key {key.path}: the passphrase does not open it"
+        assert said == f"can't use the key {key.path}: the passphrase does not open it"
 
 
 @needs_root

@@ -159,7 +159,7 @@ def test_a_host_that_could_not_be_asked_makes_a_step_unknown_not_failed(tmp_path
     driven = Driven(tmp_path, {Step.RELOAD: error})
     assert driven.run.outcome is Outcome.SWITCHED  # a reload is not believed either way: the confirm asks nginx
     assert driven.run.cause == next(step for step in driven.run.steps if step.result is Result.UNKNOWN)
-    assert "reload: UNKNOWN: run nginx: connection lost" in driven.told
+    assert "reload: UNKNOWN: can't run nginx: connection lost" in driven.told
 
 
 @pytest.mark.parametrize("answer", [HostError("ask", "connection lost"), Result.UNKNOWN])
@@ -199,7 +199,7 @@ def test_a_disk_that_fills_up_refuses_before_the_swap_and_goes_back_after_it(tmp
     else:
         assert driven.run.outcome is (Outcome.ROLLED_BACK if swapped else Outcome.REFUSED)
         assert driven.done[-3:] == WAY_BACK or not swapped
-        assert driven.run.cause.said.startswith("the journal can't be written: append to ")
+        assert driven.run.cause.said.startswith("the journal can't be written: can't append to ")
     assert any(line.startswith("journal: ") for line in driven.told)
 
 

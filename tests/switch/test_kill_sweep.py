@@ -72,4 +72,4 @@ main(sys.argv[2:], Wiring(host=Bare))
         ran = subprocess.run([sys.executable, str(path), "live", *words], capture_output=True, timeout=60, check=False)
         view = json.loads(ran.stdout)
         assert ran.returncode == 0, view
-        assert any("swapped in for the test" in step["said"] for step in view["steps"])
+        assert any("was changed for the test and put back" in step["said"] for step in view["steps"])

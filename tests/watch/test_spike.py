@@ -96,7 +96,7 @@ def test_a_pool_that_hangs_is_taken_back_though_there_is_no_502_at_all(watched):
     with watched.load("--connections", "60", "--rate", "40", "--timeout", "1.3") as load:
         answer = Command(watched, "switch", "--to", "B").end()
     assert (answer.exit, answer.json["watch"]["verdict"]) == (4, "rollback"), answer
-    assert "hung (499 after 1 s or more with no answer)" in answer.json["said"]
+    assert "hung (the client left after 1 s or more without an answer: 499)" in answer.json["said"]
     assert set(load.summary.status) == {"200"}
     assert set(load.summary.reasons) == {"timeout"}
     agree(watched, answer, "A")

@@ -60,7 +60,7 @@ def test_a_replay_says_second_by_second_what_the_watch_would_have_done(bad_relea
     assert answer.exit == 3
     assert [look.split(" ")[0].rstrip(":") for look in looks] == [f"t+{at}s" for at in range(1, len(looks) + 1)]
     assert [" ROLLBACK: " in look for look in looks] == [False] * (len(looks) - 1) + [True]
-    assert all(("In the 400 s before, 0 of 20000 failed" in look) is (": 0 of " not in look) for look in looks)
+    assert all(("In the 400 s before, 0 of 20000 requests failed" in look) is (": 0 of " not in look) for look in looks)
     assert verdict.startswith(f"ROLLBACK after {len(looks)} s: ")
     assert verdict.endswith("A switch would have been rolled back.")
 
@@ -136,7 +136,7 @@ def test_clients_that_gave_up_are_a_failure_of_the_pool(tmp_path):
     (tmp_path / "access.log").write_text("".join(before + hung))
     found = replay(tmp_path)
     assert found["verdict"] == "rollback"
-    assert "hung (499 after 1 s or more with no answer)" in found["looks"][-1]
+    assert "hung (the client left after 1 s or more without an answer: 499)" in found["looks"][-1]
 
 
 def test_a_pool_that_got_nothing_was_not_switched(tmp_path):
@@ -511,7 +511,7 @@ def test_the_gate_and_the_workers_say_no_as_the_rule_does():
         (A,),
         (
             f"t+2s ROLLBACK: health check: app {A} is unhealthy: 1 of 10 checks passed, the last 9 failed (fall=5) "
-            "(1 of 1 servers unhealthy)"
+            "(1 of 1 servers are unhealthy)"
         ),
     )
     looping = after(served, {"new": Second(total=50), "crashes": 4})
