@@ -1,12 +1,10 @@
 """docs/json.md is a contract: it names every key, and every command prints what it says."""
 
-import re
-from pathlib import Path
-
 import msgspec
 import pytest
 
 from command import upswitch
+from jsonpage import documented
 from upswitch.cli import views
 from upswitch.cli.views import acted, diagnose, fleet, plan, status, watch
 from upswitch.diagnose.run import LogRead
@@ -14,7 +12,6 @@ from upswitch.switch.run import Ended
 from upswitch_lab.demo import Chapter, DemoView
 from upswitch_lab.load import Summary
 
-PAGE = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
 MODULES = (views, acted, plan, status, diagnose, watch, fleet)
 NAMED = {name: value for module in MODULES for name, value in vars(module).items() if isinstance(value, type)}
 OURS = {
@@ -23,13 +20,6 @@ OURS = {
     if issubclass(value, msgspec.Struct) and value.__module__.startswith(views.__name__) and value is not views.View
 }
 VIEWS = [*OURS.values(), Ended, LogRead, DemoView, Chapter, Summary]
-
-
-def documented(name: str) -> set[str]:
-    section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
-    assert section, f"docs/json.md has no section {name}"
-    first_cells = re.findall(r"^\| (`[^|]*`) \|", section[1], re.MULTILINE)
-    return {key for cell in first_cells for key in re.findall(r"`(\w+)`", cell)}
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)

@@ -11,9 +11,9 @@ from functools import reduce
 from pathlib import Path
 
 import pytest
-from test_json import documented
 
 from command import Answer, Command, upswitch
+from jsonpage import documented
 from onlogs import AT, BY_ADDRESS, COMBINED, FORMAT, SITE, TARGET, WHEN, A, B, by_address, line, replay, watch
 from terminal import terminal
 from upswitch.basics.result import Failure
