@@ -18,7 +18,6 @@ import msgspec
 from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views import View
-from upswitch.cli.views.status import HistoryView
 from upswitch.switch.machine import Outcome
 from upswitch_lab.conf import UPSTREAM, Layout
 from upswitch_lab.find import find_nginx, read_build
@@ -278,11 +277,9 @@ def _serving(lab: Lab) -> str:
 
 def _why(prompt: Prompt) -> tuple[str, str]:
     """The rule's sentence and nginx's own reason for the rollback, as the journal keeps them; "" where there was none."""
-    runs = msgspec.json.decode(prompt.run("upswitch history --json").output, type=HistoryView).runs
-    cause = next((past.cause for past in runs if past.outcome == Outcome.ROLLED_BACK), None)
-    if cause is None or not cause.details:
-        return "", ""
-    return cause.said, cause.details[-1]
+    runs = msgspec.json.decode(prompt.run("upswitch history --json").output)["runs"]
+    cause = next((past["cause"] for past in runs if past["outcome"] == Outcome.ROLLED_BACK), None)
+    return (cause["said"], cause["details"][-1]) if cause and cause["details"] else ("", "")
 
 
 def differences(scenes: tuple[Scene, ...], chapters: tuple[Chapter, ...], load: Summary) -> tuple[str, ...]:

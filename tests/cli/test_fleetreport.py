@@ -3,15 +3,23 @@
 import pytest
 from msgspec.structs import replace
 
+from jsonpage import documented
 from upswitch.basics.errors import HostError
-from upswitch.basics.result import Why
-from upswitch.cli.views import production
-from upswitch.cli.views.acted import Acted, GateLine, WatchLine
+from upswitch.basics.result import Result, Why
+from upswitch.cli.views.acted import Acted
 from upswitch.cli.views.fleet import together, unreachable
 from upswitch.cli.views.plan import PlanView
 from upswitch.cli.views.status import HistoryView, StatusView, of_deadman
 from upswitch.generations.generation import Live
+from upswitch.health.rounds import GateReport
+from upswitch.site.model import Verdict
 from upswitch.switch.deadman import Mark, Standing
+from upswitch.switch.machine import Step
+from upswitch.switch.plan import Planned
+from upswitch.switch.run import Plan
+from upswitch.switch.warm import Warmth
+from upswitch.watch.rule import History, judge
+from upswitch.watch.watch import WatchReport
 
 
 def acted(outcome: str, exit_: int, pool: str, *, is_proved: bool = True, said: str = "here") -> Acted:
@@ -21,28 +29,25 @@ def acted(outcome: str, exit_: int, pool: str, *, is_proved: bool = True, said: 
         outcome=outcome,
         exit=exit_,
         said=f"{outcome}: {said}",
-        production=production(live),
+        production=live,
         hint="a hint",
         pool="B",
         former_pool="A",
     )
 
 
-def watch_line(*, failed: int, total: int, seconds: int) -> WatchLine:
+def watch_report(*, failed: int, total: int, seconds: int) -> WatchReport:
     """All that a table shows of a watch."""
-    return WatchLine(
-        verdict="keep",
+    return WatchReport(
+        result=Result.OK,
+        final="keep",
         said="",
+        pool="B",
         seconds=seconds,
         failed=failed,
         total=total,
         mode="log",
-        answers={},
-        before={},
-        peers_down=(),
-        reasons="",
-        findings=(),
-        notes=(),
+        judgement=judge(History(), ()),
     )
 
 
@@ -51,7 +56,7 @@ def status_view(pool: str = "A", *findings: str, lock: str = "") -> StatusView:
     return StatusView(
         command="status",
         exit=3 if findings else 0,
-        production=production(live),
+        production=live,
         generations=(),
         edited=(),
         master=1,
@@ -160,7 +165,7 @@ def test_a_reason_that_no_other_host_shows_stays():
 
 
 def test_the_table_tells_what_each_host_was_watched_for():
-    watched = replace(SWITCHED, watch=watch_line(failed=0, total=508, seconds=60))
+    watched = replace(SWITCHED, watch=watch_report(failed=0, total=508, seconds=60))
     text = together("switch", {"lb1": watched, "lb2": UNCHANGED}).text.splitlines()
     assert text[1].endswith("PROVED  WATCHED")
     assert text[2].endswith("yes     0 of 508 failed in 60 s")
@@ -187,25 +192,34 @@ def test_an_unfinished_run_is_shown_with_its_dead_man(mark, is_alive, said):
     assert [*of_deadman(standing, "2"), *of_deadman(None, "1")] == []
 
 
-def plan_view(number: int, change: str = "+server 127.0.0.1:1;", log: str = "/var/log/a.log") -> PlanView:
+COLD = Warmth()
+
+
+def plan_view(number: int, change: str = "+server 127.0.0.1:1;", log: str = "/var/log/a.log", warmth: Warmth = COLD) -> PlanView:
     live = Live(disk=f"{number:06}-A", running=f"{number:06}-A", pool="A")
+    to, back = f"{number + 1:06}-B", f"{number + 2:06}-A"
+    plan = Plan(run="1", command="plan", pool="B", former_pool="A", former=live.disk, to=to, back=back)
     return PlanView(
         command="plan",
         exit=0,
-        pool="B",
-        former_pool="A",
-        generation=f"{number + 1:06}-B",
-        way_back=f"{number + 2:06}-A",
-        unchanged=False,
-        steps=("gate",),
-        blackout_s=0.0,
-        plain_blackout_s={"likely": 0.0, "worst": 0.0},
-        warm=None,
-        notes=(f"the watch goes by {log}",),
-        gate=GateLine(verdict="pass", seconds=0.0, way_back=True, new=(), old=()),
-        diff=f"--- {number:06}-A/app.conf\n+++ {number + 1:06}-B/app.conf\n{change}\n",
-        production=production(live),
+        planned=Planned(
+            plan=plan,
+            steps=(Step.GATE,),
+            is_unchanged=False,
+            warmth=warmth,
+            notes=(f"the watch goes by {log}",),
+            gate=GateReport(verdict=Verdict.PASS, new=()),
+            diff=f"--- {live.disk}/app.conf\n+++ {plan.to}/app.conf\n{change}\n",
+        ),
+        production=live,
     )
+
+
+def test_what_nginx_must_still_prove_has_the_keys_of_the_page():
+    assert plan_view(1).warm is None
+    warm = plan_view(1, warmth=Warmth(wanted={"app": ("127.0.0.1:1",)}, longest=1.25, down=("127.0.0.1:1",))).warm
+    assert set(warm) == documented("Warm")
+    assert warm["longest_s"] == 1.2
 
 
 def test_a_plan_is_shown_once_and_again_only_where_more_than_generation_numbers_differs():

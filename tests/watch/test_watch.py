@@ -18,7 +18,6 @@ from onlogs import AT, BY_ADDRESS, COMBINED, FORMAT, SITE, TARGET, WHEN, A, B, b
 from terminal import terminal
 from upswitch.basics.result import Failure
 from upswitch.cli.plot import picture
-from upswitch.cli.views.watch import WatchView
 from upswitch.health.gate import ServerHealth
 from upswitch.logs.entries import EntryCounter, by_second
 from upswitch.logs.line import compile_format
@@ -67,7 +66,7 @@ def test_a_replay_says_second_by_second_what_the_watch_would_have_done(bad_relea
 
 def test_its_json_is_one_documented_object(bad_release):
     found = replay(bad_release, "--at", WHEN)
-    assert documented("WatchView") == set(found) == set(WatchView.__struct_fields__)
+    assert documented("WatchView") == set(found)
     assert (found["verdict"], found["would"], found["pool"], found["mode"]) == ("rollback", "rollback", "B", "generation")
     assert found["at_s"] == found["seconds"] == len(found["looks"]) <= 3
     assert found["answers"] == {"enough": True, "big": True, "new": True, "not_luck": True}

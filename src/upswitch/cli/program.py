@@ -17,6 +17,7 @@ from upswitch.cli.main import drop_output
 from upswitch.cli.open import Fleet, Here, Shared, Wiring
 from upswitch.cli.progress import Teller
 from upswitch.cli.views import View, acted, fleet
+from upswitch.cli.views.keys import encoded
 from upswitch.generations import survey
 from upswitch.generations.generation import Live
 from upswitch.hosts.clock import Interrupts, ignore_signals
@@ -78,7 +79,7 @@ class Program:
     def show(self, view: View, *, as_json: bool) -> int:
         """Print the result on stdout; its exit code. A reader that went away changes nothing."""
         try:
-            click.echo(msgspec.json.encode(view) if as_json else _safe(view.text))
+            click.echo(msgspec.json.encode(encoded(view)) if as_json else _safe(view.text))
         except OSError:
             self._has_reader = False
             drop_output()

@@ -7,6 +7,7 @@ default (ngx_http_proxy_module.c, its siblings, ngx_event.c). Where a cause name
 import re
 from collections.abc import Collection, Iterator, Mapping
 
+from upswitch.basics.text import plain
 from upswitch.basics.value import Value
 from upswitch.diagnose.causes.cause import Code
 from upswitch.nginx import configuration
@@ -218,7 +219,7 @@ def _in_effect(around: tuple[Directive, ...], name: str, default: str) -> Iterat
 
 def _set(directive: Directive) -> Setting:
     name, _, value = directive.text.removesuffix(";").partition(" ")
-    return Setting(name=name, value=value, place=directive.place)
+    return Setting(name=plain(name), value=plain(value), place=plain(directive.place))
 
 
 _KEEPS_ALIVE_SINCE = (1, 29, 7)

@@ -9,6 +9,7 @@ from upswitch.diagnose.causes import CAUSES
 from upswitch.diagnose.causes.cause import Code
 from upswitch.diagnose.count_access import AccessCount
 from upswitch.diagnose.count_errors import ErrorCount
+from upswitch.diagnose.directives import Setting
 from upswitch.diagnose.evidence import UNEXPLAINED
 from upswitch.logs.line import seconds_of
 
@@ -21,6 +22,7 @@ class Finding(Value):
     `status` is what clients get: None for no access line, 0 and 9 for `000` and `009`. `clients`: how many of `count` clients got,
     as far as the logs tell; the others were tried again, or are no requests. `servers`: the commonest first; one may be OTHERS.
     `first`, `last` are as the log writes times. `evidence` is one line of a log, escaped. `note`: what else there is to say, or "".
+    `settings`: on a live host, the directives behind it.
     """
 
     code: str
@@ -36,6 +38,7 @@ class Finding(Value):
     fix: str
     consequence_of: str = ""
     note: str = ""
+    settings: tuple[Setting, ...] = ()
 
     @property
     def rank(self) -> int:

@@ -75,12 +75,16 @@ _AT_ONCE = 16
 
 
 class Asked(Value):
-    """One server, asked directly and not through nginx. `nearby` names the listener at its address, or is "" if it is unknown."""
+    """One server, asked directly and not through nginx. `is_live`: of the pool that serves.
+
+    `nearby` names the listener at its address, or is "" if it is unknown.
+    """
 
     upstream: str
     pool: str
     target: Target
     probe: Probe
+    is_live: bool = False
     nearby: str = ""
 
     @property
@@ -111,12 +115,13 @@ def resolve(host: Host, site: Site) -> Names:
     )
 
 
-def ask_servers(ports: Ports, site: Site, names: Names, *, dialect: Dialect) -> tuple[Asked, ...]:
+def ask_servers(ports: Ports, site: Site, live: "HostSight") -> tuple[Asked, ...]:
     """Every server of every pool, all at once, by the gate's rule."""
-    found = [(pool, each) for pool in site.pools for each in rounds.targets(site, pool, names.resolved, dialect=dialect)]
+    names = live.names.resolved
+    found = [(pool, each) for pool in site.pools for each in rounds.targets(site, pool, names, dialect=live.dialect)]
     probes = ports.prober.round([target for _, target in found])
     return tuple(
-        Asked(upstream=target.upstream, pool=pool, target=target, probe=probe)
+        Asked(upstream=target.upstream, pool=pool, target=target, probe=probe, is_live=pool == live.disk.pool)
         for (pool, target), probe in zip(found, probes, strict=True)
     )
 

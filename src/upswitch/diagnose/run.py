@@ -11,7 +11,7 @@ from upswitch.diagnose import directives, host
 from upswitch.diagnose.count_access import Access, AccessCounter
 from upswitch.diagnose.count_errors import FAIL_TIMEOUT_S, Addresses, ErrorCounter
 from upswitch.diagnose.diagnose import Diagnosis, diagnose
-from upswitch.diagnose.directives import Known, Setting
+from upswitch.diagnose.directives import Known
 from upswitch.diagnose.host import Asked, HostSight
 from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
@@ -53,7 +53,7 @@ class LogRead(Value):
 
 
 class Diagnosed(Value):
-    """All of it. `settings` are finding by finding, () where no configuration was read. `whose`: which pools an address is of.
+    """All of it. `whose`: which pools an address is of.
 
     `problems` are what is wrong beside the logs, `notes` what could not be seen; both sentences. `since` "": all that there is.
     `zone` is that of times without one, `+0100`, "" where it is not known.
@@ -63,9 +63,7 @@ class Diagnosed(Value):
     access: Access
     read: tuple[LogRead, ...]
     since: str = ""
-    settings: tuple[tuple[Setting, ...], ...] = ()
     whose: Mapping[str, str] = msgspec.field(default_factory=dict)
-    live_pool: str = ""
     asked: tuple[Asked, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -74,7 +72,7 @@ class Diagnosed(Value):
     @property
     def failing(self) -> tuple[Asked, ...]:
         """Live servers that fail now."""
-        return tuple(each for each in self.asked if each.pool == self.live_pool and not each.probe.ok)
+        return tuple(each for each in self.asked if each.is_live and not each.probe.ok)
 
     @property
     def is_trouble(self) -> bool:
@@ -102,15 +100,14 @@ def of_host(ports: Ports, site: Site, wanted: Wanted) -> Diagnosed:
     live = host.look(ports.host, site)
     logs = _files(wanted, live.log_formats) if wanted.has_files else _host_logs(ports.host, site, live, wanted)
     found = _read(logs, live.known, host.ever(ports.host, site, live), fail_timeout_s=live.fail_timeout_s)
-    asked = host.ask_servers(ports, site, live.names, dialect=live.dialect)
+    asked = host.ask_servers(ports, site, live)
     asked = host.with_listeners(ports.host, asked, pid=live.master)
     places, peers = live.places(site), found.access.peers if live.build else {}
     return msgspec.structs.replace(
         found,
-        settings=tuple(directives.behind(live.conf, each.code, each.servers, live.addresses) for each in found.diagnosis.findings),
+        diagnosis=_with_settings(found.diagnosis, live),
         whose=_whose(site, live.names.resolved),
         asked=asked,
-        live_pool=live.disk.pool,
         problems=(*live.problems, *host.strangers(peers, places)),
         notes=(
             *found.notes,
@@ -118,6 +115,12 @@ def of_host(ports: Ports, site: Site, wanted: Wanted) -> Diagnosed:
             *(() if wanted.has_files else _unseen(site, live)),
         ),
     )
+
+
+def _with_settings(diagnosis: Diagnosis, live: HostSight) -> Diagnosis:
+    behind = (directives.behind(live.conf, each.code, each.servers, live.addresses) for each in diagnosis.findings)
+    findings = (msgspec.structs.replace(each, settings=its) for each, its in zip(diagnosis.findings, behind, strict=True))
+    return msgspec.structs.replace(diagnosis, findings=tuple(findings))
 
 
 def _whose(site: Site, names: rounds.Resolved) -> dict[str, str]:

@@ -46,6 +46,10 @@ class Compared(Value):
     ours: Probe
 
     @property
+    def ours_said(self) -> str:
+        return "up" if self.ours.ok else f"down ({self.ours.error})"
+
+    @property
     def is_serving(self) -> bool:
         """Not a standby."""
         return self.nginx.upstream == self.upstream

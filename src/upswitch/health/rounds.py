@@ -116,7 +116,7 @@ def _round(ports: Ports, report: GateReport, began: float) -> GateReport:
         verdict=gate.verdict(new, elapsed=elapsed),
         new=tuple(new),
         old=tuple(server if server.ok else next(old) for server in report.old),
-        seconds=elapsed,
+        seconds=round(elapsed, 3),
     )
 
 

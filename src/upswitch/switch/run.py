@@ -158,6 +158,15 @@ class Run(Value):
         return machine.ENDINGS.get(self.phase)
 
     @property
+    def ending(self) -> str:
+        """The outcome as its caller saw it; UNFINISHED where nothing tells it yet."""
+        return self.closed.outcome if self.closed else self.outcome or "UNFINISHED"
+
+    @property
+    def said(self) -> str:
+        return self.closed.said if self.closed else f"at {self.phase}"
+
+    @property
     def next_step(self) -> Step | None:
         return machine.next_step(self.phase, self.plan.skips)
 

@@ -125,6 +125,15 @@ class Judgement(Value):
     thresholds: Thresholds = DEFAULT
 
     @property
+    def answers(self) -> dict[str, bool]:
+        return {"enough": self.is_enough, "big": self.is_big, "new": self.is_new, "not_luck": self.is_not_luck}
+
+    @property
+    def before(self) -> dict[str, int]:
+        """The traffic that it compares with."""
+        return {"failed": self.before_failed, "total": self.before_total, "seconds": self.before_s}
+
+    @property
     def is_spike(self) -> bool:
         return self.is_certain and self.is_big and self.is_new
 

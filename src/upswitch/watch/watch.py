@@ -138,9 +138,9 @@ class WatchReport(Value):
     failed: int
     total: int
     mode: str
+    judgement: Judgement
     details: tuple[str, ...] = ()
     why: Why = Why.NONE
-    judgement: Judgement | None = None
     peers_down: tuple[str, ...] = ()
     reasons: str = ""
     findings: tuple[Finding, ...] = ()

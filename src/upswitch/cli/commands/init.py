@@ -3,10 +3,11 @@ from typing import Any
 
 import click
 
+from upswitch.cli.exit_codes import Exit
 from upswitch.cli.invocation import SITE_FILE, Common, json_option
 from upswitch.cli.program import Program, live, with_program
 from upswitch.cli.views import View
-from upswitch.cli.views import plan as views
+from upswitch.cli.views.plan import InitView
 from upswitch.generations import templates
 from upswitch.site.model import Gate, Nginx, Site, Watch
 from upswitch.switch.session import Session
@@ -49,9 +50,9 @@ def init(program: Program, /, *, as_json: bool, source: str, pool: str, out: str
     def act(session: Session) -> View:
         proposal = propose.propose(session.ports, request, templates.load(session.site))
         if not is_applied:
-            return views.proposed(proposal)
+            return InitView(command="init", exit=Exit.DONE, proposal=proposal)
         done = apply.apply(session.ports, proposal, session.owner(f"init of {request.pool}"))
-        return views.applied(proposal, done, live(session))
+        return InitView(command="init", exit=Exit.DONE, proposal=proposal, done=done, production=live(session))
 
     site = Site(nginx=nginx, upstreams=(), gate=Gate(), watch=Watch())
     return program.serve_site("init", Common(config=out, as_json=as_json), site, act=act)

@@ -7,87 +7,18 @@ import msgspec
 
 from upswitch.basics.errors import HostError, JournalCorruptError, LockedError, RefusedError, StuckError
 from upswitch.basics.result import Result, Why
-from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit, exit_of
 from upswitch.cli.invocation import NoSiteError
-from upswitch.cli.views import Production, View, production
+from upswitch.cli.views import View
 from upswitch.generations.generation import Live
 from upswitch.site.read import SiteInvalid
 from upswitch.switch.machine import Outcome, Step
 from upswitch.switch.run import Ended
 
 if TYPE_CHECKING:
-    from upswitch.diagnose.finding import Finding
-    from upswitch.health.gate import ServerHealth
     from upswitch.health.rounds import GateReport
     from upswitch.switch.drive import Ending
-    from upswitch.watch.rule import Judgement
     from upswitch.watch.watch import WatchReport
-
-
-class ServerLine(Value):
-    """One server at the gate."""
-
-    upstream: str
-    server: str
-    up: bool
-    ok: int
-    failed: int
-    error: str
-    text: str
-
-
-class GateLine(Value):
-    verdict: str
-    seconds: float
-    way_back: bool
-    new: tuple[ServerLine, ...]
-    old: tuple[ServerLine, ...]
-
-
-class SettingLine(Value):
-    """A directive behind a cause. `place` is FILE:LINE, "" where `value` is nginx's default."""
-
-    name: str
-    value: str
-    place: str
-    text: str
-
-
-class CauseLine(Value):
-    """A diagnose.Finding, with the directives behind it where nginx's configuration was read."""
-
-    code: str
-    count: int
-    clients: int
-    status: int | None
-    servers: tuple[str, ...]
-    first: str
-    last: str
-    evidence: str
-    why: str
-    check: str
-    fix: str
-    consequence_of: str
-    note: str
-    settings: tuple[SettingLine, ...]
-
-
-class WatchLine(Value):
-    """How the watch ended. `answers` are the rule's four; `findings` are causes from the logs of those seconds."""
-
-    verdict: str
-    said: str
-    seconds: int
-    failed: int
-    total: int
-    mode: str
-    answers: dict[str, bool]
-    before: dict[str, int]
-    peers_down: tuple[str, ...]
-    reasons: str
-    findings: tuple[CauseLine, ...]
-    notes: tuple[str, ...]
 
 
 class Acted(View):
@@ -95,7 +26,7 @@ class Acted(View):
 
     outcome: str
     said: str
-    production: Production | None
+    production: Live | None
     hint: str
     details: tuple[str, ...] = ()
     why: Why = Why.NONE
@@ -104,8 +35,8 @@ class Acted(View):
     former_pool: str = ""
     generation: str = ""
     steps: tuple[Ended, ...] = ()
-    gate: GateLine | None = None
-    watch: WatchLine | None = None
+    gate: "GateReport | None" = None
+    watch: "WatchReport | None" = None
     problems: tuple[str, ...] = ()
 
     @property
@@ -130,7 +61,7 @@ def acted(command: str, ending: "Ending") -> Acted:
         outcome=ending.outcome,
         exit=exit_of(ending.outcome),
         said=ending.headline,
-        production=production(ending.live),
+        production=ending.live,
         hint=ending.hint,
         details=ending.details,
         why=ending.why,
@@ -139,8 +70,8 @@ def acted(command: str, ending: "Ending") -> Acted:
         former_pool=over.plan.former_pool,
         generation=ending.live.disk,
         steps=over.steps,
-        gate=gate_line(ending.gate) if ending.gate else None,
-        watch=_watch_line(ending.watch) if ending.watch else None,
+        gate=ending.gate,
+        watch=ending.watch,
     )
 
 
@@ -203,7 +134,7 @@ def ended(command: str, error: Exception, live: Live | None, *, file: str = "") 
         said=end.said.format(error=first, file=file),
         problems=tuple(others),
         why=why,
-        production=production(live) if live else None,
+        production=live,
         hint=f"{end.hint.format(command=command, hint=hint)}; `upswitch help {end.page}`",
     )
 
@@ -237,63 +168,9 @@ def repaired(ending: "Ending | None", live: Live, *, aside: str) -> Acted:
             outcome=Outcome.UNCHANGED,
             exit=Exit.DONE if live.agrees else Exit.FINDINGS,
             said=f"{moved}Nothing to repair",
-            production=production(live),
+            production=live,
             hint="nothing to do" if live.agrees else "`upswitch status` shows what is wrong",
         )
     view = acted("repair", ending)
     is_proved = ending.outcome is not Outcome.STUCK and live.agrees
     return msgspec.structs.replace(view, exit=Exit.DONE if is_proved else Exit.STUCK, said=moved + view.said)
-
-
-def gate_line(gate: "GateReport") -> GateLine:
-    return GateLine(
-        verdict=gate.verdict,
-        seconds=round(gate.seconds, 3),
-        way_back=gate.has_way_back,
-        new=tuple(map(_server_line, gate.new)),
-        old=tuple(map(_server_line, gate.old)),
-    )
-
-
-def _server_line(tally: "ServerHealth") -> ServerLine:
-    return ServerLine(
-        upstream=tally.target.upstream,
-        server=tally.target.server,
-        up=tally.is_up,
-        ok=tally.ok,
-        failed=tally.failed,
-        error=tally.error,
-        text=tally.text,
-    )
-
-
-def cause_line(finding: "Finding", settings: tuple[SettingLine, ...] = ()) -> CauseLine:
-    return CauseLine(**msgspec.structs.asdict(finding), settings=settings)
-
-
-def _watch_line(report: "WatchReport") -> WatchLine:
-    look = report.judgement
-    return WatchLine(
-        verdict=report.final,
-        said=report.said,
-        seconds=report.seconds,
-        failed=report.failed,
-        total=report.total,
-        mode=report.mode,
-        answers=answers(look) if look else {},
-        before=before(look) if look else {},
-        peers_down=report.peers_down,
-        reasons=report.reasons,
-        findings=tuple(map(cause_line, report.findings)),
-        notes=report.notes,
-    )
-
-
-def answers(look: "Judgement") -> dict[str, bool]:
-    """The rule's four answers."""
-    return {"enough": look.is_enough, "big": look.is_big, "new": look.is_new, "not_luck": look.is_not_luck}
-
-
-def before(look: "Judgement") -> dict[str, int]:
-    """The traffic that it compares with."""
-    return {"failed": look.before_failed, "total": look.before_total, "seconds": look.before_s}

@@ -1,16 +1,14 @@
 """What `diagnose` prints: a summary, each cause with what to do, what the live host says, and which logs were read."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from upswitch.basics.text import plain
-from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views import View
-from upswitch.cli.views.acted import CauseLine, SettingLine, cause_line
 from upswitch.diagnose.causes.cause import Code
-from upswitch.diagnose.directives import Setting
+from upswitch.diagnose.finding import Finding
 from upswitch.diagnose.host import Asked
 from upswitch.diagnose.run import Diagnosed, LogRead
 
@@ -19,64 +17,39 @@ _MSEC = re.compile(r"\d{9,11}(\.\d{3})?")
 _WORDS = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d")
 
 
-class AskedLine(Value):
-    """One server, checked directly and not through nginx. `live`: of the pool that serves."""
-
-    upstream: str
-    pool: str
-    server: str
-    live: bool
-    up: bool
-    text: str
-
-
 class DiagnoseView(View):
-    """`diagnose`: exit 0 with nothing found, or nothing that needs action; else 3. `whose`: the pools of an address."""
+    """`diagnose`: exit 0 with nothing found, or nothing that needs action; else 3."""
 
-    said: str
-    since: str
-    findings: tuple[CauseLine, ...]
-    problems: tuple[str, ...]
-    servers: tuple[AskedLine, ...]
-    whose: dict[str, str]
-    read: tuple[LogRead, ...]
-    zone: str
-    unread: int
-    notes: tuple[str, ...]
+    found: Diagnosed
+
+    @property
+    def said(self) -> str:
+        return _said(self.found)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(map(plain, self.found.problems))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        diagnosis = self.found.diagnosis
+        unread = (f"{_lines(diagnosis.unread)} could not be read: not in the log's format",) if diagnosis.unread else ()
+        return (*map(plain, self.found.notes), *unread, *diagnosis.limits)
 
     @property
     def text(self) -> str:
-        lines, shown = [self.said], set[str]()
-        for finding in self.findings:
-            lines += ["", *_finding_lines(finding, self, shown)]
+        found, lines, shown = self.found, [self.said], set[str]()
+        for finding in found.diagnosis.findings:
+            lines += ["", *_finding_lines(finding, found, shown)]
             shown = shown if finding.consequence_of else {each.text for each in finding.settings}
         lines += ["", *(f"Problem: {each}" for each in self.problems)] if self.problems else []
-        lines += ["", "Each server, checked directly (not through nginx) now:", *_asked_text(self.servers)] if self.servers else []
-        lines += ["", *(_log_text(each, self.zone) for each in self.read), *(f"Note: {each}" for each in self.notes)]
+        lines += ["", "Each server, checked directly (not through nginx) now:", *_asked_text(found.asked)] if found.asked else []
+        lines += ["", *(_log_text(each, found.zone) for each in found.read), *(f"Note: {each}" for each in self.notes)]
         return "\n".join(lines)
 
 
 def diagnosed(found: Diagnosed) -> DiagnoseView:
-    causes = found.diagnosis.findings
-    settings = found.settings or ((),) * len(causes)
-    findings = tuple(cause_line(each, tuple(map(_setting_line, its))) for each, its in zip(causes, settings, strict=True))
-    servers = tuple(_asked_line(each, found.live_pool) for each in found.asked)
-    count = found.diagnosis.unread
-    unread = (f"{_lines(count)} could not be read: not in the log's format",) if count else ()
-    return DiagnoseView(
-        command="diagnose",
-        exit=Exit.FINDINGS if found.is_trouble else Exit.DONE,
-        said=_said(found),
-        since=found.since,
-        findings=findings,
-        problems=tuple(map(plain, found.problems)),
-        servers=servers,
-        whose=dict(found.whose),
-        read=found.read,
-        zone=found.zone,
-        unread=count,
-        notes=(*map(plain, found.notes), *unread, *found.diagnosis.limits),
-    )
+    return DiagnoseView(command="diagnose", exit=Exit.FINDINGS if found.is_trouble else Exit.DONE, found=found)
 
 
 def _said(found: Diagnosed) -> str:
@@ -103,21 +76,21 @@ def _said(found: Diagnosed) -> str:
     return f"{now}{nothing}: {head}{also}"
 
 
-def _listed(servers: tuple[str, ...], whose: dict[str, str]) -> str:
+def _listed(servers: tuple[str, ...], whose: Mapping[str, str]) -> str:
     named = [f"{each} ({whose[each]})" if each in whose else each for each in servers[:_MOST_SERVERS]]
     more = f" and {len(servers) - _MOST_SERVERS} more" if len(servers) > _MOST_SERVERS else ""
     return ", ".join(named) + more
 
 
-def _finding_lines(finding: CauseLine, view: DiagnoseView, shown: set[str]) -> Iterator[str]:
+def _finding_lines(finding: Finding, found: Diagnosed, shown: set[str]) -> Iterator[str]:
     """A consequence does not repeat the settings that its cause has shown (`shown`)."""
     margin = "    " if finding.consequence_of else ""
     status = "no status" if finding.status is None else f"{finding.status:03}"
     follows = f"  (follows from {finding.consequence_of})" if finding.consequence_of else ""
     hidden = f" ({finding.clients} reached clients)" if finding.clients < finding.count else ""
-    yield f"{margin}{finding.code}  {finding.count} x{hidden}  {status}  {_listed(finding.servers, view.whose)}{follows}".rstrip()
+    yield f"{margin}{finding.code}  {finding.count} x{hidden}  {status}  {_listed(finding.servers, found.whose)}{follows}".rstrip()
     lines = [
-        ("when", _span(finding.first, finding.last, view.zone)),
+        ("when", _span(finding.first, finding.last, found.zone)),
         ("line", finding.evidence),
         ("why", finding.why),
         ("check", finding.check),
@@ -128,23 +101,8 @@ def _finding_lines(finding: CauseLine, view: DiagnoseView, shown: set[str]) -> I
     yield from (f"{margin}  {name + ':':7}{text}" for name, text in lines if text)
 
 
-def _setting_line(setting: Setting) -> SettingLine:
-    return SettingLine(name=setting.name, value=plain(setting.value), place=plain(setting.place), text=plain(setting.text))
-
-
-def _asked_line(asked: Asked, live_pool: str) -> AskedLine:
-    return AskedLine(
-        upstream=asked.upstream,
-        pool=asked.pool,
-        server=asked.target.server,
-        live=asked.pool == live_pool,
-        up=asked.probe.ok,
-        text=asked.text,
-    )
-
-
-def _asked_text(servers: tuple[AskedLine, ...]) -> Iterator[str]:
-    failing = [each for each in servers if not each.up]
+def _asked_text(servers: tuple[Asked, ...]) -> Iterator[str]:
+    failing = [each for each in servers if not each.probe.ok]
     yield from (f"  FAILING: {each.text}" for each in failing)
     if rest := len(servers) - len(failing):
         other = "other " if failing else ""

@@ -11,10 +11,11 @@ from upswitch.basics.result import Why
 from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.invocation import SITE_FILE
-from upswitch.cli.views import Production, View
+from upswitch.cli.views import View
 from upswitch.cli.views.acted import Acted
 from upswitch.cli.views.plan import PlanView
 from upswitch.cli.views.status import StatusView
+from upswitch.generations.generation import Live
 from upswitch.switch.machine import Outcome
 from upswitch.switch.outcome import UNREACHABLE_PAGES
 
@@ -115,7 +116,7 @@ def with_config(view: View, config: str) -> View:
 
 
 def _line(name: str, view: View) -> HostLine:
-    production: Production | None = getattr(view, "production", None)
+    production: Live | None = getattr(view, "production", None)
     acted = view if isinstance(view, Acted) else None
     return HostLine(
         host=name,
@@ -123,7 +124,7 @@ def _line(name: str, view: View) -> HostLine:
         exit=view.exit,
         pool=production.pool if production else "",
         generation=production.running if production else "",
-        proved=production.proved if production else False,
+        proved=production.agrees if production else False,
         said=acted.said if acted else "; ".join(view.findings) if isinstance(view, StatusView) else "",
         why=acted.why if acted else Why.NONE,
     )
@@ -241,10 +242,11 @@ def _plans(hosts: Mapping[str, View]) -> list[str]:
 def _plan_key(view: View) -> str:
     if not isinstance(view, PlanView):
         return view.text
-    servers = [(each.server, each.up) for each in (*view.gate.new, *view.gate.old)]
-    diff = re.sub(r"\d{6,}-", "N-", view.diff)
-    notes = [re.sub(r"\S*[/:]\S*", "", note) for note in view.notes]  # paths and addresses differ from host to host
-    return f"{view.pool} {view.former_pool} {view.unchanged} {view.steps} {notes} {servers} {diff}"
+    found, plan = view.planned, view.plan
+    servers = [(each.target.server, each.is_up) for each in (*found.gate.new, *found.gate.old)]
+    diff = re.sub(r"\d{6,}-", "N-", found.diff)
+    notes = [re.sub(r"\S*[/:]\S*", "", note) for note in found.notes]  # paths and addresses differ from host to host
+    return f"{plan.pool} {plan.former_pool} {found.is_unchanged} {found.steps} {notes} {servers} {diff}"
 
 
 # ---- what to do next ----
@@ -270,8 +272,8 @@ def _next_step(command: str, kind: str, worst: str, views: Mapping[str, View]) -
         return _remedy(view, worst) or f"`upswitch {command} --host {worst}` looks at one host alone"
     if skipped := _of(views, SKIPPED):
         return _for_later(skipped, views)
-    planned = next((each for each in views.values() if isinstance(each, PlanView) and not each.unchanged), None)
-    return f"`upswitch switch --to {planned.pool}` does it" if planned else _remedy(view, worst) or "nothing to do"
+    planned = next((each for each in views.values() if isinstance(each, PlanView) and not each.planned.is_unchanged), None)
+    return f"`upswitch switch --to {planned.plan.pool}` does it" if planned else _remedy(view, worst) or "nothing to do"
 
 
 def _reach(lost: Mapping[str, Acted], again: str) -> str:

@@ -3,19 +3,15 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from upswitch.basics.errors import Owner
-from upswitch.basics.result import Why
-from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
-from upswitch.cli.views import Production, View, production
+from upswitch.cli.views import View
 from upswitch.generations import survey
 from upswitch.generations.generation import Live
 from upswitch.generations.store import Disk
 from upswitch.nginx.running import Running
 from upswitch.switch.deadman import Mark, Standing
-from upswitch.switch.run import Ended, Run
+from upswitch.switch.run import Run
 
 if TYPE_CHECKING:
     from upswitch.health.compare import Compared
@@ -25,26 +21,10 @@ if TYPE_CHECKING:
 _DEADMAN_PAGE = "`upswitch help dead-man`"
 
 
-class CheckedLine(Value):
-    """One server, by nginx's own health check (`check_status`) and by one check of ours now."""
-
-    upstream: str
-    pool: str
-    server: str
-    nginx_up: bool
-    nginx: str
-    ours_up: bool
-    ours: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.pool}  {self.upstream}  {self.server}  nginx: {self.nginx}  upswitch: {self.ours}"
-
-
 class StatusView(View):
     """`status`: exit 0 where everything agrees, 3 with findings."""
 
-    production: Production
+    production: Live
     generations: tuple[str, ...]
     edited: tuple[str, ...]
     master: int
@@ -53,7 +33,7 @@ class StatusView(View):
     unfinished: str
     lock: str
     findings: tuple[str, ...]
-    servers: tuple[CheckedLine, ...] = ()
+    servers: tuple["Compared", ...] = ()
     needs_repair: bool = False
 
     @property
@@ -63,7 +43,7 @@ class StatusView(View):
         lines = [self.production.text, f"nginx master process {self.master or 'unknown'}, {workers}"]
         lines += [f"A run is under way, by {self.lock}"] if self.lock else []
         lines += ["Servers: nginx's own health check, and one health check by upswitch now:"] if self.servers else []
-        lines += [f"  {server.text}" for server in self.servers]
+        lines += [f"  {_compared(each)}" for each in self.servers]
         lines += [f"FINDING: {finding}" for finding in self.findings]
         return "\n".join(lines)
 
@@ -90,7 +70,7 @@ def status(
     return StatusView(
         command="status",
         exit=Exit.FINDINGS if findings else Exit.DONE,
-        production=production(live),
+        production=live,
         generations=tuple(generation.name for generation in disk.generations),
         edited=disk.drift,
         master=running.pid,
@@ -99,7 +79,7 @@ def status(
         unfinished=left.plan.run if left else "",
         lock=holder.text if holder else "",
         findings=findings,
-        servers=tuple(map(_checked, compared)),
+        servers=tuple(compared),
         needs_repair=holder is None and last is not None and last.needs_repair,
     )
 
@@ -142,117 +122,52 @@ def _of_files(disk: Disk, live: Live) -> Iterator[str]:
         yield live.problem
 
 
-def _checked(compared: "Compared") -> CheckedLine:
-    ours = compared.ours
-    return CheckedLine(
-        upstream=compared.upstream,
-        pool=compared.pool,
-        server=compared.nginx.address,
-        nginx_up=compared.nginx.is_up,
-        nginx=compared.nginx.state,
-        ours_up=ours.ok,
-        ours="up" if ours.ok else f"down ({ours.error})",
-    )
+def _compared(each: "Compared") -> str:
+    return f"{each.pool}  {each.upstream}  {each.nginx.address}  nginx: {each.nginx.state}  upswitch: {each.ours_said}"
 
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-class PastRun(Value):
-    run: str
-    at: str
-    command: str
-    pool: str
-    former_pool: str
-    generation: str
-    outcome: str
-    said: str
-    user: str
-    reason: str
-    why: Why = Why.NONE
-    cause: Ended | None = None
-
-
 class HistoryView(View):
     """`history`: newest first."""
 
-    runs: tuple[PastRun, ...]
+    runs: tuple[Run, ...]
 
     @property
     def text(self) -> str:
-        lines = [
-            f"{past.at}  {past.command:8} {past.former_pool} -> {past.pool}  {past.user}{past.reason and f': {past.reason}'}\n"
-            f"    {past.said}{f'; why: {past.why}' if past.why else ''}"
-            for past in self.runs
-        ]
-        return "\n".join(lines) or "No run yet."
+        return "\n".join(map(_past, self.runs)) or "No run yet."
+
+
+def _past(run: Run) -> str:
+    plan = run.plan
+    reason, why = plan.reason and f": {plan.reason}", run.why and f"; why: {run.why}"
+    return f"{run.started}  {plan.command:8} {plan.former_pool} -> {plan.pool}  {plan.user}{reason}\n    {run.said}{why}"
 
 
 def history(runs: Iterable[Run], *, limit: int) -> HistoryView:
-    newest = [*runs][::-1][:limit]
-    return HistoryView(command="history", exit=Exit.DONE, runs=tuple(map(_past, newest)))
-
-
-def _past(past: Run) -> PastRun:
-    plan = past.plan
-    return PastRun(
-        run=plan.run,
-        at=past.started,
-        command=plan.command,
-        pool=plan.pool,
-        former_pool=plan.former_pool,
-        generation=plan.to,
-        outcome=past.closed.outcome if past.closed else past.outcome or "UNFINISHED",
-        said=past.closed.said if past.closed else f"at {past.phase}",
-        user=plan.user,
-        reason=plan.reason,
-        why=past.why,
-        cause=past.cause,
-    )
+    return HistoryView(command="history", exit=Exit.DONE, runs=tuple(runs)[::-1][:limit])
 
 
 class DrainView(View):
     """`drain`: exit 0 when the former pool can be stopped, 3 while it must keep running."""
 
-    said: str
-    safe: bool
-    pool: str
-    live: str
-    addresses: tuple[str, ...]
-    old_workers: tuple[int, ...]
-    connections: dict[str, int]
+    report: "DrainReport"
 
     @property
     def text(self) -> str:
-        return self.said
+        return self.report.said
 
 
-def drain(seen: "DrainReport") -> DrainView:
-    return DrainView(
-        command="drain",
-        exit=Exit.DONE if seen.is_safe else Exit.FINDINGS,
-        said=seen.said,
-        safe=seen.is_safe,
-        pool=seen.pool,
-        live=seen.live,
-        addresses=seen.addresses,
-        old_workers=seen.old_workers,
-        connections=seen.connections,
-    )
-
-
-class FindingLine(Value):
-    code: str
-    level: str
-    what: str
-    hint: str
+def drain(report: "DrainReport") -> DrainView:
+    return DrainView(command="drain", exit=Exit.DONE if report.is_safe else Exit.FINDINGS, report=report)
 
 
 class LintView(View):
     """`lint`: exit 0 without a finding, 3 with one."""
 
-    findings: tuple[FindingLine, ...]
+    findings: tuple["LintFinding", ...]
 
     @property
     def text(self) -> str:
@@ -261,5 +176,5 @@ class LintView(View):
 
 
 def lint(findings: Iterable["LintFinding"]) -> LintView:
-    lines = tuple(FindingLine(**msgspec.structs.asdict(each)) for each in findings)
-    return LintView(command="lint", exit=Exit.FINDINGS if lines else Exit.DONE, findings=lines)
+    found = tuple(findings)
+    return LintView(command="lint", exit=Exit.FINDINGS if found else Exit.DONE, findings=found)

@@ -2,17 +2,14 @@
 
 from collections.abc import Iterator
 
-import msgspec
-
 from upswitch.basics.text import plain
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views import View
-from upswitch.cli.views.acted import answers, before
 from upswitch.site.model import SilencePolicy, SpikePolicy, Watch
 from upswitch.watch import rule
 from upswitch.watch.live import Observed
 from upswitch.watch.replay import Replayed, clock_time
-from upswitch.watch.rule import Final, Second
+from upswitch.watch.rule import Final, Judgement, Second
 
 _SPIKE = "rollback"
 
@@ -20,7 +17,7 @@ _SPIKE = "rollback"
 class WatchView(View):
     """`watch`: the rule's verdict on traffic, live or past; nothing was changed. Exit 3: a switch would not have been kept.
 
-    `at_s`, `answers` and `before` are those of the second that decided, else of the last one.
+    `at_s` and `look` are those of the second that decided, else of the last one.
     """
 
     said: str
@@ -34,9 +31,7 @@ class WatchView(View):
     failed: int
     total: int
     mode: str
-    answers: dict[str, bool]
-    before: dict[str, int]
-    thresholds: dict[str, float]
+    look: Judgement
     notes: tuple[str, ...]
     peers_down: tuple[str, ...] = ()
     reasons: str = ""
@@ -75,9 +70,7 @@ def replayed(found: Replayed, watch: Watch) -> WatchView:
         failed=failed,
         total=whole.total,
         mode=found.mode,
-        answers=answers(found.looks[-1]),
-        before=before(found.looks[-1]),
-        thresholds=msgspec.structs.asdict(found.looks[-1].thresholds),
+        look=found.looks[-1],
         notes=tuple(map(plain, found.notes)),
         looks=tuple(rule.sentence(look, second, pool) for second, look in enumerate(found.looks, 1)),
         told=tuple(_seconds_shown(found)),
@@ -88,14 +81,13 @@ def _seconds_shown(found: Replayed) -> Iterator[int]:
     """The seconds, from 1, in which something failed or an answer changed."""
     former = {"enough": False, "big": False, "new": False, "not_luck": False}
     for second, (look, brought) in enumerate(zip(found.looks, found.since, strict=True), 1):
-        if brought.gateway or brought.hung or answers(look) != former:
+        if brought.gateway or brought.hung or look.answers != former:
             yield second
-        former = answers(look)
+        former = look.answers
 
 
 def observed(found: Observed, watch: Watch) -> WatchView:
     """The same of live traffic. A server that is down is a finding too, even if it failed after the verdict."""
-    look = found.judgement
     would = _would(found.verdict, watch)
     said = found.why or f"{found.verdict.replace('_', ' ')}: {found.progress}"
     return WatchView(
@@ -112,9 +104,7 @@ def observed(found: Observed, watch: Watch) -> WatchView:
         failed=found.failed,
         total=found.total,
         mode=found.mode,
-        answers=answers(look),
-        before=before(look),
-        thresholds=msgspec.structs.asdict(look.thresholds),
+        look=found.judgement,
         peers_down=found.peers_down,
         reasons=found.reasons,
         changes=tuple(map(plain, found.changes)),

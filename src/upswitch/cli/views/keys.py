@@ -1,0 +1,60 @@
+"""The keys of the JSON that every command prints. docs/json.md says what each of them means."""
+
+import functools
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+KEYS = {
+    "Live": "pool running disk proved=agrees text",
+    "GateReport": "verdict seconds way_back=has_way_back new old",
+    "ServerHealth": "target.upstream target.server up=is_up ok failed error text",
+    "WatchReport": """
+        verdict=final said seconds failed total mode judgement.answers judgement.before peers_down reasons findings notes""",
+    "Setting": "name value place text",
+    "Asked": "upstream pool target.server live=is_live up=probe.ok text",
+    "Compared": "upstream pool server=nginx.address nginx_up=nginx.is_up nginx=nginx.state ours_up=ours.ok ours=ours_said",
+    "Run": """
+        plan.run at=started plan.command plan.pool plan.former_pool generation=plan.to outcome=ending said plan.user plan.reason
+        why cause""",
+    "PlanView": """
+        command exit plan.pool plan.former_pool generation=plan.to way_back=plan.back unchanged=planned.is_unchanged
+        planned.steps blackout_s plain_blackout_s warm planned.notes planned.gate planned.diff production""",
+    "InitView": """
+        command exit applied=is_applied said site_file=request.out site_text proposal.generation proposal.diff backup
+        proposal.notes advice hint production""",
+    "DrainView": """
+        command exit report.said safe=report.is_safe report.pool report.live report.addresses report.old_workers
+        report.connections""",
+    "DiagnoseView": """
+        command exit said found.since findings=found.diagnosis.findings problems servers=found.asked found.whose found.read
+        found.zone found.diagnosis.unread notes""",
+    "WatchView": """
+        command exit said verdict would at_s at pool generation seconds failed total mode look.answers look.before
+        look.thresholds notes peers_down reasons changes looks told""",
+}
+"""By the name of a value's class: its keys, each with the attribute behind it (`up=is_up`), or named as that (`target.server`).
+
+A class without a row has the keys of its fields.
+"""
+
+
+def encoded(value: Any) -> Any:
+    """A view, or a part of one, as JSON has it."""
+    if isinstance(value, msgspec.Struct):
+        config = value.__struct_config__
+        tag = {config.tag_field: config.tag} if config.tag_field else {}
+        return tag | {key: encoded(get(value)) for key, get in getters(type(value)).items()}
+    if isinstance(value, Mapping):
+        return {key: encoded(each) for key, each in value.items()}
+    return [*map(encoded, value)] if isinstance(value, tuple) else value
+
+
+@functools.cache
+def getters(kind: type[msgspec.Struct]) -> dict[str, Callable[[Any], Any]]:
+    """By key: what gives its value."""
+    row = KEYS[kind.__name__].split() if kind.__name__ in KEYS else kind.__struct_fields__
+    pairs = [word.partition("=") for word in row]
+    return {key.rpartition(".")[2]: attrgetter(path or key) for key, _, path in pairs}
