@@ -26,6 +26,7 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.result import Failure
 from upswitch.health.prober import NetProber
 from upswitch.hosts.clock import SystemClock
+from upswitch.hosts.host import Asking
 from upswitch.hosts.local.host import LocalHost
 from upswitch.site.model import CheckType, Dialect, Target
 from upswitch.watch.through import ThroughProbe
@@ -159,22 +160,27 @@ def test_a_socket_file_is_reached_with_the_rights_of_sudo_where_sshd_forwards_no
 @pytest.mark.parametrize("place", ["far", "closed", "here"])
 def test_a_request_through_nginx_fares_as_the_watch_wants_to_know(request, place):
     host = LocalHost(CLOCK) if place == "here" else request.getfixturevalue(place)
-    for status, failure in (("200 OK", Failure.NONE), ("404 No", Failure.NONE), ("502 Bad Gateway", Failure.GATEWAY)):
+    for status, failure in (
+        ("200 OK", Failure.NONE),
+        ("302 Found", Failure.NONE),
+        ("401 No", Failure.GATEWAY),
+        ("502 Bad Gateway", Failure.GATEWAY),
+    ):
         with serving(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()) as server:
-            through = ThroughProbe(f"http://{server.address}/healthz?a=b", host)
-            assert through.ask() is failure
-            assert through.ask() is failure
+            through = ThroughProbe(Asking(url=f"http://{server.address}/healthz?a=b"), host)
+            assert through.ask().failure is failure
+            assert through.ask().failure is failure
             through.close()
             assert server.got[0].startswith(b"GET /healthz?a=b HTTP/1.1\r\nHost: 127.0.0.1:")
-    through = ThroughProbe(f"http://127.0.0.1:{free_port('127.0.0.1')}/", host)
-    assert through.ask() is Failure.GATEWAY
+    through = ThroughProbe(Asking(url=f"http://127.0.0.1:{free_port('127.0.0.1')}/"), host)
+    assert through.ask().failure is Failure.GATEWAY
     through.close()
 
 
 def test_a_request_that_nobody_answers_is_hung(far):
     with serving(wait_for_close) as server:
-        through = ThroughProbe(f"http://{server.address}/", far)
-        assert through.ask() is Failure.HUNG
+        through = ThroughProbe(Asking(url=f"http://{server.address}/"), far)
+        assert through.ask().failure is Failure.HUNG
         through.close()
 
 
@@ -197,10 +203,10 @@ def https(folder):
 def test_https_goes_through_too(far, tmp_path):
     for host in (far, LocalHost(CLOCK)):
         with https(tmp_path) as address:
-            through = ThroughProbe(f"https://{address}/", host)
-            assert through.ask() is Failure.NONE
+            through = ThroughProbe(Asking(url=f"https://{address}/"), host)
+            assert through.ask().failure is Failure.NONE
             through.close()
     with serving(b"no TLS at all") as server:
-        through = ThroughProbe(f"https://{server.address}/", far)
-        assert through.ask() is Failure.GATEWAY
+        through = ThroughProbe(Asking(url=f"https://{server.address}/"), far)
+        assert through.ask().failure is Failure.GATEWAY
         through.close()

@@ -12,7 +12,7 @@ from upswitch_lab.conf import Layout
 from upswitch_lab.find import ENV, find_nginx
 from upswitch_lab.lab import Lab
 
-SITE = {"watch": {"duration": "1s"}, "gate": {"interval": "20ms"}}
+SITE = {"watch": {"duration": "1s"}, "gate": {"interval": "20ms", "type": "tcp"}}
 
 # A watch that sees nothing and may not keep what it did not see: the shortest real way back.
 SILENT = {"watch": {"duration": "1s", "probe": None, "on_silence": "rollback"}, "gate": {"interval": "20ms"}}

@@ -320,7 +320,7 @@ def test_a_plan_shows_the_files_and_changes_nothing(lab):
 
 
 def test_a_site_with_no_traffic_and_no_probe_is_kept_and_said_to_be_unproven(any_nginx):
-    with Lab(any_nginx, Layout(site={"watch": {"duration": "1s", "probe": None}})) as lab:
+    with Lab(any_nginx, Layout(site={"watch": {"duration": "1s", "probe": None}, "gate": {"type": "tcp"}})) as lab:
         answer = upswitch(lab, "switch", "--to", "B")
         assert answer.exit == 0, answer
         assert answer.json["watch"]["verdict"] == "unproven"

@@ -71,6 +71,7 @@ class Why(StrEnum):
     # Servers and requests.
     SERVERS_DOWN = "servers_down", "servers of the new pool fail their health checks"
     NO_WAY_BACK = "no_way_back", "the former pool fails its health checks too"
+    PROBE_FAILED = "probe_failed", "watch.probe fails already before the switch"
     CHECK_DOWN = "check_down", "nginx's own health check holds the servers down"
     UNRESOLVED = "unresolved", "the name of a server has no address"
     SPIKE = "spike", "the error rate of the new pool is above the threshold"

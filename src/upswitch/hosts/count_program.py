@@ -62,6 +62,11 @@ def counting(body: str) -> str:
     return f"{head}{body}{tail}"
 
 
+def lines_with(text: str) -> CountProgram:
+    """Sends the lines that hold this text (without quotes and backslashes) whole, and counts nothing."""
+    return CountProgram(awk=counting(f'!index($0, "{text}") {{ next }}\n{{ line = $0 }}\n'))
+
+
 def whole_lines() -> CountProgram:
     """Counts nothing: sends every line whole."""
     return CountProgram(awk=counting("{ line = $0 }\n"))

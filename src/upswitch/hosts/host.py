@@ -13,7 +13,7 @@ from upswitch.basics.result import Failure, Why, why_printed
 from upswitch.basics.text import told
 from upswitch.basics.value import Value
 from upswitch.hosts.count_program import Alike, CountProgram
-from upswitch.site.model import Probe, Target
+from upswitch.site.model import Probe, Target, without_query
 
 
 class Ran(Value):
@@ -211,11 +211,34 @@ class Prober(Protocol):
         ...
 
 
+MARK = "upswitch-watch="
+"""Begins what is added to the query of our own requests, so that a log tells them from those of clients."""
+
+
+class Asking(Value):
+    """One of our own requests. `name` is the server name that it asks for, "" for the URL's own."""
+
+    url: str
+    name: str = ""
+
+    @property
+    def shown(self) -> str:
+        """For people: without our mark, and without the query, which may hold a secret."""
+        return without_query(self.url.partition(MARK)[0].rstrip("?&"))
+
+
+class Asked(Value):
+    """The answer to one of our own requests. Only 2xx and 3xx are good ones. `said` is what came instead, "" where it was good."""
+
+    failure: Failure
+    said: str = ""
+
+
 class Through(Protocol):
     """One URL, asked through nginx as a client would."""
 
-    def ask(self) -> Failure:
-        """Send one request: the kind of its failure, as the watch rule counts it."""
+    def ask(self) -> "Asked":
+        """Send one request, and judge its answer as the watch rule does."""
         ...
 
     def close(self) -> None: ...
@@ -273,7 +296,7 @@ class Ports:
 
     host: Host
     prober: Prober
-    through: Callable[[str], Through]
+    through: Callable[[Asking], Through]
     clock: Clock
     lock: Lock
     interrupts: Interrupts

@@ -31,14 +31,15 @@ class HostTransport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         timeouts: dict[str, float] = request.extensions["timeout"]
         with ExitStack() as failed:
-            exchange = _Exchange(self._connected(request.url, timeouts["connect"]), timeouts)
+            exchange = _Exchange(self._connected(request, timeouts["connect"]), timeouts)
             failed.callback(exchange.close)
             exchange.send(request)
             head = exchange.head()
             failed.pop_all()
         return httpx.Response(head.status_code, headers=head.headers.raw_items(), stream=exchange)
 
-    def _connected(self, url: httpx.URL, timeout: float) -> "Connection | _Tls":
+    def _connected(self, request: httpx.Request, timeout: float) -> "Connection | _Tls":
+        url, server_name = request.url, request.extensions.get("sni_hostname", request.url.host)
         if url.scheme not in _PORTS:
             raise httpx.UnsupportedProtocol(f"not an HTTP URL: {url}")
         name = f"[{url.host}]" if ":" in url.host else url.host
@@ -47,7 +48,7 @@ class HostTransport(httpx.BaseTransport):
             if url.scheme == "http":
                 return plain
             plain.settimeout(timeout)
-            return _Tls(plain, self._tls, url.host)
+            return _Tls(plain, self._tls, server_name)
 
 
 class _Exchange(httpx.SyncByteStream):

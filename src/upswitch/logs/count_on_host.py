@@ -56,8 +56,9 @@ _SPECIAL = {**{char: "\\" + char for char in r".[]()*+?|^$\/"}, "{": "[{]", "}":
 _PLAIN = re.compile(rb"[\t -~]*")
 
 
-def count_program(reader: LineReader, *, is_timed: bool = False) -> CountProgram | None:
+def count_program(reader: LineReader, *, is_timed: bool = False, mark: bytes = b"") -> CountProgram | None:
     """Counts lines of this format by what decides, and by second if `is_timed`. None where the format can't be counted so.
+    Lines that hold `mark` are sent whole.
 
     That is one with escape=none, with a variable right behind another, with a literal that the value before it may contain, or
     without a status.
@@ -68,7 +69,8 @@ def count_program(reader: LineReader, *, is_timed: bool = False) -> CountProgram
     clock = next(filter(first.__contains__, _CLOCKS), "") if is_timed else ""
     names = [name for name in (*_WANTED, clock) if name in first]
     taken = {name: _taken(reader.parts, first[name]) for name in names}
-    awk = counting(f"{_line(reader)}\nsize <= {MAX_LINE} && /{_pattern(reader.parts)}/ {{\n{_counting(taken)}}}\n")
+    whole = f'index($0, "{mark.decode()}") {{ print "\\t" $0; next }}\n' if mark else ""
+    awk = counting(f"{whole}{_line(reader)}\nsize <= {MAX_LINE} && /{_pattern(reader.parts)}/ {{\n{_counting(taken)}}}\n")
     return CountProgram(
         awk=awk, parts=tuple((part.variable, part.literal) for part in reader.parts), wanted=tuple(first[name] for name in names)
     )

@@ -27,6 +27,9 @@ ENOUGH_FAILED = 5
 BIG_PERCENT = 1
 """Of the requests. A smaller share of failures is left to people."""
 
+GOOD = range(200, 400)
+"""What our own requests must be answered with."""
+
 UNREPEATABLE = ("LOCK", "PATCH", "POST")
 """Methods that nginx does not send twice (ngx_http_upstream_next)."""
 

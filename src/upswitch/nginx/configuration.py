@@ -112,7 +112,7 @@ def listens(conf: NginxConf) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for context in (each for each in conf.tree if each.name in ("http", "stream", "mail")):
         for server in context.children("server"):
-            given = [_listen_address(each.args[0]) for each in server.children("listen") if each.args]
+            given = [listen_address(each.args[0]) for each in server.children("listen") if each.args]
             found.update(dict.fromkeys(given or (["*:80"] if context.name == "http" else [])))
     return tuple(found)
 
@@ -148,7 +148,8 @@ def _main_value(conf: NginxConf, name: str) -> str:
     return next((each.args[0] for each in conf.tree if each.name == name and each.args), "")
 
 
-def _listen_address(text: str) -> str:
+def listen_address(text: str) -> str:
+    """The argument of a `listen` with its port: `*:80`, `127.0.0.1:8080`, `[::]:80`, `unix:/path`."""
     if text.startswith("unix:"):
         return text
     if text.isdigit():

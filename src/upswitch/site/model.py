@@ -193,6 +193,12 @@ class Watch(Value):
     probe: str = ""
 
 
+def without_query(url: str) -> str:
+    """A URL as it may be shown: its query may hold a secret."""
+    path, has_query, _ = url.partition("?")
+    return f"{path}?(not shown)" if has_query else path
+
+
 class Nginx(Value):
     """How to reach nginx on a host. Paths are absolute, but for `binary`. `reload` is an argv, `marker` is HOST:PORT."""
 

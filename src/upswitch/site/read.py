@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Sequence
+from ipaddress import IPv6Address
 
 from upswitch.site import values
 from upswitch.site.model import (
@@ -31,11 +32,11 @@ _MARKER_SAYS = "must be a loopback address and a port, such as 127.0.84.1:8008 o
 _UNIX_SAYS = (
     f"{_MARKER_SAYS}, not a unix socket: its file stays after a kill -9 of nginx, and then nginx can't start (bind() failed, 98)"
 )
-_PROBE = values.matching(
-    r"(?:https?://(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?"
-    r"(?:[/?][A-Za-z0-9_.~!$&()*+,=:@%/?-]{0,2000})?)?",
-    "must be an http:// or https:// URL without user, password, spaces or quotes",
+_PROBE = re.compile(
+    r"(?:https?://(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[(?P<ip6>[0-9A-Fa-f:.]{2,45})\])(?::(?P<port>[1-9][0-9]{0,4}))?"
+    r"(?:[/?][A-Za-z0-9_.~!$&()*+,=:@%/?-]{0,2000})?)?"
 )
+_PROBE_SAYS = "must be an http:// or https:// URL without user, password, spaces or quotes, with a port from 1 to 65535"
 _SIZE = values.matching(r"[1-9][0-9]{0,8}[kKmM]?", "must be a size in nginx's syntax: bytes, or a number and k or m, such as 10m")
 _USER = values.matching(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "must be the name of a user")
 _SAFE_WORD = values.matching(r"[A-Za-z0-9_./@:+,=%-]{1,400}", "must be a list of words of letters, digits and _ . / @ : + , = % -")
@@ -138,7 +139,7 @@ def _watch(reader: Reader) -> Watch:
         duration=reader.take("duration", default.duration, values.seconds),
         on_spike=reader.take("on_spike", default.on_spike, values.word(SpikePolicy)),
         on_silence=reader.take("on_silence", default.on_silence, values.word(SilencePolicy)),
-        probe=reader.take("probe", default.probe, _PROBE, is_secret=True),
+        probe=reader.take("probe", default.probe, _probe, is_secret=True),
     )
 
 
@@ -154,6 +155,21 @@ def _refuse_gate(reader: Reader, site: Site) -> None:
         if shortest >= rule.deadline:
             allowed = f"must be more than {shortest:g}s, the least that {name} needs to be healthy"
             reader.refuse("deadline", f"{rule.deadline:g}s", allowed)
+
+
+def _probe(value: object) -> str:
+    found = _PROBE.fullmatch(values.text(value))
+    if found is None or int(found["port"] or 1) > LAST_PORT or not _is_ip6(found["ip6"]):
+        raise ValueError(_PROBE_SAYS)
+    return found[0]
+
+
+def _is_ip6(text: str | None) -> bool:
+    """True also where there is none."""
+    try:
+        return text is None or bool(IPv6Address(text))
+    except ValueError:
+        return False
 
 
 def _marker(value: object) -> str:
@@ -179,7 +195,7 @@ def _hosts(reader: Reader, nginx: Nginx, watch: Watch) -> tuple[HostEntry, ...]:
         if not is_good:
             reader.refuse(name, shown(name), _NAME_SAYS)
         ssh, own = _entry(reader, name)
-        probe = own.take("probe", watch.probe, _PROBE, is_secret=True)
+        probe = own.take("probe", watch.probe, _probe, is_secret=True)
         entry = HostEntry(name=name, ssh=ssh, nginx=_nginx(own.inner("nginx"), nginx), probe=probe)
         if is_good and ssh:
             found.append(entry)

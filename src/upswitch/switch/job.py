@@ -24,6 +24,7 @@ from upswitch.switch.run import Plan, Run
 from upswitch.switch.session import Ask, Stand
 from upswitch.switch.warm import Warmth
 from upswitch.watch.attribution import Attribution
+from upswitch.watch.tried import Live
 
 ROLLBACK_SKIPS = (Step.GATE, Step.WARM, Step.RECHECK, Step.ARM, Step.WATCH)
 
@@ -54,6 +55,12 @@ class Job(Value):
             former_addresses=frozenset(manifest.addresses if manifest else ()),
             upstreams=frozenset(upstream.name for upstream in self.site.upstreams),
         )
+
+    @property
+    def live(self) -> Live:
+        """Who serves before the swap."""
+        manifest = self.facts.disk.manifest
+        return Live(pool=self.plan.former_pool, generation=self.plan.former, servers=manifest.servers if manifest else {})
 
 
 def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Iterable[Run], templates: Mapping[str, str]) -> Job:

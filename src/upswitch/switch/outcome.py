@@ -90,6 +90,8 @@ def _first(run: Run) -> str:
 
 def _fix(run: Run) -> str:
     match run.cause and run.cause.step:
+        case Step.GATE if run.why is Why.PROBE_FAILED:
+            return f"fix watch.probe in the site file, or {run.plan.former_pool} if that fails (--one-way goes on all the same)"
         case Step.GATE | Step.RECHECK:
             return "fix the servers named above"
         case Step.TEST:

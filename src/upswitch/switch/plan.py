@@ -6,7 +6,7 @@ from upswitch.basics.errors import Owner, Refusal, RefusedError
 from upswitch.basics.result import Why
 from upswitch.basics.value import Value
 from upswitch.health import rounds
-from upswitch.hosts.host import Ports
+from upswitch.hosts.host import Asking, Ports
 from upswitch.site.model import Site
 from upswitch.switch import machine, run, warm
 from upswitch.switch.job import Job, diff, for_switch, is_unchanged
@@ -59,4 +59,6 @@ def _seen(site: Site, job: Job) -> tuple[str, ...]:
     """What the watch would read, and what it can't see."""
     if Step.WATCH in job.plan.skips:
         return ()
-    return attribution.told(job.facts.access_logs, job.attribution, probe=site.watch.probe)
+    return attribution.told(
+        job.facts.access_logs, job.attribution, asked=[Asking(url=each) for each in (site.watch.probe,) if each]
+    )

@@ -12,6 +12,7 @@ from upswitch.generations.generation import to_prune
 from upswitch.health import gate, rounds
 from upswitch.health.gate import ServerHealth
 from upswitch.hosts import batch
+from upswitch.hosts.host import Asking
 from upswitch.hosts.wait import until
 from upswitch.nginx import commands, running
 from upswitch.nginx.running import ask_marker
@@ -24,6 +25,7 @@ from upswitch.switch.proof import Finding, Proof
 from upswitch.switch.reload import Reloader
 from upswitch.switch.run import Plan
 from upswitch.switch.session import Meeting, RunPorts
+from upswitch.watch.tried import Tried, tried
 from upswitch.watch.watch import Watched, Watcher, WatchReport
 
 _REACHED_AGAIN = 20.0  # seconds for a host to answer again; by then its dead-man has acted
@@ -41,6 +43,7 @@ class Steps:
         self._nginx = job.site.nginx
         self._reloader = Reloader(ports, job.site.nginx, job.facts)
         self._watcher: Watcher | None = None
+        self._tried = Tried()
         self._gated_at = 0.0
         self.gate_report: rounds.GateReport | None = None
         self.watch_report: WatchReport | None = None
@@ -64,8 +67,23 @@ class Steps:
             return _refused(self._job.plan, report)
         if not report.has_way_back and not self._job.accept_one_way:
             return _no_way_back(self._job.plan, report)
+        refused = self._try_requests(has_way_back=report.has_way_back)
+        if refused:
+            return Took(result=Result.FAILED, said=refused, why=Why.PROBE_FAILED)
         up = f"all {len(report.new)} servers of {self._job.plan.pool} are healthy after {report.seconds:.1f} s"
         return Took(result=Result.OK, said=up if report.has_way_back else f"{up}; {self._job.plan.former_pool} is unhealthy")
+
+    def _try_requests(self, *, has_way_back: bool) -> str:
+        """Try our own requests of the watch while the former pool serves. Why they can't be used; "" where they can."""
+        if Step.WATCH in self._job.plan.skips:
+            return ""
+        facts, probe = self._job.facts, self._job.site.watch.probe
+        self._tried = Tried(asked=(Asking(url=probe),) if probe else ())
+        if has_way_back:
+            self._tried = tried(self._ports, self._job.site, self._job.live, logs=facts.access_logs, conf=facts.conf)
+        if self._tried.refusal and self._job.accept_one_way:
+            self._ports.tell("gate", f"{self._tried.refusal}. It is used all the same (--one-way).", is_bad=True)
+        return "" if self._job.accept_one_way else self._tried.refusal
 
     def stage(self) -> Took:
         """The new generation, and the way back beside it: going back must need no new bytes."""
@@ -182,6 +200,7 @@ class Steps:
             error_log=facts.error_log,
             master=facts.running.pid,
             known=known_of(facts.conf, facts.build),
+            tried=self._tried,
         )
 
     def _watched(self) -> tuple[ServerHealth, ...]:

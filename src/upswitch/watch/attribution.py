@@ -12,9 +12,10 @@ from enum import StrEnum
 
 from upswitch.basics.result import Failure
 from upswitch.basics.value import Value
+from upswitch.hosts.host import Asking
 from upswitch.logs.coverage import can_follow, distinct, gaps, reader_of
 from upswitch.logs.entries import EntryCounter, Lines, by_second
-from upswitch.logs.line import GATEWAY, HISTORY_S, Entry, LineReader, elements
+from upswitch.logs.line import GATEWAY, GOOD, HISTORY_S, Entry, LineReader, elements
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.watch.rule import History, Second
 
@@ -131,19 +132,20 @@ class Attribution(Value):
         return next((answer for peer, answer in zip(reversed(peers), reversed(answers), strict=True) if peer in ours), "")
 
 
-def told(logs: Sequence[AccessLog], attribution: Attribution, *, probe: str) -> tuple[str, ...]:
+def told(logs: Sequence[AccessLog], attribution: Attribution, *, asked: Sequence[Asking]) -> tuple[str, ...]:
     """What a watch reads and requests, and what it can't see: a sentence each."""
     logs = distinct(logs)
     followed = [f"The watch reads {log.path}. {_HOW_TOLD[attribution.mode(reader_of(log))]}" for log in logs if can_follow(log)]
-    asked = [f"The watch requests {probe} itself, twice a second."] if probe else []
-    blind = [] if followed or asked else ["The watch has no log to read and no watch.probe, so it sees no requests (BLIND)."]
-    return (*followed, *asked, *blind, *(gap.what for log in logs for gap in gaps(log)))
+    own = [f"The watch requests {each.shown} itself, twice a second." for each in asked]
+    blind = [] if followed or own else ["The watch has no log to read and no watch.probe, so it sees no requests (BLIND)."]
+    return (*followed, *own, *blind, *(gap.what for log in logs for gap in gaps(log)))
 
 
 class Counts(Value):
-    """Requests by whose they are. `unread` lines are not of the log's format."""
+    """Requests by whose they are; `ours` are our own to the new pool, and in no other. `unread` lines are not of the format."""
 
     new: Second = Second()
+    ours: Second = Second()
     former: Second = Second()
     other: int = 0
     unread: int = 0
@@ -156,6 +158,7 @@ class Counts(Value):
     def __add__(self, more: "Counts") -> "Counts":
         return Counts(
             new=self.new + more.new,
+            ours=self.ours + more.ours,
             former=self.former + more.former,
             other=self.other + more.other,
             unread=self.unread + more.unread,
@@ -187,6 +190,18 @@ def judged(entries: Iterable[tuple[Entry | None, int]], attribution: Attribution
         other=hits[Hit(whose=Whose.OTHER)],
         unread=hits[None],
     )
+
+
+def ours(entries: Iterable[Entry | None], attribution: Attribution) -> Second:
+    """Our own requests that the new pool answered: any answer but 2xx and 3xx is a failure."""
+    found = Second()
+    for entry in filter(None, entries):
+        hit = attribution.classify(entry)
+        is_bad = hit.failure is Failure.NONE and entry.status is not None and entry.status not in GOOD
+        failure = Failure.GATEWAY if is_bad else hit.failure
+        if hit.whose is Whose.NEW:
+            found += Second(total=1, gateway=failure is Failure.GATEWAY, hung=failure is Failure.HUNG)
+    return found
 
 
 def _second(hits: Counter[Hit | None], whose: Whose) -> Second:

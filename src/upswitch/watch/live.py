@@ -21,7 +21,7 @@ from upswitch.generations.generation import Manifest
 from upswitch.generations.survey import Facts
 from upswitch.health import rounds
 from upswitch.health.gate import ServerHealth
-from upswitch.hosts.host import Ports
+from upswitch.hosts.host import Asking, Ports
 from upswitch.hosts.wait import Pulse
 from upswitch.nginx.marker import Marker
 from upswitch.nginx.running import ask_marker
@@ -183,12 +183,12 @@ class _Observation:
     def run(self, show: Show, *, duration: float | None) -> None:
         """Once a second, on time: a second that took longer is made up for."""
         ports, site = self._ports, self._site
-        through = ports.through(site.watch.probe) if site.watch.probe else None
-        if through:
-            self._stack.callback(through.close)
+        throughs = [ports.through(Asking(url=site.watch.probe))] if site.watch.probe else []
+        for each in throughs:
+            self._stack.callback(each.close)
         markers = Pulse(lambda: ask_marker(ports.host, site.nginx), every=_MARKER_EVERY, clock=ports.clock)
         self._stack.callback(markers.stop)
-        seconds = self._stack.enter_context(closing(each_second(ports, through)))
+        seconds = self._stack.enter_context(closing(each_second(ports, throughs)))
         for _ in range(ceil(duration)) if duration is not None else count():
             if ports.interrupts.count:
                 return

@@ -15,8 +15,9 @@ from upswitch.logs.entries import EntryCounter, Lines
 from upswitch.logs.line import LineReader
 from upswitch.nginx import processes, running
 from upswitch.nginx.conf_logs import AccessLog
+from upswitch.watch import attribution
 from upswitch.watch.attribution import Attribution, Counts, Mode, Timeline, counter_for, counts_of
-from upswitch.watch.rule import History
+from upswitch.watch.rule import History, Second
 
 SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
 _READ_FOR = 0.7  # seconds of each second that may go into reading the logs
@@ -52,9 +53,11 @@ class _Log(Value):
 class AccessLogs:
     """All access logs of one host that requests to the site's upstreams end in."""
 
-    def __init__(self, ports: Ports, logs: tuple[AccessLog, ...], attribution: Attribution, notes: Notes) -> None:
+    def __init__(self, ports: Ports, logs: tuple[AccessLog, ...], whose: Attribution, notes: Notes, *, mark: bytes = b"") -> None:
+        """`mark` is in the lines of our own requests, b"" where they can't be told."""
         self._ports = ports
-        self._attribution = attribution
+        self._mark = mark
+        self._attribution = whose
         self._notes = notes
         for gap in (gap for log in coverage.distinct(logs) for gap in coverage.gaps(log)):
             notes.add(gap.what)
@@ -88,7 +91,7 @@ class AccessLogs:
 
     def _count_there(self, path: str, reader: LineReader, follower: CountingFollower) -> None:
         """Ten MB/s from each of fifty hosts are more than a link carries."""
-        if program := count_program(reader):
+        if program := count_program(reader, mark=self._mark):
             follower.count(program)
         else:
             self._notes.add(f"{path} can't be counted on its host because of its format, so upswitch fetches every line.")
@@ -142,7 +145,8 @@ class AccessLogs:
         for log in self._logs:
             until = self._ports.clock.monotonic() + _READ_FOR / len(self._logs)
             while block := _read(log.follower, log.path, self._notes):
-                found += self._counted(log, log.counter.count(block), Counts())
+                block, own = self._split(block, log.reader)
+                found += self._counted(log, log.counter.count(block), Counts()) + Counts(ours=own)
                 if self._ports.clock.monotonic() >= until:
                     self._notes.add(f"{log.path} grows faster than upswitch can read it, so the numbers are late.")
                     self.is_behind = True
@@ -150,6 +154,14 @@ class AccessLogs:
             if isinstance(log.follower, CountingFollower):
                 found += self._counted_there(log, log.follower.counts(), found)
         return found
+
+    def _split(self, block: bytes, reader: LineReader) -> tuple[bytes, Second]:
+        """The lines of clients, and our own requests."""
+        if not self._mark or self._mark not in block:
+            return block, Second()
+        lines = block.splitlines(keepends=True)
+        own = (reader.read(line[:-1]) for line in lines if self._mark in line)
+        return b"".join(line for line in lines if self._mark not in line), attribution.ours(own, self._attribution)
 
     def _counted(self, log: _Log, lines: list[Lines], before: Counts) -> Counts:
         """For the rule; and for the diagnosis where something failed in them, or `before` them in this second."""

@@ -20,6 +20,7 @@ from upswitch.watch import rule
 from upswitch.watch.rule import Final, History, Judgement, Second
 
 _BLIND_AFTER = 10  # answered requests of ours without one line of the pool in the logs
+_OWN = "requests by upswitch itself"
 _CRASHES = 3  # more worker deaths than this in ten seconds is a crash loop
 
 
@@ -49,6 +50,7 @@ class Probation(Value):
     silent_after: float
     seconds: tuple[Second, ...] = ()
     probes: tuple[Second, ...] = ()
+    ours: tuple[Second, ...] = ()
     logged: Second = Second()
     asked: Second = Second()
     at_s: int = 0
@@ -63,17 +65,22 @@ class Probation(Value):
         new: Second,
         former: int = 0,
         through: Sequence[Failure] = (),
+        ours: Second | None = None,
         rounds: Iterable[tuple[Probe, ...]] = (),
         crashes: int = 0,
     ) -> "Probation":
-        """With one more second: requests to either pool, our own, rounds of checks, and worker deaths of the last ten seconds."""
+        """With one more second: requests to either pool, our own, rounds of checks, and worker deaths of the last ten seconds.
+
+        `through` is what our own requests got, `ours` what the log says of them, where it can tell them.
+        """
         asked = Second(total=len(through), gateway=through.count(Failure.GATEWAY), hung=through.count(Failure.HUNG))
-        is_seen = new.total > 0
+        is_seen = new.total > 0 or (ours is not None and ours.total > 0)
         return replace(
             self,
             at_s=self.at_s + 1,
             seconds=(*self.seconds, new),
             probes=(*self.probes, asked),
+            ours=(*self.ours, ours or Second()),
             logged=self.logged + new,
             asked=self.asked + asked,
             former=self.former + former,
@@ -87,7 +94,9 @@ class Probation(Value):
         """Seconds older than ten minutes are history: of a pool that serves on, days cost no more than minutes."""
         old, history = self.seconds[:-HISTORY_S], self.history.seconds
         kept = History(seconds=(*history, *old)[-HISTORY_S:])
-        return replace(self, history=kept, seconds=self.seconds[-HISTORY_S:], probes=self.probes[-HISTORY_S:]) if old else self
+        last = slice(-HISTORY_S, None)
+        rest = {"seconds": self.seconds[last], "probes": self.probes[last], "ours": self.ours[last]}
+        return replace(self, history=kept, **rest) if old else self
 
     @property
     def is_silent(self) -> bool:
@@ -125,6 +134,10 @@ class Probation(Value):
         """Why the pool must not stay; None while it may."""
         if look.is_spike:
             return self.spike(look)
+        own = rule.judge(self.history, self.own)
+        if own.is_spike and not self.is_log_blind:
+            what = rule.numbers(own, self.pool, _OWN)
+            return Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=rule.answers(own))
         down = [each for each in self.servers if not each.is_up]
         if down:
             what = f"health check: {down[0].text} ({len(down)} of {len(self.servers)} servers are unhealthy)"
@@ -165,8 +178,13 @@ class Probation(Value):
         return self.probes if self.is_log_blind else self.seconds
 
     @property
+    def own(self) -> tuple[Second, ...]:
+        """Our own requests: what the log says of them, else what they got. They are judged beside those of clients."""
+        return self.ours if any(each.total for each in self.ours) else self.probes
+
+    @property
     def _requests(self) -> str:
-        return "requests by upswitch itself" if self.is_log_blind else "requests"
+        return _OWN if self.is_log_blind else "requests"
 
 
 class Others(Protocol):

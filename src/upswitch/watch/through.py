@@ -2,8 +2,9 @@
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.result import Failure
-from upswitch.hosts.host import Host
-from upswitch.logs.line import GATEWAY
+from upswitch.basics.text import plain
+from upswitch.hosts.host import Asked, Asking, Host
+from upswitch.logs.line import GOOD
 
 _TIMEOUT = 2.0
 _HEADERS = {"Connection": "close", "User-Agent": "upswitch-watch"}
@@ -15,19 +16,21 @@ class ThroughProbe:
     It follows no redirect, uses no proxy of the environment, keeps no cookie and accepts any certificate: it asks our own nginx.
     """
 
-    def __init__(self, url: str, host: Host) -> None:
+    def __init__(self, asking: Asking, host: Host) -> None:
         import httpx  # noqa: PLC0415  (120 ms, and only a site that names a probe needs it)
 
         from upswitch.hosts.http import HostTransport  # noqa: PLC0415  (as above)
 
         self._httpx = httpx
-        self._client = httpx.Client(transport=HostTransport(host), timeout=_TIMEOUT, headers=_HEADERS, trust_env=False)
-        try:
-            self._request = self._client.build_request("GET", url)  # made once: so no cookie of an answer is sent
+        headers = _HEADERS | ({"Host": asking.name} if asking.name else {})
+        self._client = httpx.Client(transport=HostTransport(host), timeout=_TIMEOUT, headers=headers, trust_env=False)
+        extensions = {"sni_hostname": asking.name} if asking.name else {}
+        try:  # made once: so no cookie of an answer is sent
+            self._request = self._client.build_request("GET", asking.url, extensions=extensions)
         except (httpx.InvalidURL, UnicodeError) as exc:
-            raise HostError(f"use watch.probe {url}", str(exc)) from exc
+            raise HostError(f"use watch.probe {asking.shown}", "it is no URL") from exc
 
-    def ask(self) -> Failure:
+    def ask(self) -> Asked:
         """Make one request and judge it, in the terms of the watch rule. No answer is nginx's own failure: GATEWAY.
 
         HostError where the host itself is lost: that says nothing of nginx.
@@ -35,11 +38,13 @@ class ThroughProbe:
         try:
             response = self._client.send(self._request, stream=True)
         except self._httpx.ReadTimeout:
-            return Failure.HUNG
-        except self._httpx.TransportError:
-            return Failure.GATEWAY
+            return Asked(failure=Failure.HUNG, said=f"no answer within {_TIMEOUT:g} s")
+        except self._httpx.TransportError as exc:
+            return Asked(failure=Failure.GATEWAY, said=f"no answer ({plain(str(exc)) or type(exc).__name__})")
         response.close()
-        return Failure.GATEWAY if response.status_code in GATEWAY else Failure.NONE
+        if response.status_code in GOOD:
+            return Asked(failure=Failure.NONE)
+        return Asked(failure=Failure.GATEWAY, said=f"status {response.status_code}")
 
     def close(self) -> None:
         self._client.close()

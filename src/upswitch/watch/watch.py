@@ -5,7 +5,7 @@ through nginx, which land in the same log. Logs are opened and history is read b
 has no gap and what the watch can't see is known before. `upswitch watch` (live.py) has the same seconds and the same PoolWatch.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
 import msgspec
@@ -28,6 +28,7 @@ from upswitch.watch.attribution import Attribution, Counts
 from upswitch.watch.logs import AccessLogs, ErrorLog, Notes
 from upswitch.watch.probation import Failed, Others, Probation
 from upswitch.watch.rule import Final, Judgement, Second
+from upswitch.watch.tried import Tried
 
 _THROUGH_EVERY = 0.5
 """Seconds between requests of our own through nginx."""
@@ -38,28 +39,30 @@ _LOST_S = 3.0  # without the host; its own dead-man waits 15
 _DEAF_S = 8.0  # without an answer of nginx itself; a host that fell silent is found out before
 
 
-def each_second(ports: Ports, through: Through | None) -> Generator[list[Failure], None, None]:
+def each_second(ports: Ports, throughs: Sequence[Through]) -> Generator[list[Failure], None, None]:
     """Once a second, on time, what our own requests through nginx got. A second that took longer is made up for."""
-    pulse = Pulse(through.ask, every=_THROUGH_EVERY, clock=ports.clock) if through else None
+    pulses = [Pulse(each.ask, every=_THROUGH_EVERY, clock=ports.clock) for each in throughs]
     next_at = ports.clock.monotonic()
     try:
         while True:
             next_at += 1
             ports.interrupts.sleep(next_at - ports.clock.monotonic())
-            yield pulse.taken() if pulse else []
+            yield [asked.failure for pulse in pulses for asked in pulse.taken()]
     finally:
-        if pulse:
+        for pulse in pulses:
             pulse.stop()
 
 
 class PoolWatch:
     """One pool that is watched: its requests, the checks of its servers, and what they came to so far."""
 
-    def __init__(self, ports: Ports, attribution: Attribution, logs: tuple[AccessLog, ...], notes: Notes) -> None:
-        """Opens the logs and reads their history."""
+    def __init__(
+        self, ports: Ports, attribution: Attribution, logs: tuple[AccessLog, ...], notes: Notes, *, mark: bytes = b""
+    ) -> None:
+        """Opens the logs and reads their history. `mark` is in the lines of our own requests, b"" where they can't be told."""
         self._ports = ports
         self._attribution = attribution
-        self._access = AccessLogs(ports, logs, attribution, notes)
+        self._access = AccessLogs(ports, logs, attribution, notes, mark=mark)
         self._history = self._access.history()
         self._gate: Pulse[tuple[Probe, ...]] | None = None
         self.read = Counts()
@@ -91,6 +94,7 @@ class PoolWatch:
             new=backlog + self.read.new,
             former=self.read.former.total,
             through=asked,
+            ours=self.read.ours,
             rounds=self._gate.taken() if self._gate else [],
             crashes=errors.crashes,
         )
@@ -122,6 +126,7 @@ class Watched(Value):
     error_log: str
     master: int
     known: Known = Known()
+    tried: Tried = Tried()
 
 
 class WatchReport(Value):
@@ -174,17 +179,20 @@ class Watcher:
         self._deaf_since: float | None = None
         self._has_passed = False
         ours = watched.attribution
-        self._pool = PoolWatch(ports, ours, watched.access_logs, self._notes)
+        self._pool = PoolWatch(ports, ours, watched.access_logs, self._notes, mark=watched.tried.mark)
         addresses = dict.fromkeys(ours.upstreams, ours.addresses | ours.former_addresses) if ours.addresses else {}
         self._errors = ErrorLog(ports, watched.error_log, watched.master, self._notes, addresses=addresses)
-        for line in attribution.told(watched.access_logs, ours, probe=site.watch.probe):
+        for line in attribution.told(watched.access_logs, ours, asked=watched.tried.asked if site.watch.probe else ()):
             ports.tell("watch", line)
-        self._through = ports.through(site.watch.probe) if site.watch.probe else None
+        for line in watched.tried.told:
+            self._notes.add(line)
+            ports.tell("watch", line)
+        self._throughs = tuple(map(ports.through, watched.tried.asked))
 
     def run(self, servers: tuple[ServerHealth, ...], old: tuple[Target, ...]) -> WatchReport:
         """Until a failure, a signal, or the end of `watch.duration`."""
         self._pool.begin(self._watched.pool, servers, every=self._site.gate.interval)
-        with closing(each_second(self._ports, self._through)) as seconds:
+        with closing(each_second(self._ports, self._throughs)) as seconds:
             return next(report for asked in seconds if (report := self._second(self._pool.second(asked, self._errors), old)))
 
     def _second(self, failed: Failed | None, old: tuple[Target, ...]) -> WatchReport | None:
@@ -335,8 +343,8 @@ class Watcher:
     def close(self) -> None:
         self._pool.close()
         self._errors.close()
-        if self._through:
-            self._through.close()
+        for through in self._throughs:
+            through.close()
 
 
 def _took(failed: Failed, result: Result = Result.FAILED) -> Took:
