@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, zero seconds: close() sends RST instead of FIN
-LINE = re.compile(rb"[A-Z]+ (\S+) HTTP/1\.([01])\r\n")
+LINE = re.compile(rb"[A-Z]+ ([^\s?]+)\S* HTTP/1\.([01])\r\n")
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 REASONS = {200: "OK", 400: "Bad Request", 502: "Bad Gateway", 503: "Service Unavailable"}

@@ -75,6 +75,7 @@ class Why(StrEnum):
     CHECK_DOWN = "check_down", "nginx's own health check holds the servers down"
     UNRESOLVED = "unresolved", "the name of a server has no address"
     SPIKE = "spike", "the error rate of the new pool is above the threshold"
+    HANG = "hang", "requests to the new pool begin and do not end"
     WORKERS_DIED = "workers_died", "nginx's workers crashed"
     NO_ANSWER = "no_answer", "nginx itself does not answer"
     NOT_SWITCHED = "not_switched", "requests still reach the former pool"

@@ -25,6 +25,7 @@ from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Probe, SilencePolicy, Site, SpikePolicy, Target
 from upswitch.watch import attribution
 from upswitch.watch.attribution import Attribution, Counts
+from upswitch.watch.hang import HangGuard
 from upswitch.watch.logs import AccessLogs, ErrorLog, Notes
 from upswitch.watch.probation import Failed, Others, Probation
 from upswitch.watch.rule import Final, Judgement, Second
@@ -180,6 +181,7 @@ class Watcher:
         self._has_passed = False
         ours = watched.attribution
         self._pool = PoolWatch(ports, ours, watched.access_logs, self._notes, mark=watched.tried.mark)
+        self._hang = HangGuard(ports.host, ours, watched.master)
         addresses = dict.fromkeys(ours.upstreams, ours.addresses | ours.former_addresses) if ours.addresses else {}
         self._errors = ErrorLog(ports, watched.error_log, watched.master, self._notes, addresses=addresses)
         for line in attribution.told(watched.access_logs, ours, asked=watched.tried.asked if site.watch.probe else ()):
@@ -206,7 +208,7 @@ class Watcher:
             return self._ended(old, is_over=True)  # decided by all
         if lost:
             return self._report("rollback", _took(lost))
-        failed = failed or deaf
+        failed = failed or deaf or self._hang.look(probation)
         self._ports.tell("watch", failed.said() if failed else probation.progress(look), is_passing=True)
         if failed:
             return self._failed(failed, old)

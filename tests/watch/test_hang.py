@@ -1,0 +1,95 @@
+"""A pool that hangs behind patient clients writes no line: what stops at the swap while connections wait is evidence."""
+
+import os
+import re
+import socket
+from contextlib import ExitStack
+
+from command import agree, upswitch
+from upswitch.hosts.clock import SystemClock
+from upswitch.hosts.local.host import LocalHost
+from upswitch.watch.attribution import Attribution
+from upswitch.watch.hang import HangGuard, stopped, usual_s
+from upswitch.watch.probation import Probation
+from upswitch.watch.rule import History, Second
+from upswitch_lab.conf import Layout
+from upswitch_lab.lab import Lab
+from upswitch_lab.process import until
+
+BUSY = (12,) * 600
+
+
+def given_history(lab: Lab, *, rate: int, seconds: int) -> None:
+    """Minutes of the traffic that has just begun: its first line, over and over, with older times."""
+    until(lambda: lab.access_log.stat().st_size > 0, what="a line in the access log")
+    line = lab.access_log.read_text().splitlines()[0]
+    msec = re.search(r'"msec":"([\d.]+)"', line)[1]
+    times = [float(msec) - seconds + number / rate for number in range(seconds * rate)]
+    older = "".join(line.replace(msec, f"{at:.3f}") + "\n" for at in times)
+    (lab.folder / "access.log.1").write_text(older)
+
+
+def test_a_total_hang_of_a_busy_site_whose_clients_wait_is_taken_back(any_nginx):
+    """12 requests a second, /healthz answers, all else hangs for ever: it had been kept as unproven, 0 of 0."""
+    with Lab(any_nginx, Layout(site={"watch": {"duration": "40s", "probe": None}})) as lab:
+        for number in (1, 2):
+            lab.backend("B", number).mode("hang", lying=True)
+        with lab.load("--connections", "12", "--rate", "12", "--timeout", "25"):
+            given_history(lab, rate=12, seconds=60)
+            answer = upswitch(lab, "switch", "--to", "B")
+        assert (answer.exit, answer.json["why"], answer.json["watch"]["verdict"]) == (4, "hang", "rollback"), answer
+        assert "12 requests to B wait for an answer: 0 ended in the last 10 s" in answer.json["said"]
+        agree(lab, answer, "A")
+
+
+def test_requests_that_stop_are_told_from_few_requests_and_from_quiet_minutes_before():
+    assert stopped(BUSY, (0,) * 9, shortest_s=10) is None, "too soon"
+    assert stopped(BUSY, (12, *(0,) * 10), shortest_s=10).expected == 120
+    assert stopped(BUSY, (3,) * 10, shortest_s=10) is None, "a quarter still ends"
+    assert stopped((*BUSY[:300], *(0,) * 10, *BUSY[:290]), (0,) * 10, shortest_s=10) is None, "such a pause is usual"
+    assert stopped((1,) * 600, (0,) * 12, shortest_s=10) is None, "chance"
+    assert stopped((1,) * 600, (0,) * 20, shortest_s=10).stretch_s == 20
+    assert stopped((1,) * 8, (0,) * 20, shortest_s=10) is None, "hardly any history"
+    assert usual_s((2,) * 60, 60) == 30.0, "sixty long polls of which two end each second"
+
+
+def test_open_connections_are_counted_by_server_and_those_that_ended_requests_explain_are_no_hang():
+    with ExitStack() as stack:
+        servers = [
+            *(stack.enter_context(socket.create_server((host, 0), family=family)) for host, family in HOSTS),
+            stack.enter_context(socket.socket(socket.AF_UNIX)),
+        ]
+        path = f"/tmp/upswitch-test-{os.getpid()}"
+        servers[2].bind(path)
+        stack.callback(os.unlink, path)
+        servers[2].listen()
+        port4, port6 = (each.getsockname()[1] for each in servers[:2])
+        addresses = frozenset({f"127.0.0.1:{port4}", f"[::1]:{port6}", f"unix:{path}"})
+        guard = HangGuard(LocalHost(SystemClock()), Attribution(addresses=addresses), os.getpid())
+        for server in servers:
+            for _ in range(2):
+                client = stack.enter_context(socket.socket(server.family))
+                client.connect(server.getsockname())
+                stack.enter_context(server.accept()[0])
+        assert said(guard, ended=0) == "6 requests to B wait for an answer: 0 ended in the last 10 s"
+        assert said(guard, ended=2, former=3) is None, "two of them may be idle after a request that ended"
+        assert said(guard, ended=0, former=120) is None, "before, a request took ten seconds"
+
+
+HOSTS = (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6))
+
+
+def said(guard: HangGuard, *, ended: int, former: int = 0) -> str | None:
+    guard.before = type(guard.before)(new=0, former=former)
+    seconds = (Second(total=ended), *(Second(),) * 9)
+    probation = Probation(
+        pool="B",
+        history=History(seconds=tuple(Second(total=each) for each in BUSY)),
+        servers=(),
+        log_mode="generation",
+        silent_after=10.0,
+        seconds=seconds,
+    )
+    looks = [guard.look(probation) for _ in range(2)]
+    assert looks[0] is None, "one look is no proof"
+    return looks[1].what if looks[1] else None
