@@ -194,7 +194,7 @@ def _host_logs(host: Host, site: Site, live: HostSight, wanted: Wanted) -> _Logs
 def _access_logs(site: Site, live: HostSight) -> tuple[AccessLog, ...]:
     if live.build is None:
         return ()
-    logs = conf_logs.own_logs(live.conf, live.build, [each.name for each in site.upstreams])
+    logs = conf_logs.own_logs(live.conf, live.build, [each.name for each in site.upstreams], live=site.nginx.live)
     return tuple(log for log in logs if site.nginx.access_log in {"auto", log.path})
 
 

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from upswitch.basics.value import Value
+from upswitch.generations import once
 from upswitch.generations.check_lines import trusted, trusting
 from upswitch.nginx import configuration
 from upswitch.nginx.build import Build
 from upswitch.nginx.dump import NginxConf
 from upswitch.nginx.statements import StatementError, tokens
-from upswitch.site.model import BETWEEN, Check, Dialect, Generation, Nginx, Site, Upstream, parse_name
+from upswitch.site.model import BETWEEN, Check, Dialect, Generation, Site, Upstream, parse_name
+from upswitch.site.names import UNNAMED, prefix_of
 from upswitch.site.server_line import is_address, probe_address
 
 KEEP = 10
@@ -70,7 +72,10 @@ class Standby(Value):
 
 
 class Rendering(Value):
-    """What one generation is besides the site. `min_timeout`, `drain_flag` and `check_shm_size` "" leave their lines out."""
+    """What one generation is besides the site. `min_timeout`, `drain_flag` and `check_shm_size` "" leave their lines out.
+
+    `prefix` begins the names of its nginx variables.
+    """
 
     generation: str
     pool: str
@@ -79,6 +84,7 @@ class Rendering(Value):
     stub_status: bool
     dialect: Dialect = Dialect.NONE
     check_shm_size: str = ""
+    prefix: str = UNNAMED
     standbys: tuple[Standby, ...] = ()
 
 
@@ -177,32 +183,41 @@ def _addresses(upstream: Upstream, servers: Addresses) -> set[str]:
 # ---- files ----
 
 
-def rendering(nginx: Nginx, build: Build, conf: NginxConf, name: Generation, *, dialect: Dialect) -> Rendering:
+def rendering(site: Site, build: Build, conf: NginxConf, name: Generation, *, dialect: Dialect) -> Rendering:
     """What a generation holds on this nginx: its dialect of `check`, and what keeps a reload from losing requests there."""
-    seconds = nginx.drain
-    owner_has_it = configuration.defined_elsewhere(conf, "keepalive_min_timeout", live=nginx.live) is not None
-    has_size = configuration.defined_elsewhere(conf, "check_shm_size", live=nginx.live) is not None
+    nginx, seconds = site.nginx, site.nginx.drain
+    has_min_timeout = build.has_min_timeout and once.may_hold(conf, "keepalive_min_timeout", live=nginx.live)
+    has_size = dialect is not Dialect.NONE and once.may_hold(conf, "check_shm_size", live=nginx.live)
     return Rendering(
         generation=name.name,
         pool=name.pool,
-        min_timeout=f"{round(seconds * 1000)}ms" if seconds > 0 and build.has_min_timeout and not owner_has_it else "",
+        min_timeout=f"{round(seconds * 1000)}ms" if seconds > 0 and has_min_timeout else "",
         drain_flag=nginx.drain_flag if seconds > 0 and build.needs_drain_flag else "",
         stub_status=build.has_stub_status,
         dialect=dialect,
-        check_shm_size="" if dialect is Dialect.NONE or has_size else nginx.check_shm_size,
+        check_shm_size=nginx.check_shm_size if has_size else "",
+        prefix=configuration.variable_prefix(conf, live=nginx.live, otherwise=prefix_of(site.name)),
     )
 
 
-def copied(files: Mapping[str, bytes], *, of: str, name: str) -> dict[str, bytes]:
-    """The files of generation `of` under a new name: byte for byte, but for the name in the marker and `default_down`.
+def copied(files: Mapping[str, bytes], *, of: str, name: str, without: tuple[str, ...] = ()) -> dict[str, bytes]:
+    """The files of generation `of` under a new name: byte for byte, but for `default_down` and the marker.
 
-    These servers have served before, so nginx's own check begins with them as up (see `trusting`).
+    These servers have served before, so nginx's own check begins with them as up (see `trusting`). `without`: lines that the marker
+    must not hold any more (once.py).
     """
     return {
-        file: data.replace(of.encode(), name.encode()) if file == MARKER else _trusting(data)
+        file: _marked(data, of=of, name=name, without=without) if file == MARKER else _trusting(data)
         for file, data in files.items()
         if file.endswith(".conf")
     }
+
+
+def _marked(data: bytes, *, of: str, name: str, without: tuple[str, ...]) -> bytes:
+    """The marker under a new name. Older ones answered with a variable, which another site on this nginx may define too."""
+    renamed = data.replace(of.encode(), name.encode())
+    text = renamed.replace(b'return 200 "$upswitch_generation $pid', f'return 200 "{name} $pid'.encode()).decode("utf-8", "replace")
+    return once.without(text, without).encode()
 
 
 def encoded(files: Iterable[File]) -> dict[str, bytes]:

@@ -49,7 +49,14 @@ def render(site: Site, rendering: Rendering, templates: Mapping[str, str]) -> tu
 
 def render_ours(site: Site, rendering: Rendering, templates: Mapping[str, str]) -> tuple[File, ...]:
     """The files without the upstreams', for a generation whose upstream files are the owner's or a former generation's."""
-    for text in (rendering.generation, rendering.pool, rendering.min_timeout, rendering.drain_flag, rendering.check_shm_size):
+    for text in (
+        rendering.generation,
+        rendering.pool,
+        rendering.min_timeout,
+        rendering.drain_flag,
+        rendering.check_shm_size,
+        rendering.prefix,
+    ):
         if not _SAFE.fullmatch(text):
             raise RenderError(MARKER_TEMPLATE, f"{text!a} has a character that may not reach nginx")
     environment = _environment(templates)

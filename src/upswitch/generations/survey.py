@@ -131,7 +131,7 @@ def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
         running=_of(host, nginx, running_from(host, nginx, running), pid_file),
         build=build,
         conf=conf,
-        access_logs=conf_logs.own_logs(conf, build, upstreams, path=nginx.access_log),
+        access_logs=conf_logs.own_logs(conf, build, upstreams, path=nginx.access_log, live=nginx.live),
         error_log=error_log_path(nginx, build, conf),
         pid_file=pid_file,
         can_mount=mounted.exit == 0,

@@ -141,7 +141,7 @@ def _files(
     """The owner's own text, our marker, and the manifest. These servers serve now, so a check begins with them as up."""
     from upswitch.generations.render import RenderError, render_ours  # noqa: PLC0415  (jinja2 takes 60 ms; only init needs it here)
 
-    rendering = generation.rendering(site.nginx, facts.build, facts.conf, name, dialect=facts.dialect)
+    rendering = generation.rendering(site, facts.build, facts.conf, name, dialect=facts.dialect)
     try:
         ours = render_ours(site, rendering, templates)
     except RenderError as exc:

@@ -17,6 +17,7 @@ from upswitch.nginx import conf_logs, configuration, dump, running
 from upswitch.nginx.dump import Directive, DumpError, NginxConf
 from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Dialect, Generation, Nginx, Site
+from upswitch.site.names import prefix_of
 
 RULES: Mapping[Ground, tuple[Rule, ...]] = {
     Ground.SITE: (
@@ -116,7 +117,9 @@ def _read_host(host: Host, site: Site, templates: Mapping[str, str]) -> Subject:
         site=site,
         build=build,
         conf=conf,
-        logs=conf_logs.own_logs(conf, build, names, path=site.nginx.access_log),
+        logs=conf_logs.own_logs(
+            conf, build, names, path=site.nginx.access_log, live=site.nginx.live, otherwise=prefix_of(site.name)
+        ),
         modules=() if dialect is Dialect.NONE else (dialect,),
         checked=rules.all_checked(site, conf),
         marker=_on_marker(host, site.nginx),
@@ -129,7 +132,7 @@ def _template_errors(subject: Subject, templates: Mapping[str, str], dialect: Di
 
     for pool in subject.site.pools:
         name = Generation(number=1, pool=pool)
-        rendering = generation.rendering(subject.site.nginx, subject.build, subject.conf, name, dialect=dialect)
+        rendering = generation.rendering(subject.site, subject.build, subject.conf, name, dialect=dialect)
         try:
             render(subject.site, rendering, templates)
         except RenderError as exc:

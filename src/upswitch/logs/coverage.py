@@ -8,6 +8,7 @@ from upswitch.logs.format_regex import forgeable
 from upswitch.logs.line import CLOCKS, LineReader, compile_format
 from upswitch.nginx import conf_logs
 from upswitch.nginx.conf_logs import AccessLog
+from upswitch.site.names import generation_variable
 
 _SILENT = 10.0
 """Seconds without a line, while our own requests are answered, after which a log is blind."""
@@ -95,16 +96,15 @@ def _unfollowed(log: AccessLog) -> str:
 
 def _attribution(log: AccessLog, name: str) -> Iterator[Gap]:
     has = reader_of(log).variables
-    hint = f"use this format: {conf_logs.log_format_line()}"
+    hint = f"use this format: {conf_logs.log_format_line(log.prefix, log.others)}"
+    own = f"${generation_variable(log.prefix)}"
     if not has & {"upswitch_generation", "upstream_addr"}:
-        what = (
-            f"{name} has neither $upswitch_generation nor $upstream_addr (LIMITED MODE): other upstreams and old workers count too"
-        )
+        what = f"{name} has neither {own} nor $upstream_addr (LIMITED MODE): other upstreams and old workers count too"
         yield Gap(code="log_limited", what=what, hint=hint)
     elif "upswitch_generation" not in has:
         yield Gap(
             code="log_no_generation",
-            what=f"{name} has no $upswitch_generation, so the watch tells pools apart by address",
+            what=f"{name} has no {own}, so the watch tells pools apart by address",
             hint=hint,
         )
     if lacks := [f"${variable} ({loss})" for variable, loss in _LOSSES.items() if variable not in has]:

@@ -4,26 +4,29 @@
 ngx_http_core_merge_loc_conf).
 """
 
-from collections.abc import Collection, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import count
 
 from msgspec.structs import replace
 
 from upswitch.basics.value import Value
 from upswitch.nginx.build import Build
-from upswitch.nginx.configuration import PASSES, SCOPES, http, http_children, passed_upstream
+from upswitch.nginx.configuration import PASSES, SCOPES, defines, http, http_children, passed_upstream, variable_prefix
 from upswitch.nginx.dump import Directive, NginxConf
+from upswitch.site.names import UNNAMED, generation_variable, prefix_in
 
 COMBINED = '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"'
 """nginx's built-in format (ngx_http_log_module)."""
 
-LOG_FORMAT_NAME = "upswitch"
+LOG_FORMAT_NAME = UNNAMED
+_OURS = re.compile(rf"\$(\{{?)({UNNAMED}\w*)")
 _LOG_FORMAT = (
     '"msec":"$msec","method":"$request_method","uri":"$request_uri","host":"$host","status":"$status",'
     '"request_time":"$request_time","upstream_addr":"$upstream_addr","upstream_status":"$upstream_status",'
     '"upstream_connect_time":"$upstream_connect_time","upstream_header_time":"$upstream_header_time",'
     '"upstream_response_time":"$upstream_response_time","upstream_bytes_sent":"$upstream_bytes_sent",'
-    '"upstream_bytes_received":"$upstream_bytes_received","generation":"$upswitch_generation","pool":"$upswitch_pool",'
+    '"upstream_bytes_received":"$upstream_bytes_received","generation":"$%s","pool":"$%s_pool",%s'
     '"pid":"$pid","connection":"$connection","connection_requests":"$connection_requests","completion":"$request_completion"'
 )
 
@@ -38,8 +41,9 @@ class AccessLog(Value):
     """One `access_log` as it takes effect somewhere. `upstreams` are the names that the requests in it are passed to.
 
     `file` is "" and `line` 0 for nginx's default. `path` is resolved, "" for `off`. `buffer`, `gzip`, `flush` and `condition` are
-    the parameters' text, or "". `format` is None where no format of that name is defined. `beside` names the block whose lines
-    take effect together: each request of the block is in every one of its logs.
+    the parameters' text, or "". `format` is None where no format of that name is defined. `beside` names the
+    block whose lines take effect together: each request of the block is in every one of its logs. `prefix` begins the names of our
+    variables; `others` are those in the format that hold the generations of other sites.
     """
 
     path: str
@@ -53,6 +57,8 @@ class AccessLog(Value):
     condition: str = ""
     beside: str = ""
     upstreams: tuple[str, ...] = ()
+    prefix: str = UNNAMED
+    others: tuple[str, ...] = ()
 
     @property
     def is_off(self) -> bool:
@@ -114,12 +120,38 @@ def access_logs(conf: NginxConf, build: Build) -> tuple[AccessLog, ...]:
     return _merged(effective or list(inherited))
 
 
-def own_logs(conf: NginxConf, build: Build, upstreams: Collection[str], *, path: str = "auto") -> tuple[AccessLog, ...]:
-    """The access logs of requests to these upstreams, or all where no log names one. `path`: nginx.access_log of the site file."""
-    logs = access_logs(conf, build)
+def own_logs(
+    conf: NginxConf, build: Build, upstreams: Collection[str], *, path: str = "auto", live: str = "", otherwise: str = UNNAMED
+) -> tuple[AccessLog, ...]:
+    """The access logs of requests to these upstreams, or all where no log names one. `path`: nginx.access_log of the site file.
+
+    In their formats `$upswitch_generation` is this site's own generation, whatever its name, and no other site's. `live` is
+    `Nginx.live`; `otherwise` begins the names of our variables where nothing of ours is live yet.
+    """
+    prefix = variable_prefix(conf, live=live, otherwise=otherwise)
+    places = (each.file for each in defines(conf, generation_variable(prefix)))
+    is_ours = not live or all(file.startswith(f"{live}/") for file in places)
+    logs = tuple(_owned(log, prefix, is_ours=is_ours) for log in access_logs(conf, build))
     if path != "auto":
         return tuple(log for log in logs if log.path == path)
     return tuple(log for log in logs if set(log.upstreams) & set(upstreams)) or logs
+
+
+def _owned(log: AccessLog, prefix: str, *, is_ours: bool) -> AccessLog:
+    """The log as this site reads it. A variable that another file sets too holds the generation of nobody knows which site."""
+    others: dict[str, None] = {}
+
+    def renamed(found: re.Match[str]) -> str:
+        if found[2] == generation_variable(prefix) and is_ours:
+            return f"${found[1]}{generation_variable(UNNAMED)}"
+        if prefix_in(found[2]) and found[2] != generation_variable(prefix):
+            others[found[2]] = None
+        return found[0] + ("_foreign" if found[2] == generation_variable(UNNAMED) else "")
+
+    if log.format is None:
+        return replace(log, prefix=prefix)
+    text = _OURS.sub(renamed, log.format.text)
+    return replace(log, prefix=prefix, format=replace(log.format, text=text), others=tuple(others))
 
 
 def lacks_generation(log: AccessLog) -> bool:
@@ -127,12 +159,14 @@ def lacks_generation(log: AccessLog) -> bool:
     return not log.is_off and (log.format is None or "$upswitch_generation" not in log.format.text)
 
 
-def log_format_line() -> str:
+def log_format_line(prefix: str = UNNAMED, others: Iterable[str] = ()) -> str:
     """The `log_format` from which the watch and `diagnose` learn most (nginx-facts.md, section 7; nginx 1.15.8 and later).
 
-    nginx refuses it before the live generation is included, which defines the generation's variables.
+    nginx refuses it before the live generation is included, which defines the generation's variables. `prefix` begins their names.
+    `others` are further variables for it: those of other sites whose requests are in the same log.
     """
-    return f"log_format {LOG_FORMAT_NAME} escape=json '{{{_LOG_FORMAT}}}';"
+    beside = "".join(f'"{each}":"${each}",' for each in others)
+    return f"log_format {prefix} escape=json '{{{_LOG_FORMAT % (generation_variable(prefix), prefix, beside)}}}';"
 
 
 def error_logs(conf: NginxConf, build: Build) -> tuple[ErrorLog, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from upswitch.basics.value import Value
 from upswitch.nginx.build import Build
 from upswitch.nginx.dump import Directive, NginxConf, walk
+from upswitch.site.names import prefix_in
 from upswitch.site.server_line import is_name
 
 PASSES = ("proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass")
@@ -13,6 +14,7 @@ SCOPES = ("server", "location", "if", "limit_except")
 """The blocks inside http that have settings of their own, each inheriting from the one around it."""
 
 _DRAINED = "418"  # the status by which the drain lines lead to the drain location (templates/drain-server.conf.j2)
+_SETTERS = ("set", "auth_request_set")
 _SCHEME = re.compile(r"^[a-z]+://")
 
 
@@ -78,6 +80,27 @@ def includes_live(conf: NginxConf, pattern: str) -> Directive | None:
     """The include of our live generation in http. `pattern` is `Nginx.include`."""
     includes = http_children(conf, "include")
     return next((each for each in includes if each.args and conf.includes(each) == pattern), None)
+
+
+def lives(conf: NginxConf) -> tuple[str, ...]:
+    """The live link of each site of upswitch on this nginx, in the order of their includes."""
+    patterns = (conf.includes(each) for each in http_children(conf, "include") if each.args)
+    found = (pattern.removesuffix("/*.conf") for pattern in patterns if pattern.endswith("/live/*.conf"))
+    read = {file.path for file in conf.files}
+    return tuple(dict.fromkeys(live for live in found if f"{live}/marker.conf" in read))
+
+
+def variable_prefix(conf: NginxConf, *, live: str, otherwise: str) -> str:
+    """What the names of our variables begin with: as the live generation defines them, since a log format may use them."""
+    maps = (each for each in http_children(conf, "map") if each.file.startswith(f"{live}/"))
+    return next((prefix for each in maps if (prefix := prefix_in(each.args[-1].removeprefix("$")))), otherwise)
+
+
+def defines(conf: NginxConf, variable: str) -> tuple[Directive, ...]:
+    """Where the value of an nginx variable is set. Of several the last `map` counts, for every request."""
+    blocks = [each for each in http_children(conf, "map", "geo", "split_clients") if each.args[-1:] == (f"${variable}",)]
+    sets = [each for each in walk(http_children(conf, "server")) if each.name in _SETTERS and each.args[:1] == (f"${variable}",)]
+    return (*blocks, *sets)
 
 
 def defined_elsewhere(conf: NginxConf, name: str, *, live: str) -> Directive | None:

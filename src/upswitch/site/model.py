@@ -250,12 +250,13 @@ class DeadmanTable(Value):
 
 
 class Site(Value):
-    """`hosts` () means nginx on this machine."""
+    """`hosts` () means nginx on this machine. `name` tells it from the other sites of that nginx (names.py)."""
 
     nginx: Nginx
     upstreams: tuple[Upstream, ...]
     gate: Gate
     watch: Watch
+    name: str = ""
     hosts: tuple[HostEntry, ...] = ()
     rollout: RolloutTable = RolloutTable()
     deadman: DeadmanTable = DeadmanTable()

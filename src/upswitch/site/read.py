@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Sequence
 from ipaddress import IPv6Address
 
-from upswitch.site import values
+from upswitch.site import names, values
 from upswitch.site.model import (
     CheckType,
     DeadmanTable,
@@ -67,10 +67,13 @@ def parse_site(text: str) -> Site:
     problems: list[Problem] = []
     root = Reader(_toml(text), problems)
     gate = root.inner("gate")
-    nginx, watch = _nginx(root.inner("nginx"), Nginx()), _watch(root.inner("watch"))
+    given = root.take("name", "", _name)
+    nginx, watch = _nginx(root.inner("nginx"), names.own(given, Nginx())), _watch(root.inner("watch"))
+    found = upstreams(root.inner("upstreams"))
     site = Site(
+        name=given or (names.default_name(found[0].name) if found else ""),
         nginx=nginx,
-        upstreams=upstreams(root.inner("upstreams")),
+        upstreams=found,
         gate=_gate(gate),
         watch=watch,
         hosts=_hosts(root.inner("hosts"), nginx, watch),
@@ -93,6 +96,12 @@ def _toml(text: str) -> dict[str, object]:
         line = found[1] if found else str(text.count("\n") + 1)
         problem = Problem(key=f"line {line}", value="(not shown)", allowed=f"must be TOML: {exc}")
         raise SiteInvalid((problem,)) from exc
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not names.is_name(value):
+        raise ValueError(names.SAYS)
+    return value
 
 
 def _nginx(reader: Reader, default: Nginx) -> Nginx:

@@ -8,7 +8,7 @@ from upswitch.basics.errors import Refusal, RefusedError
 from upswitch.basics.result import Result, Took, Why
 from upswitch.basics.text import printable
 from upswitch.basics.value import Value
-from upswitch.generations import generation
+from upswitch.generations import generation, once
 from upswitch.generations.generation import MARKER, STANDBY, Addresses, File, Manifest, Rendering, Standby, standbys
 from upswitch.generations.survey import Facts
 from upswitch.health import nginx_check
@@ -57,7 +57,7 @@ class Making(Value):
             )
         facts = self.facts
         found = standbys(self.site, serving, known=self.checked, former=former) if facts.dialect is not Dialect.NONE else ()
-        rendering = generation.rendering(self.site.nginx, facts.build, facts.conf, name, dialect=facts.dialect)
+        rendering = generation.rendering(self.site, facts.build, facts.conf, name, dialect=facts.dialect)
         rendering = msgspec.structs.replace(
             rendering, standbys=found, check_shm_size=rendering.check_shm_size or self._zone(serving, found)
         )
@@ -69,9 +69,7 @@ class Making(Value):
     def _zone(self, serving: Addresses, found: tuple[Standby, ...]) -> str:
         """A `check_shm_size` for all checked servers, standbys too; "" where the configuration has one or the default will do."""
         facts = self.facts
-        if facts.dialect is Dialect.NONE or configuration.defined_elsewhere(
-            facts.conf, "check_shm_size", live=self.site.nginx.live
-        ):
+        if facts.dialect is Dialect.NONE or not once.may_hold(facts.conf, "check_shm_size", live=self.site.nginx.live):
             return ""
         others = [each for each in nginx_check.checked_of_conf(facts.conf) if not each.place.startswith(f"{self.site.nginx.live}/")]
         servers = [address for each in others for address in each.servers]

@@ -9,9 +9,9 @@ import msgspec
 from upswitch.basics.errors import HostError, Refusal, RefusedError
 from upswitch.basics.result import Why
 from upswitch.basics.value import Value
-from upswitch.generations import generation, store
+from upswitch.generations import generation, once, store
 from upswitch.generations.check_lines import has_check, redacted
-from upswitch.generations.generation import Manifest
+from upswitch.generations.generation import MARKER, Manifest
 from upswitch.generations.survey import Facts
 from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
@@ -89,13 +89,14 @@ def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Iterab
         base = msgspec.structs.replace(base, name=plan.warm, made_by=ask.run, made_at=ports.clock.now(), marker=site.nginx.marker)
         files = making.warm(plan, files)
     back = _copy_manifest(ports, ask, of=base, name=plan.back, replaces=plan.to)
+    rendered = making.rendered(plan.to, manifest.servers)
     return Job(
         site=site,
         plan=plan,
         facts=facts,
-        files=generation.with_manifest(making.rendered(plan.to, manifest.servers), manifest),
+        files=generation.with_manifest(rendered, manifest),
         warm_files=generation.with_manifest(files, base) if plan.warm else {},
-        back_files=generation.with_manifest(generation.copied(files, of=plan.base, name=plan.back), back),
+        back_files=generation.with_manifest(_back(rendered, files, of=plan.base, name=plan.back), back),
         new=rounds.targets(site, ask.pool, resolved, dialect=facts.dialect),
         old=rounds.staged_targets(site, facts.disk.manifest, dialect=facts.dialect) if facts.disk.manifest else (),
         addresses=manifest.addresses,
@@ -128,16 +129,24 @@ def for_rollback(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Iter
     manifest = _copy_manifest(ports, ask, of=manifests[origin], name=plan.to, replaces=plan.former)
     back = _copy_manifest(ports, ask, of=facts.disk.manifest or _bare(plan), name=plan.back, replaces=plan.to)
     live = _live_files(ports.host, site, facts)
+    without = once.refused(facts.conf, live=site.nginx.live) if facts.is_conf_read else ()
+    new = generation.copied(files, of=origin, name=plan.to, without=without)
     return Job(
         site=site,
         plan=plan,
         facts=facts,
-        files=generation.with_manifest(generation.copied(files, of=origin, name=plan.to), manifest),
-        back_files=generation.with_manifest(generation.copied(live, of=plan.former, name=plan.back), back),
+        files=generation.with_manifest(new, manifest),
+        back_files=generation.with_manifest(_back(new, live, of=plan.former, name=plan.back), back),
         new=(),
         old=(),
         addresses=manifest.addresses,
     )
+
+
+def _back(new: Mapping[str, bytes], live: Mapping[str, bytes], *, of: str, name: str) -> dict[str, bytes]:
+    """The way back. A line that nginx takes only once may be another site's as soon as the new generation lacks it (once.py)."""
+    lacking = once.missing(new.get(MARKER, b"").decode("utf-8", "replace"))
+    return generation.copied(live, of=of, name=name, without=lacking)
 
 
 def _live_files(host: Host, site: Site, facts: Facts) -> Mapping[str, bytes]:

@@ -17,6 +17,7 @@ from upswitch.logs.coverage import can_follow, distinct, gaps, reader_of
 from upswitch.logs.entries import EntryCounter, Lines, by_second
 from upswitch.logs.line import GATEWAY, GOOD, HISTORY_S, Entry, LineReader, elements
 from upswitch.nginx.conf_logs import AccessLog
+from upswitch.site.names import generation_variable
 from upswitch.watch.rule import History, Second
 
 _GATEWAY = frozenset(map(str, GATEWAY))
@@ -31,7 +32,7 @@ class Mode(StrEnum):
 
 
 _HOW_TOLD = {
-    Mode.GENERATION: "It tells pools apart by $upswitch_generation.",
+    Mode.GENERATION: "It tells pools apart by ${}.",
     Mode.ADDRESS: "It tells pools apart by $upstream_addr.",
     Mode.LIMITED: "It can't tell pools apart there (LIMITED MODE).",
 }
@@ -135,10 +136,14 @@ class Attribution(Value):
 def told(logs: Sequence[AccessLog], attribution: Attribution, *, asked: Sequence[Asking]) -> tuple[str, ...]:
     """What a watch reads and requests, and what it can't see: a sentence each."""
     logs = distinct(logs)
-    followed = [f"The watch reads {log.path}. {_HOW_TOLD[attribution.mode(reader_of(log))]}" for log in logs if can_follow(log)]
+    followed = [f"The watch reads {log.path}. {_how(log, attribution)}" for log in logs if can_follow(log)]
     own = [f"The watch requests {each.shown} itself, twice a second." for each in asked]
     blind = [] if followed or own else ["The watch has no log to read and no watch.probe, so it sees no requests (BLIND)."]
     return (*followed, *own, *blind, *(gap.what for log in logs for gap in gaps(log)))
+
+
+def _how(log: AccessLog, attribution: Attribution) -> str:
+    return _HOW_TOLD[attribution.mode(reader_of(log))].format(generation_variable(log.prefix))
 
 
 class Counts(Value):

@@ -60,8 +60,8 @@ def logs_here(host: Host, site: Site, names: Sequence[str]) -> tuple[Log, ...]:
             return logs_given(names, "")
         except FormatError as unknown:
             raise FormatError(f"nginx here does not say its format ({exc}), and {unknown}") from exc
-    logs = [log for log in conf_logs.access_logs(conf, build) if log.format]
-    ours = conf_logs.own_logs(conf, build, [upstream.name for upstream in site.upstreams])
+    logs = [log for log in conf_logs.own_logs(conf, build, (), live=site.nginx.live) if log.format]
+    ours = conf_logs.own_logs(conf, build, [upstream.name for upstream in site.upstreams], live=site.nginx.live)
     return tuple(Log(source=each, reader=_reader(each, logs, ours)) for each in map(FileSource, names))
 
 
