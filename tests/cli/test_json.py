@@ -7,7 +7,7 @@ import pytest
 
 from command import upswitch
 from jsonpage import documented
-from upswitch.cli.views import acted, diagnose, fleet, plan, status, watch
+from upswitch.cli.views import acted, diagnose, fleet, plan, sites, status, watch
 from upswitch.cli.views.keys import KEYS, getters
 from upswitch.diagnose.finding import Finding, Setting
 from upswitch.diagnose.host import Asked
@@ -28,7 +28,17 @@ from upswitch_lab.load import Summary
 
 VIEWS = (
     *(acted.Acted, plan.PlanView, plan.InitView, status.StatusView, status.HistoryView, status.DrainView, status.LintView),
-    *(diagnose.DiagnoseView, watch.WatchView, fleet.FleetView, fleet.HostLine, DemoView, Chapter, Summary),
+    *(
+        diagnose.DiagnoseView,
+        watch.WatchView,
+        fleet.FleetView,
+        fleet.HostLine,
+        sites.SitesView,
+        sites.SiteLine,
+        DemoView,
+        Chapter,
+        Summary,
+    ),
 )
 EMBEDDED = (Live, GateReport, ServerHealth, WatchReport, Finding, Setting, Asked, Compared, Run, Ended, LintFinding, LogRead)
 NAMES = {kind.__name__: kind for kind in (*EMBEDDED, Applied, DrainReport, InitRequest, Plan, Planned, Proposal)}

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from upswitch.basics.errors import HostError, JournalCorruptError, LockedError, Owner, Refusal, RefusedError, StuckError
 from upswitch.cli.commands.help import pages
 from upswitch.cli.exit_codes import Exit, exit_of
-from upswitch.cli.invocation import NoSiteError
 from upswitch.cli.main import COMMANDS, group
+from upswitch.cli.site_files import NoSiteError
 from upswitch.cli.views import fleet
 from upswitch.cli.views.acted import ended, is_expected
 from upswitch.site.model import Problem

@@ -204,7 +204,7 @@ def test_a_proposal_advises_on_drain_lines_and_the_log_format(owner, any_nginx):
     needs_flag = "1.22" in subprocess.run((any_nginx, "-v"), capture_output=True, check=True, text=True).stderr
     assert [place.upstream for place in proposal.undrained] == (["tornado_servers"] if needs_flag else [])
     assert len(proposal.snippets) == (2 if needs_flag else 0)
-    assert "$upswitch_generation" in proposal.log_format
+    assert "$upswitch_tornado_servers_generation" in proposal.log_format
     assert proposal.logs == (f"{owner.folder}/access.log",)
 
 

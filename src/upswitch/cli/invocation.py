@@ -3,7 +3,6 @@
 import functools
 import os
 import pwd
-import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,15 +11,10 @@ from typing import Any
 import click
 
 from upswitch.basics.value import Value
+from upswitch.cli import site_files
+from upswitch.cli.site_files import SiteFile
 from upswitch.cli.views import View
-from upswitch.site.model import Site
-from upswitch.site.read import parse_site
 from upswitch.switch.session import Session, clean
-
-SITE_FILE = "upswitch.toml"
-"""The site file that is used without -c."""
-
-_LARGEST = 1 << 20  # characters of a site file
 
 Act = Callable[[Session], View]
 """What a command does on one host."""
@@ -32,41 +26,12 @@ class Common(Value):
     `pool` must be one of the site's, `on_spike` replaces watch.on_spike; "" is neither.
     """
 
-    config: str
+    file: SiteFile
     as_json: bool
     events: str = ""
     hosts: tuple[str, ...] = ()
     on_spike: str = ""
     pool: str = ""
-
-
-class NoSiteError(Exception):
-    """The site file can't be read."""
-
-
-def read_site(path: str) -> Site:
-    """The site, from a file that nobody else may write: it names commands that are run. SiteInvalid with every problem."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            status = os.fstat(file.fileno())
-            caller = os.environ.get("SUDO_UID", "")  # root trusts the files of the user who called sudo
-            owners = {0, os.geteuid(), int(caller) if caller.isdecimal() else 0}
-            if status.st_uid not in owners or status.st_mode & stat.S_IWOTH:
-                raise NoSiteError("other users can write this file, and it names commands that are run: use chown and chmod o-w")
-            return parse_site(file.read(_LARGEST))
-    except OSError as exc:
-        raise NoSiteError(exc.strerror or str(exc)) from exc
-
-
-def site_if_any(path: str) -> Site | None:
-    """The site, for a command that runs nothing of it. None where the file was not asked for and can't be read."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return parse_site(file.read(_LARGEST))
-    except OSError as exc:
-        if path == SITE_FILE:
-            return None
-        raise NoSiteError(exc.strerror or str(exc)) from exc
 
 
 def become(user: str) -> None:
@@ -84,6 +49,8 @@ def become(user: str) -> None:
         allowed = False
     if allowed:
         command = ["switch"] if os.path.basename(sys.argv[0]) == "switch" else []
+        if site_files.VARIABLE in os.environ:  # sudo forgets it
+            sudo += ["env", f"{site_files.VARIABLE}={os.environ[site_files.VARIABLE]}"]
         os.execvp("sudo", [*sudo, sys.executable, "-P", "-m", "upswitch", *command, *sys.argv[1:]])
     raise click.UsageError(
         f"nginx.user is {user}, you are {person()}, and `sudo -n -u {user}` is refused: "
@@ -122,11 +89,13 @@ class Read(click.ParamType[Any]):
 def on_site(command: Command) -> Command:
     """The options of every command that reads a site file, as one argument `common`."""
 
-    @click.option("-c", "--config", "--site", default=SITE_FILE, show_default=True, metavar="FILE", help="The site file.")
+    @click.option("-c", "--config", "--site", default="", metavar="FILE", help="The site file (see `upswitch help site-file`).")
+    @click.option("-s", "--name", default="", metavar="NAME", help="The site whose file is /etc/upswitch/NAME.toml.")
     @json_option
     @click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only this host of the site. Repeatable.")
     @functools.wraps(command)
-    def packed(*args: Any, config: str, as_json: bool, hosts: tuple[str, ...], events: str = "", **options: Any) -> int:
-        return command(*args, common=Common(config=config, as_json=as_json, hosts=hosts, events=events), **options)
+    def packed(*args: Any, config: str, name: str, as_json: bool, events: str = "", **options: Any) -> int:
+        common = Common(file=site_files.find(config, name), as_json=as_json, hosts=options.pop("hosts"), events=events)
+        return command(*args, common=common, **options)
 
     return packed

@@ -28,6 +28,7 @@ COMMANDS = {
     "watch": "Judge live or past traffic by the rollback rule, second by second.",
     "diagnose": "Find out why clients get 502s.",
     "drain": "Show whether the former pool can be stopped.",
+    "sites": "List the sites of this machine, and which pool each serves.",
     "history": "List past runs, newest first.",
     "repair": "Finish or undo a run that was cut off.",
     "demo": "Show upswitch at work on a private nginx, in under a minute.",

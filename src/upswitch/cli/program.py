@@ -6,16 +6,18 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import click
 import msgspec
 
 from upswitch.basics.text import plain
-from upswitch.cli.invocation import Act, Command, Common, NoSiteError, become, person, read_site, site_if_any
+from upswitch.cli.invocation import Act, Command, Common, become, person
 from upswitch.cli.main import drop_output
 from upswitch.cli.open import Fleet, Here, Shared, Wiring
 from upswitch.cli.progress import Teller
+from upswitch.cli.site_files import NoSiteError, SiteFile, chosen_site, site_if_any
 from upswitch.cli.views import View, acted, fleet
 from upswitch.cli.views.keys import encoded
 from upswitch.generations import survey
@@ -38,7 +40,7 @@ class Program:
 
     def serve(self, command: str, common: Common, act: Act, *, every: float | None = None) -> int:
         """With `every`: again after so many seconds, until a signal. Every ending is a view; a bug is one too."""
-        return self._serve(command, common, lambda: (read_site(common.config), act), every=every)
+        return self._serve(command, common, lambda: (chosen_site(common.file), act), every=every)
 
     def serve_files(self, command: str, common: Common, act: Callable[[Session, Site | None], View]) -> int:
         """The same on files of this machine, as the caller's own user: nothing that the site file names is run.
@@ -47,7 +49,7 @@ class Program:
         """
 
         def read() -> tuple[Site, Act]:
-            site = site_if_any(common.config)
+            site = site_if_any(common.file)
             nowhere = Site(nginx=Nginx(user=""), upstreams=(), gate=Gate(), watch=Watch())
             return nowhere, lambda session: act(session, site)
 
@@ -57,12 +59,23 @@ class Program:
         """The same for a site that is known already."""
         return self._serve(command, common, lambda: (site, act))
 
+    def each(self, path: str, act: Act) -> tuple[str, View]:
+        """The name of the site in this file, and what came of `act` on its hosts. Nothing is printed."""
+        try:
+            site = chosen_site(SiteFile(path=path, is_asked=True))
+        except (SiteInvalid, NoSiteError) as exc:
+            return Path(path).stem, acted.ended("sites", exc, None, file=clean(path))
+        if site.nginx.user and not site.hosts:
+            become(site.nginx.user)
+        with self._opened(site, Interrupts(), "") as opened:
+            return site.name, opened.serve("sites", act)
+
     def _serve(self, command: str, common: Common, read: Callable[[], tuple[Site, Act]], *, every: float | None = None) -> int:
         try:
             site, act = read()
             site = _asked_for(site, common)
         except (SiteInvalid, NoSiteError, click.UsageError) as exc:
-            return self.show(acted.ended(command, exc, None, file=clean(common.config)), as_json=common.as_json)
+            return self.show(acted.ended(command, exc, None, file=clean(common.file.path)), as_json=common.as_json)
         if site.nginx.user and not site.hosts:
             become(site.nginx.user)
         interrupts = Interrupts()
@@ -71,10 +84,10 @@ class Program:
         with self._opened(site, interrupts, common.events) as opened:
             view = opened.serve(command, act)
             while every and self._has_reader and not interrupts.count:
-                self.show(fleet.with_config(view, common.config), as_json=common.as_json)
+                self.show(fleet.with_site(view, common.file.words), as_json=common.as_json)
                 interrupts.sleep(every)
                 view = opened.serve(command, act)
-        return self.show(fleet.with_config(view, common.config), as_json=common.as_json)
+        return self.show(fleet.with_site(view, common.file.words), as_json=common.as_json)
 
     def show(self, view: View, *, as_json: bool) -> int:
         """Print the result on stdout; its exit code. A reader that went away changes nothing."""

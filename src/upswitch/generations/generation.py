@@ -35,7 +35,8 @@ class Manifest(Value):
 
     `sha256` is by file name. `replaces` is the generation that was live when this one was staged. `copy_of` is set by a rollback:
     the generation whose files these are. `servers` are the pool's servers by upstream, as nginx logs them. `marker`, `pid_file`
-    and `error_log` are where nginx had them then, so that `status` need not run `nginx -T`.
+    and `error_log` are where nginx had them then, so that `status` need not run `nginx -T`. `prefix` begins the names of the nginx
+    variables; "" is UNNAMED.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Manifest(Value):
     marker: str = ""
     pid_file: str = ""
     error_log: str = ""
+    prefix: str = ""
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import msgspec
 from upswitch.basics.value import Value
 from upswitch.generations.generation import File
 from upswitch.init.site_text import site_text
-from upswitch.nginx.configuration import ProxiedLocation, includes, includes_live, upstream_blocks
+from upswitch.nginx.configuration import ProxiedLocation, includes, includes_live, lives, upstream_blocks
 from upswitch.nginx.dump import ConfFile, Directive, NginxConf, is_glob, matches_include, unescaped
 from upswitch.nginx.statements import StatementError
 from upswitch.nginx.upstream_file import UpstreamBlock, read_upstream_at, read_upstreams
@@ -24,6 +24,7 @@ from upswitch.site.model import Nginx, Site
 
 _INCLUDE = re.compile(r"""(?<![^\s;{}])include[ \t\r\n]+("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s;"']\S*?)[ \t\r\n]*;""")
 _UPSTREAM = re.compile(r"(?<![^\s;{}])upstream[ \t\r\n]")
+_FIRST = re.compile(r"""(?<![^\s;{}])upstream\s+["']?([^\s;{}"']+)["']?\s*\{""")
 _CLASSES = (r"[A-Z]+", r"[a-z]+", r"[0-9]+", r"[A-Za-z0-9_-]+")
 
 
@@ -32,12 +33,16 @@ class AdoptRefused(Exception):  # noqa: N818  (an ending that is expected, named
 
 
 class InitRequest(Value):
-    """What the owner asks for. Paths are absolute. `pool` is the one that `from_path` holds and that serves now."""
+    """What the owner asks for. Paths are absolute. `pool` is the one that `from_path` holds and that serves now.
+
+    `name` is the site's, "" for a site without one.
+    """
 
     from_path: str
     pool: str
     nginx: Nginx
     out: str
+    name: str = ""
 
 
 class Candidate(Value):
@@ -98,24 +103,32 @@ class _Place(Value):
     upstreams: tuple[UpstreamBlock, ...]
 
 
-def adopt(conf: NginxConf, candidates: tuple[Candidate, ...], *, nginx: Nginx) -> Adoption:
+def adopt(conf: NginxConf, candidates: tuple[Candidate, ...], *, nginx: Nginx, name: str = "") -> Adoption:
     """Work out the adoption. The first of `candidates` is the `--from` file, the others are its siblings, one for each other pool.
 
-    AdoptRefused where this can't be one change of one statement.
+    `name` is the site's. AdoptRefused where this can't be one change of one statement.
     """
+    source, *siblings = candidates
     already = includes_live(conf, nginx.include)
     if already is not None:
         raise AdoptRefused(f"this nginx was adopted before: {already.place} includes {nginx.include}")
-    source, *siblings = candidates
+    if (live := _live_of(conf, source.path)) is not None:
+        raise AdoptRefused(f"{source.path} belongs to a site that upswitch manages already: {live} is its live generation")
     place = _place(conf, source)
     for each in place.upstreams:
         _refuse_unfit(each, place.file.path)
     pools, remarks = _pools(source, place.upstreams, siblings)
     return Adoption(
-        site_text=site_text(source.path, pools, nginx, remarks),
+        site_text=site_text(source.path, pools, nginx, name=name, remarks=remarks),
         files=(place.content,),
         edit=_edit(place, nginx),
     )
+
+
+def first_upstream(text: str) -> str:
+    """The name of the first upstream in a file that holds one, "" for none. The file may be unreadable in other places."""
+    found = _FIRST.search(re.sub(r"#.*", "", text))
+    return found[1] if found else ""
 
 
 def sibling_names(path: str, pool: str, listing: Iterable[str]) -> dict[str, str]:
@@ -160,6 +173,11 @@ def _read_by_nginx(conf: NginxConf, source: Candidate) -> ConfFile:
     if file.text != source.text:
         raise AdoptRefused(f"{source.path} has changed since nginx -T read it; run init again")
     return file
+
+
+def _live_of(conf: NginxConf, path: str) -> str | None:
+    """The live link of the site that a file belongs to; None where it belongs to none."""
+    return next((live for live in lives(conf) if posixpath.normpath(path).startswith(f"{posixpath.dirname(live)}/")), None)
 
 
 def _holds_others(block: Iterable[Directive], path: str) -> bool:

@@ -122,6 +122,7 @@ class _Adoption:
         out, data = self._proposal.request.out, self._proposal.site_text.encode()
         if self._host.read(out) is None:
             undo.callback(self._undo, self._remove_site_file)
+            self._do(program("folder", out.rpartition("/")[0] or "/"), f"make the folder of {out}")
             self._host.write(out, data, mode=0o640 if has_secret(self._proposal.site) else 0o644)
 
     def _test(self) -> str:

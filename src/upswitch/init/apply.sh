@@ -78,6 +78,12 @@ take_back() {
   sync "$1" "${1%/*}" || exit "$UNSYNCED"
 }
 
+# $1: the folder of the site file.
+folder() {
+  umask 022
+  mkdir -p "$1" || exit "$NOT_DONE"
+}
+
 # $1: file. Removed only if it holds the bytes on stdin.
 remove_ours() {
   [ -e "$1" ] || exit 0

@@ -18,6 +18,7 @@ from upswitch.init.adopt import Adoption, AdoptRefused, Candidate, Edit, InitReq
 from upswitch.nginx import conf_logs, configuration, running
 from upswitch.nginx.dump import NginxConf, matches_include
 from upswitch.site.model import Generation, Nginx, Site
+from upswitch.site.names import prefix_of
 from upswitch.site.read import SiteInvalid, parse_site
 from upswitch.switch.job import next_number
 from upswitch.switch.journal import journal_of
@@ -69,7 +70,7 @@ def read_facts(host: Host, nginx: Nginx) -> Facts:
 
 def _adoption(host: Host, request: InitRequest, facts: Facts) -> Adoption:
     try:
-        return adopt.adopt(facts.conf, _candidates(host, request), nginx=request.nginx)
+        return adopt.adopt(facts.conf, _candidates(host, request), nginx=request.nginx, name=request.name)
     except AdoptRefused as exc:
         hint = "nothing was changed; if this nginx was adopted before, reload it and run `upswitch status`"
         raise RefusedError(Refusal(what=str(exc), hint=hint)) from exc
@@ -158,6 +159,7 @@ def _files(
         marker=site.nginx.marker,
         pid_file=facts.pid_file,
         error_log=facts.error_log,
+        prefix=rendering.prefix,
     )
     theirs = (File(name=each.name, text=trusting(each.text)) for each in adopted)
     return generation.with_manifest(generation.encoded((*theirs, *ours)), manifest)
@@ -185,15 +187,17 @@ def _advised(proposal: Proposal, facts: Facts, templates: dict[str, str]) -> Pro
     names = [upstream.name for upstream in site.upstreams]
     undrained = configuration.undrained(facts.conf, facts.build, names, flag=site.nginx.drain_flag)
     needed = {place.upstream for place in undrained}
-    logs = tuple(log.path for log in conf_logs.own_logs(facts.conf, facts.build, names) if conf_logs.lacks_generation(log))
-    has_format = conf_logs.LOG_FORMAT_NAME in conf_logs.log_formats(facts.conf)
+    prefix = prefix_of(site.name)
+    own = conf_logs.own_logs(facts.conf, facts.build, names, live=site.nginx.live, otherwise=prefix)
+    logs = tuple(log for log in own if conf_logs.lacks_generation(log))
+    others = dict.fromkeys(other for log in logs for other in log.others)
     wanted = msgspec.structs.replace(site, upstreams=tuple(each for each in site.upstreams if each.name in needed))
     return msgspec.structs.replace(
         proposal,
         snippets=render_drain_snippets(wanted, templates) if needed else (),
         undrained=undrained,
-        log_format=conf_logs.log_format_line() if logs and not has_format else "",
-        logs=logs,
+        log_format=conf_logs.log_format_line(prefix, others) if logs and prefix not in conf_logs.log_formats(facts.conf) else "",
+        logs=tuple(log.path for log in logs),
     )
 
 
@@ -240,7 +244,8 @@ def _out_obstacle(host: Host, proposal: Proposal) -> Iterator[Refusal]:
     out = proposal.request.out
     chunk = host.read(out)
     if chunk is not None and chunk.data != proposal.site_text.encode():
-        yield Refusal(what=f"{out} exists, and init overwrites no site file", hint="choose another file with --out")
+        hint = "choose another file with --out, or another name with --name"
+        yield Refusal(what=f"{out} exists, and init overwrites no site file", hint=hint)
 
 
 def _edit_obstacle(host: Host, edit: Edit) -> Iterator[Refusal]:

@@ -1,4 +1,4 @@
-"""The text of a first `upswitch.toml`, made from upstream blocks. site/read.py reads it."""
+"""The text of a first site file, made from upstream blocks. site/read.py reads it."""
 
 import json
 import re
@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 
 from upswitch.nginx.upstream_file import UpstreamBlock
 from upswitch.site.model import Check, CheckType, Nginx, Site
+from upswitch.site.names import own
 
 _SECRET = re.compile(r"authorization|cookie|token|secret|passw", re.IGNORECASE)
 _SENT = re.compile(r"^(http_send|fastcgi_param) = (.*)$", re.MULTILINE)
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 _HEAD = """\
-# upswitch.toml: written by `upswitch init` from {path}
+# The site file of upswitch, written by `upswitch init` from {path}
 # Only the pools are required. Every other key has a default; the ones that you may want to change are listed behind a "#".
 # `upswitch lint` reports what is wrong or dangerous here. `upswitch plan --to POOL` shows what a switch would do.
 """
@@ -20,9 +21,9 @@ _NGINX = {
     "binary": '"nginx"',
     "reload": '["systemctl", "reload", "nginx"]  # if `nginx -s reload` is not the right command',
     "user": '"root"',
-    "marker": '"127.0.84.1:8008"  # the loopback address where nginx reports its generation; no other program may use it',
     "access_log": '"auto"  # found in the configuration; error_log as well',
 }
+_MARKER = '"{}"  # the loopback address where nginx reports its generation; no other program may use it'
 _GATE = """
 [gate]  # health checks of the new pool before the switch; a key that is missing here is taken from the upstream's check
 # interval = "1s"
@@ -37,17 +38,21 @@ _WATCH = """
 """
 
 
-def site_text(path: str, pools: Mapping[str, tuple[UpstreamBlock, ...]], nginx: Nginx, remarks: tuple[str, ...]) -> str:
+def site_text(
+    path: str, pools: Mapping[str, tuple[UpstreamBlock, ...]], nginx: Nginx, *, name: str, remarks: tuple[str, ...]
+) -> str:
     """The whole file. The first pool is the one read from `path`: the directives and the check come from its blocks.
 
-    Every pool has a block for each upstream of the first one. `remarks` stand at the head, one comment line each.
+    Every pool has a block for each upstream of the first one. `name` is the site's, "" for none. `remarks` stand at the head, one
+    comment line each.
     """
     first = next(iter(pools.values()))
     blocks = {name: {each.name: each for each in found} for name, found in pools.items()}
     tables = (_upstream(own, {pool: found[own.name].servers for pool, found in blocks.items()}) for own in first)
     notes = "".join(f"# NOTE: {_comment(remark)}\n" for remark in remarks)
     head = _HEAD.format(path=_comment(path)) + notes
-    return "".join((head, _nginx(nginx), *tables, _GATE, _WATCH))
+    named = f"\nname = {_value(name)}  # its folders, its address and its nginx variables have this name\n" if name else ""
+    return "".join((head, named, _nginx(nginx, own(name, Nginx())), *tables, _GATE, _WATCH))
 
 
 def has_secret(site: Site) -> bool:
@@ -62,11 +67,13 @@ def without_secrets(text: str) -> str:
     return _SENT.sub(lambda found: f"{found[1]} = {shown}" if _SECRET.search(found[2]) else found[0], text)
 
 
-def _nginx(nginx: Nginx) -> str:
-    default = Nginx()
-    own = [name for name in nginx.__struct_fields__ if getattr(nginx, name) != getattr(default, name)]
-    given = "".join(f"{name} = {_value(getattr(nginx, name))}\n" for name in own)
-    return "\n[nginx]\n" + given + "".join(f"# {name} = {text}\n" for name, text in _NGINX.items() if name not in own)
+def _nginx(nginx: Nginx, default: Nginx) -> str:
+    changed = [name for name in nginx.__struct_fields__ if getattr(nginx, name) != getattr(default, name)]
+    given = "".join(f"{name} = {_value(getattr(nginx, name))}\n" for name in changed)
+    others = {name: text for name, text in _NGINX.items() if name not in changed} | (
+        {"marker": _MARKER.format(default.marker)} if "marker" not in changed else {}
+    )
+    return "\n[nginx]\n" + given + "".join(f"# {name} = {text}\n" for name, text in others.items())
 
 
 def _upstream(block: UpstreamBlock, pools: Mapping[str, tuple[str, ...]]) -> str:

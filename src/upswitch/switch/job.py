@@ -17,6 +17,7 @@ from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.nginx import configuration, running
 from upswitch.site.model import Dialect, Generation, Site, Target, parse_name
+from upswitch.site.names import prefix_of
 from upswitch.switch import warm
 from upswitch.switch.candidate import Making
 from upswitch.switch.machine import Step
@@ -83,6 +84,7 @@ def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Iterab
         marker=site.nginx.marker,
         pid_file=facts.pid_file,
         error_log=facts.error_log,
+        prefix=configuration.variable_prefix(facts.conf, live=site.nginx.live, otherwise=prefix_of(site.name)),
     )
     base, files = facts.disk.manifest or _bare(plan), _live_files(ports.host, site, facts)
     if plan.warm:

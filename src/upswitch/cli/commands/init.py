@@ -2,57 +2,91 @@ import os
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
+from upswitch.cli import site_files
 from upswitch.cli.exit_codes import Exit
-from upswitch.cli.invocation import SITE_FILE, Common, json_option
+from upswitch.cli.invocation import Common, json_option
 from upswitch.cli.program import Program, live, with_program
+from upswitch.cli.site_files import SiteFile
 from upswitch.cli.views import View
 from upswitch.cli.views.plan import InitView
 from upswitch.generations import templates
+from upswitch.site import names
 from upswitch.site.model import Gate, Nginx, Site, Watch
 from upswitch.switch.session import Session
 
 _NGINX = Nginx()
 
 
+def _name(name: str, source: str) -> str:
+    """The site's name: as given, else by the first upstream of the file; "" where that can't be read, which is refused later."""
+    from upswitch.init.adopt import first_upstream
+
+    if name and not names.is_name(name):
+        raise click.BadParameter(f"{name!a} {names.SAYS}", param_hint="--name")
+    if name:
+        return name
+    try:
+        with open(source, encoding="utf-8", errors="replace") as file:
+            upstream = first_upstream(file.read())
+    except OSError:
+        return ""
+    return names.default_name(upstream) if upstream else ""
+
+
+def _out(out: str, name: str) -> SiteFile:
+    """The site file to write: as given, else in the folder of all sites; where the user can't write there, in this folder."""
+    if not out and name and _is_writable(site_files.folder()):
+        return SiteFile(path=site_files.path_of(name), words=("-s", name))
+    path = os.path.abspath(out or site_files.HERE)
+    return SiteFile(path=path, words=("-c", path) if path != os.path.abspath(site_files.HERE) else ())
+
+
+def _is_writable(folder: str) -> bool:
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return os.access(folder, os.W_OK)
+
+
 @click.command()
 @json_option
 @click.option("--from", "source", required=True, metavar="FILE", help="The file that contains the upstream block now.")
 @click.option("--pool", required=True, metavar="NAME", help="A name for the pool in that block, which is live now.")
+@click.option("-s", "--name", default="", metavar="NAME", help="A name for the site.  [default: that of its first upstream]")
 @click.option("--nginx-conf", "conf", default=_NGINX.conf, show_default=True, metavar="FILE", help="nginx's main configuration.")
 @click.option("--binary", default=_NGINX.binary, show_default=True, metavar="PATH", help="The nginx program.")
 @click.option("--prefix", default="", metavar="FOLDER", help="What `nginx -p` needs, if anything.")
-@click.option("--dir", default=_NGINX.dir, show_default=True, metavar="FOLDER", help="Where generations will be kept.")
-@click.option("--state", default=_NGINX.state, show_default=True, metavar="FOLDER", help="Where lock and journal will be kept.")
+@click.option("--dir", default="", metavar="FOLDER", help="Where generations will be kept.  [default: /etc/nginx/upswitch-NAME]")
+@click.option("--state", default="", metavar="FOLDER", help="Where lock and journal will be.  [default: /var/lib/upswitch-NAME]")
 @click.option(
-    "--marker",
-    default=_NGINX.marker,
-    show_default=True,
-    metavar="ADDRESS",
-    help="The address where nginx will report its generation.",
+    "--marker", default="", metavar="ADDRESS", help="Where nginx will report its generation.  [default: a loopback address]"
 )
 @click.option(
     "--user", default=_NGINX.user, show_default=True, metavar="NAME", help="The user that nginx's master process runs as."
 )
-@click.option("--out", default=SITE_FILE, show_default=True, metavar="FILE", help="The site file to write.")
+@click.option("-c", "--out", default="", metavar="FILE", help="The site file to write.  [default: /etc/upswitch/NAME.toml]")
 @click.option("--apply", "is_applied", is_flag=True, help="Make the change: back up, test, reload, prove; undo it on failure.")
 @with_program
-def init(program: Program, /, *, as_json: bool, source: str, pool: str, out: str, is_applied: bool, **words: Any) -> int:
+def init(program: Program, /, *, as_json: bool, source: str, pool: str, is_applied: bool, **words: Any) -> int:
     """Put an nginx under upswitch: show the one change that this needs, or make it.
 
-    Without --apply, nothing is changed.
+    Without --apply, nothing is changed. Each application of this nginx can be a site of its own: run init once for each.
     """
     from upswitch.init import adopt, apply, propose
 
-    nginx = Nginx(**words)
-    request = adopt.InitRequest(from_path=os.path.abspath(source), pool=pool, nginx=nginx, out=os.path.abspath(out))
+    name = _name(words.pop("name"), source)
+    file = _out(words.pop("out"), name)
+    nginx = replace(names.own(name, _NGINX), **{key: value for key, value in words.items() if value})
+    request = adopt.InitRequest(from_path=os.path.abspath(source), pool=pool, nginx=nginx, out=file.path, name=name)
 
     def act(session: Session) -> View:
         proposal = propose.propose(session.ports, request, templates.load(session.site))
+        site_files.refuse_shared(proposal.site, file.path)
         if not is_applied:
             return InitView(command="init", exit=Exit.DONE, proposal=proposal)
         done = apply.apply(session.ports, proposal, session.owner(f"init of {request.pool}"))
-        return InitView(command="init", exit=Exit.DONE, proposal=proposal, done=done, production=live(session))
+        return InitView(command="init", exit=Exit.DONE, proposal=proposal, done=done, production=live(session), words=file.words)
 
     site = Site(nginx=nginx, upstreams=(), gate=Gate(), watch=Watch())
-    return program.serve_site("init", Common(config=out, as_json=as_json), site, act=act)
+    return program.serve_site("init", Common(file=file, as_json=as_json), site, act=act)

@@ -32,4 +32,13 @@ def _status(session: Session) -> View:
     compared = compare.compare(session.ports, session.site, disk.pool)
     error_log = disk.manifest.error_log if disk.manifest else ""
     rejection = compare.last_rejection(host, error_log, running.family) if compared else None
-    return views.status(disk, running, last=last, holder=holder, standing=standing, compared=compared, rejection=rejection or "")
+    return views.status(
+        disk,
+        running,
+        last=last,
+        holder=holder,
+        standing=standing,
+        compared=compared,
+        rejection=rejection or "",
+        site=session.site.name,
+    )

@@ -11,8 +11,9 @@ import click
 import msgspec
 
 from upswitch.basics.value import Value
-from upswitch.cli.invocation import Common, NoSiteError, Read, on_site, site_if_any
+from upswitch.cli.invocation import Common, Read, on_site
 from upswitch.cli.program import Program, with_program
+from upswitch.cli.site_files import NoSiteError, SiteFile, site_if_any
 from upswitch.cli.views import View
 from upswitch.site.model import Site, Watch
 from upswitch.site.read import SiteInvalid
@@ -122,14 +123,14 @@ def watch(program: Program, /, **options: object) -> int:
         return _replay(program, words)
     if words.is_of_the_past:
         raise click.UsageError("--at, --to, --log-format, --enough, --big, --new and --luck are for --replay")
-    is_one = len(set(words.common.hosts)) == 1 or _hosts_in(words.common.config) <= 1
+    is_one = len(set(words.common.hosts)) == 1 or _hosts_in(words.common.file) <= 1
     return program.serve("watch", words.common, lambda session: _observe(session, words, is_one=is_one))
 
 
-def _hosts_in(config: str) -> int:
+def _hosts_in(file: SiteFile) -> int:
     """How many hosts the site has; 0 is this machine. An invalid file counts as 0 here: it is reported when it is used."""
     try:
-        site = site_if_any(config)
+        site = site_if_any(file)
     except (NoSiteError, SiteInvalid):
         return 0
     return len(site.hosts) if site else 0
@@ -169,7 +170,7 @@ def _replay(program: Program, words: _Words) -> int:
 
     Hosts of a fleet may each have their own format: there the file is read as any log from another machine.
     """
-    if words.log_format or not os.path.exists(words.common.config) or _hosts_in(words.common.config):
+    if words.log_format or not os.path.isfile(words.common.file.path) or _hosts_in(words.common.file):
         return program.serve_files("watch", words.common, lambda session, site: _replayed(session, words, site))
     return program.serve("watch", words.common, lambda session: _replayed(session, words, session.site))
 

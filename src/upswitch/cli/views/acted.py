@@ -8,7 +8,7 @@ import msgspec
 from upswitch.basics.errors import HostError, JournalCorruptError, LockedError, RefusedError, StuckError
 from upswitch.basics.result import Result, Why
 from upswitch.cli.exit_codes import Exit, exit_of
-from upswitch.cli.invocation import NoSiteError
+from upswitch.cli.site_files import NoSiteError, SeveralSitesError, SharedSiteError
 from upswitch.cli.views import View
 from upswitch.generations.generation import Live
 from upswitch.site.read import SiteInvalid
@@ -91,6 +91,8 @@ class End(NamedTuple):
 
 ENDINGS: dict[type[Exception], End] = {
     click.UsageError: End("USAGE", "{error}", "`upswitch {command} --help` lists the options; nothing was changed", "usage"),
+    SeveralSitesError: End("USAGE", "{file}: {error}", "choose one with -s NAME, or name a site file with -c", "usage"),
+    SharedSiteError: End("USAGE", "{file}: {error}", "give each site a name and places of its own; nothing was changed", "usage"),
     NoSiteError: End("USAGE", "{file}: {error}", "name the site file with -c, or make one with `upswitch init`", "usage"),
     SiteInvalid: End("USAGE", "{file}: {error}", "fix the site file; no host was asked, and nothing was changed", "usage"),
     RefusedError: End("REFUSED", "REFUSED: {error}", "{hint}", "refused"),

@@ -10,7 +10,6 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.result import Why
 from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
-from upswitch.cli.invocation import SITE_FILE
 from upswitch.cli.views import View
 from upswitch.cli.views.acted import Acted
 from upswitch.cli.views.plan import PlanView
@@ -106,12 +105,12 @@ def failure(view: View) -> str:
     return view.said if isinstance(view, Acted) and view.outcome not in {Outcome.SWITCHED, Outcome.UNCHANGED} else ""
 
 
-def with_config(view: View, config: str) -> View:
-    """The same view with `-c FILE` in the commands of its hint, unless the site file is the default one."""
-    if not isinstance(view, Acted | FleetView) or config == SITE_FILE:
+def with_site(view: View, words: tuple[str, ...]) -> View:
+    """The same view with the options that choose the site, such as `-s NAME`, in the commands of its hint."""
+    if not isinstance(view, Acted | FleetView) or not words:
         return view
     command = r"`((?:upswitch (?!help )|switch )[^`]*)(?<! --help)`"
-    hint = re.sub(command, lambda found: f"`{found[1]} -c {shlex.quote(config)}`", view.hint)
+    hint = re.sub(command, lambda found: f"`{found[1]} {shlex.join(words)}`", view.hint)
     return msgspec.structs.replace(view, hint=hint)
 
 

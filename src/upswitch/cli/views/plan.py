@@ -1,5 +1,6 @@
 """What `plan` and `init` print: what would be changed, and what was."""
 
+import shlex
 from typing import TYPE_CHECKING
 
 from upswitch.cli.exit_codes import Exit
@@ -84,11 +85,15 @@ def planned(found: "Planned", live: Live) -> PlanView:
 
 
 class InitView(View):
-    """`init`: what was found and would be changed; with `--apply`, what was changed (`done`), and what serves now."""
+    """`init`: what was found and would be changed; with `--apply`, what was changed (`done`), and what serves now.
+
+    `words` are the options that choose the new site.
+    """
 
     proposal: "Proposal"
     done: "Applied | None" = None
     production: Live | None = None
+    words: tuple[str, ...] = ()
 
     @property
     def request(self) -> "InitRequest":
@@ -108,7 +113,8 @@ class InitView(View):
     def hint(self) -> str:
         if self.done is None:
             return "run the same command with --apply; upswitch then makes the change, and undoes it if a step fails"
-        return f"read {self.request.out}, then run `upswitch lint`; {self.backup} is a copy of the original file"
+        lint = shlex.join(("upswitch", "lint", *self.words))
+        return f"read {self.request.out}, then run `{lint}`; {self.backup} is a copy of the original file"
 
     @property
     def backup(self) -> str:

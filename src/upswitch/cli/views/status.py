@@ -10,6 +10,7 @@ from upswitch.generations import survey
 from upswitch.generations.generation import Live
 from upswitch.generations.store import Disk
 from upswitch.nginx.running import Running
+from upswitch.site.names import UNNAMED
 from upswitch.switch.deadman import Mark, Standing
 from upswitch.switch.run import Run
 
@@ -35,6 +36,8 @@ class StatusView(View):
     findings: tuple[str, ...]
     servers: tuple["Compared", ...] = ()
     needs_repair: bool = False
+    site: str = ""
+    variables: str = UNNAMED
 
     @property
     def text(self) -> str:
@@ -57,8 +60,12 @@ def status(
     standing: Standing | None,
     compared: Sequence["Compared"],
     rejection: str,
+    site: str,
 ) -> StatusView:
-    """`last` is the journal's last run, `standing` its dead-man, `rejection` what nginx said when it last rejected a reload."""
+    """`last` is the journal's last run, `standing` its dead-man, `rejection` what nginx said when it last rejected a reload.
+
+    `site` is the site's name.
+    """
     family, live = running.family, survey.live(disk, running)
     left = last if last is not None and last.is_left else None
     findings = (
@@ -81,6 +88,8 @@ def status(
         findings=findings,
         servers=tuple(compared),
         needs_repair=holder is None and last is not None and last.needs_repair,
+        site=site,
+        variables=(disk.manifest.prefix if disk.manifest else "") or UNNAMED,
     )
 
 
