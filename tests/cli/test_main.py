@@ -17,6 +17,7 @@ from upswitch.cli.main import COMMANDS, group
 from upswitch.cli.site_files import NoSiteError
 from upswitch.cli.views import fleet
 from upswitch.cli.views.acted import ended, is_expected
+from upswitch.diagnose.causes import catalogue
 from upswitch.site.model import Problem
 from upswitch.site.read import SiteInvalid
 from upswitch.switch.machine import Outcome
@@ -143,6 +144,13 @@ def test_every_topic_is_a_page_that_help_prints():
         assert (ran.return_value, ran.stdout) == (0, path.read_text().rstrip() + "\n"), topic
 
 
+def test_help_explains_every_cause_by_its_code():
+    for code, cause in catalogue().causes.items():
+        said = CliRunner().invoke(group, ["help", code], standalone_mode=False).stdout
+        assert said.startswith(f"# {code}\n")
+        assert [text for text in (cause.why, cause.check, cause.fix) if text not in said] == [], code
+
+
 def test_help_without_a_topic_lists_them_and_an_unknown_one_is_a_usage_error():
     listed = run("help").stdout
     assert all(re.search(rf"^  {topic} +\w", listed, re.MULTILINE) for topic in pages())
@@ -152,6 +160,6 @@ def test_help_without_a_topic_lists_them_and_an_unknown_one_is_a_usage_error():
 
 
 def test_every_topic_that_a_hint_names_has_a_page():
-    named = {topic for path in SOURCES for topic in re.findall(r"upswitch help ([\w-]+)`", path.read_text())} - {"TOPIC"}
+    named = {topic for path in SOURCES for topic in re.findall(r"upswitch help ([\w-]+)`", path.read_text())} - {"TOPIC", "CODE"}
     assert len(named) > 5
     assert named <= pages().keys()

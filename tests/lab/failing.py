@@ -19,13 +19,20 @@ from frontend import frontend
 from servers import Answer, serving
 from skips import NONE_HERE
 from upswitch.diagnose.causes import cause_of
-from upswitch.diagnose.causes.cause import Code
 from upswitch.logs.error_line import ErrorLine, parse_error
 from upswitch_lab.find import find_nginx
 from upswitch_lab.process import Process, free_port, until
 
 EACH_NGINX = [pytest.param(path, id=version) for version, path in find_nginx()] or [NONE_HERE]
 """Parameters of a module's fixture: the `nginx` of conftest.py is one test's."""
+
+HAPPENS_IN_OWN = {
+    *("auth_request_failed", "body_too_large", "client_closed", "fd_limit", "health_check_down", "host_not_found_config"),
+    *("limit_conn", "limit_req", "no_live_all_down", "no_resolver", "none_tolerated", "proxy_pass_invalid_url"),
+    *("worker_connections", "worker_crashed"),
+    *("dns_nxdomain", "dns_refused", "dns_server_down", "dns_servfail", "dns_timeout"),
+}
+"""Causes that test_causes_own.py makes happen. test_causes_tls.py has all that begin with `tls_`, test_causes.py all others."""
 
 Upstream = Callable[[Path], AbstractContextManager[str]]
 """Given the case's folder, what stands for UPSTREAM in its location while the server lives."""
@@ -122,7 +129,7 @@ class Case:
     last one in the access log. `codes` are the causes of all lines that the case wrote; None for a line that has none.
     """
 
-    codes: frozenset[Code | None]
+    codes: frozenset[str | None]
     status: str
     location: str = "proxy_pass http://UPSTREAM;"
     upstream: Upstream = nobody
@@ -142,7 +149,7 @@ class Seen:
         return [line for raw in self.raw if (line := parse_error(raw))]
 
     @property
-    def codes(self) -> frozenset[Code | None]:
+    def codes(self) -> frozenset[str | None]:
         return frozenset(map(cause_of, self.lines))
 
 

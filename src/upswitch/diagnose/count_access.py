@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from upswitch.basics.text import plain
 from upswitch.basics.value import Value
@@ -127,17 +127,13 @@ ALL = frozenset(_LIMITS) | {"request", "upstream_connect_time", "upstream_bytes_
 """What is looked at: `request` stands for the method too, `time` for any variable that has one."""
 
 
-class AccessCount(Value):
-    """Requests (OURS, ANSWERED, EITHER: attempts) with which the same went wrong at one server.
+class AccessCount(Trouble, kw_only=True):  # every Value is; mypy does not see it here
+    """Requests (OURS, ANSWERED, EITHER: attempts) with which the same went wrong at one server, which may be OTHERS.
 
-    `first` and `last` are times as the log writes them, in its order, "" where it has none. `server` may be OTHERS. `evidence` is
-    the first line seen, escaped and cut, without values that may be secrets.
+    `first` and `last` are times as the log writes them, in its order, "" where it has none. `evidence` is the first line seen,
+    escaped and cut, without values that may be secrets.
     """
 
-    wrong: Wrong
-    server: str
-    status: int
-    is_last: bool
     count: int
     first: str
     last: str
@@ -235,7 +231,7 @@ class AccessCounter:
 
     def found(self) -> Access:
         """All so far, the commonest first."""
-        counts = tuple(_as_value(trouble, count) for trouble, count in self._counts.items())
+        counts = tuple(AccessCount(**asdict(trouble), **vars(count)) for trouble, count in self._counts.items())
         return Access(
             counts=tuple(sorted(counts, key=lambda each: -each.count)),
             requests=self._requests,
@@ -284,16 +280,3 @@ class AccessCounter:
         if trouble not in self._counts:
             self._counts[trouble] = _Count(first=lines.time, evidence=self._exhibit.shown(lines.sample))
         return self._counts[trouble]
-
-
-def _as_value(trouble: Trouble, count: _Count) -> AccessCount:
-    return AccessCount(
-        wrong=trouble.wrong,
-        server=trouble.server,
-        status=trouble.status,
-        is_last=trouble.is_last,
-        count=count.count,
-        first=count.first,
-        last=count.last,
-        evidence=count.evidence,
-    )

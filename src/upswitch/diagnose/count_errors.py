@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from msgspec.structs import asdict
+
 from upswitch.basics.value import Value
-from upswitch.diagnose.causes import CAUSES, cause_of
-from upswitch.diagnose.causes.cause import Code
+from upswitch.diagnose.causes import Cause, Code, catalogue, cause_of
 from upswitch.diagnose.evidence import MOST_KEPT, OTHERS, UNEXPLAINED, shown
 from upswitch.logs.error_line import failure_of, parse_error
 from upswitch.logs.line import UNREPEATABLE
@@ -40,17 +41,28 @@ _CHECKED_S = 120  # a check that fails writes a line each time; intervals are sh
 _MOST_REMEMBERED = 1 << 12
 
 
-class ErrorCount(Value):
-    """Lines of one cause at one server. Times are nginx's words, `YYYY/MM/DD HH:MM:SS`, without a zone.
+class Kind(Value):
+    """What a failure is. `code` None: one towards an upstream that is no known cause, told by `words`.
 
-    `code` None: a failure towards an upstream that fits no rule, told by `words`. `server` is `IP:PORT`, `unix:/path`, the name of
-    an upstream, "" where the lines name none, or OTHERS. `evidence` is the first line seen, escaped and cut. `unrepeatable` of
-    them are of requests that nginx does not send twice (POST, LOCK, PATCH).
+    `server` is `IP:PORT`, `unix:/path`, the name of an upstream, "" where the lines name none, or OTHERS.
     """
 
-    code: Code | None
+    code: str | None
     words: str
     server: str
+
+    @property
+    def cause(self) -> Cause:
+        return catalogue().causes[self.code] if self.code else catalogue().words["unknown"]
+
+
+class ErrorCount(Kind):
+    """Lines of one cause at one server. Times are nginx's words, `YYYY/MM/DD HH:MM:SS`, without a zone.
+
+    `evidence` is the first line seen, escaped and cut. `unrepeatable` of them are of requests that nginx does not send twice
+    (POST, LOCK, PATCH).
+    """
+
     count: int
     first: str
     last: str
@@ -105,14 +117,6 @@ Values = tuple[bytes, bytes, bytes, bytes, bytes]
 """Of a plain line its time, cause, method and upstream; of any other the line, without its newline."""
 
 
-class Kind(Value):
-    """What a failure is: a cause, or, where the code is None, in `words` what no rule knows. `server` "": the line names none."""
-
-    code: Code | None
-    words: str
-    server: str
-
-
 class ErrorCounter:
     """Counts blocks of one or several error logs, the oldest first. Memory is bounded; cost: bench/diagnose.py."""
 
@@ -157,7 +161,7 @@ class ErrorCounter:
 
     def found(self) -> Errors:
         """All so far, the commonest first."""
-        counts = tuple(_as_value(kind, count) for kind, count in self._counts.items())
+        counts = tuple(ErrorCount(**asdict(kind), **vars(count)) for kind, count in self._counts.items())
         return Errors(
             counts=tuple(sorted(counts, key=lambda each: -each.count)),
             no_live=tuple(
@@ -193,10 +197,10 @@ class ErrorCounter:
 
     def _relate(self, kind: Kind, time: str, times: int) -> None:
         """A failure is remembered; "no live upstreams" is counted by the last failure just before it."""
-        if kind.code is Code.NO_LIVE_ALL_DOWN:
+        if kind.code == Code.NO_LIVE_ALL_DOWN:
             after = self._last_failure(kind.server, self._seconds(time))
             self._no_live.setdefault((kind.server, after), _Count(first=time)).add(time, times)
-        elif kind.server and (kind.code is None or CAUSES[kind.code].status in FROM_SERVERS):
+        elif kind.server and kind.cause.status in FROM_SERVERS:
             failure = (kind.code or UNEXPLAINED, kind.server)
             self._failed_at.pop(failure, None)
             self._failed_at[failure] = self._seconds(time)
@@ -215,19 +219,6 @@ class ErrorCounter:
             year, month, day, hour, minute, second = map(int, re.split("[/ :]", time))
             self._now = (time, timegm((max(year, 1), min(max(month, 1), 12), day, hour, minute, second)))
         return self._now[1]
-
-
-def _as_value(kind: Kind, count: _Count) -> ErrorCount:
-    return ErrorCount(
-        code=kind.code,
-        words=kind.words,
-        server=kind.server,
-        count=count.count,
-        first=count.first,
-        last=count.last,
-        evidence=count.evidence,
-        unrepeatable=count.unrepeatable,
-    )
 
 
 _HEADED = rb"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[[a-z]{1,10}+\] \d{1,20}+#\d{1,20}+: "
@@ -305,7 +296,7 @@ def _kind(line: bytes) -> Kind | None:
     parsed = parse_error(line)
     code = cause_of(parsed) if parsed else None
     if parsed and code:
-        checked = _PEER.match(parsed.message) if code is Code.HEALTH_CHECK_DOWN else None
+        checked = _PEER.match(parsed.message) if code == Code.HEALTH_CHECK_DOWN else None
         return Kind(code=code, words="", server=checked[1] if checked else parsed.upstream)
     failed = failure_of(line)
     return Kind(code=None, words=failed[0], server=failed[1]) if failed else None

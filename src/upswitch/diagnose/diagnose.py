@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from upswitch.basics.value import Value
-from upswitch.diagnose.causes.cause import Code
+from upswitch.diagnose.causes import Code
 from upswitch.diagnose.count_access import Access
 from upswitch.diagnose.count_errors import ErrorCount, Errors, NoLive
 from upswitch.diagnose.directives import Known
-from upswitch.diagnose.finding import Finding, errors_told, explained
+from upswitch.diagnose.finding import Finding, finding
 from upswitch.diagnose.findings import Attempts, from_access, from_errors
 
 _LONGEST = 300
@@ -69,8 +69,8 @@ def about(diagnosis: Diagnosis, servers: frozenset[str]) -> Diagnosis:
 def sentence(diagnosis: Diagnosis) -> str:
     """One sentence of at most 300 characters: the worst findings; "" where there is none."""
     told = ""
-    for number, finding in enumerate(diagnosis.findings):
-        part = _clause(finding, is_first=number == 0)
+    for number, each in enumerate(diagnosis.findings):
+        part = _clause(each, is_first=number == 0)
         more = f"{told}; {part}" if told else part
         if len(more) > _LONGEST - len(_MORE):
             return f"{told}{_MORE}" if told else f"{part[: _LONGEST - 3]}..."
@@ -80,7 +80,7 @@ def sentence(diagnosis: Diagnosis) -> str:
 
 def _no_live(errors: Errors, attempts: Attempts, known: Known) -> list[Finding]:
     """By what they follow from; where nothing failed before, by what may be so in the configuration."""
-    lines = {each.server: each for each in errors.counts if each.code is Code.NO_LIVE_ALL_DOWN}
+    lines = {each.server: each for each in errors.counts if each.code == Code.NO_LIVE_ALL_DOWN}
     groups: dict[tuple[Code, str], list[ErrorCount]] = {}
     for each in sorted(errors.no_live, key=lambda each: -each.count):
         part = replace(lines[each.name], count=each.count, first=each.first, last=each.last)
@@ -88,7 +88,7 @@ def _no_live(errors: Errors, attempts: Attempts, known: Known) -> list[Finding]:
     found = []
     for (code, after), counts in groups.items():
         clients, note = attempts.weigh(counts)
-        found.append(replace(explained(code, errors_told(counts), clients, note=note), consequence_of=after))
+        found.append(replace(finding(code, counts, clients, note=note), consequence_of=after))
     return found
 
 
@@ -109,9 +109,9 @@ def _in_order(causes: Sequence[Finding], follow: Sequence[Finding]) -> tuple[Fin
     return tuple(each for family in families for each in family)
 
 
-def _clause(finding: Finding, *, is_first: bool) -> str:
-    names = [server for server in finding.servers if server]
+def _clause(found: Finding, *, is_first: bool) -> str:
+    names = [server for server in found.servers if server]
     more = f" and {len(names) - _SERVERS} more" if len(names) > _SERVERS else ""
     where = f" at {', '.join(names[:_SERVERS])}{more}" if names else ""
-    why = f"follows from {finding.consequence_of}" if finding.consequence_of else finding.why.removesuffix(".") if is_first else ""
-    return f"{finding.count} x {finding.code}{where}{f' ({why})' if why else ''}"
+    why = f"follows from {found.consequence_of}" if found.consequence_of else found.why.removesuffix(".") if is_first else ""
+    return f"{found.count} x {found.code}{where}{f' ({why})' if why else ''}"

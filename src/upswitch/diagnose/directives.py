@@ -5,11 +5,11 @@ default (ngx_http_proxy_module.c, its siblings, ngx_event.c). Where a cause name
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from upswitch.basics.text import plain
 from upswitch.basics.value import Value
-from upswitch.diagnose.causes.cause import Code
+from upswitch.diagnose.causes import Cause, catalogue
 from upswitch.nginx import configuration
 from upswitch.nginx.build import Build
 from upswitch.nginx.configuration import PASSES, SCOPES, http, passed_upstream, upstream_blocks
@@ -17,72 +17,8 @@ from upswitch.nginx.dump import Directive, NginxConf
 from upswitch.site.server_line import canonical
 
 _MOST = 6
-_Wanted = tuple[tuple[str, str], ...]
-"""Names of directives, each with nginx's default, "" where there is none. One that begins with `_` gets `proxy`, `fastcgi`, ..."""
-
-_READ: _Wanted = (("_read_timeout", "60s"),)
-_CONNECT: _Wanted = (("_connect_timeout", "60s"),)
-_NEXT: _Wanted = (("_next_upstream", "error timeout"),)
-_RESOLVER: _Wanted = (("resolver", ""), ("resolver_timeout", "30s"))
-_TLS_NAME: _Wanted = (("_ssl_name", "$proxy_host"), ("_ssl_server_name", "off"))
-_KEEPALIVE: _Wanted = (("keepalive", "32 local since 1.29.7, none before"), ("keepalive_timeout", "60s"))
-_AROUND: Mapping[Code, _Wanted] = {
-    Code.READ_TIMEOUT: _READ,
-    Code.READ_TIMEOUT_BODY: _READ,
-    Code.SEND_TIMEOUT: (("_send_timeout", "60s"),),
-    Code.CONNECT_TIMEOUT: _CONNECT,
-    Code.TLS_HANDSHAKE_TIMEOUT: _CONNECT,  # ngx_http_upstream_ssl_init_connection
-    Code.HEADER_TOO_BIG: (("_buffer_size", "4k or 8k, a page of memory"),),
-    Code.UPSTREAM_RESET: _NEXT,
-    Code.UPSTREAM_PREMATURE_CLOSE: _NEXT,
-    Code.UPSTREAM_ANSWERED: _NEXT,
-    Code.UPSTREAM_CLOSED_DURING_SEND: (("client_max_body_size", "1m"),),
-    Code.BODY_TOO_LARGE: (("client_max_body_size", "1m"),),
-    Code.DNS_NXDOMAIN: _RESOLVER,
-    Code.DNS_REFUSED: _RESOLVER,
-    Code.DNS_SERVFAIL: _RESOLVER,
-    Code.DNS_TIMEOUT: _RESOLVER,
-    Code.DNS_SERVER_DOWN: _RESOLVER,
-    Code.NO_RESOLVER: _RESOLVER[:1],
-    Code.TLS_VERIFY_FAILED: (("_ssl_verify", "off"), ("_ssl_trusted_certificate", "")),
-    Code.TLS_NAME_MISMATCH: (("_ssl_verify", "off"), *_TLS_NAME[:1]),
-    Code.TLS_CLIENT_CERT_REQUIRED: (("_ssl_certificate", ""),),
-    Code.TLS_PROTOCOL_MISMATCH: (("_ssl_protocols", "TLSv1.2 TLSv1.3 (before 1.23.4 TLSv1 TLSv1.1 TLSv1.2)"),),
-    Code.TLS_CIPHER_MISMATCH: (("_ssl_ciphers", "DEFAULT"),),
-    Code.TLS_SNI_REQUIRED: _TLS_NAME[::-1],
-    Code.TLS_HANDSHAKE_CLOSED: _TLS_NAME[::-1],
-    Code.BIND_ADDRESS_MISSING: (("_bind", ""),),
-    Code.TEMP_PATH_PERMISSION: (("_temp_path", ""),),
-    Code.LIMIT_REQ: (("limit_req", ""),),
-    Code.LIMIT_CONN: (("limit_conn", ""),),
-    Code.AUTH_REQUEST_FAILED: (("auth_request", "off"),),
-    Code.CLIENT_CLOSED: (("_ignore_client_abort", "off"), *_READ),
-}
-_MAIN: Mapping[Code, _Wanted] = {
-    Code.FD_LIMIT: (("worker_rlimit_nofile", ""),),
-    Code.WORKER_SHUTDOWN_TIMEOUT: (("worker_shutdown_timeout", ""),),
-    Code.TEMP_PATH_PERMISSION: (("user", ""),),
-}
-_EVENTS: Mapping[Code, _Wanted] = {Code.WORKER_CONNECTIONS: (("worker_connections", "512"),)}
-_UPSTREAM: Mapping[Code, _Wanted] = {
-    Code.KEEPALIVE_RACE: _KEEPALIVE,
-    Code.HEALTH_CHECK_DOWN: (("check", ""),),
-    Code.HEALTH_CHECK_NOT_YET_UP: (("check", ""),),
-}
 _LIMIT = re.compile(r"\b(down|max_conns|max_fails|fail_timeout)\b")
 """What on a `server` line keeps nginx from asking it."""
-
-_SERVER_LINES = frozenset({Code.NO_LIVE_ALL_DOWN, Code.MAX_CONNS, Code.CONNECT_REFUSED, Code.NO_ROUTE_TO_HOST})
-_PASS_LINES = frozenset(
-    {
-        Code.TLS_TO_PLAIN_PORT,
-        Code.PROTOCOL_MISMATCH_FASTCGI,
-        Code.PROTOCOL_MISMATCH_GRPC,
-        Code.NOT_HTTP,
-        Code.PROXY_PASS_INVALID_URL,
-        Code.NO_RESOLVER,
-    },
-)
 
 
 class Setting(Value):
@@ -119,9 +55,9 @@ _UNKNOWN: Addresses = {}
 
 def behind(conf: NginxConf, code: str, servers: Collection[str], addresses: Addresses = _UNKNOWN) -> tuple[Setting, ...]:
     """The settings to look at for a cause seen at these servers (addresses, or names of upstreams); each once, a few at most."""
-    if code not in set(Code):
+    cause = catalogue().causes.get(code)
+    if cause is None:
         return ()
-    cause = Code(code)
     blocks = _blocks(conf, servers, addresses)
     passings = _concerned(passings_of(conf), servers, blocks)
     found = dict.fromkeys((*_of_servers(cause, servers, blocks), *_of_passings(cause, passings), *_of_process(conf, cause)))
@@ -181,40 +117,45 @@ def _concerned(passings: tuple[Passing, ...], servers: Collection[str], blocks: 
     return tuple(named or (open_ended if servers else []) or passings)
 
 
-def _of_servers(cause: Code, servers: Collection[str], blocks: tuple[Directive, ...]) -> Iterator[Setting]:
+def _of_servers(cause: Cause, servers: Collection[str], blocks: tuple[Directive, ...]) -> Iterator[Setting]:
     for block in blocks:
-        for name, default in _UPSTREAM.get(cause, ()):
-            yield from _in_effect((block,), name, default)
-        for each in block.children("server") if cause in _SERVER_LINES else ():
+        yield from _in_effect((block,), _wanted(cause, "upstream"))
+        for each in block.children("server") if "server" in cause.settings else ():
             is_named = full_address(each.args[0]) in servers
             if is_named or (block.args[0] in servers and _LIMIT.search(" ".join(each.args[1:]))):
                 yield _set(each)
 
 
-def _of_passings(cause: Code, passings: tuple[Passing, ...]) -> Iterator[Setting]:
+def _of_passings(cause: Cause, passings: tuple[Passing, ...]) -> Iterator[Setting]:
     for passing in passings:
-        if cause in _PASS_LINES:
+        if "_pass" in cause.settings:
             yield _set(passing.directive)
-        if cause is Code.NGINX_RETURN:
+        if "return" in cause.settings:
             yield from (_set(each) for scope in passing.around for each in scope.children("return") if each.args[:1] > ("500",))
-        for name, default in _AROUND.get(cause, ()):
-            yield from _in_effect(passing.around, f"{passing.kind}{name}" if name.startswith("_") else name, default)
+        yield from _in_effect(passing.around, _wanted(cause, "around", passing.kind))
 
 
-def _of_process(conf: NginxConf, cause: Code) -> Iterator[Setting]:
+def _of_process(conf: NginxConf, cause: Cause) -> Iterator[Setting]:
     main = Directive(name="main", args=(), file="", line=0, block=conf.tree)
-    for name, default in _MAIN.get(cause, ()):
-        yield from _in_effect((main,), name, default)
-    for name, default in _EVENTS.get(cause, ()):
-        yield from _in_effect(main.children("events"), name, default)
+    yield from _in_effect((main,), _wanted(cause, "main"))
+    yield from _in_effect(main.children("events"), _wanted(cause, "events"))
 
 
-def _in_effect(around: tuple[Directive, ...], name: str, default: str) -> Iterator[Setting]:
-    """Of the innermost block that has it: all its lines, as some directives stand several times."""
-    lines = next((found for scope in reversed(around) if (found := scope.children(name))), ())
-    yield from map(_set, lines)
-    if not lines:
-        yield Setting(name=name, value=default)
+def _wanted(cause: Cause, place: str, kind: str = "") -> Iterator[tuple[str, str]]:
+    """The directives of a cause that stand in this place, each with nginx's default."""
+    defaults = catalogue().directives[place]
+    for name in cause.settings:
+        if name in defaults:
+            yield f"{kind}{name}" if name.startswith("_") else name, defaults[name]
+
+
+def _in_effect(around: tuple[Directive, ...], wanted: Iterable[tuple[str, str]]) -> Iterator[Setting]:
+    """Of the innermost block that has the directive: all its lines, as some stand several times."""
+    for name, default in wanted:
+        lines = next((found for scope in reversed(around) if (found := scope.children(name))), ())
+        yield from map(_set, lines)
+        if not lines:
+            yield Setting(name=name, value=default)
 
 
 def _set(directive: Directive) -> Setting:

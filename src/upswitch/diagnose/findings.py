@@ -11,18 +11,16 @@ from itertools import groupby
 
 from msgspec.structs import replace
 
-from upswitch.diagnose.causes import CAUSES
-from upswitch.diagnose.causes.cause import Code
+from upswitch.diagnose.causes import Code, catalogue
 from upswitch.diagnose.count_access import Access, AccessCount, Wrong
 from upswitch.diagnose.count_errors import FROM_SERVERS, ErrorCount, Errors
-from upswitch.diagnose.evidence import OTHERS
-from upswitch.diagnose.finding import Finding, Words, errors_told, explained, requests_told, unexplained
-from upswitch.logs.line import BIG_PERCENT, ENOUGH_FAILED, HUNG_S
+from upswitch.diagnose.evidence import OTHERS, UNEXPLAINED
+from upswitch.diagnose.finding import Finding, finding
+from upswitch.logs.line import BIG_PERCENT, ENOUGH_FAILED
 
 _ATTEMPTS = frozenset({Wrong.OURS, Wrong.EITHER})
 _OWN_ERRORS = frozenset({Wrong.OURS, Wrong.UNASKED})
 _MAY_RACE = frozenset({Code.UPSTREAM_RESET, Code.UPSTREAM_PREMATURE_CLOSE})
-_NO_REQUESTS = frozenset({Code.HEALTH_CHECK_DOWN, Code.DNS_SERVER_DOWN})
 _RACED = "This is likely: requests that nginx does not send twice failed at once, on connections that took no time to make."
 _MAY_HAVE_RACED = (
     "This is likely: connections are kept, and nginx does not send these requests twice. "
@@ -32,6 +30,7 @@ _FORGED = "It has none for subrequests (auth_request). Or the logs are of differ
 _FORGED_OWN = (
     "It may show another status (limit_req_status, error_page), or none (no connection was accepted). Or a URI forged the lines."
 )
+_LOOKS_THE_SAME = "limit_req, limit_conn and names that do not resolve look the same here. The error log tells them apart."
 _OWN = 500  # nginx's own errors, where they are not of a server
 UNTOLD = frozenset({"", OTHERS})
 """Lines of these may be of any server."""
@@ -84,7 +83,7 @@ class Attempts:
 
     def _place(self, count: ErrorCount) -> _Place:
         """By the status of the cause; where the access log has only the other one there, by that."""
-        status = CAUSES[count.code].status if count.code else None
+        status = count.cause.status
         if is_own(count):
             return "", status or 0
         both = sorted(FROM_SERVERS, key=lambda each: each != status)
@@ -93,7 +92,7 @@ class Attempts:
 
 def from_errors(errors: Errors, access: Access | None, attempts: Attempts, *, keeps_alive: bool | None) -> list[Finding]:
     """All but "no live upstreams"."""
-    counts = [each for each in errors.counts if each.code is not Code.NO_LIVE_ALL_DOWN]
+    counts = [each for each in errors.counts if each.code != Code.NO_LIVE_ALL_DOWN]
     raced = _raced(counts, access, keeps_alive=keeps_alive)
     tells_races = _tells_races(access)
     return [_finding(list(group), attempts, tells_races=tells_races) for _, group in groupby(sorted(raced, key=_kind), key=_kind)]
@@ -101,20 +100,19 @@ def from_errors(errors: Errors, access: Access | None, attempts: Attempts, *, ke
 
 def is_of_server(count: ErrorCount) -> bool:
     """Whether such a line is of an attempt at a server."""
-    return count.code is None or (count.code not in _NO_REQUESTS and CAUSES[count.code].status in FROM_SERVERS)
+    return count.cause.is_of_request and count.cause.status in FROM_SERVERS
 
 
 def is_own(count: ErrorCount) -> bool:
     """Whether such a line is of a request that nginx itself answered with an error, 500 or 503."""
-    status = CAUSES[count.code].status if count.code and count.code not in _NO_REQUESTS else None
-    return status is not None and status >= _OWN and status not in FROM_SERVERS
+    cause = count.cause
+    return cause.is_of_request and cause.status is not None and cause.status >= _OWN and cause.status not in FROM_SERVERS
 
 
 def is_without_server(count: ErrorCount, status: int) -> bool:
     """Whether such a line is of a request that got this status and has no server in the access log."""
-    if count.code is None or count.code in _NO_REQUESTS:
-        return False
-    return CAUSES[count.code].status == status and (status not in FROM_SERVERS or not count.server)
+    is_known = count.code is not None and count.cause.is_of_request
+    return is_known and count.cause.status == status and (status not in FROM_SERVERS or not count.server)
 
 
 def _kind(count: ErrorCount) -> tuple[str, str]:
@@ -147,65 +145,19 @@ def _tells_races(access: Access | None) -> bool:
 def _finding(counts: list[ErrorCount], attempts: Attempts, *, tells_races: bool) -> Finding:
     """Of one kind."""
     counts.sort(key=lambda each: -each.count)
-    told, code = errors_told(counts), counts[0].code
-    clients, note = attempts.weigh(counts) if is_of_server(counts[0]) or is_own(counts[0]) else (told.count, "")
-    if code is None:
-        return unexplained(told, _unknown(counts[0].words), clients, note=note)
-    if code is Code.KEEPALIVE_RACE:
-        return explained(code, told, told.count, note=_RACED if tells_races else _MAY_HAVE_RACED)
-    return explained(code, told, 0 if code in _NO_REQUESTS or CAUSES[code].is_benign else clients, note=note)
+    worst, count = counts[0], sum(each.count for each in counts)
+    clients, note = attempts.weigh(counts) if is_of_server(worst) or is_own(worst) else (count, "")
+    if worst.code is None:
+        words = worst.cause
+        return finding(UNEXPLAINED, counts, clients, said=replace(words, why=f"{words.why} {worst.words}"), note=note)
+    if worst.code == Code.KEEPALIVE_RACE:
+        return finding(worst.code, counts, count, note=_RACED if tells_races else _MAY_HAVE_RACED)
+    is_nobodys = worst.cause.is_benign or not worst.cause.is_of_request
+    return finding(worst.code, counts, 0 if is_nobodys else clients, note=note)
 
 
-def _unknown(words: str) -> Words:
-    return Words(
-        status=502,
-        why=f"upswitch knows no cause with these words: {words}",
-        check="Read the whole line, and the server's own log of that time.",
-        fix="The fix is unknown. Please report the line.",
-    )
-
-
-_CUT = frozenset(
-    {
-        Code.UPSTREAM_PREMATURE_CLOSE_BODY,
-        Code.UPSTREAM_RESET_BODY,
-        Code.READ_TIMEOUT_BODY,
-        Code.INVALID_CHUNKED,
-        Code.TEMP_PATH_PERMISSION,
-    }
-)
-_RAW = frozenset({Code.NOT_HTTP, Code.PLAIN_TO_TLS_PORT})
 _GATEWAY = frozenset({502, 503, 504})
-_GAVE_UP = Words(
-    status=502,
-    why="nginx gave up on these servers, and no line of the error log says why.",
-    check="Give the error log of that time with --error-log. Its level must be error or lower.",
-    fix="Read the error log.",
-)
-_UNTOLD = Words(
-    status=502,
-    why="The servers, or nginx in their place, answered 502, 503 or 504. This log format does not tell which.",
-    check="Read the error log of that time. The servers themselves gave the answers for which it has no line.",
-    fix="Add $upstream_header_time to the log format.",
-)
-_BROKE_OFF = Words(
-    status=200,
-    why="Answers broke off after their header. The server stopped, or the client left.",
-    check="Read the error log of that time. It has a line if the server stopped.",
-    fix="Read the error log.",
-)
-_HANG = Words(
-    status=499,
-    why=f"These servers hang. Clients waited {HUNG_S} s or more, got no answer and left.",
-    check="Check the servers themselves. Are all workers busy, or do they wait for a database, a lock or another service?",
-    fix="Restart or take out the servers that hang. A shorter `proxy_read_timeout` lets nginx ask others before clients leave.",
-)
-_ITS_OWN = Words(
-    status=500,
-    why="nginx itself answered with an error and asked no server.",
-    check="Read the error log of that time, and run `nginx -T | grep -n 'return 5\\|error_page'`.",
-    fix="Read the error log.",
-)
+_CUT, _RAW = 200, 9  # what clients get of an answer that breaks off, or is no HTTP
 
 
 def from_access(access: Access, errors: Errors | None) -> list[Finding]:
@@ -218,7 +170,7 @@ def from_access(access: Access, errors: Errors | None) -> list[Finding]:
         _raw(access, errors),
         *(_unasked(access, errors, status) for status in sorted({each.status for each in _of(access, Wrong.UNASKED)})),
     )
-    return [finding for finding in found if finding]
+    return [each for each in found if each]
 
 
 def _answered(access: Access, errors: Errors | None) -> Finding | None:
@@ -226,12 +178,13 @@ def _answered(access: Access, errors: Errors | None) -> Finding | None:
     said = _of(access, Wrong.ANSWERED)
     either = _of(access, Wrong.EITHER)
     if either and (errors is None or not errors.lines):
-        return unexplained(requests_told(said + either), _UNTOLD, _clients(said + either))
+        return _unexplained("answered_by_either", said + either)
     rest = _beyond(either, access, errors) if errors else []
     if not said and not rest:
         return None
     note = "The error log has no line for these." if rest else ""
-    return _explained(Code.UPSTREAM_ANSWERED, said + rest, note=_retried(said + rest, note))
+    counts = said + rest
+    return finding(Code.UPSTREAM_ANSWERED, counts, _clients(counts), note=_retried(counts, note))
 
 
 def _gave_up(access: Access, errors: Errors | None) -> Finding | None:
@@ -243,18 +196,17 @@ def _gave_up(access: Access, errors: Errors | None) -> Finding | None:
         ours = [] if may_be_any else [each for each in ours if each.server not in known]
     if not ours:
         return None
-    words = _GAVE_UP if errors else replace(_GAVE_UP, why="nginx gave up on these servers. The error log says why.")
-    return unexplained(requests_told(ours), words, _clients(ours), note=_retried(ours, ""))
+    return _unexplained("gave_up" if errors else "gave_up_without_error_log", ours, note=_retried(ours, ""))
 
 
 def _left(access: Access) -> Finding | None:
     left = _of(access, Wrong.LEFT)
     if not left:
         return None
-    told = requests_told(left)
-    hangs = told.count >= ENOUGH_FAILED and told.count * 100 >= access.requests * BIG_PERCENT
-    found = explained(Code.CLIENT_CLOSED, told, told.count if hangs else 0)
-    return replace(found, why=_HANG.why, check=_HANG.check, fix=_HANG.fix) if hangs else found
+    count = sum(each.count for each in left)
+    if count >= ENOUGH_FAILED and count * 100 >= access.requests * BIG_PERCENT:
+        return finding(Code.CLIENT_CLOSED, left, count, said=catalogue().words["hangs"])
+    return finding(Code.CLIENT_CLOSED, left, 0)
 
 
 def _cut(access: Access, errors: Errors | None) -> Finding | None:
@@ -263,38 +215,36 @@ def _cut(access: Access, errors: Errors | None) -> Finding | None:
     if not cut:
         return None
     if errors is None:
-        return unexplained(requests_told(cut), _BROKE_OFF, _clients(cut))
-    told = requests_told(cut)
-    left = told.count - sum(each.count for each in errors.counts if each.code in _CUT)
+        return _unexplained("broke_off", cut)
     note = "The answer had begun, and the error log has no line about a server that stopped."
-    return replace(explained(Code.CLIENT_CLOSED, replace(told, count=left), 0, note=note), status=200) if left > 0 else None
+    found = finding(Code.CLIENT_CLOSED, cut, 0, note=note)
+    count = found.count - sum(each.count for each in errors.counts if each.cause.status == _CUT and not each.cause.is_benign)
+    return replace(found, count=count, status=_CUT) if count > 0 else None
 
 
 def _shut(access: Access) -> Finding | None:
     shut = _of(access, Wrong.SHUT)
-    return _explained(Code.WORKER_SHUTDOWN_TIMEOUT, shut) if shut else None
+    return finding(Code.WORKER_SHUTDOWN_TIMEOUT, shut, _clients(shut)) if shut else None
 
 
 def _raw(access: Access, errors: Errors | None) -> Finding | None:
     raw = _of(access, Wrong.RAW)
-    is_known = errors is not None and any(each.code in _RAW for each in errors.counts)
-    return _explained(Code.NOT_HTTP, raw) if raw and not is_known else None
+    is_known = errors is not None and any(each.cause.status == _RAW for each in errors.counts)
+    return finding(Code.NOT_HTTP, raw, _clients(raw)) if raw and not is_known else None
 
 
 def _unasked(access: Access, errors: Errors | None, status: int) -> Finding | None:
     """Without a server, by status; what the error log explains is left out."""
     counts = [each for each in _of(access, Wrong.UNASKED) if each.status == status]
-    told = requests_told(counts)
-    lines = [each.count for each in (errors.counts if errors else ()) if is_without_server(each, status)]
-    left = replace(told, count=told.count - sum(lines))
-    if left.count <= 0:
+    explained = sum(each.count for each in (errors.counts if errors else ()) if is_without_server(each, status))
+    left = sum(each.count for each in counts) - explained
+    if left <= 0:
         return None
-    if status not in _GATEWAY:
-        return unexplained(left, replace(_ITS_OWN, status=status), left.count)
-    note = (
-        "" if errors else "limit_req, limit_conn and names that do not resolve look the same here. The error log tells them apart."
-    )
-    return replace(explained(Code.NGINX_RETURN, left, left.count, note=note), status=status)
+    if status in _GATEWAY:
+        found = finding(Code.NGINX_RETURN, counts, left, note="" if errors else _LOOKS_THE_SAME)
+    else:
+        found = _unexplained("own_error", counts)
+    return replace(found, status=status, count=left, clients=left)
 
 
 def _of(access: Access, wrong: Wrong) -> list[AccessCount]:
@@ -319,8 +269,9 @@ def _beyond(counts: Sequence[AccessCount], access: Access, errors: Errors) -> li
     return rest
 
 
-def _explained(code: Code, counts: Sequence[AccessCount], *, note: str = "") -> Finding:
-    return explained(code, requests_told(counts), _clients(counts), note=note)
+def _unexplained(words: str, counts: Sequence[AccessCount], *, note: str = "") -> Finding:
+    """`words` names those of the catalogue."""
+    return finding(UNEXPLAINED, counts, _clients(counts), said=catalogue().words[words], note=note)
 
 
 def _clients(counts: Sequence[AccessCount]) -> int:

@@ -1,8 +1,10 @@
-"""`upswitch help TOPIC`: prints a packaged page; without a topic, lists them."""
+"""`upswitch help TOPIC`: prints a packaged page, or what `diagnose` knows about a cause; without a topic, lists the pages."""
 
 from pathlib import Path
 
 import click
+
+from upswitch.diagnose.causes import Cause, catalogue
 
 DOCS = ("site-file", "watch", "fleet", "reliability", "restricted-mode", "json")
 """The pages of docs/ that an operator needs beside those of playbooks/incident/."""
@@ -14,11 +16,17 @@ def help(topic: str) -> int:  # noqa: A001  (the command's name)
     """Print a page of the manual.
 
     Without TOPIC, list the topics. Incident pages say what to do after an exit code, and when clients get 502s.
+    TOPIC may also be the code of a cause, such as connect_refused, as `diagnose` prints it.
     """
     found = pages()
-    if topic and topic not in found:
-        raise click.BadParameter(f"no page {topic!r}. Topics: {', '.join(found)}", param_hint="TOPIC")
-    click.echo(found[topic].read_text("utf-8").rstrip() if topic else _list(found))
+    if not topic:
+        click.echo(_list(found))
+    elif topic in found:
+        click.echo(found[topic].read_text("utf-8").rstrip())
+    elif cause := catalogue().causes.get(topic):
+        click.echo(_cause_page(topic, cause))
+    else:
+        raise click.BadParameter(f"no page {topic!r}. Topics: {', '.join(found)}, or the code of a cause", param_hint="TOPIC")
     return 0
 
 
@@ -35,4 +43,12 @@ def _list(found: dict[str, Path]) -> str:
     width = max(map(len, found))
     titles = {topic: path.read_text("utf-8").partition("\n")[0].strip("# ") for topic, path in found.items()}
     lines = [f"  {topic:{width}}  {title}" for topic, title in titles.items()]
-    return "\n".join(["`upswitch help TOPIC` prints one of these pages:", *lines])
+    causes = "`upswitch help CODE` explains a cause that `diagnose` found, such as connect_refused."
+    return "\n".join(["`upswitch help TOPIC` prints one of these pages:", *lines, causes])
+
+
+def _cause_page(code: str, cause: Cause) -> str:
+    status = "Clients see no status" if cause.status is None else f"Clients get {cause.status:03}"
+    names = [f"`proxy{name}`" if name.startswith("_") else f"`{name}`" for name in cause.settings]
+    lines = [f"# {code}", f"{status}. {cause.why}", f"Check: {cause.check}", f"Fix: {cause.fix}"]
+    return "\n\n".join([*lines, *([f"nginx's directives: {', '.join(names)}"] if names else [])])

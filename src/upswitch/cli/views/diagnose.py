@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from upswitch.basics.text import plain
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views import View
-from upswitch.diagnose.causes.cause import Code
+from upswitch.diagnose.causes import Code
 from upswitch.diagnose.finding import Finding
 from upswitch.diagnose.host import Asked
 from upswitch.diagnose.run import Diagnosed, LogRead

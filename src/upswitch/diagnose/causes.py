@@ -1,0 +1,92 @@
+"""The causes that `diagnose` tells apart, read from causes.toml when the first one is looked up."""
+
+import pkgutil
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cache
+
+import msgspec
+
+from upswitch.basics.value import Value
+from upswitch.logs.error_line import ErrorLine
+
+
+class Code(StrEnum):
+    """The causes that the code itself asks for; all others are in causes.toml alone."""
+
+    CLIENT_CLOSED = "client_closed"
+    DNS_SERVER_DOWN = "dns_server_down"
+    DNS_TIMEOUT = "dns_timeout"
+    HEALTH_CHECK_DOWN = "health_check_down"
+    HEALTH_CHECK_NOT_YET_UP = "health_check_not_yet_up"
+    KEEPALIVE_RACE = "keepalive_race"
+    MAX_CONNS = "max_conns"
+    NGINX_RETURN = "nginx_return"
+    NO_LIVE_ALL_DOWN = "no_live_all_down"
+    NOT_HTTP = "not_http"
+    UPSTREAM_ANSWERED = "upstream_answered"
+    UPSTREAM_PREMATURE_CLOSE = "upstream_premature_close"
+    UPSTREAM_RESET = "upstream_reset"
+    WORKER_SHUTDOWN_TIMEOUT = "worker_shutdown_timeout"
+
+
+class Line(Value, forbid_unknown_fields=True):
+    """How an error line reads. `message` is a regular expression from its start; any `errno` of these, any beginning of `action`.
+
+    Without `errno` or `action` any will do. `is_outside`: outside of requests and of what a resolver does, which says an action.
+    """
+
+    message: str
+    errno: frozenset[int] = frozenset()
+    action: tuple[str, ...] = ()
+    is_outside: bool = False
+
+    def fits(self, line: ErrorLine) -> bool:
+        return (
+            (not self.errno or line.errno in self.errno)
+            and not (self.is_outside and (line.connection or line.action))
+            and (not self.action or line.action.startswith(self.action))
+            and re.match(self.message, line.message) is not None
+        )
+
+
+class Cause(Value, forbid_unknown_fields=True):
+    """One cause in words that hold nothing from a log.
+
+    `status` is what clients got: None where no access line is written, 0 and 9 where `000` and `009` are. `is_benign`: such a line
+    alone says of nobody that he was hurt. `is_of_request` is false where its lines are not of requests. `settings`: directives.
+    """
+
+    why: str
+    check: str
+    fix: str
+    status: int | None = None
+    is_benign: bool = False
+    is_of_request: bool = True
+    settings: tuple[str, ...] = ()
+    lines: tuple[Line, ...] = ()
+
+
+class Catalogue(Value, forbid_unknown_fields=True):
+    """The file: causes by code, `words` for findings without a cause, and defaults of directives by where they stand."""
+
+    causes: Mapping[str, Cause]
+    words: Mapping[str, Cause]
+    directives: Mapping[str, Mapping[str, str]]
+
+
+@cache
+def catalogue() -> Catalogue:
+    """The whole file. ValidationError where a key is missing or unknown."""
+    return msgspec.toml.decode(pkgutil.get_data("upswitch.diagnose", "causes.toml") or b"", type=Catalogue)
+
+
+def cause_of(line: ErrorLine) -> str | None:
+    """The code of the first cause that has such a line; None where the line is of nothing that `diagnose` knows."""
+    return next((code for code, each in _lines() if each.fits(line)), None)
+
+
+@cache
+def _lines() -> tuple[tuple[str, Line], ...]:
+    return tuple((code, line) for code, cause in catalogue().causes.items() for line in cause.lines)
