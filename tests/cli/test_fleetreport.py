@@ -227,7 +227,7 @@ def test_a_plan_is_shown_once_and_again_only_where_more_than_generation_numbers_
     text = together("plan", {"lb1": plan_view(1), "lb2": plan_view(7, log="/srv/b.log"), "lb3": other}).text
     assert text.count("127.0.0.1:1;") == text.count("127.0.0.1:2;") == 1
     assert "== lb2: the same\n== lb3\n" in text
-    assert text.endswith("Next: `upswitch switch --to B` does it")
+    assert text.endswith("Next: this does it:\n        upswitch switch --to B")
 
 
 def test_hosts_that_say_the_same_are_shown_once_and_without_a_table_of_what_nobody_looked_at():

@@ -15,7 +15,7 @@ from upswitch.cli.commands.help import pages
 from upswitch.cli.exit_codes import Exit, exit_of
 from upswitch.cli.main import COMMANDS, group
 from upswitch.cli.site_files import NoSiteError
-from upswitch.cli.views import fleet
+from upswitch.cli.views import fleet, next_lines
 from upswitch.cli.views.acted import ended, is_expected
 from upswitch.diagnose.causes import catalogue
 from upswitch.site.model import Problem
@@ -31,6 +31,19 @@ OWNER = Owner(user="ann", host="ci", pid=7, since="now", reason="release 7")
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     argv = (sys.executable, "-m", "upswitch", *words)
     return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_each_command_of_what_to_do_next_stands_alone_on_its_line():
+    hint = "fix A, then run `switch --to A -c 'a; b.toml'` again; `upswitch drain` says when B may be stopped; `upswitch help held`"
+    assert [line.strip() for line in next_lines(hint)] == [
+        "Next: fix A, then run this again:",
+        "switch --to A -c 'a; b.toml'",
+        "this says when B may be stopped:",
+        "upswitch drain",
+        "more about it:",
+        "upswitch help held",
+    ]
+    assert next_lines("nothing to do") == ["Next: nothing to do"]
 
 
 # ---- commands ----

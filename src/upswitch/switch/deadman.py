@@ -174,7 +174,7 @@ def arm_argv(nginx: Nginx, deadman: DeadMan) -> tuple[str, ...]:
     )
     if not deadman.reload or any("\n" in order or "\0" in order for order in orders):
         raise ValueError(f"no orders for a dead-man: {orders!a}")
-    watcher = script(_PACKAGE, "watcher.sh")
+    watcher = script(_PACKAGE, "deadman_program.sh")
     swap = script("upswitch.generations", "swap.sh")
     return _program("arm", nginx.state, _checked(deadman.run), watcher, swap, *orders)
 

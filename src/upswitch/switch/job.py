@@ -241,7 +241,7 @@ def _target(facts: Facts, manifests: Mapping[str, Manifest], number: int | None)
         what = f"{facts.disk.live} is the first generation: there is nothing to go back to"
         if live and live.copy_of:
             what = f"the last change was itself a rollback: {facts.disk.live} is a copy of {live.copy_of}"
-        hint = f"choose a generation with `upswitch rollback --to N`, or use `switch --to POOL`; {have}"
+        hint = f"choose a generation with `upswitch rollback --to N`; or use `switch --to POOL`; {have}"
         raise RefusedError(Refusal(what=what, hint=hint, why=Why.NOTHING_BEFORE))
     return found
 

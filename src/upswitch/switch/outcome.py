@@ -75,7 +75,7 @@ def hint(run: Run, outcome: Outcome, live: Live) -> str:
 def _after_switch(plan: Plan) -> str:
     if plan.pool == plan.former_pool:
         return f"`upswitch rollback` goes back to the former servers of {plan.pool}"
-    back = f"`switch --to {plan.former_pool}` when it is fixed" if plan.copy_of else "`upswitch rollback` goes back"
+    back = f"run `switch --to {plan.former_pool}` when it is fixed" if plan.copy_of else "`upswitch rollback` goes back"
     return f"`upswitch drain` says when {plan.former_pool} may be stopped; {back}"
 
 
@@ -95,6 +95,6 @@ def _fix(run: Run) -> str:
         case Step.GATE | Step.RECHECK:
             return "fix the servers named above"
         case Step.TEST:
-            return "fix what is named above (`upswitch plan` shows the files)"
+            return f"`upswitch plan --to {run.plan.pool}` shows the files; fix what is named above"
         case _:
             return "fix the cause named above"

@@ -32,6 +32,7 @@ from upswitch.watch.rule import Judgement, Second
 from upswitch.watch.watch import PoolWatch, each_second
 
 _MARKER_EVERY = 1.0
+_VERDICT = "a switch would roll back now"
 
 
 class Frame(Value):
@@ -131,9 +132,9 @@ class _Release:
         failed = self.pool.second(asked, errors, is_endless=True)
         probation, look, read = self.pool.probation, self.pool.look, self.pool.read
         if self.failed_at_s is None:
-            self.look, self.why = look, " ".join((f"{failed.said()}.", *failed.details)) if failed else ""
+            self.look, self.why = look, " ".join((f"{failed.said(_VERDICT)}.", *failed.details)) if failed else ""
             self.failed_at_s = probation.at_s if failed else None
-        words = (f"{failed.said()}.", *failed.details) if failed else probation.words(look) if look.failed else ()
+        words = (f"{failed.said(_VERDICT)}.", *failed.details) if failed else probation.words(look) if look.failed else ()
         self.answers = (failed is None, look.kind, look.is_enough, look.is_big, look.is_new, look.is_not_luck) if words else ()
         return Frame(
             at_s=probation.at_s,

@@ -24,6 +24,16 @@ _OWN = "requests by upswitch itself"
 _CRASHES = 3  # more worker deaths than this in ten seconds is a crash loop
 
 
+ENDED = {
+    Final.KEEP: "There is no reason for a rollback",
+    Final.KEEP_ELEVATED: "More requests fail than before, but not enough for a rollback",
+    Final.UNPROVEN: "These are too few requests to judge the pool",
+    Final.NOT_SWITCHED: "Requests still reach the former pool",
+    Final.BLIND: "The watch could not see the requests",
+}
+"""What each ending of a watch means, after its numbers."""
+
+
 class Failed(Value):
     """Why a pool must not stay, seen `at_s` seconds after the switch. `details` are the rule's answers."""
 

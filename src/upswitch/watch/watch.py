@@ -27,7 +27,7 @@ from upswitch.watch import attribution
 from upswitch.watch.attribution import Attribution, Counts
 from upswitch.watch.hang import HangGuard
 from upswitch.watch.logs import AccessLogs, ErrorLog, Notes
-from upswitch.watch.probation import Failed, Others, Probation
+from upswitch.watch.probation import ENDED, Failed, Others, Probation
 from upswitch.watch.rule import Final, Judgement, Second
 from upswitch.watch.tried import Tried
 
@@ -302,7 +302,7 @@ class Watcher:
     def _ended(self, old: tuple[Target, ...], *, is_over: bool = False) -> WatchReport | None:
         """None where this host would pass, and others are not so far yet. `is_over`: all are."""
         final, probation = self._pool.final, self._pool.probation
-        said, why = f"{final.replace('_', ' ')}: {probation.progress(self._pool.look)}", Why.NONE
+        said, why = f"{probation.progress(self._pool.look)}. {ENDED[final]}", Why.NONE
         match final:
             case Final.KEEP | Final.KEEP_ELEVATED:
                 result = Result.OK

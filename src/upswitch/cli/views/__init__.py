@@ -5,6 +5,8 @@ What one command prints is one file: acted.py (switch, rollback, repair, and eve
 their JSON.
 """
 
+import re
+
 from upswitch.basics.value import Value
 
 
@@ -17,3 +19,14 @@ class View(Value):
     @property
     def text(self) -> str:
         raise NotImplementedError
+
+
+def next_lines(hint: str) -> list[str]:
+    """What to do next, a clause a line. Each command stands alone on a line below its clause, so that it can be copied."""
+    lines, mark = list[str](), "Next: "
+    for clause in re.split(r"; (?=(?:[^`]*`[^`]*`)*[^`]*$)", hint):
+        commands = re.findall("`([^`]*)`", clause)
+        said = "more about it" if clause == f"`{commands[0] if commands else ''}`" else re.sub("`[^`]*`", "this", clause)
+        lines += [f"{mark}{said}{':' if commands else ''}", *(f"        {command}" for command in commands)]
+        mark = "      "
+    return lines

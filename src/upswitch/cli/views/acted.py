@@ -9,7 +9,7 @@ from upswitch.basics.errors import HostError, JournalCorruptError, LockedError, 
 from upswitch.basics.result import Result, Why
 from upswitch.cli.exit_codes import Exit, exit_of
 from upswitch.cli.site_files import NoSiteError, SeveralSitesError, SharedSiteError
-from upswitch.cli.views import View
+from upswitch.cli.views import View, next_lines
 from upswitch.generations.generation import Live
 from upswitch.site.read import SiteInvalid
 from upswitch.switch.machine import Outcome, Step
@@ -51,7 +51,7 @@ class Acted(View):
             lines.append(f"Why: {self.why} ({self.why.words})")
         if self.production is not None:
             lines.append(f"Production: {self.production.text}")
-        return "\n  ".join([*lines, f"Next: {self.hint}"])
+        return "\n  ".join([*lines, *next_lines(self.hint)])
 
 
 def acted(command: str, ending: "Ending") -> Acted:

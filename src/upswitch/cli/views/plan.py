@@ -4,7 +4,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from upswitch.cli.exit_codes import Exit
-from upswitch.cli.views import View
+from upswitch.cli.views import View, next_lines
 from upswitch.generations.generation import Live
 
 if TYPE_CHECKING:
@@ -151,4 +151,4 @@ class InitView(View):
         lines += [f"Advice: {advice}" for advice in self.advice]
         if self.production is not None:
             lines.append(f"Production: {self.production.text}")
-        return "\n".join([*lines, f"Next: {self.hint}"])
+        return "\n".join([*lines, *next_lines(self.hint)])

@@ -8,6 +8,7 @@ from upswitch.cli.views import View
 from upswitch.site.model import SilencePolicy, SpikePolicy, Watch
 from upswitch.watch import rule
 from upswitch.watch.live import Observed
+from upswitch.watch.probation import ENDED
 from upswitch.watch.replay import Replayed, clock_time
 from upswitch.watch.rule import Final, Judgement, Second
 
@@ -55,11 +56,11 @@ def replayed(found: Replayed, watch: Watch) -> WatchView:
     at_s = seconds if found.verdict == _SPIKE else None
     whole = sum(found.since, Second())
     failed = whole.gateway + whole.hung
-    headline = found.verdict.replace("_", " ") if at_s is None else f"ROLLBACK after {at_s} s"
+    ending = "" if found.verdict == _SPIKE else f"{ENDED[Final(found.verdict)]}. "
     return WatchView(
         command="watch",
         exit=Exit.DONE if would == "keep" else Exit.FINDINGS,
-        said=f"{headline}: {failed} of {whole.total} requests to {pool} failed in {seconds} s from {begin}. {_WOULD[would]}",
+        said=f"{failed} of {whole.total} requests to {pool} failed in {seconds} s from {begin}. {ending}{_WOULD[would]}",
         verdict=found.verdict,
         would=would,
         at_s=at_s,
@@ -89,7 +90,7 @@ def _seconds_shown(found: Replayed) -> Iterator[int]:
 def observed(found: Observed, watch: Watch) -> WatchView:
     """The same of live traffic. A server that is down is a finding too, even if it failed after the verdict."""
     would = _would(found.verdict, watch)
-    said = found.why or f"{found.verdict.replace('_', ' ')}: {found.progress}"
+    said = found.why or f"{found.progress}. {ENDED[Final(found.verdict)]}"
     return WatchView(
         command="watch",
         exit=Exit.DONE if would == "keep" and not found.peers_down else Exit.FINDINGS,
