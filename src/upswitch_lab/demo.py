@@ -104,16 +104,12 @@ class Chapter(Typed):
 class DemoView(View):
     """The demo. `pool` serves at its end by nginx's own answer; `rule` and `reason` are the rollback's, in upswitch's words.
 
-    `first_failure_s` and `last_failure_s` are seconds from the load's start, `suffered_s` is the time between them.
     `differs` says what did not end as it must; `folder` is "" unless it was kept.
     """
 
     clients: int
     chapters: tuple[Chapter, ...]
     load: Summary
-    first_failure_s: float | None
-    last_failure_s: float | None
-    suffered_s: float
     rule: str
     reason: str
     differs: tuple[str, ...]
@@ -122,6 +118,11 @@ class DemoView(View):
     history: str
     seconds: float
     folder: str
+
+    @property
+    def suffered_s(self) -> float:
+        """From the first failed request to the last one."""
+        return round((self.load.last_failure_s or 0.0) - (self.load.first_failure_s or 0.0), 3)
 
     @property
     def text(self) -> str:
@@ -203,7 +204,6 @@ def perform(binary: str, *, keep: bool, say: Say) -> DemoView:
             chapters = tuple(_play(number, lab, load, prompt=prompt, say=say) for number in range(len(SCENES)))
         rule, reason = _why(prompt)
         history, pool = prompt.run("upswitch history").output, _serving(lab)
-    first, last = load.summary.first_failure_s, load.summary.last_failure_s
     unexplained = () if rule and reason else ("the history does not say why the release was rolled back",)
     differs = (*differences(SCENES, chapters, load.summary), *unexplained)
     return DemoView(
@@ -212,9 +212,6 @@ def perform(binary: str, *, keep: bool, say: Say) -> DemoView:
         clients=CLIENTS,
         chapters=chapters,
         load=load.summary,
-        first_failure_s=first,
-        last_failure_s=last,
-        suffered_s=round((last or 0.0) - (first or 0.0), 3),
         rule=rule,
         reason=reason,
         differs=differs,

@@ -65,17 +65,17 @@ class Observed(Value):
     pool: str
     generation: str
     at_s: int | None
-    why: str
-    progress: str
     judgement: Judgement
     seconds: int
     failed: int
     total: int
     mode: str
-    peers_down: tuple[str, ...]
-    reasons: str
-    changes: tuple[str, ...]
     notes: tuple[str, ...]
+    why: str = ""
+    progress: str = ""
+    peers_down: tuple[str, ...] = ()
+    reasons: str = ""
+    changes: tuple[str, ...] = ()
 
 
 Show = Callable[[Frame], None]

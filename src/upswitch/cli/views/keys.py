@@ -32,8 +32,12 @@ KEYS = {
         command exit said found.since findings=found.diagnosis.findings problems servers=found.asked found.whose found.read
         found.zone found.diagnosis.unread notes""",
     "WatchView": """
-        command exit said verdict would at_s at pool generation seconds failed total mode look.answers look.before
-        look.thresholds notes peers_down reasons changes looks told""",
+        command exit said seen.verdict would seen.at_s at=seen.began seen.pool seen.generation seen.seconds seen.failed seen.total
+        seen.mode seen.judgement.answers seen.judgement.before seen.judgement.thresholds seen.notes seen.peers_down
+        seen.reasons seen.changes looks told""",
+    "DemoView": """
+        command exit clients chapters load load.first_failure_s load.last_failure_s suffered_s rule reason differs nginx pool
+        history seconds folder""",
 }
 """By the name of a value's class: its keys, each with the attribute behind it (`up=is_up`), or named as that (`target.server`).
 

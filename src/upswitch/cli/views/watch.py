@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import msgspec
+
 from upswitch.basics.text import plain
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views import View
@@ -10,7 +12,7 @@ from upswitch.watch import rule
 from upswitch.watch.live import Observed
 from upswitch.watch.probation import ENDED
 from upswitch.watch.replay import Replayed, clock_time
-from upswitch.watch.rule import Final, Judgement, Second
+from upswitch.watch.rule import Final, Second
 
 _SPIKE = "rollback"
 
@@ -18,42 +20,28 @@ _SPIKE = "rollback"
 class WatchView(View):
     """`watch`: the rule's verdict on traffic, live or past; nothing was changed. Exit 3: a switch would not have been kept.
 
-    `at_s` and `look` are those of the second that decided, else of the last one.
+    `looks` and `told` are of a replay: the rule's line of each second, and the seconds, from 1, that are shown.
     """
 
     said: str
-    verdict: str
     would: str
-    at_s: int | None
-    at: str
-    pool: str
-    generation: str
-    seconds: int
-    failed: int
-    total: int
-    mode: str
-    look: Judgement
-    notes: tuple[str, ...]
-    peers_down: tuple[str, ...] = ()
-    reasons: str = ""
-    changes: tuple[str, ...] = ()
+    seen: Observed
     looks: tuple[str, ...] = ()
     told: tuple[int, ...] = ()
 
     @property
     def text(self) -> str:
         lines = [*(self.looks[second - 1] for second in self.told), self.said]
-        lines += [f"Changed: {change}" for change in self.changes]
-        lines += [f"Down: {', '.join(self.peers_down)}"] if self.peers_down else []
-        lines += [f"Why: {self.reasons}"] if self.reasons else []
-        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
+        lines += [f"Changed: {change}" for change in self.seen.changes]
+        lines += [f"Down: {', '.join(self.seen.peers_down)}"] if self.seen.peers_down else []
+        lines += [f"Why: {self.seen.reasons}"] if self.seen.reasons else []
+        return "\n".join([*lines, *(f"Note: {note}" for note in self.seen.notes)])
 
 
 def replayed(found: Replayed, watch: Watch) -> WatchView:
     """`watch` has the policies: what a spike, or too little traffic to judge, leads to."""
     pool, seconds, begin = plain(found.release.pool), len(found.looks), clock_time(found.at)
     would = _would(found.verdict, watch)
-    at_s = seconds if found.verdict == _SPIKE else None
     whole = sum(found.since, Second())
     failed = whole.gateway + whole.hung
     ending = "" if found.verdict == _SPIKE else f"{ENDED[Final(found.verdict)]}. "
@@ -61,18 +49,20 @@ def replayed(found: Replayed, watch: Watch) -> WatchView:
         command="watch",
         exit=Exit.DONE if would == "keep" else Exit.FINDINGS,
         said=f"{failed} of {whole.total} requests to {pool} failed in {seconds} s from {begin}. {ending}{_WOULD[would]}",
-        verdict=found.verdict,
         would=would,
-        at_s=at_s,
-        at=begin,
-        pool=pool,
-        generation=plain(found.release.attribution.generation),
-        seconds=seconds,
-        failed=failed,
-        total=whole.total,
-        mode=found.mode,
-        look=found.looks[-1],
-        notes=tuple(map(plain, found.notes)),
+        seen=Observed(
+            verdict=found.verdict,
+            began=begin,
+            pool=pool,
+            generation=plain(found.release.attribution.generation),
+            at_s=seconds if found.verdict == _SPIKE else None,
+            judgement=found.looks[-1],
+            seconds=seconds,
+            failed=failed,
+            total=whole.total,
+            mode=found.mode,
+            notes=tuple(map(plain, found.notes)),
+        ),
         looks=tuple(rule.sentence(look, second, pool) for second, look in enumerate(found.looks, 1)),
         told=tuple(_seconds_shown(found)),
     )
@@ -95,21 +85,14 @@ def observed(found: Observed, watch: Watch) -> WatchView:
         command="watch",
         exit=Exit.DONE if would == "keep" and not found.peers_down else Exit.FINDINGS,
         said=f"{plain(said).removesuffix('.')}. {_WOULD[would]}",
-        verdict=found.verdict,
         would=would,
-        at_s=found.at_s,
-        at=found.began,
-        pool=plain(found.pool),
-        generation=plain(found.generation),
-        seconds=found.seconds,
-        failed=found.failed,
-        total=found.total,
-        mode=found.mode,
-        look=found.judgement,
-        peers_down=found.peers_down,
-        reasons=found.reasons,
-        changes=tuple(map(plain, found.changes)),
-        notes=tuple(map(plain, found.notes)),
+        seen=msgspec.structs.replace(
+            found,
+            pool=plain(found.pool),
+            generation=plain(found.generation),
+            changes=tuple(map(plain, found.changes)),
+            notes=tuple(map(plain, found.notes)),
+        ),
     )
 
 
