@@ -1,7 +1,6 @@
 """From logs, as files or on the live host, to a diagnosis; and with a live host on: its servers, names, and what nginx is told."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -203,11 +202,11 @@ def _read(logs: _Logs, known: Known, addresses: Addresses, *, fail_timeout_s: in
     access = Access()
     for source, reader in logs.access:
         requests = AccessCounter(reader, span=span.range)
-        reading.count(source, AccessTimes(reader, span), requests)
+        reading.count(source, AccessTimes(reader, span), requests.count)
         access += requests.found()
     errors = ErrorCounter(since=span.words, addresses=addresses, peers=access.peers, fail_timeout_s=fail_timeout_s)
     for source in logs.errors:
-        reading.count(source, ErrorTimes(span), errors)
+        reading.count(source, ErrorTimes(span), errors.count)
     kinds = {each.kind for each in reading.read}
     found = diagnose(errors.found() if "error" in kinds else None, access if "access" in kinds else None, known)
     return Diagnosed(
@@ -220,10 +219,6 @@ def _read(logs: _Logs, known: Known, addresses: Addresses, *, fail_timeout_s: in
     )
 
 
-class _Counts(Protocol):
-    def count(self, block: bytes) -> None: ...
-
-
 class _Reading:
     """What was read, and what could not be."""
 
@@ -231,13 +226,13 @@ class _Reading:
         self.read: list[LogRead] = []
         self.notes: list[str] = []
 
-    def count(self, source: Source, times: Times, counter: _Counts) -> None:
+    def count(self, source: Source, times: Times, count: Callable[[bytes], None]) -> None:
         """A host's log that can't be read is noted: the others say something all the same."""
         first = last = b""
         lines = 0
         try:
             for block in source.blocks(times):
-                counter.count(block)
+                count(block)
                 first, last, lines = first or block, block, lines + newlines(block)
         except HostError as exc:
             self.notes.append(f"The {times.kind} log {exc.what.removeprefix('read ')} can't be read: {exc.reason}")

@@ -23,18 +23,13 @@ from collections.abc import Collection, Iterable, Mapping
 from upswitch.basics.value import Value
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
+_NUMBER, _SECONDS = rb"\d{1,20}", rb"\d{1,20}\.\d{3}"
 _EXACT = {
     "status": rb"\d{3}",
-    "msec": rb"\d{1,20}\.\d{3}",
-    "request_time": rb"\d{1,20}\.\d{3}",
+    **dict.fromkeys(("msec", "request_time"), _SECONDS),
     "time_local": rb"\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}",
     "time_iso8601": rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d",
-    "body_bytes_sent": rb"\d{1,20}",
-    "bytes_sent": rb"\d{1,20}",
-    "request_length": rb"\d{1,20}",
-    "connection": rb"\d{1,20}",
-    "connection_requests": rb"\d{1,20}",
-    "pid": rb"\d{1,20}",
+    **dict.fromkeys(("body_bytes_sent", "bytes_sent", "request_length", "connection", "connection_requests", "pid"), _NUMBER),
     "pipe": rb"[.p]",
 }
 _WORDS = {
@@ -53,12 +48,8 @@ _WORDS = {
 }
 _ELEMENTS = {
     "upstream_status": rb"\d{1,3}",
-    "upstream_header_time": rb"\d{1,20}\.\d{3}",
-    "upstream_response_time": rb"\d{1,20}\.\d{3}",
-    "upstream_connect_time": rb"\d{1,20}\.\d{3}",
-    "upstream_bytes_sent": rb"\d{1,20}",
-    "upstream_bytes_received": rb"\d{1,20}",
-    "upstream_response_length": rb"\d{1,20}",
+    **dict.fromkeys(("upstream_header_time", "upstream_response_time", "upstream_connect_time"), _SECONDS),
+    **dict.fromkeys(("upstream_bytes_sent", "upstream_bytes_received", "upstream_response_length"), _NUMBER),
 }
 _ALWAYS_THERE = {"status", "msec", "request_time", "time_local", "time_iso8601"}
 _IN_ADDRESSES = re.compile(rb"[\w.:/\[\]-]")
