@@ -4,11 +4,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from forked import popen_upswitch
 from upswitch_lab.lab import Lab
 from upswitch_lab.process import until
 
@@ -53,8 +53,8 @@ class Command:
     def __init__(self, lab: HasSite, *words: str, env: Mapping[str, str] | None = None) -> None:
         self._told = lab.folder / f"told-{len(list(lab.folder.glob('told-*')))}"
         with self._told.open("wb") as told:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "upswitch", *words, "-c", str(lab.site_file), "--json"],
+            self.process = popen_upswitch(
+                [*words, "-c", str(lab.site_file), "--json"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=told,

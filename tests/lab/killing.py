@@ -1,62 +1,45 @@
 """A command that is killed with -9 at a chosen journal write, and what repair makes of it."""
 
-import subprocess
-import sys
+import os
+import signal
 
 from command import on_disk, running, served_by, upswitch
+from forked import run_upswitch
+from upswitch.cli.open import Wiring
+from upswitch.hosts.local.host import LocalHost
 from upswitch_lab.lab import Lab
-
-KILLED = """
-import os, signal, sys
-from upswitch.cli.main import main
-from upswitch.cli.open import Wiring
-from upswitch.hosts.local.host import LocalHost
-
-left = int(sys.argv[1])
-
-class Mortal(LocalHost):
-    def append(self, path, data, **how):
-        global left
-        super().append(path, data, **how)
-        left -= data != b""
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-main(sys.argv[2:], Wiring(host=Mortal))
-"""
-
-
-KILLED_AT = """
-import os, signal, sys
-from upswitch.cli.main import main
-from upswitch.cli.open import Wiring
-from upswitch.hosts.local.host import LocalHost
-
-class Mortal(LocalHost):
-    def run(self, argv, **options):
-        ran = super().run(argv, **options)
-        if argv[3:4] == (sys.argv[1],):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return ran
-
-main(sys.argv[2:], Wiring(host=Mortal))
-"""
 
 
 def killed_at(lab: Lab, script: str, *words: str) -> int:
     """Run a command that dies as soon as its first script of this name (scripts.py) has ended; its exit code."""
-    path = lab.folder / "mortal-at.py"
-    path.write_text(KILLED_AT)
-    argv = [sys.executable, str(path), script, *words, "-c", str(lab.site_file), "--json"]
-    return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode
+
+    class Mortal(LocalHost):
+        def run(self, argv, **options):
+            ran = super().run(argv, **options)
+            if argv[3:4] == (script,):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return ran
+
+    return _exit_code(Mortal, lab, *words)
 
 
 def killed_after(lab: Lab, writes: int, *words: str) -> int:
     """Run a command that dies at its `writes`th journal write; its exit code (-9: it died)."""
-    script = lab.folder / "mortal.py"
-    script.write_text(KILLED)
-    argv = [sys.executable, str(script), str(writes), *words, "-c", str(lab.site_file), "--json"]
-    return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode
+    left = writes
+
+    class Mortal(LocalHost):
+        def append(self, path, data, **how):
+            nonlocal left
+            super().append(path, data, **how)
+            left -= data != b""
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return _exit_code(Mortal, lab, *words)
+
+
+def _exit_code(host: type[LocalHost], lab: Lab, *words: str) -> int:
+    return run_upswitch((*words, "-c", str(lab.site_file), "--json"), wiring=Wiring(host=host)).returncode
 
 
 def settle(lab: Lab, writes: int) -> str:

@@ -1,11 +1,10 @@
 """Runs `upswitch watch` and `upswitch diagnose` on log files, and the log lines that these tests are about."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 from command import Answer
+from forked import run_upswitch
 from upswitch.site.model import Gate, Target, Upstream, effective_check
 
 AT = 1_795_168_800  # 2026-11-20T10:00:00Z
@@ -34,8 +33,7 @@ def by_address(second: int, pool: str, status: int = 200) -> str:
 
 
 def watch(folder: Path, *words: str, stdin: bytes = b"") -> Answer:
-    argv = (sys.executable, "-m", "upswitch", "watch", *words)
-    ran = subprocess.run(argv, cwd=folder, input=stdin, capture_output=True, check=False, timeout=60)
+    ran = run_upswitch(("watch", *words), cwd=folder, stdin=stdin)
     return Answer(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
 
 
@@ -49,13 +47,5 @@ def replay(folder: Path, *words: str, text: str = FORMAT, log: str = "access.log
 def diagnose(*words: str, folder: Path | str = "/", stdin: bytes = b"", path: str | None = None, zone: str = "UTC") -> Answer:
     """From a folder without a site file."""
     environment = {**os.environ, "TZ": zone} | ({"PATH": path} if path is not None else {})
-    ran = subprocess.run(
-        (sys.executable, "-m", "upswitch", "diagnose", *words),
-        cwd=folder,
-        input=stdin,
-        capture_output=True,
-        check=False,
-        timeout=60,
-        env=environment,
-    )
+    ran = run_upswitch(("diagnose", *words), cwd=folder, stdin=stdin, env=environment)
     return Answer(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
