@@ -12,16 +12,19 @@ from hypothesis import HealthCheck, settings
 
 from command import Command
 from fleetlab import FleetLab
+from forked import popen_program
 from pure import is_pure
 from skips import NONE_HERE
 from upswitch_lab.find import CHECK_ENV, find_check_nginx, find_nginx
 from upswitch_lab.lab import Lab
+from upswitch_lab.process import Process
 
 # As installed: compiled once. With this variable each command of a test would compile upswitch anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 Lab.keeps_failed = True
+Process.popen = staticmethod(popen_program)
 
 # How long an example takes is the machine's doing, not the code's.
 settings.register_profile("all", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import IO
+from typing import IO, ClassVar
 
 from upswitch.basics.value import Value
 
@@ -68,8 +68,11 @@ def ask(address: str, path: str, *, body: str | None = None) -> tuple[int, str]:
 class Process:
     """One child in its own session, so that Ctrl-C at the terminal reaches us alone. Its stdin is our pipe."""
 
+    popen: ClassVar[Callable[..., "subprocess.Popen[bytes]"]] = subprocess.Popen
+    """Tests set it: they start our own programs as forks, which is cheaper."""
+
     def __init__(self, argv: tuple[str, ...], *, out: IO[bytes]) -> None:
-        self._popen = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True)
+        self._popen = Process.popen(argv, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True)
 
     @property
     def pid(self) -> int:

@@ -1,6 +1,7 @@
 """The arithmetic of the blackout, against the modules' timers played through."""
 
 import random
+from heapq import heapreplace
 
 import pytest
 from hypothesis import given
@@ -18,12 +19,11 @@ def seconds_to_up(check, *, servers, workers, dice, takes=QUICK):
 
 
 def _up(check, workers, dice, takes):
-    looks = [dice.random() * max(check.interval_ms, 1000) for _ in range(workers)]
+    looks = sorted(dice.random() * max(check.interval_ms, 1000) for _ in range(workers))
     result = float("-inf")
     for _ in range(check.rise):
         while True:
-            worker = min(range(workers), key=looks.__getitem__)
-            now, looks[worker] = looks[worker], looks[worker] + check.interval_ms / 2
+            now = heapreplace(looks, looks[0] + check.interval_ms / 2)
             if now >= result + check.interval_ms:
                 break
         result = now + takes

@@ -24,7 +24,9 @@ from typing import Any, NoReturn
 import upswitch
 from upswitch.cli.main import main
 from upswitch.cli.open import Wiring
+from upswitch_lab import backend, load
 
+PROGRAMS = {"upswitch_lab.backend": backend.main, "upswitch_lab.load": load.main}
 _KEPT: list[object] = []
 """What a fork has replaced: if it were freed, it would close a file by its number, which is another file's by then."""
 
@@ -59,6 +61,17 @@ def popen_forked(act: Callable[[], object], *, env: Mapping[str, str] | None = N
     """A process that does `act` and ends. It begins in Popen's child, where a program would be executed."""
     live = partial(_live, act, env)
     return subprocess.Popen(("upswitch",), preexec_fn=live, **how)  # noqa: PLW1509  (the other threads are xdist's, and wait)
+
+
+def popen_program(argv: Sequence[str], **how: Any) -> subprocess.Popen:
+    """As Popen, but a fork where `argv` starts the laboratory's server or load."""
+    program = PROGRAMS.get(argv[2]) if argv[:2] == (sys.executable, "-m") else None
+    return popen_forked(partial(_main, program, argv), **how) if program else subprocess.Popen(argv, **how)
+
+
+def _main(program: Callable[[], object], argv: Sequence[str]) -> None:
+    sys.argv = [*argv[2:]]
+    program()
 
 
 @cache

@@ -11,7 +11,7 @@ import loglines
 from upswitch.basics.result import Failure
 from upswitch.logs.line import compile_format
 from upswitch.watch.attribution import Attribution
-from upswitch.watch.rule import Final, History, Second, added, added_histories, finish, judge, odds, sentence
+from upswitch.watch.rule import Final, History, Second, added, added_histories, finish, judge, looks, odds, sentence
 
 
 def seconds(total, failed, times=1):
@@ -269,4 +269,4 @@ def test_steady_noise_of_half_a_percent_never_fires_in_300_runs():
     for _ in range(300):
         history = History(seconds=tuple(chance.choices(pool, k=300)))
         since = chance.choices(pool, k=40)
-        assert not any(judge(history, since[:at]).is_spike for at in range(2, 41, 2))
+        assert not any(look.is_spike for look in looks(history, since))

@@ -46,7 +46,7 @@ _GOOD = {
 }
 """What a good request has, where the format has the variable."""
 _EXACT_TIMES = {"upstream_header_time": rb"(?:0\.[0-9][0-9][0-9]|%b)" % _elements(_TIME)}
-"""Not captured, but looked at: a line whose time is no time is not of the format. Most are under a second, which is the fast way."""
+"""Not captured, but looked at: a line whose time is no time is not of the format. Most are under a second: the first branch."""
 _GOOD_VALUES = {name: re.compile(shape.decode()) for name, shape in _GOOD.items()}
 _SECONDS = rb"(?:(?:%b)\.\d{3}|(?P<request_time>\d{1,20})\.\d{3})" % b"|".join(b"%d" % second for second in range(HUNG_S))
 """Captured only of a request that took HUNG_S or more."""
