@@ -17,7 +17,10 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-from upswitch.nginx import conf_logs
+from upswitch.nginx import conf_logs, drain_compare, drain_lines
+from upswitch.nginx.dump import parse_dump
+from upswitch.site.model import Nginx
+from upswitch_lab.find import read_build
 from upswitch_lab.lab import Load, Server
 from upswitch_lab.process import Process, is_listening, until
 
@@ -45,11 +48,6 @@ http {
         }
     }
 }
-"""
-IN_LOCATION = """            if (-f /run/upswitch/drain) { return 418; }
-            error_page 418 = @upswitch_drain_tornado_servers;
-"""
-BESIDE_LOCATION = """        location @upswitch_drain_tornado_servers { keepalive_timeout 0; proxy_pass http://tornado_servers; }
 """
 CHECK = 'check = { type = "http", http_send = "GET /healthz HTTP/1.0\\r\\n\\r\\n", interval = 1000, rise = 3 }'
 
@@ -157,8 +155,10 @@ class Tour:
         replace(site, r"^\[upstreams\.tornado_servers\].*", "\\g<0>\n" + CHECK.replace("\\", "\\\\"))
         conf = Path("/etc/nginx/nginx.conf")
         replace(conf, r"^    access_log (.*);", f"    {conf_logs.log_format_line()}\n    access_log \\1 upswitch;")
-        replace(conf, r"^            proxy_pass .*", f"{IN_LOCATION}\\g<0>")
-        replace(conf, r"^        location / ", f"{BESIDE_LOCATION}\\g<0>")
+        text = conf.read_text()
+        read = parse_dump(f"# configuration file {conf}:\n{text}\n")
+        needed = drain_compare.advice(read, read_build(str(NGINX)), ["tornado_servers"], flag=Nginx().drain_flag)
+        conf.write_text(drain_lines.with_lines(text, needed))
         run("nginx", "-q", "-s", "reload")
         self.load = Load(f"http://{PUBLIC}/", Path("/run/load.jsonl"), ("--connections", "16", "--rate", "400"))
         self.load.await_flowing()

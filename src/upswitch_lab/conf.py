@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from upswitch.basics.value import Value
-from upswitch.nginx import conf_logs
+from upswitch.nginx import conf_logs, drain_compare
 from upswitch.nginx.build import Build
+from upswitch.nginx.drain_lines import with_lines
+from upswitch.nginx.dump import parse_dump
 
 UPSTREAM = "app"
 Tables = Mapping[str, object]
@@ -63,23 +65,24 @@ class Place(Value):
         return (self.binary, "-p", self.folder, "-c", self.conf, "-e", self.error_log)
 
 
-def nginx_conf(layout: Layout, place: Place, snippets: Mapping[str, str]) -> str:
-    """The whole nginx.conf: one public server in front of the upstream that the live include defines.
-
-    `snippets` are the drain lines as upswitch renders them for an owner, by file name.
-    """
-    is_drained = layout.cure and place.build.needs_drain_flag
-    lines = (snippets[f"drain-location-{UPSTREAM}.conf"],) if is_drained else ()
-    location = block("location /", *lines, f"proxy_pass http://{UPSTREAM};")
-    named = (snippets[f"drain-server-{UPSTREAM}.conf"],) if is_drained else ()
-    server = block("server", f"listen {place.public} backlog=1024;", location, *named)
+def nginx_conf(layout: Layout, place: Place) -> str:
+    """The whole nginx.conf: one public server in front of the upstream that the live include defines."""
+    location = block("location /", f"proxy_pass http://{UPSTREAM};")
+    server = block("server", f"listen {place.public} backlog=1024;", location)
     folder = place.folder
     temps = [f"{kind}_temp_path {folder}/temp;" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")]
     logs = (conf_logs.log_format_line(), f"access_log {folder}/access.log {conf_logs.LOG_FORMAT_NAME};")
     http = block("http", f"include {place.dir}/live/*.conf;", *logs, *temps, *layout.http, server)
     main = (f"pid {folder}/nginx.pid;", f"error_log {place.error_log};", f"worker_processes {layout.workers};")
     events = block("events", "worker_connections 1024;")
-    return "\n".join((*_user_lines(), "daemon off;", *main, events, http)) + "\n"
+    text = "\n".join((*_user_lines(), "daemon off;", *main, events, http)) + "\n"
+    return _with_drain_lines(text, place) if layout.cure else text
+
+
+def _with_drain_lines(text: str, place: Place) -> str:
+    """As `upswitch init --apply --drain-lines` writes them."""
+    conf = parse_dump(f"# configuration file {place.conf}:\n{text}\n")
+    return with_lines(text, drain_compare.advice(conf, place.build, [UPSTREAM], flag=place.drain_flag))
 
 
 def block(head: str, *lines: str) -> str:

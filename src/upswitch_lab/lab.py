@@ -18,7 +18,7 @@ import msgspec
 
 from upswitch.generations import generation, templates
 from upswitch.generations.generation import Manifest, Rendering
-from upswitch.generations.render import render, render_drain_snippets
+from upswitch.generations.render import render
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch.nginx import running
@@ -71,8 +71,8 @@ class Lab:
             if not self._is_beside:
                 self._start_servers()
             self.site_file.write_text(site_toml(self.layout, self.place, self.addresses))
-            snippets = {file.name: file.text.rstrip() for file in render_drain_snippets(self.site, templates.load())}
-            (self.folder / "nginx.conf").write_text(nginx_conf(self.layout, self.place, snippets))
+
+            (self.folder / "nginx.conf").write_text(nginx_conf(self.layout, self.place))
             self.first_generation(self.layout.pools[0])
             self.start_nginx()
             if self.dialect is not Dialect.NONE:  # a start has the check module's blackout too

@@ -19,6 +19,7 @@ from upswitch.health.rounds import GateReport
 from upswitch.init.adopt import InitRequest, Proposal
 from upswitch.init.apply import Applied
 from upswitch.lint.rules import LintFinding
+from upswitch.nginx.drain_lines import DrainLines
 from upswitch.switch.drained import DrainReport
 from upswitch.switch.plan import Planned
 from upswitch.switch.run import Ended, Plan, Run
@@ -27,7 +28,16 @@ from upswitch_lab.demo import Chapter, DemoView
 from upswitch_lab.load import Summary
 
 VIEWS = (
-    *(acted.Acted, plan.PlanView, plan.InitView, status.StatusView, status.HistoryView, status.DrainView, status.LintView),
+    *(
+        acted.Acted,
+        plan.PlanView,
+        plan.InitView,
+        plan.DrainLinesView,
+        status.StatusView,
+        status.HistoryView,
+        status.DrainView,
+        status.LintView,
+    ),
     *(
         diagnose.DiagnoseView,
         watch.WatchView,
@@ -40,7 +50,21 @@ VIEWS = (
         Summary,
     ),
 )
-EMBEDDED = (Live, GateReport, ServerHealth, WatchReport, Finding, Setting, Asked, Compared, Run, Ended, LintFinding, LogRead)
+EMBEDDED = (
+    Live,
+    GateReport,
+    ServerHealth,
+    WatchReport,
+    Finding,
+    Setting,
+    Asked,
+    Compared,
+    Run,
+    Ended,
+    LintFinding,
+    LogRead,
+    DrainLines,
+)
 NAMES = {kind.__name__: kind for kind in (*EMBEDDED, Applied, DrainReport, InitRequest, Plan, Planned, Proposal)}
 """What the views import for type checkers only."""
 
@@ -79,6 +103,7 @@ def test_every_row_of_the_table_is_of_a_class_that_is_printed():
         (["switch", "--to", "C"], acted.Acted),
         (["history"], status.HistoryView),
         (["drain"], status.DrainView),
+        (["drain-lines"], plan.DrainLinesView),
         (["lint"], status.LintView),
         (["repair"], acted.Acted),
         (["rollback"], acted.Acted),

@@ -12,8 +12,8 @@ from servers import (
     END,
     HTTP,
     STDOUT,
-    _certificate,
     ajp,
+    certificate,
     close,
     greets,
     record,
@@ -188,7 +188,7 @@ def test_a_request_that_nobody_answers_is_hung(far):
 def https(folder):
     """An HTTPS server that says OK; its address."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(_certificate(folder))
+    context.load_cert_chain(certificate(folder))
 
     def answer(stream):
         with context.wrap_socket(stream, server_side=True) as secure:

@@ -202,8 +202,7 @@ def test_a_proposal_writes_nothing_and_holds_both_pools_and_one_changed_line(own
 def test_a_proposal_advises_on_drain_lines_and_the_log_format(owner, any_nginx):
     proposal = owner.propose()
     needs_flag = "1.22" in subprocess.run((any_nginx, "-v"), capture_output=True, check=True, text=True).stderr
-    assert [place.upstream for place in proposal.undrained] == (["tornado_servers"] if needs_flag else [])
-    assert len(proposal.snippets) == (2 if needs_flag else 0)
+    assert [each.block for each in proposal.drain_lines] == (["server", "location /"] if needs_flag else [])
     assert "$upswitch_tornado_servers_generation" in proposal.log_format
     assert proposal.logs == (f"{owner.folder}/access.log",)
 

@@ -173,7 +173,7 @@ def tls(folder: Path, versions: tuple[ssl.TLSVersion, ssl.TLSVersion]) -> Iterat
     """Python's ssl from the oldest to the newest version, with a certificate of its own. The address."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version, context.maximum_version = versions
-    context.load_cert_chain(_certificate(folder))
+    context.load_cert_chain(certificate(folder))
 
     def handshake(stream: socket.socket) -> None:
         with context.wrap_socket(stream, server_side=True) as secure:
@@ -238,7 +238,7 @@ def _with_libraries(argv: tuple[str, ...]) -> tuple[str, ...]:
     return ("env", f"LD_LIBRARY_PATH={folders}", *argv)
 
 
-def _certificate(folder: Path) -> Path:
+def certificate(folder: Path) -> Path:
     """A key and a self-signed certificate in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])

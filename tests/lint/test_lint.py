@@ -7,12 +7,14 @@ import pytest
 
 from dumps import made_dump
 from here import TEMPLATES, ports, site_of
-from upswitch.lint import check_rules, rules
+from upswitch.lint import check_rules, drain_rules, rules
 from upswitch.lint.lint import RULES, findings
 from upswitch.lint.lint import lint as linted
 from upswitch.lint.rules import Ground, Subject
 from upswitch.nginx import conf_logs
 from upswitch.nginx.build import parse_build
+from upswitch.nginx.drain_compare import advice
+from upswitch.nginx.drain_lines import with_lines
 from upswitch.nginx.dump import parse_dump
 from upswitch.site.model import Dialect
 from upswitch.site.read import parse_site
@@ -31,7 +33,7 @@ type = "http"
 [watch]
 probe = "http://127.0.0.1/"
 """
-DRAIN = "if (-f /run/upswitch/drain) { return 418; } error_page 418 = @d;"
+OLD_LINES = "if (-f /run/upswitch/drain) { return 418; } error_page 418 = @d;"
 LOG = "access_log /log f;"
 FIELDS = "$msec $status $request_time $upstream_addr $upstream_status"
 FORMAT = f"log_format f '{FIELDS} $upswitch_generation';"
@@ -39,9 +41,11 @@ INCLUDE = "include /etc/nginx/upswitch/live/*.conf;"
 PROXY = "proxy_pass http://app;"
 
 
-def conf(*, http=f"{FORMAT} {LOG} {INCLUDE}", location=f"{DRAIN} {PROXY}"):
-    drained = f"location @d {{ {PROXY} }}" if "@d" in location else ""
-    main = f"http {{\n{http}\nserver {{ location / {{ {location} }} {drained} }}\n}}\n"
+def conf(*, http=f"{FORMAT} {LOG} {INCLUDE}", location=PROXY, server="", flag="/run/upswitch/drain"):
+    """With the drain lines that upswitch prints, but for `flag` ""."""
+    main = f"http {{\n{http}\nserver {{ location / {{ {location} }} {server} }}\n}}\n"
+    read = parse_dump(made_dump({"/etc/nginx/nginx.conf": main}))
+    main = with_lines(main, advice(read, MIDDLE, ["app"], flag=flag) if flag else ())
     return {"/etc/nginx/nginx.conf": main, "/etc/nginx/upswitch/live/app.conf": "upstream app { server 127.0.0.1:8001; }\n"}
 
 
@@ -51,7 +55,7 @@ def found(files, build=MIDDLE, site=SITE, dialect=Dialect.NONE):
     logs = conf_logs.own_logs(read, build, ("app",))
     modules = () if dialect is Dialect.NONE else (dialect,)
     subject = Subject(site=parsed, build=build, conf=read, logs=logs, modules=modules)
-    return {each.code: each for each in findings(subject, Ground.SITE, Ground.NGINX)}
+    return {each.code: each for each in findings(subject, Ground.SITE, Ground.NGINX, Ground.DRAIN)}
 
 
 @pytest.mark.parametrize("build", [MIDDLE, NEW])
@@ -66,14 +70,50 @@ def test_the_missing_include_is_an_error_that_names_the_line():
 
 
 @pytest.mark.parametrize(
-    ("location", "code"),
-    [(PROXY, "no_drain_lines"), (f"{DRAIN} {PROXY}".replace("/run/upswitch", "/tmp"), "drain_flag_differs")],
+    ("flag", "code"),
+    [("", "no_drain_lines"), ("/tmp/drain", "drain_flag_differs")],
 )
-def test_a_location_without_drain_lines_is_found_with_the_number_of_lost_requests_before_1_27_4(location, code):
-    finding = found(conf(location=location))[code]
-    assert "/etc/nginx/nginx.conf:3 (location /)" in finding.what
+def test_a_location_without_drain_lines_is_found_with_the_number_of_lost_requests_before_1_27_4(flag, code):
+    finding = found(conf(flag=flag))[code]
+    assert "(location /)" in finding.what
     assert "8 to 22 requests lost per reload with 32 busy keep-alive connections" in finding.what
-    assert found(conf(location=location), NEW) == {}
+    assert found(conf(flag=flag), NEW) == {}
+
+
+def test_the_lines_to_add_are_printed_with_their_places():
+    hint = found(conf(flag=""))["no_drain_lines"].hint
+    assert "/etc/nginx/nginx.conf:3: server {  # add these lines here" in hint
+    assert "/etc/nginx/nginx.conf:3: location / {  # add these lines here" in hint
+    assert hint.count('set $upswitch_drained "";') == 1
+    assert "if (-f /run/upswitch/drain$upswitch_drained$upswitch_escaped)" in hint
+
+
+def test_a_location_that_no_lines_fit_is_named_with_the_reason_and_the_cost():
+    files = conf(location="return 204;", server="location @app { proxy_pass http://app/$1; }")
+    finding = found(files)["no_drain_lines"]
+    assert "(location @app)" in finding.what
+    assert "uses a capture of a regex outside of it: 8 to 22 requests lost" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("location", "drain", "level"),
+    [
+        (f"auth_basic x; {PROXY}", PROXY, "error"),
+        (f"limit_req zone=z; {PROXY}", PROXY, "error"),
+        (f"proxy_set_header Host $host; {PROXY}", PROXY, "warning"),
+        ("proxy_pass https://app;", PROXY, "warning"),
+    ],
+)
+def test_the_old_advice_is_named_as_dangerous_and_each_difference_by_its_danger(location, drain, level):
+    files = conf(location=f"{OLD_LINES} {location}", server=f"location @d {{ keepalive_timeout 0; {drain} }}", flag="")
+    findings = found(files)
+    assert findings.keys() == {"drain_lines_old", "drain_location_differs"}
+    assert "dangerous" in findings["drain_lines_old"].what
+    assert (findings["drain_location_differs"].level, location.split()[0] in findings["drain_location_differs"].what) == (
+        level,
+        True,
+    )
+    assert found(files, NEW) == {}
 
 
 def test_a_site_that_does_not_drain_is_found():
@@ -192,7 +232,7 @@ def test_a_good_site_has_nothing_with_any_check_module(dialect):
 def test_every_rule_is_in_the_table_once_and_has_a_name_that_is_a_code():
     written = {
         function
-        for module in (rules, check_rules)
+        for module in (rules, check_rules, drain_rules)
         for name, function in vars(module).items()
         if inspect.isfunction(function) and not name.startswith("_") and list(inspect.signature(function).parameters) == ["subject"]
     }

@@ -15,12 +15,12 @@ from upswitch.nginx.configuration import (
     named_servers,
     passed_upstream,
     pid_file,
-    proxied_locations,
     resolvers,
     upstream_blocks,
     user,
     worker_processes,
 )
+from upswitch.nginx.drain_lines import passing
 from upswitch.nginx.dump import DumpError, matches_include, parse_dump
 
 BUILD = parse_build("nginx version: nginx/1.26.0\nconfigure arguments: --prefix=/opt/n --http-log-path=/var/log/a.log\n")
@@ -216,27 +216,16 @@ def test_error_logs_begin_with_the_masters(conf):
     ]
 
 
-def test_proxied_locations_show_which_have_drain_lines(conf):
-    found = proxied_locations(conf, {"app"})
-    assert [(each.name, each.line, each.drain_flag) for each in found] == [
-        ("/a", 11, "/run/flag"),
-        ("/b", 15, ""),
-        ("/c", 19, ""),
-        ("/", 4, ""),
-        ("/quiet", 5, ""),
-        (r"~ ^/(a|b){1,2}\.php$", 12, ""),
+def test_locations_that_pass_to_an_upstream_are_found_in_included_files_and_in_if(conf):
+    assert [(each.name, each.location.line) for each in passing(conf, {"app"})] == [
+        ("/a", 8),
+        ("/b", 13),
+        ("/c", 18),
+        ("@drain", 22),
+        ("/", 4),
+        ("/quiet", 5),
+        (r"~ ^/(a|b){1,2}\.php$", 12),
     ]
-
-
-def test_drain_lines_of_the_server_count_until_a_location_has_an_error_page_of_its_own():
-    text = """http { server {
-        if (-f /flag) { return 418; }
-        error_page 418 = @d;
-        location /yes { proxy_pass http://app; }
-        location /no { error_page 500 /x; proxy_pass http://app; }
-    } }"""
-    found = proxied_locations(parse_dump(made_dump({"/n.conf": text})), ("app",))
-    assert [(each.name, each.has_drain_lines) for each in found] == [("/yes", True), ("/no", False)]
 
 
 @pytest.mark.parametrize(
@@ -245,6 +234,7 @@ def test_drain_lines_of_the_server_count_until_a_location_has_an_error_page_of_i
         ("proxy_pass https://app/x", "app"),
         ("grpc_pass grpcs://app", "app"),
         ("uwsgi_pass app", "app"),
+        ("memcached_pass app", "app"),
         ("proxy_pass http://app$request_uri", "app"),
         ("proxy_pass http://$pool", ""),
         ("proxy_pass http://unix:/tmp/s:/x", "unix:/tmp/s:/x"),
@@ -274,7 +264,7 @@ def test_lua_and_unknown_directives_can_be_read():
 }
 """
     conf = parse_dump(made_dump({"/n.conf": text}))
-    assert [each.line for each in proxied_locations(conf, ["app"])] == [5]
+    assert [each.location.line for each in passing(conf, ["app"])] == [5]
     check, send = upstream_blocks(conf)[0].children("check", "check_http_send")
     assert (check.args, send.args) == (("interval=3000", "type=http"), ("HEAD / HTTP/1.0\r\n\r\n",))
     assert send.text == 'check_http_send "HEAD / HTTP/1.0\\r\\n\\r\\n";'

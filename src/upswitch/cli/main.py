@@ -29,12 +29,13 @@ COMMANDS = {
     "diagnose": "Find out why clients get 502s.",
     "drain": "Show whether the former pool can be stopped.",
     "sites": "List the sites of this machine, and which pool each serves.",
+    "drain-lines": "Print the lines by which nginx before 1.27.4 loses no request at a reload.",
     "history": "List past runs, newest first.",
     "repair": "Finish or undo a run that was cut off.",
     "demo": "Show upswitch at work on a private nginx, in under a minute.",
     "help": "Print a page of the manual.",
 }
-"""Each command and its first line of help. The command is the function of that name in commands/NAME.py."""
+"""Each command and its first line of help. The command is the function of that name in commands/NAME.py, with `_` for `-`."""
 
 
 class Commands(click.Group):
@@ -48,7 +49,8 @@ class Commands(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"upswitch.cli.commands.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"upswitch.cli.commands.{name}"), name)
         return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -19,7 +19,6 @@ from upswitch.site.model import Dialect, Server, Site, Upstream
 
 MARKER_TEMPLATE = "marker.conf.j2"
 STANDBY_TEMPLATE = "standby.conf.j2"
-DRAIN_TEMPLATES = ("drain-location", "drain-server")
 
 # What a template can raise while it runs: jinja2's own errors, and Python's for its arithmetic and its lookups.
 _TEMPLATE_FAULTS = (TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
@@ -63,26 +62,6 @@ def render_ours(site: Site, rendering: Rendering, templates: Mapping[str, str]) 
     values = {**asdict(rendering), "listen": site.nginx.marker, "check_status": rendering.dialect is not Dialect.NONE}
     marker = File(name=MARKER, text=_rendered(environment, MARKER_TEMPLATE, values))
     return (_standby(environment, rendering), marker) if rendering.standbys else (marker,)
-
-
-def render_drain_snippets(site: Site, templates: Mapping[str, str]) -> tuple[File, ...]:
-    """Two files for each upstream, which the owner pastes or includes.
-
-    nginx before 1.27.4 loses requests at a reload without them (nginx-facts.md, section 4).
-    """
-    environment = _environment(templates)
-    return tuple(
-        File(
-            name=f"{kind}-{upstream.name}.conf",
-            text=_rendered(
-                environment,
-                f"{kind}.conf.j2",
-                {"name": upstream.name, "location": f"@upswitch_drain_{upstream.name}", "drain_flag": site.nginx.drain_flag},
-            ),
-        )
-        for upstream in site.upstreams
-        for kind in DRAIN_TEMPLATES
-    )
 
 
 def _standby(environment: ImmutableSandboxedEnvironment, rendering: Rendering) -> File:

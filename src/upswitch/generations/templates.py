@@ -7,7 +7,7 @@ from pathlib import Path
 from upswitch.basics.errors import HostError
 from upswitch.site.model import Site
 
-_PACKAGED = ("upstream.conf.j2", "marker.conf.j2", "standby.conf.j2", "drain-location.conf.j2", "drain-server.conf.j2")
+_PACKAGED = ("upstream.conf.j2", "marker.conf.j2", "standby.conf.j2")
 
 
 def folder() -> Path:

@@ -16,7 +16,8 @@ import msgspec
 from upswitch.basics.value import Value
 from upswitch.generations.generation import File
 from upswitch.init.site_text import site_text
-from upswitch.nginx.configuration import ProxiedLocation, includes, includes_live, lives, upstream_blocks
+from upswitch.nginx.configuration import includes, includes_live, lives, upstream_blocks
+from upswitch.nginx.drain_lines import DrainLines
 from upswitch.nginx.dump import ConfFile, Directive, NginxConf, is_glob, matches_include, unescaped
 from upswitch.nginx.statements import StatementError
 from upswitch.nginx.upstream_file import UpstreamBlock, read_upstream_at, read_upstreams
@@ -73,8 +74,8 @@ class Proposal(Value):
     """Everything that `init --apply` would write, and what the owner should add by hand.
 
     `edit.path` is the file itself, not a symlink to it. `files` is the whole first generation. `leftover` is the generation that a
-    killed init left live, or "". `undrained` are the locations that need `snippets`. `log_format` is a line to add, "" where the
-    log has the generation already; `logs` are the access logs that should use it. `notes` are sentences for the owner.
+    killed init left live, or "". `drain_lines` are those that nginx needs. `log_format` is a line to add, "" where the log has
+    the generation already; `logs` are the access logs that should use it. `notes` are sentences for the owner.
     """
 
     request: InitRequest
@@ -86,8 +87,7 @@ class Proposal(Value):
     diff: str
     backup: str
     leftover: str = ""
-    snippets: tuple[File, ...] = ()
-    undrained: tuple[ProxiedLocation, ...] = ()
+    drain_lines: tuple[DrainLines, ...] = ()
     log_format: str = ""
     logs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

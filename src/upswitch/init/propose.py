@@ -15,7 +15,7 @@ from upswitch.hosts.host import Host, Ports
 from upswitch.hosts.sh import QUICK_S, SH, script
 from upswitch.init import adopt
 from upswitch.init.adopt import Adoption, AdoptRefused, Candidate, Edit, InitRequest, Proposal
-from upswitch.nginx import conf_logs, configuration, running
+from upswitch.nginx import conf_logs, configuration, drain_compare, running
 from upswitch.nginx.dump import NginxConf, matches_include
 from upswitch.site.model import Generation, Nginx, Site
 from upswitch.site.names import prefix_of
@@ -53,7 +53,7 @@ def propose(ports: Ports, request: InitRequest, templates: dict[str, str]) -> Pr
         notes=notes,
     )
     refuse_obstacles(ports.host, proposal, facts)
-    return _advised(proposal, facts, templates)
+    return _advised(proposal, facts)
 
 
 # ---- reading ----
@@ -179,23 +179,17 @@ def _backup(conf: NginxConf, path: str) -> str:
     return visible if _reader(conf, visible) is None else f"{folder}/.{name}.upswitch-backup"
 
 
-def _advised(proposal: Proposal, facts: Facts, templates: dict[str, str]) -> Proposal:
+def _advised(proposal: Proposal, facts: Facts) -> Proposal:
     """With what the owner should add by hand."""
-    from upswitch.generations.render import render_drain_snippets  # noqa: PLC0415  (as above)
-
     site = proposal.site
     names = [upstream.name for upstream in site.upstreams]
-    undrained = configuration.undrained(facts.conf, facts.build, names, flag=site.nginx.drain_flag)
-    needed = {place.upstream for place in undrained}
     prefix = prefix_of(site.name)
     own = conf_logs.own_logs(facts.conf, facts.build, names, live=site.nginx.live, otherwise=prefix)
     logs = tuple(log for log in own if conf_logs.lacks_generation(log))
     others = dict.fromkeys(other for log in logs for other in log.others)
-    wanted = msgspec.structs.replace(site, upstreams=tuple(each for each in site.upstreams if each.name in needed))
     return msgspec.structs.replace(
         proposal,
-        snippets=render_drain_snippets(wanted, templates) if needed else (),
-        undrained=undrained,
+        drain_lines=drain_compare.advice(facts.conf, facts.build, names, flag=site.nginx.drain_flag),
         log_format=conf_logs.log_format_line(prefix, others) if logs and prefix not in conf_logs.log_formats(facts.conf) else "",
         logs=tuple(log.path for log in logs),
     )

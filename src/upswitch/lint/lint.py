@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from upswitch.basics.errors import NginxBrokenError
 from upswitch.generations import generation
 from upswitch.hosts.host import Host, Ports
-from upswitch.lint import check_rules, rules
+from upswitch.lint import check_rules, drain_rules, rules
 from upswitch.lint.rules import Ground, LintFinding, OnMarker, Rule, Subject
 from upswitch.nginx import conf_logs, configuration, dump, running
 from upswitch.nginx.dump import Directive, DumpError, NginxConf
@@ -31,16 +31,20 @@ RULES: Mapping[Ground, tuple[Rule, ...]] = {
         rules.include_missing,
         rules.upstream_twice,
         rules.upstream_unused,
-        rules.drain_off,
-        rules.no_drain_lines,
-        rules.drain_flag_differs,
-        rules.open_file_cache,
         rules.truncates_on_reload,
         rules.access_log,
         rules.tcp_for_http,
         rules.template,
         rules.marker_taken,
         rules.marker_silent,
+    ),
+    Ground.DRAIN: (
+        drain_rules.drain_off,
+        drain_rules.no_drain_lines,
+        drain_rules.drain_flag_differs,
+        drain_rules.open_file_cache,
+        drain_rules.drain_location_differs,
+        drain_rules.drain_lines_old,
     ),
     Ground.CHECKS: (
         check_rules.check_blackout,
@@ -82,16 +86,16 @@ def lint(ports: Ports, site: Site, templates: Mapping[str, str]) -> tuple[LintFi
         subject = _read_host(ports.host, site, templates)
     except NginxBrokenError as exc:
         return findings(Subject(site=site, broken=str(exc)), Ground.SITE)
-    grounds = (Ground.SITE, Ground.NGINX, Ground.CHECKS) if subject.modules else (Ground.SITE, Ground.NGINX)
+    grounds = (Ground.SITE, Ground.NGINX, Ground.DRAIN, *([Ground.CHECKS] if subject.modules else []))
     return findings(subject, *grounds)
 
 
 def lint_file(path: str) -> tuple[LintFinding, ...]:
-    """Every finding about the health checks in an nginx configuration, or in a part of one, on this machine's disk.
+    """Every finding about the health checks and the drain lines in an nginx configuration, or in a part of one, on this disk.
 
     OSError where it or a file that it includes can't be read. DumpError where it is not nginx's syntax.
     """
-    return findings(subject_of(_read_files(os.path.abspath(path))), Ground.CHECKS)
+    return findings(subject_of(_read_files(os.path.abspath(path))), Ground.DRAIN, Ground.CHECKS)
 
 
 def findings(subject: Subject, *grounds: Ground) -> tuple[LintFinding, ...]:
@@ -153,7 +157,7 @@ def _on_marker(host: Host, nginx: Nginx) -> OnMarker:
 
 
 def subject_of(conf: NginxConf) -> Subject:
-    """For the health checks alone. A part of a configuration counts as one that stands inside `http`."""
+    """For the health checks and the drain lines alone. A part of a configuration counts as one that stands inside `http`."""
     if configuration.http(conf) is None:
         workers = Directive(name="worker_processes", args=("auto",), file=conf.path, line=0)
         http = Directive(name="http", args=(), file=conf.path, line=0, block=conf.tree)

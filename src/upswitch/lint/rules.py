@@ -13,14 +13,12 @@ from upswitch.basics.value import Value
 from upswitch.generations.generation import served_as
 from upswitch.health.nginx_check import CheckedUpstream, checked_of_conf, checked_of_site
 from upswitch.logs import coverage
-from upswitch.nginx import configuration
+from upswitch.nginx import configuration, drain_lines
 from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.nginx.dump import NginxConf, walk
 from upswitch.site.model import CheckType, Dialect, Gate, Nginx, SilencePolicy, Site, Watch, effective_check
 from upswitch.site.server_line import is_name
-
-_LOST = "8 to 22 requests lost per reload with 32 busy keep-alive connections"
 
 
 class LintFinding(Value):
@@ -37,6 +35,7 @@ class Ground(StrEnum):
 
     SITE = "site"
     NGINX = "nginx"
+    DRAIN = "drain"
     CHECKS = "checks"
 
 
@@ -174,45 +173,11 @@ def upstream_twice(subject: Subject) -> Iterator[LintFinding]:
 
 
 def upstream_unused(subject: Subject) -> Iterator[LintFinding]:
-    used = {location.upstream for location in configuration.proxied_locations(subject.conf, subject.names)}
+    used = {name for each in drain_lines.all_passing(subject.conf) for name in each.upstreams}
     for name in subject.names:
         if name not in used:
             hint = "check the name; lint can't see a name that proxy_pass takes from a variable"
             yield warning(f"no location passes requests to upstream {name}", hint)
-
-
-def drain_off(subject: Subject) -> Iterator[LintFinding]:
-    if subject.site.nginx.drain <= 0:
-        yield warning(f"nginx.drain is 0: {_LOST}", 'set nginx.drain = "1s"')
-
-
-def no_drain_lines(subject: Subject) -> Iterator[LintFinding]:
-    """A reload loses requests on idle keep-alive connections (nginx-facts.md, section 4)."""
-    for place in _undrained(subject):
-        if not place.has_drain_lines:
-            what = f"{place.place} passes to {place.upstream} without drain lines: {_LOST}"
-            yield warning(what, "`upswitch init` shows the lines to paste; nginx 1.27.4 and later does not need them")
-
-
-def drain_flag_differs(subject: Subject) -> Iterator[LintFinding]:
-    flag = subject.site.nginx.drain_flag
-    for place in _undrained(subject):
-        if place.has_drain_lines:
-            what = f"{place.place} passes to {place.upstream} and tests {place.drain_flag}, not {flag}: {_LOST}"
-            yield warning(what, "name the same file in nginx.drain_flag and in the location")
-
-
-def _undrained(subject: Subject) -> tuple[configuration.ProxiedLocation, ...]:
-    nginx = subject.site.nginx
-    return configuration.undrained(subject.conf, subject.build, subject.names, flag=nginx.drain_flag) if nginx.drain > 0 else ()
-
-
-def open_file_cache(subject: Subject) -> Iterator[LintFinding]:
-    """nginx caches "no such file" for open_file_cache_valid, 60 s by default (nginx-facts.md, section 4)."""
-    for each in configuration.http_children(subject.conf, "open_file_cache") if subject.build.needs_drain_flag else ():
-        if each.args[:1] != ("off",):
-            what = f"{each.place}: with open_file_cache nginx sees the drain flag up to 60 s late (open_file_cache_valid)"
-            yield warning(what, "set open_file_cache only in the locations that serve files")
 
 
 def truncates_on_reload(subject: Subject) -> Iterator[LintFinding]:

@@ -1,39 +1,19 @@
 """Questions to a configuration that `nginx -T` printed (dump.py). The questions about logs are in conf_logs.py."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from upswitch.basics.value import Value
 from upswitch.nginx.build import Build
 from upswitch.nginx.dump import Directive, NginxConf, walk
 from upswitch.site.names import prefix_in
 from upswitch.site.server_line import is_name
 
-PASSES = ("proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass")
+PASSES = ("proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "memcached_pass")
 SCOPES = ("server", "location", "if", "limit_except")
 """The blocks inside http that have settings of their own, each inheriting from the one around it."""
 
-_DRAINED = "418"  # the status by which the drain lines lead to the drain location (templates/drain-server.conf.j2)
 _SETTERS = ("set", "auth_request_set")
 _SCHEME = re.compile(r"^[a-z]+://")
-
-
-class ProxiedLocation(Value):
-    """A location (or an `if` in one) that passes to an upstream of ours. `drain_flag` is the file of its drain lines, or ""."""
-
-    upstream: str
-    file: str
-    line: int
-    name: str
-    drain_flag: str = ""
-
-    @property
-    def place(self) -> str:
-        return f"{self.file}:{self.line} (location {self.name})"
-
-    @property
-    def has_drain_lines(self) -> bool:
-        return self.drain_flag != ""
 
 
 def http(conf: NginxConf) -> Directive | None:
@@ -140,27 +120,6 @@ def listens(conf: NginxConf) -> tuple[str, ...]:
     return tuple(found)
 
 
-def proxied_locations(conf: NginxConf, upstream_names: Collection[str]) -> tuple[ProxiedLocation, ...]:
-    """Where requests are passed to one of these upstreams by its name, in the order of the configuration.
-
-    Drain locations (what `error_page 418` leads to) are left out: no client reaches them without the drain flag.
-    A name in a variable can't be seen here.
-    """
-    return tuple(
-        each
-        for server in http_children(conf, "server")
-        for each in _proxied(server, (server,), upstream_names)
-        if each.name not in _drain_targets(server)
-    )
-
-
-def undrained(conf: NginxConf, build: Build, upstreams: Collection[str], *, flag: str) -> tuple[ProxiedLocation, ...]:
-    """The locations that lose requests at a reload: those without drain lines for this flag. None since nginx 1.27.4."""
-    if not build.needs_drain_flag:
-        return ()
-    return tuple(each for each in proxied_locations(conf, upstreams) if each.drain_flag != flag)
-
-
 def passed_upstream(directive: Directive) -> str:
     """The upstream or the address that a `proxy_pass` or the like names. "" where it begins with a variable."""
     target = _SCHEME.sub("", directive.args[0]) if directive.args else ""
@@ -179,37 +138,3 @@ def listen_address(text: str) -> str:
         return f"*:{text}"
     has_port = ":" in text.rsplit("]", 1)[-1]
     return text if has_port else f"{text}:80"
-
-
-def _proxied(scope: Directive, around: tuple[Directive, ...], names: Collection[str]) -> Iterator[ProxiedLocation]:
-    for each in scope.children(*PASSES):
-        if passed_upstream(each) in names:
-            yield ProxiedLocation(
-                upstream=passed_upstream(each),
-                file=each.file,
-                line=each.line,
-                name=next((" ".join(each.args) for each in reversed(around) if each.name == "location"), ""),
-                drain_flag=_drain_flag(around),
-            )
-    for inner in scope.children(*SCOPES):
-        yield from _proxied(inner, (*around, inner), names)
-
-
-def _drain_flag(around: tuple[Directive, ...]) -> str:
-    """`if (-f FLAG)` counts in the server and the innermost location, `error_page` at the nearest level that has one."""
-    pages = next((pages for each in reversed(around) if (pages := each.children("error_page"))), ())
-    if not any(_DRAINED in page.args[:-1] for page in pages):
-        return ""
-    innermost = [each for each in around if each.name == "location"][-1:]
-    flags = (_flag(test) for each in (around[0], *innermost) for test in each.children("if"))
-    return next((flag for flag in flags if flag), "")
-
-
-def _flag(test: Directive) -> str:
-    returns = any(each.args[:1] == (_DRAINED,) for each in test.children("return"))
-    return test.args[1] if returns and test.args[:1] == ("-f",) and len(test.args) > 1 else ""
-
-
-def _drain_targets(server: Directive) -> set[str]:
-    pages = (each for each in walk(server.block or ()) if each.name == "error_page")
-    return {page.args[-1] for page in pages if _DRAINED in page.args[:-1]}

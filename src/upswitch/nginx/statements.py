@@ -63,6 +63,38 @@ def statement_at(text: str, start: int) -> Statement | None:
     return _statement(_tokens(text, start))
 
 
+def line_span(text: str, line: int) -> tuple[int, int]:
+    """Where a line begins and ends, without its newline. Lines count from 1."""
+    start = 0
+    for _ in range(line - 1):
+        start = text.find("\n", start) + 1
+    newline = text.find("\n", start)
+    return start, len(text) if newline < 0 else newline
+
+
+def block_start(text: str, line: int, words: tuple[str, ...]) -> int:
+    """The offset behind the `{` of the block with these words that begins in this line.
+
+    StatementError unless there is exactly one.
+    """
+    start, end = line_span(text, line)
+    begins = [found.start() for found in re.finditer(rf"(?<![^\s;{{}}]){re.escape(words[0])}(?=\s|{{)", text[start:end])]
+    found = [at for begin in begins if (at := _opened(text, start + begin, words))]
+    if len(found) != 1:
+        raise StatementError(f"line {line}: the block `{' '.join(words)}` can't be told from others; begin it on a line of its own")
+    return found[0]
+
+
+def _opened(text: str, start: int, words: tuple[str, ...]) -> int:
+    """The offset behind the `{` where these words stand before it, else 0."""
+    seen: list[Token] = []
+    for token in _tokens(text, start):
+        if token.text in (";", "{", "}"):
+            return token.end if token.text == "{" and _unquoted(seen) == words else 0
+        seen.append(token)
+    return 0
+
+
 def _tokens(text: str, start: int) -> Iterator[Token]:
     at = start
     while at < len(text):

@@ -115,7 +115,12 @@ def drive_on(ports: RunPorts, begun: Run, job: Job, journal: Journal) -> Ending:
     over = _disarmed(ports, over, journal, job.site.nginx)
     seen = survey.live(*steps.found) if steps.found else None
     ending = close(ports, over, journal, job.site.nginx, seen=seen, outdated=steps.outdated)
-    return msgspec.structs.replace(ending, gate=steps.gate_report, watch=steps.watch_report)
+    details = (*ending.details, job.flag_stays_down) if job.flag_stays_down and _has_swapped(over) else ending.details
+    return msgspec.structs.replace(ending, details=details, gate=steps.gate_report, watch=steps.watch_report)
+
+
+def _has_swapped(over: Run) -> bool:
+    return any(each.step is Step.SWAP for each in over.steps)
 
 
 def _disarmed(ports: RunPorts, over: Run, journal: Journal, nginx: Nginx) -> Run:

@@ -15,7 +15,9 @@ from upswitch.generations.generation import MARKER, Manifest
 from upswitch.generations.survey import Facts
 from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
-from upswitch.nginx import configuration, running
+from upswitch.nginx import configuration, drain_compare, running
+from upswitch.nginx.drain_compare import Difference
+from upswitch.nginx.drain_lines import LOST
 from upswitch.site.model import Dialect, Generation, Site, Target, parse_name
 from upswitch.site.names import prefix_of
 from upswitch.switch import warm
@@ -44,6 +46,11 @@ class Job(Value):
     warm_files: Mapping[str, bytes] = {}
     warmth: Warmth = Warmth()
     accept_one_way: bool = False
+
+    @property
+    def flag_stays_down(self) -> str:
+        """Why the drain flag is not raised though a location tests it; "" where it is, or where none does."""
+        return flag_use(self.site, self.facts)[1]
 
     @property
     def attribution(self) -> Attribution:
@@ -162,12 +169,27 @@ def _copy_manifest(ports: Ports, ask: Ask, *, of: Manifest, name: str, replaces:
     )
 
 
-def can_drain(site: Site, facts: Facts) -> bool:
-    """Draining has an effect where nginx needs the flag and a location that serves our upstreams tests it."""
+def flag_use(site: Site, facts: Facts) -> tuple[bool, str]:
+    """Whether a run raises the drain flag, and why not where a location tests it.
+
+    It has an effect where nginx needs it and a location tests it. It stays down where that location would answer differently.
+    """
+    flag = site.nginx.drain_flag
     if site.nginx.drain <= 0 or not facts.build.needs_drain_flag:
-        return False
-    locations = configuration.proxied_locations(facts.conf, [upstream.name for upstream in site.upstreams])
-    return any(location.drain_flag == site.nginx.drain_flag for location in locations)
+        return False, ""
+    found = tuple(jump for jump in drain_compare.jumps(facts.conf, flag=flag) if jump.flag == flag)
+    unlike = drain_compare.differences(facts.conf, found)
+    return bool(found) and not unlike, _stays_down(flag, unlike)
+
+
+def _stays_down(flag: str, unlike: tuple[Difference, ...]) -> str:
+    if not unlike:
+        return ""
+    others = f" and {len(unlike) - 1} more" if len(unlike) > 1 else ""
+    return (
+        f"The drain flag {flag} stays down, because a location would answer differently while it is up: {unlike[0].text}{others}. "
+        f"This costs requests: {LOST}. `upswitch lint` shows each difference"
+    )
 
 
 def is_unchanged(host: Host, job: Job) -> bool:
@@ -195,7 +217,7 @@ def diff(host: Host, job: Job) -> str:
 
 def _skips(site: Site, facts: Facts, warmth: Warmth) -> tuple[Step, ...]:
     """The steps that have no effect here."""
-    drain = () if can_drain(site, facts) else (Step.DRAIN,)
+    drain = () if flag_use(site, facts)[0] else (Step.DRAIN,)
     warm = () if any(warmth.wanted.values()) else (Step.WARM,)
     arm = () if site.deadman.enabled else (Step.ARM,)
     return (*drain, *warm, *arm)

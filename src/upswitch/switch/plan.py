@@ -45,7 +45,7 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
         gate=rounds.one_round(ports, job.new, job.old),
         is_unchanged=is_unchanged(ports.host, job),
         warmth=job.warmth,
-        notes=(*warm.notes(site, ask.pool, job.warmth, facts), *_seen(site, job)),
+        notes=(*warm.notes(site, ask.pool, job.warmth, facts), *filter(None, [job.flag_stays_down]), *_seen(site, job)),
     )
 
 

@@ -25,6 +25,8 @@ KEYS = {
     "InitView": """
         command exit applied=is_applied said site_file=request.out site_text proposal.generation proposal.diff backup
         proposal.notes advice hint production""",
+    "DrainLinesView": "command exit said blocks=needed pasted",
+    "DrainLines": "file line block lines no_cure remove",
     "DrainView": """
         command exit report.said safe=report.is_safe report.pool report.live report.addresses report.old_workers
         report.connections""",

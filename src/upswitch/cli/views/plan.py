@@ -1,4 +1,4 @@
-"""What `plan` and `init` print: what would be changed, and what was."""
+"""What `plan`, `init` and `drain-lines` print: what would be changed, and what was."""
 
 import shlex
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from upswitch.generations.generation import Live
 if TYPE_CHECKING:
     from upswitch.init.adopt import InitRequest, Proposal
     from upswitch.init.apply import Applied
+    from upswitch.nginx.drain_lines import DrainLines
     from upswitch.switch.plan import Planned
     from upswitch.switch.run import Plan
 
@@ -131,10 +132,9 @@ class InitView(View):
     def advice(self) -> tuple[str, ...]:
         """Lines for the owner to add by hand."""
         proposal, found = self.proposal, []
-        if proposal.undrained:
-            places = ", ".join(f"{place.file}:{place.line}" for place in proposal.undrained)
-            texts = "\n".join(f"# {snippet.name}\n{snippet.text.rstrip()}" for snippet in proposal.snippets)
-            found.append(f"add these lines at {places}, so that a reload loses no request:\n{texts}")
+        if proposal.drain_lines:
+            texts = "\n".join(each.text for each in proposal.drain_lines)
+            found.append(f"add the drain lines, so that a reload loses no request; `--apply --drain-lines` writes them:\n{texts}")
         if proposal.log_format:
             logs = ", ".join(proposal.logs)
             found.append(f"use this log format for {logs}, so that the watch can tell pools apart:\n{proposal.log_format}")
@@ -152,3 +152,31 @@ class InitView(View):
         if self.production is not None:
             lines.append(f"Production: {self.production.text}")
         return "\n".join([*lines, *next_lines(self.hint)])
+
+
+class DrainLinesView(View):
+    """`drain-lines`: nothing was changed. `is_needed`: whether this nginx needs any."""
+
+    needed: tuple["DrainLines", ...]
+    is_needed: bool
+
+    @property
+    def said(self) -> str:
+        if not self.is_needed:
+            return "Nothing to add: nginx 1.27.4 and later needs no drain lines"
+        if not self.needed:
+            return "Nothing to add: every location has its drain lines"
+        return "Add these lines, then run `nginx -t`, reload nginx, and run `upswitch lint`"
+
+    @property
+    def pasted(self) -> str:
+        """As it can be pasted."""
+        return "\n".join(each.text for each in self.needed)
+
+    @property
+    def text(self) -> str:
+        return "\n".join([self.said, *filter(None, [self.pasted])])
+
+
+def drain_lines(needed: tuple["DrainLines", ...], *, is_needed: bool) -> DrainLinesView:
+    return DrainLinesView(command="drain-lines", exit=Exit.DONE, needed=needed, is_needed=is_needed)

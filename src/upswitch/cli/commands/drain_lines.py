@@ -1,0 +1,27 @@
+import click
+
+from upswitch.cli.invocation import Common, on_site
+from upswitch.cli.program import Program, with_program
+from upswitch.cli.views import View, plan
+from upswitch.switch.session import Session
+
+
+@click.command("drain-lines")
+@on_site
+@with_program
+def drain_lines(program: Program, /, *, common: Common) -> int:
+    """Print the lines by which nginx before 1.27.4 loses no request at a reload.
+
+    upswitch prints them for each location that passes to the site's upstreams, with the place to paste them, and changes nothing.
+    """
+    from upswitch.nginx import running
+    from upswitch.nginx.drain_compare import advice
+
+    def act(session: Session) -> View:
+        site, host = session.site, session.ports.host
+        build = running.read_build(host, site.nginx)
+        conf = running.read_conf(host, site.nginx, build)
+        names = [upstream.name for upstream in site.upstreams]
+        return plan.drain_lines(advice(conf, build, names, flag=site.nginx.drain_flag), is_needed=build.needs_drain_flag)
+
+    return program.serve("drain-lines", common, act)

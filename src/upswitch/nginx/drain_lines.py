@@ -1,0 +1,230 @@
+"""The drain lines for nginx before 1.27.4: which locations need them, how they read, and where in a file they go.
+
+A reload closes idle keep-alive connections, and a request that is on its way on one is lost. While the drain flag (a file) exists,
+a location with these lines sends each request through a location with `keepalive_timeout 0` and back to itself. nginx only ever
+takes keep-alive away from a request (ngx_http_update_location_config), so the answer says `Connection: close`. Everything else is
+done by the location itself, as always: access, limits, headers, rewrites, the pass. No line is copied, so nothing can differ.
+
+Three things do not survive the way there and back, and the lines respect each of them:
+- nginx forgets how the client wrote the address (`valid_unparsed_uri`). `proxy_pass` without a URI part sends exactly that. So a
+  request whose address holds escapes, `//` or raw bytes is not sent around (`$upswitch_escaped`): its connection stays open.
+- A named location has no address that leads to it. `try_files` of its own drain location leads back, which sets no status.
+- The numeric captures of a regex outside of the location are gone. Such a location gets no lines (`no_cure`).
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+
+from upswitch.basics.value import Value
+from upswitch.nginx.configuration import PASSES, http_children, passed_upstream
+from upswitch.nginx.dump import Directive, NginxConf, quoted
+from upswitch.nginx.statements import block_start, line_span
+
+LOST = "8 to 22 requests lost per reload with 32 busy keep-alive connections"
+"""What a location without drain lines costs (docs/requests-not-lost.md)."""
+THROUGH = "/upswitch_drain"
+"""The location that requests are sent through. For a named location its name follows."""
+REWRITES = ("set", "if", "rewrite", "return", "break")
+"""The directives of nginx's rewrite phase. They run in the order in which they are written."""
+
+_HEAD = "# For nginx before 1.27.4, printed by `upswitch drain-lines`: keep these the first lines of the server."
+_DONE, _ESCAPED, _URI = "$upswitch_drained", "$upswitch_escaped", "$upswitch_uri"
+_SERVER = (
+    f'set {_DONE} "";',
+    f'set {_ESCAPED} "";',
+    f"if ($request_uri != $uri$is_args$args) {{ set {_ESCAPED} -escaped; }}",
+    f"if ($request_uri ~ [^!-~]) {{ set {_ESCAPED} -escaped; }}",
+)
+_AS_SENT = ("proxy_pass", "grpc_pass")
+_LIMITS = ("limit_req", "limit_conn")
+_CAPTURE = re.compile(r"\$\{?[1-9]")
+
+
+class Passing(Value):
+    """A location that passes requests to upstreams. `around` goes from its server to the location itself."""
+
+    around: tuple[Directive, ...]
+    upstreams: tuple[str, ...]
+
+    @property
+    def location(self) -> Directive:
+        return self.around[-1]
+
+    @property
+    def server(self) -> Directive:
+        return self.around[0]
+
+    @property
+    def name(self) -> str:
+        return " ".join(self.location.args)
+
+    @property
+    def place(self) -> str:
+        return f"{self.location.place} (location {self.name})"
+
+
+class DrainLines(Value):
+    """What one block needs. `lines` go behind its opening brace, each a whole statement; where there are none, `no_cure` says why.
+
+    `remove` are older drain lines that must go first, with their places.
+    """
+
+    file: str
+    line: int
+    words: tuple[str, ...]
+    lines: tuple[str, ...] = ()
+    no_cure: str = ""
+    remove: tuple[str, ...] = ()
+
+    @property
+    def block(self) -> str:
+        return " ".join(self.words)
+
+    @property
+    def text(self) -> str:
+        """To be read and pasted."""
+        place = f"{self.file}:{self.line}: {self.block}"
+        if self.no_cure:
+            return f"{place}: no drain lines, because {self.no_cure}. This costs requests: {LOST}"
+        first = f"{place} {{  # add these lines here, as the first of this block"
+        old = (f"    # REMOVE FIRST: {each}" for each in self.remove)
+        return "\n".join((first, *old, self.indented("    ")))
+
+    def indented(self, margin: str) -> str:
+        """The lines with this margin."""
+        return margin + "\n".join(self.lines).replace("\n", f"\n{margin}")
+
+
+def passing(conf: NginxConf, upstreams: Collection[str]) -> tuple[Passing, ...]:
+    """Every location that passes to one of these upstreams by its name, in the order of the configuration.
+
+    A name in a variable can't be seen here.
+    """
+    return tuple(each for each in all_passing(conf) if any(name in upstreams for name in each.upstreams))
+
+
+def all_passing(conf: NginxConf) -> Iterator[Passing]:
+    """Every location that passes requests to anything."""
+    for server in http_children(conf, "server"):
+        yield from _passing((server,))
+
+
+def _passing(around: tuple[Directive, ...]) -> Iterator[Passing]:
+    for location in around[-1].children("location"):
+        chain = (*around, location)
+        passes = passes_of(location)
+        if passes:
+            yield Passing(around=chain, upstreams=tuple(dict.fromkeys(map(passed_upstream, passes))))
+        yield from _passing(chain)
+
+
+def passes_of(block: Directive) -> tuple[Directive, ...]:
+    """Its pass, and those in an `if` or `limit_except` of it."""
+    inner = (each for child in block.children("if", "limit_except") for each in passes_of(child))
+    return (*block.children(*PASSES), *inner)
+
+
+def missing(around: Iterable[Passing], flag: str) -> tuple[DrainLines, ...]:
+    """The lines that these locations need, those of their servers first. What stands there already is not asked for again."""
+    needed: dict[tuple[str, int, tuple[str, ...]], DrainLines] = {}
+
+    def need(block: Directive, *lines: str, no_cure: str = "") -> None:
+        key = (block.file, block.line, (block.name, *block.args))
+        had = needed[key].lines if key in needed else ()
+        new = tuple(line for line in lines if line not in had)
+        needed[key] = DrainLines(file=key[0], line=key[1], words=key[2], lines=(*had, *new), no_cure=no_cure)
+
+    for each in around:
+        reason = no_cure(each)
+        if reason:
+            need(each.location, no_cure=reason)
+            continue
+        if not any(line.args[:1] == (_DONE,) for line in each.server.children("set")):
+            need(each.server, _HEAD, *_SERVER)
+        if not any(location.args[-1:] == (through(each),) for location in each.server.children("location")):
+            need(each.server, through_block(each))
+        if not any(flag_of(test) == flag and _leads_through(test) for test in each.location.children("if")):
+            need(each.location, location_line(each, flag))
+    return tuple(sorted(needed.values(), key=lambda each: each.words[0] != "server"))
+
+
+def server_lines() -> tuple[str, ...]:
+    """What every server with such a location begins with."""
+    return _SERVER
+
+
+def through(each: Passing) -> str:
+    """The address of the location that its requests are sent through."""
+    return f"{THROUGH}{each.name}" if each.name.startswith("@") else THROUGH
+
+
+def through_block(each: Passing) -> str:
+    """That location. It refuses no body, asks for no password, and only gives the address back."""
+    lines = ["internal;", "keepalive_timeout 0;", "client_max_body_size 0;", f"set {_DONE} -done;"]
+    if each.name.startswith("@"):
+        lines += ["satisfy any;", "allow all;", f"rewrite ^ {_URI} break;", f'try_files "" {each.name};']
+    else:
+        lines += [f"rewrite ^ {_URI} last;"]
+    inner = "".join(f"    {line}\n" for line in lines)
+    return f"location = {through(each)} {{\n{inner}}}"
+
+
+def location_line(each: Passing, flag: str) -> str:
+    """The one line of a location. The second time no file has the name that is tested."""
+    tested = quoted(f"{flag}{_DONE}{_ESCAPED if _sends_as_written(each) else ''}")
+    return f"if (-f {tested}) {{ set {_URI} $uri; rewrite ^ {through(each)} last; }}"
+
+
+def flag_of(test: Directive) -> str:
+    """The file that an `if (-f FILE)` tests, without the variables of our line. "" for any other `if`."""
+    return test.args[1].partition(_DONE)[0] if test.args[:1] == ("-f",) and test.args[1:] else ""
+
+
+def _leads_through(test: Directive) -> bool:
+    return any(line.args[1].startswith(THROUGH) for line in test.children("rewrite"))
+
+
+def _sends_as_written(each: Passing) -> bool:
+    return any(one.name in _AS_SENT and "$" not in "".join(one.args) for one in passes_of(each.location))
+
+
+def no_cure(each: Passing) -> str:
+    """Why no lines can keep this location as it is, or ""."""
+    if not each.location.args[0].startswith("~") and (using := _outer_capture(each)):
+        return f"`{using.text}` uses a capture of a regex outside of it"
+    limits = [name for name in _LIMITS if each.name.startswith("@") and each.location.children(name) and each.server.children(name)]
+    if limits:
+        return f"its {limits[0]} would be the one of its server while the flag is up"
+    return ""
+
+
+def _outer_capture(each: Passing) -> Directive | None:
+    """A directive that uses $1 to $9, which no regex of this location has set just before it."""
+    inherited = (
+        line for block in each.around[:-1] for line in block.block or () if line.block is None and line.name not in REWRITES
+    )
+    found = (line for line in (*inherited, *_outside_regexes(each.location)) if line.name != "rewrite")
+    return next((line for line in found if _CAPTURE.search(" ".join(line.args))), None)
+
+
+def _outside_regexes(block: Directive) -> Iterator[Directive]:
+    for each in block.block or ():
+        if each.name != "location" and not (each.name == "if" and any(arg.lstrip("!").startswith("~") for arg in each.args)):
+            yield each
+            yield from _outside_regexes(each)
+
+
+# ---- writing them into a file ----
+
+
+def with_lines(text: str, needed: Iterable[DrainLines]) -> str:
+    """The text of a file with these lines in it. StatementError names a block that can't be found in it."""
+    places = [(block_start(text, each.line, each.words), each) for each in needed if each.lines]
+    for at, each in sorted(places, key=lambda place: place[0], reverse=True):
+        start, end = line_span(text, each.line)
+        line = text[start:end]
+        begin = "\n" + line[: len(line) - len(line.lstrip())] + " " * 4
+        added = "\n" + each.indented(begin[1:])
+        rest, newline, below = text[at:].partition("\n")
+        text = text[:at] + added + (begin + rest.lstrip() if rest.strip() else rest) + newline + below
+    return text

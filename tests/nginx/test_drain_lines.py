@@ -1,0 +1,92 @@
+"""The drain lines on a real nginx: with the flag up every request is answered as with the flag down, and its connection closes."""
+
+from pathlib import Path
+
+import pytest
+
+from drainkinds import KINDS, UPSTREAMS, ask, backends, nginx_conf
+from dumps import real_dump
+from skips import NONE_HERE
+from upswitch.nginx.drain_compare import differences, jumps
+from upswitch.nginx.drain_lines import missing, passing, with_lines
+from upswitch.nginx.dump import parse_dump
+from upswitch_lab.find import find_nginx, read_build
+from upswitch_lab.process import Process, free_port, is_listening, until
+
+OLD = [pytest.param(path, id=version) for version, path in find_nginx() if read_build(path).needs_drain_flag]
+UNSAME = (b"connection:", b"date:", b"expires:")
+
+
+class Table:
+    """All kinds behind one nginx, each asked with the flag down and up."""
+
+    def __init__(self, nginx: str, folder: Path) -> None:
+        folder.chmod(0o755)
+        (folder / "passwords").write_text("u:{PLAIN}pw\n")
+        self.flag = folder / "flag"
+        port = free_port("127.0.0.1")
+        with backends(folder) as (addresses, got):
+            files = nginx_conf(folder, port, addresses)
+            before = parse_dump(real_dump(nginx, folder, files))
+            self.needed = missing(passing(before, UPSTREAMS), str(self.flag))
+            for name, text in files.items():
+                files[name] = with_lines(text, [each for each in self.needed if each.file.endswith(f"/{name}")])
+            self.conf = parse_dump(real_dump(nginx, folder, files))
+            with (folder / "out").open("wb") as out:
+                process = Process((nginx, "-p", str(folder), "-c", f"{folder}/nginx.conf", "-e", f"{folder}/error.log"), out=out)
+            try:
+                until(lambda: is_listening(f"127.0.0.1:{port}"), what="nginx")
+                for request in (request for kind in KINDS for request in kind.warm):
+                    ask(port, request, "warm")
+                self.down = self._asked(port, got, "down")
+                self.flag.touch()
+                self.up = self._asked(port, got, "up")
+            finally:
+                process.end()
+        self.errors = (folder / "error.log").read_text()
+
+    def _asked(self, port: int, got: list[bytes], key: str):
+        """By kind: for each request the answers, and what the servers behind nginx were asked."""
+        found = {}
+        for kind in KINDS:
+            found[kind.name] = []
+            for request in kind.requests:
+                got.clear()
+                answers = ask(port, request, key)
+                found[kind.name].append((answers, sorted(got)))
+        return found
+
+
+@pytest.fixture(scope="module", params=OLD or [NONE_HERE])
+def table(request, tmp_path_factory) -> Table:
+    return Table(request.param, tmp_path_factory.mktemp("drain"))
+
+
+def _same(answer: tuple[bytes, bytes]):
+    head, body = answer
+    return [line for line in head.split(b"\r\n") if not line.lower().startswith(UNSAME)], body
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+def test_a_request_is_answered_the_same_with_the_flag_up_and_down(table, kind):
+    for request, down, up in zip(kind.requests, table.down[kind.name], table.up[kind.name], strict=True):
+        assert [*map(_same, up[0])] == [*map(_same, down[0])], request
+        assert up[1] == down[1], request
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+def test_with_the_flag_up_the_connection_closes_or_we_say_that_there_is_no_cure(table, kind):
+    for number in kind.closes:
+        (head, _), *_ = table.up[kind.name][number][0]
+        assert b"\r\nConnection: close" in head, kind.requests[number]
+    said = [each.text for each in table.needed if each.no_cure]
+    assert bool(kind.no_cure) == (kind.closes == ())
+    assert not kind.no_cure or any(kind.no_cure in text and "requests lost per reload" in text for text in said)
+
+
+def test_the_written_lines_are_complete_and_make_no_difference(table):
+    found = jumps(table.conf, flag=str(table.flag))
+    assert len(found) > len(KINDS)
+    assert differences(table.conf, found) == ()
+    assert all(each.no_cure for each in missing(passing(table.conf, UPSTREAMS), str(table.flag)) if each.lines == ())
+    assert [line for line in table.errors.splitlines() if "uninitialized" in line or "[alert]" in line or "cycle" in line] == []
