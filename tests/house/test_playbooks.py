@@ -232,8 +232,12 @@ def test_the_playbooks_pass_ansible_lint(tmp_path):
 
 def test_what_the_role_knows_of_the_program_is_so():
     known = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["upswitch_nginx_defaults"]
-    assert known == {name: getattr(Nginx(), name) for name in known}
-    assert conf_logs.log_format_line() in (ROLE / "templates" / "upswitch-log.conf.j2").read_text().splitlines()
+    nameless = {"dir": "{{ upswitch_suffix }}", "state": "{{ upswitch_suffix }}", "marker": known["marker"]}
+    known = {name: value.replace(nameless.get(name, "\0"), "") for name, value in known.items()}
+    assert {**known, "marker": Nginx().marker} == {name: getattr(Nginx(), name) for name in known}
+    assert Nginx().marker in nameless["marker"]
+    template = (ROLE / "templates" / "upswitch-log.conf.j2").read_text().replace("{{ upswitch_variables }}", "upswitch")
+    assert conf_logs.log_format_line() in template.splitlines()
 
 
 def test_a_wheel_brings_the_pages_the_playbooks_and_the_templates(tmp_path):
