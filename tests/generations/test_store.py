@@ -360,7 +360,7 @@ def watchers(flag, token):
 def test_a_drain_flag_is_removed_after_its_time(tmp_path):
     flag = f"{tmp_path}/run/drain"
     assert run(commands.raise_flag(flag, "r1", tenths=2)).exit == 0
-    assert Path(flag).read_text() == "r1"
+    assert Path(flag).read_text() == "r1\n"
     assert (Path(flag).stat().st_mode & 0o777, Path(flag).parent.stat().st_mode & 0o777) == (0o644, 0o755)
     until(lambda: not os.path.exists(flag), what="the flag's end")
     until(lambda: not watchers(flag, "r1"), what="the watcher's end")
@@ -370,9 +370,9 @@ def test_removing_the_drain_flag_ends_the_process_behind_it(tmp_path):
     flag = f"{tmp_path}/drain"
     run(commands.raise_flag(flag, "r1", tenths=600))
     until(lambda: watchers(flag, "r1"), what="the watcher")
-    assert run(commands.lower_flag(flag)).exit == 0
+    assert run(commands.lower_flag(flag, "r1")).exit == 0
     until(lambda: not watchers(flag, "r1"), what="the watcher's end")
-    assert run(commands.lower_flag(flag)).exit == 0  # lowered already
+    assert run(commands.lower_flag(flag, "r1")).exit == 0  # lowered already
 
 
 def test_an_earlier_run_does_not_remove_the_drain_flag_of_a_later_one(tmp_path):
@@ -380,9 +380,21 @@ def test_an_earlier_run_does_not_remove_the_drain_flag_of_a_later_one(tmp_path):
     run(commands.raise_flag(flag, "r1", tenths=3))
     run(commands.raise_flag(flag, "r2", tenths=600))
     until(lambda: not watchers(flag, "r1"), what="the earlier watcher's end")
-    assert Path(flag).read_text() == "r2"
-    run(commands.lower_flag(flag))
+    assert Path(flag).read_text() == "r2\n"
+    run(commands.lower_flag(flag, "r2"))
     until(lambda: not watchers(flag, "r2"), what="the watcher's end")
+
+
+def test_a_drain_flag_that_two_sites_share_stays_up_until_the_last_of_them_lowers_it(tmp_path):
+    flag = Path(tmp_path, "drain")
+    for token in ("r1.1.", "r2.1.", "r1.2."):
+        assert run(commands.raise_flag(str(flag), token, tenths=600)).exit == 0
+    run(commands.lower_flag(str(flag), "r1."))
+    assert flag.read_text() == "r2.1.\n"
+    until(lambda: not watchers(str(flag), "r1."), what="the end of the watchers of r1")
+    run(commands.lower_flag(str(flag), "r2."))
+    assert not flag.exists()
+    until(lambda: not watchers(str(flag), "r2."), what="the watcher's end")
 
 
 def test_a_drain_flag_in_an_impossible_folder_is_an_error(tmp_path):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from command import Answer
+from upswitch_lab.find import read_build
 from upswitch_lab.lab import Server
 from upswitch_lab.process import Process, ask, free_port, is_listening, until
 
@@ -60,24 +61,29 @@ class App:
 
 
 class TwoSites:
-    def __init__(self, binary: str, folder: Path, http: str = "", location: str = "") -> None:
+    def __init__(self, binary: str, folder: Path) -> None:
         self.binary, self.folder = binary, folder
+        self.drain_flag = f"{folder}/run/drain"
         (folder / "temp").mkdir()
         (folder / "etc").mkdir()
         self.shop, self.blog = self.apps = [App(kind, folder) for kind in ("shop", "blog")]
         temps = "".join(f"    {kind}_temp_path temp/{kind};\n" for kind in _TEMPS)
-        servers = "".join(
-            f"    server {{ listen {app.public}; location / {{ {location} proxy_pass http://{app.name}; }} }}\n"
-            for app in self.apps
-        )
+        servers = "".join(map(self._server, self.apps))
         includes = "\n    ".join(app.include for app in self.apps)
         user = "user root root;\n" if os.geteuid() == 0 else ""
         main = f"{user}daemon off;\nworker_processes 2;\npid {folder}/nginx.pid;\nerror_log {folder}/error.log;\nevents {{}}\n"
         self.conf = folder / "nginx.conf"
-        self.conf.write_text(
-            f"{main}http {{\n    access_log access.log;\n{temps}    {includes}\n    # more\n    {http}\n{servers}}}\n"
-        )
+        self.conf.write_text(f"{main}http {{\n    access_log access.log;\n{temps}    {includes}\n    # more\n{servers}}}\n")
         self.start()
+
+    def _server(self, app: App) -> str:
+        """Where nginx needs the drain flag, both applications test the same one."""
+        passed, lines, named = f"proxy_pass http://{app.name};", "", ""
+        build = read_build(self.binary)
+        if build is not None and build.needs_drain_flag:
+            lines = f"if (-f {self.drain_flag}) {{ return 418; }} error_page 418 = @drain; "
+            named = f"location @drain {{ keepalive_timeout 0; {passed} }} "
+        return f"    server {{ listen {app.public} backlog=1024; location / {{ {lines}{passed} }} {named}}}\n"
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -115,7 +121,7 @@ class TwoSites:
     def init(self, app: App, *words: str) -> Answer:
         """`upswitch init --apply` with the places of this folder; the address of the marker is the one made from the name."""
         me = pwd.getpwuid(os.geteuid()).pw_name
-        places = (f"--dir={app.dir}", f"--state={self.folder}/state-{app.name}", f"--user={me}")
+        places = (f"--dir={app.dir}", f"--state={self.folder}/state-{app.name}", f"--user={me}", f"--drain-flag={self.drain_flag}")
         nginx = (f"--nginx-conf={self.conf}", f"--binary={self.binary}", f"--prefix={self.folder}")
         return self.upswitch("init", f"--from={app.source}", "--pool=A", *nginx, *places, "--apply", *words)
 
@@ -125,6 +131,7 @@ class TwoSites:
             done = self.init(app)
             assert done.exit == 0, done
             self.set(app, '# interval = "1s"', 'interval = "100ms"')
+            self.set(app, "\n[nginx]\n", '\n[nginx]\ndrain = "500ms"\n')
             self.set(app, '# duration = "60s"', f'duration = "{watch}"')
 
     def set(self, app: App, old: str, new: str) -> None:
@@ -140,11 +147,11 @@ class TwoSites:
 
 
 @contextmanager
-def two_sites(binary: str, folder: Path, *, http: str = "", location: str = "") -> Iterator[TwoSites]:
+def two_sites(binary: str, folder: Path) -> Iterator[TwoSites]:
     for parent in (folder, *folder.parents[:2]):
         if parent.stat().st_uid == os.geteuid() and parent != Path("/tmp"):
             parent.chmod(0o755)
-    sites = TwoSites(binary, folder, http, location)
+    sites = TwoSites(binary, folder)
     try:
         yield sites
     finally:

@@ -1,8 +1,13 @@
 """Several sites on one nginx: each is adopted, switched, watched and rolled back by itself."""
 
+import signal
+
 import pytest
 
+from command import Command
 from twosites import two_sites
+from upswitch_lab.lab import Load
+from upswitch_lab.process import until
 
 
 def proved(answer, pool):
@@ -45,3 +50,46 @@ def test_without_a_choice_between_two_sites_nothing_is_done_and_both_are_named(a
         assert all(f"{app.name} ({app.site_file})" in refused.json["said"] for app in sites.apps)
         assert "-s NAME" in refused.json["hint"]
         assert {app.live for app in sites.apps} == {"000001-A"}
+
+
+@pytest.mark.every_nginx
+def test_two_sites_that_switch_at_the_same_moment_lose_no_request_and_both_are_proved(any_nginx, tmp_path):
+    with two_sites(any_nginx, tmp_path) as sites:
+        sites.adopt()
+        options = ("--connections", "8", "--think", "5")
+        loads = [Load(f"http://{app.public}/", tmp_path / f"{app.name}.load", options) for app in sites.apps]
+        try:
+            for load in loads:
+                load.await_flowing()
+            for pool in "BAB":
+                commands = [sites.begin("switch", "--to", pool, "-s", app.name) for app in sites.apps]
+                for answer in map(sites.end, commands):
+                    proved(answer, pool)
+            for load in loads:
+                load.finish()
+        finally:
+            for load in loads:
+                load.end()
+        for app, load in zip(sites.apps, loads, strict=True):
+            assert (app.serves, app.answers) == ("B", app.live)
+            assert (load.summary.lost, load.summary.failed) == (0, 0), load.summary
+            assert {body[:1] for body in load.summary.bodies} == {"A", "B"}
+
+
+def test_the_dead_man_of_one_site_takes_only_that_site_back_and_a_watch_goes_on_over_it(any_nginx, tmp_path):
+    with two_sites(any_nginx, tmp_path) as sites:
+        sites.adopt(watch="60s")
+        shop, blog = sites.apps
+        killed = Command(shop, "switch", "--to", "B")
+        killed.wait_for("t+1s")
+        watched = Command(blog, "switch", "--to", "B")
+        watched.wait_for("t+1s")
+        killed.signal(signal.SIGKILL)
+        killed.end()
+        until(lambda: shop.answers.endswith("-A"), deadline=60.0, what="the dead-man of the shop")
+        assert (shop.serves, shop.answers, blog.serves, blog.answers) == ("A", shop.live, "B", blog.live)
+        watched.signal(signal.SIGTERM)
+        assert watched.end().json["outcome"] == "ROLLED_BACK"
+        assert sites.on(shop, "repair").json["production"]["pool"] == "A"
+        proved(sites.on(shop, "status"), "A")
+        proved(sites.on(blog, "status"), "A")

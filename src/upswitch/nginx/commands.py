@@ -18,8 +18,9 @@ def raise_flag(flag: str, token: str, *, tenths: int) -> tuple[str, ...]:
     return _program("raise_flag", flag, token, str(tenths))
 
 
-def lower_flag(flag: str) -> tuple[str, ...]:
-    return ("rm", "-f", flag)
+def lower_flag(flag: str, token: str) -> tuple[str, ...]:
+    """For every token that begins with this one. The flag stays up where another run wants it."""
+    return _program("lower_flag", flag, token)
 
 
 def nginx_version(nginx: Nginx) -> tuple[str, ...]:

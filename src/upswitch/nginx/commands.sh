@@ -75,17 +75,38 @@ started() {
   date '+%Y/%m/%d %H:%M:%S'
 }
 
-# $1: the drain flag, $2: a token, $3: tenths of a second. Makes the flag, in a folder that nginx's workers can read. A process in
-# the background removes it after that time. It ends as soon as the flag is gone, and never removes the flag of a later run.
+# $1: the drain flag, $2: a token, $3: tenths of a second. Makes the flag, in a folder that nginx's workers can read. The flag holds a
+# line for each run that wants it: several sites on one nginx share it, since a reload closes the idle connections of all of them. A
+# process in the background lowers it for this token after that time, and ends as soon as the token is gone.
 raise_flag() {
   umask 022
   mkdir -p "${1%/*}" || exit "$NO_FOLDER"
-  printf %s "$2" > "$1" || exit "$NOT_DONE"
-  # shellcheck disable=SC2016  # the inner shell expands it
-  setsid sh -c '
+  lock_flag "$1" || exit "$NOT_DONE"
+  [ -z "$(tail -c 1 "$1" 2>/dev/null)" ] || echo >> "$1" || exit "$NOT_DONE"
+  printf '%s\n' "$2" >> "$1" || exit "$NOT_DONE"
+  exec 9>&-
+  (
+    trap '' HUP
     n=0
-    while [ -e "$1" ] && [ $n -lt "$3" ]; do sleep 0.1; n=$((n+1)); done
-    [ "$(cat "$1" 2>/dev/null)" != "$2" ] || rm -f "$1"' sh "$1" "$2" "$3" </dev/null >/dev/null 2>&1 &
+    while grep -qF "$2" "$1" && [ "$n" -lt "$3" ]; do sleep 0.1; n=$((n + 1)); done
+    lower_flag "$1" "$2"
+  ) </dev/null >/dev/null 2>&1 &
+}
+
+# $1: the drain flag, $2: a token, or the beginning of several. Removes the flag where no other run wants it.
+lower_flag() {
+  [ -e "$1" ] || return 0
+  umask 022
+  lock_flag "$1" || exit "$NOT_DONE"
+  others=$(grep -vF "$2" "$1" | grep .)
+  if [ -z "$others" ]; then rm -f "$1"; else printf '%s\n' "$others" > "$1"; fi || exit "$NOT_DONE"
+  exec 9>&-
+}
+
+# Without flock or a place for the lock it goes on: a flag that is raised for too long costs less than none.
+lock_flag() {
+  command exec 9>> "$1.lock" || return 0
+  flock -w 5 9 2>/dev/null || :
 }
 
 "$0" "$@"

@@ -24,6 +24,7 @@ _LOOK_EVERY = 0.02
 _SCRIPT = 5.0  # seconds for what is around it
 _ROUND = 10.0  # seconds for several looks in one go: 0.3, and what a stranger in the marker's place may draw out
 _MARKS_AT_ONCE = 5
+_LOWER = 10.0  # seconds to raise or lower it: another run may be doing that
 _FLAG_SEEN = 2.0  # seconds for nginx to see the flag; it looks at every request
 _FLAG_LEFT = 45.0  # seconds beyond the drain after which a flag lowers itself: enough for a reload and its proof
 _QUIET_LOOKS = 3
@@ -64,20 +65,20 @@ class Reloader:
         if limit <= 0:
             return Took(result=Result.OK, said="off (nginx.drain = 0)")
         ran = self._host.run(
-            commands.raise_flag(self._nginx.drain_flag, f"{token}.{self._raised}", tenths=round((limit + _FLAG_LEFT) * 10)),
-            deadline=5.0,
+            commands.raise_flag(self._nginx.drain_flag, f"{token}.{self._raised}.", tenths=round((limit + _FLAG_LEFT) * 10)),
+            deadline=_LOWER,
         )
         if ran.exit != 0:
             return Took(result=Result.FAILED, said=f"can't create {self._nginx.drain_flag}: {ran.words}", why=ran.why)
         if not self._says_draining():
-            self.lower()
+            self.lower(token)
             said = f"nginx does not see {self._nginx.drain_flag}: the user of nginx's workers must be able to enter that folder"
             return Took(result=Result.FAILED, said=said, why=Why.DRAIN_FLAG)
         return Took(result=Result.OK, said=self._wait_idle(limit))
 
-    def lower(self) -> None:
-        """Lower the flag; where that fails it lowers itself."""
-        self._host.run(commands.lower_flag(self._nginx.drain_flag), deadline=5.0)
+    def lower(self, token: str) -> None:
+        """Lower the flag for this run; where that fails it lowers itself."""
+        self._host.run(commands.lower_flag(self._nginx.drain_flag, f"{token}."), deadline=_LOWER)
 
     def _says_draining(self) -> bool:
         answer = until(

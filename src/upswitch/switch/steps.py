@@ -355,7 +355,7 @@ class Steps:
 
     def _lower(self) -> None:
         if Step.DRAIN not in self._job.plan.skips:
-            self._reloader.lower()
+            self._reloader.lower(self._job.plan.run)
 
     def close(self) -> None:
         """However the run ended: no flag stays raised, no file stays open."""

@@ -63,6 +63,9 @@ def _is_writable(folder: str) -> bool:
     "--marker", default="", metavar="ADDRESS", help="Where nginx will report its generation.  [default: a loopback address]"
 )
 @click.option(
+    "--drain-flag", default=_NGINX.drain_flag, show_default=True, metavar="FILE", help="The file that the drain lines test."
+)
+@click.option(
     "--user", default=_NGINX.user, show_default=True, metavar="NAME", help="The user that nginx's master process runs as."
 )
 @click.option("-c", "--out", default="", metavar="FILE", help="The site file to write.  [default: /etc/upswitch/NAME.toml]")
