@@ -1,18 +1,28 @@
 """The watch rule by simulation: how often it takes a good release back, and how soon a bad one.
 
-    python bench/rule.py [--runs 600] [--seed 1] [--processes 2]
+    python bench/rule.py [--runs 600] [--seed 1] [--processes 2] [--alone] [--pasts]
 
 Drawn: arrivals are Poisson, and a request fails with the share of its second, so passed and failed are Poisson each, with
 exact tables. Judged: the real `rule.judge`, once a second over a watch of 60 s. It is not asked where no window has five
 failures and 1 % (then ENOUGH or BIG says no); every 50th run it is asked every second, and a difference ends the bench.
 A bad release is drawn in a fifth of the runs of a good one. What fired before the fault began (late) did not find it.
-About 4 minutes on two processors.
+"held" are watches that end HELD (watch/ending.py). About 5 minutes on two processors; --alone leaves the peers out, --pasts all
+but the pasts.
 
 Noise, before the switch and after it:
     steady      every second the base share
     bursts      besides, bursts of 1 to 5 s in which 5 to 50 % fail, 30 s apart on average (Poisson)
     rare        the same, 180 s apart: the history may have none of them
     correlated  calm (60 s on average) and storm (10 s), the storm's share 15 times the calm one's, on average the base share
+
+Pasts, that mislead a comparison with what was before (base 0.1 %, steady):
+    incident    the former pool failed 60 % in the last 12 s
+    earlier     it failed 60 % for 30 s, 3 minutes ago
+    own         two releases were taken back 7 and 4 minutes ago: 3 s of 100 %, 10 s of 50 %, in a log that can't tell pools apart
+    known       the same, left out by the journal
+    poison      one client added 104 failures within 5 s, 2 minutes ago
+    recurring   6 s of 30 % every 100 s, before and after
+    dead        the former pool failed everything in the last minute
 
 Peers, on the same draws, with the odds of ours (1 in 1,000,000) where they have odds:
     5 in 10 s   five failures within ten seconds, whatever there was before
@@ -38,13 +48,18 @@ from operator import add
 import checkout  # noqa: F401
 
 from upswitch.logs.line import BIG_PERCENT, ENOUGH_FAILED, HISTORY_S
-from upswitch.watch.rule import LUCK, NEW_TIMES, History, Second, judge
+from upswitch.watch import ending, rule
+from upswitch.watch.history import History, Second
+from upswitch.watch.rule import LUCK, NEW_TIMES, judge
 
 WATCH_S = 60
 BASES = (0.0, 0.0001, 0.001, 0.005, 0.01)
 RATES = (0.1, 1, 10, 100, 1000, 10_000, 50_000)
 NOISES = ("steady", "bursts", "rare", "correlated")
 FAULTS = {"dead": 1.0, "10 %": 0.1, "2 %": 0.02, "1 of 4": 0.25, "slow": inf, "late": 1.0, "hung": 1.0}
+APP_FAULTS = {"500s": 1.0, "500s 10%": 0.1, "500s 2%": 0.02, "009": 1.0, "cut 20%": 0.2}
+PASTS = ("incident", "earlier", "own", "known", "poison", "recurring", "dead")
+PAST_FAULTS = {"": 0.0, "dead": 1.0, "95 %": 0.95, "50 %": 0.5, "20 %": 0.2, "1 %": 0.01}
 LATE_S, CHUNK = 30, 100
 BURST_SHARES, BURST_SECONDS, BURST_GAPS_S = (0.05, 0.1, 0.2, 0.5), (1, 2, 3, 4, 5), {"bursts": 30, "rare": 180}
 CALM_S, STORM_S, STORM_TIMES = 60, 10, 15
@@ -60,6 +75,7 @@ class Cell:
     fault: str = ""
     has_probes: bool = False
     history_s: int = HISTORY_S
+    past: str = ""
 
 
 # ---- what is drawn ----
@@ -79,10 +95,20 @@ class Draws:
         shares = noise[: cell.history_s] + [either(*both) for both in zip(noise[cell.history_s :], bad, strict=True)]
         seconds = self._seconds(cell.rate, shares)
         after = self._hung(cell.rate) if cell.fault == "hung" else seconds[cell.history_s :]
+        if cell.fault in APP_FAULTS:
+            after = [Second(total=each.total, app=each.gateway) for each in after]
         probes = [self._probed(cell, at, share) for at, share in enumerate(bad)] if cell.has_probes else []
-        return seconds[: cell.history_s], list(map(add, after, probes)) if probes else after
+        before = seconds[: cell.history_s]
+        if cell.past == "poison":
+            at = cell.history_s - 120
+            before[at : at + 5] = [each + Second(total=21, gateway=21) for each in before[at : at + 5]]
+        if cell.past == "known":
+            before = before[: _OWN_AT[0]] + before[_OWN_AT[0] + 3 : _OWN_AT[1]] + before[_OWN_AT[1] + 10 :]
+        return before, list(map(add, after, probes)) if probes else after
 
     def _noise(self, cell: Cell, length: int) -> list[float]:
+        if cell.past:
+            return past_shares(cell, length)
         if cell.noise == "correlated":
             return list(self._stormy(cell.base, length))
         shares = [cell.base] * length
@@ -133,6 +159,23 @@ class Draws:
         return self.chance.choices(values, cum_weights=cumulated, k=times)
 
 
+_OWN_AT = (HISTORY_S - 420, HISTORY_S - 240)
+
+
+def past_shares(cell: Cell, length: int) -> list[float]:
+    shares = [cell.base] * length
+    spans: dict[str, list[tuple[int, int, float]]] = {
+        "incident": [(HISTORY_S - 12, 12, 0.6)],
+        "earlier": [(HISTORY_S - 180, 30, 0.6)],
+        "own": [(_OWN_AT[0], 3, 1.0), (_OWN_AT[1], 10, 0.5)],
+        "recurring": [(at, 6, 0.3) for at in range(30, length, 100)],
+        "dead": [(HISTORY_S - 60, 60, 1.0)],
+    }
+    for at, seconds, share in spans.get("own" if cell.past == "known" else cell.past, []):
+        shares[at : at + seconds] = [share] * seconds
+    return shares
+
+
 def fault_share(fault: str, at: int) -> float:
     """The share that the new pool fails of the requests of second `at`; slow: from nothing to all within the minute."""
     match fault:
@@ -141,7 +184,7 @@ def fault_share(fault: str, at: int) -> float:
         case "late":
             return float(at >= LATE_S)
         case _:
-            return FAULTS.get(fault, 0.0)
+            return (FAULTS | APP_FAULTS | PAST_FAULTS).get(fault, 0.0)
 
 
 def either(one: float, other: float) -> float:
@@ -211,14 +254,20 @@ def usual_share(before: Seconds) -> float:
     return (sum(map(failures, before)) + 1) / (sum(each.total for each in before) + 1000)
 
 
+def is_held(before: Seconds, after: Seconds) -> bool:
+    end = rule.last(History(seconds=tuple(before)), after)
+    return ending.fails_half(end) or ending.fails_more(end)
+
+
 def failures(second: Second) -> int:
-    return second.gateway + second.hung
+    return second.failures
 
 
 def first(fired: Iterable[int]) -> float:
     return next(iter(fired), inf)
 
 
+OURS, HELD = "upswitch", "held"
 JUDGES: dict[str, Callable[[Seconds, Seconds], float]] = {
     "upswitch": ours,
     "5 in 10 s": five_in_ten,
@@ -232,16 +281,19 @@ Done = dict[Cell, Delays]
 # ---- the runs ----
 
 
-def chunk(cell: Cell, seed: str, runs: int) -> Delays:
+def chunk(cell: Cell, seed: str, runs: int, *, is_alone: bool) -> Delays:
     """Seconds from the fault (without one: from the switch) to each judge's firing, a run each."""
     draws = Draws(f"{seed} {cell}")
     onset = LATE_S if cell.fault == "late" else 0
-    delays: Delays = {name: [] for name in JUDGES}
+    judges = {name: judged for name, judged in JUDGES.items() if name == OURS or not is_alone}
+    delays: Delays = {name: [] for name in (*judges, HELD)}
     for run in range(runs):
         before, after = draws.run(cell)
-        for name, judged in JUDGES.items():
+        for name, judged in judges.items():
             at = judged(before, after)
             delays[name].append(at - onset if at > onset else inf)
+        is_end_held = delays[OURS][-1] == inf and is_held(before, after)
+        delays[HELD].append(WATCH_S if is_end_held else inf)
         if run % 50 == 0 and ours(before, after) != ours_asked_always(before, after):
             sys.exit(f"the short way misses a spike: {cell}, seed {seed}")
     return delays
@@ -253,10 +305,13 @@ def simulate(pool: ProcessPoolExecutor, cells: Iterable[Cell], options: argparse
     for cell in cells:
         runs = max(1, options.runs // 5) if cell.fault else options.runs
         starts = range(0, runs, CHUNK)
-        futures[cell] = [pool.submit(chunk, cell, f"{options.seed} {start}", min(CHUNK, runs - start)) for start in starts]
+        futures[cell] = [
+            pool.submit(chunk, cell, f"{options.seed} {start}", min(CHUNK, runs - start), is_alone=options.alone)
+            for start in starts
+        ]
     for cell, parts in futures.items():
         results = [part.result() for part in parts]
-        yield cell, {name: [delay for result in results for delay in result[name]] for name in JUDGES}
+        yield cell, {name: [delay for result in results for delay in result[name]] for name in results[0]}
 
 
 # ---- what is printed ----
@@ -278,16 +333,16 @@ def upper(count: int, runs: int) -> float:
 
 
 def share_line(delays: Delays) -> str:
-    mine, *peers = delays.values()
+    mine, *peers, held = delays.values()
     count, runs = fired(mine), len(mine)
-    return f"{count:6} of {runs:6} = {count / runs:.4f} (<= {upper(count, runs):.4f})" + "".join(
-        f" {fired(peer) / runs:11.4f}" for peer in peers
-    )
+    of_ours = f"{count:6} of {runs:6} = {count / runs:.4f} (<= {upper(count, runs):.4f}) {fired(held) / runs:7.4f}"
+    return of_ours + "".join(f" {fired(peer) / runs:11.4f}" for peer in peers)
 
 
 def delay_line(delays: Delays) -> str:
-    mine, *peers = delays.values()
-    of_ours = f"{fired(mine) / len(mine):7.3f} {said(quantile(mine, 0.5)):>6} {said(quantile(mine, 0.95)):>6}"
+    mine, *peers, held = delays.values()
+    found = f"{fired(mine) / len(mine):7.3f} {said(quantile(mine, 0.5)):>6} {said(quantile(mine, 0.95)):>6}"
+    of_ours = f"{found} {fired(held) / len(held):6.3f}"
     return of_ours + "".join(f" {fired(peer) / len(peer):7.3f} {said(quantile(peer, 0.5)):>5}" for peer in peers)
 
 
@@ -301,7 +356,8 @@ def quantile(delays: list[float], share: float) -> float:
 
 
 def merged(done: Done, chosen: Callable[[Cell], bool]) -> Delays:
-    return {name: [delay for cell, delays in done.items() if chosen(cell) for delay in delays[name]] for name in JUDGES}
+    names = next(iter(done.values()))
+    return {name: [delay for cell, delays in done.items() if chosen(cell) for delay in delays[name]] for name in names}
 
 
 def good_releases(pool: ProcessPoolExecutor, options: argparse.Namespace) -> Done:
@@ -332,7 +388,7 @@ def told(results: Iterator[tuple[Cell, Delays]]) -> Done:
 def bad_releases(pool: ProcessPoolExecutor, options: argparse.Namespace) -> Done:
     print("\nBad releases found within 60 s: share, median and 95th percentile of seconds (late: since it began)")
     print(
-        f"{'noise':10} {'base':>8} {'fault':7} {'req/s':>8} {'probes':6} {'upswitch':>21} "
+        f"{'noise':10} {'base':>8} {'fault':8} {'req/s':>8} {'probes':6} {'upswitch':>21} {HELD:>6} "
         + "".join(f"{name:>14}" for name in PEERS)
     )
     backgrounds = (
@@ -345,12 +401,24 @@ def bad_releases(pool: ProcessPoolExecutor, options: argparse.Namespace) -> Done
         for noise, base, rates, probes in backgrounds
         for fault, rate, has_probes in product(FAULTS, rates, probes)
     ]
+    cells += [Cell(rate=rate, fault=fault) for fault, rate in product(APP_FAULTS, (1, 10, 100, 1000))]
     done = {}
     for cell, delays in simulate(pool, cells, options):
         done[cell] = delays
-        what = f"{cell.noise:10} {cell.base:8.2%} {cell.fault:7} {cell.rate:8,} {'2/s' if cell.has_probes else '-':6}"
+        what = f"{cell.noise:10} {cell.base:8.2%} {cell.fault:8} {cell.rate:8,} {'2/s' if cell.has_probes else '-':6}"
         print(f"{what} {delay_line(delays)}", flush=True)
     return done
+
+
+def pasts(pool: ProcessPoolExecutor, options: argparse.Namespace) -> None:
+    print("\nAfter pasts that mislead: shares taken back, held and kept; seconds to find it")
+    print(f"{'past':10} {'fault':6} {'req/s':>8} {'back':>6} {HELD:>6} {'kept':>6} {'median':>6}")
+    cells = [Cell(rate=rate, fault=fault, past=past) for past, fault, rate in product(PASTS, PAST_FAULTS, (7, 100, 1000))]
+    for cell, delays in simulate(pool, cells, options):
+        runs = len(delays[OURS])
+        back, held = fired(delays[OURS]) / runs, fired(delays[HELD]) / runs
+        found = f"{back:6.3f} {held:6.3f} {1 - back - held:6.3f} {said(quantile(delays[OURS], 0.5)):>6}"
+        print(f"{cell.past:10} {cell.fault or 'none':6} {cell.rate:8,} {found}", flush=True)
 
 
 def compare(done: Done) -> None:
@@ -373,8 +441,10 @@ def compare(done: Done) -> None:
     slowest("dead, 0.1/s, probes, 3 s", lambda cell: cell.fault == "dead" and cell.rate < 1 and cell.has_probes)
 
 
-PEERS = [name for name in JUDGES if name != "upswitch"]
-FALSE_HEAD = f"{'noise':10} {'base':>8} {'req/s':>8} {'hist':>4} {'upswitch':>37} " + "".join(f"{name:>12}" for name in PEERS)
+PEERS = [name for name in JUDGES if name != OURS]
+FALSE_HEAD = f"{'noise':10} {'base':>8} {'req/s':>8} {'hist':>4} {'upswitch':>37} {HELD:>7}" + "".join(
+    f"{name:>12}" for name in PEERS
+)
 
 
 def main() -> None:
@@ -382,9 +452,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--pasts", action="store_true")
     options = parser.parse_args()
     began = time.monotonic()
     with ProcessPoolExecutor(options.processes) as pool:
+        pasts(pool, options)
+        if options.pasts:
+            return
         compare(good_releases(pool, options) | histories(pool, options) | bad_releases(pool, options))
     print(f"{time.monotonic() - began:.0f} s, {options.runs} runs a cell, seed {options.seed}")
 

@@ -10,11 +10,11 @@ from upswitch.basics.result import Result, Took
 from upswitch.fleet.switching import Rollout
 from upswitch.hosts.clock import Interrupts, SystemClock
 from upswitch.hosts.host import Clock
-from upswitch.site.model import SpikePolicy
+from upswitch.site.model import SpikePolicy, Watch
 from upswitch.switch.machine import Step
 from upswitch.switch.session import Meeting, Turn
+from upswitch.watch.history import History, Second
 from upswitch.watch.probation import Probation
-from upswitch.watch.rule import History, Second
 from upswitch_lab.process import until
 
 OK = Took(result=Result.OK, said="")
@@ -62,7 +62,7 @@ def rollout(
     told = story or Story()
     return Rollout(
         [wave.split() for wave in waves],
-        on_spike,
+        Watch(on_spike=on_spike),
         clock=clock or SystemClock(),
         interrupts=interrupts or Interrupts(),
         tell=lambda step, said, **_: told.add(f"{step} {said}"),

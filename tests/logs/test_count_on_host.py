@@ -17,7 +17,7 @@ from upswitch.logs.format_regex import parts_of
 from upswitch.logs.line import MAX_LINE, compile_format
 from upswitch.nginx.conf_logs import COMBINED
 from upswitch.watch.attribution import Attribution, counter_for
-from upswitch.watch.rule import Second
+from upswitch.watch.history import Second
 
 AWKS_ENV = "UPSWITCH_AWKS"
 """Other awks, each with its arguments, colon separated: `gawk:busybox awk`."""

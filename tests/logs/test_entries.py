@@ -13,7 +13,7 @@ from loglines import ALL, ATTRIBUTIONS, OF_NGINX, UNITS, any_line, at, counted, 
 from upswitch.basics.result import Failure
 from upswitch.logs.line import MAX_LINE, compile_format
 from upswitch.watch.attribution import Attribution, Hit, Whose, counter_for
-from upswitch.watch.rule import Second
+from upswitch.watch.history import Second
 
 
 def one_by_one(block, reader, attribution, *, is_timed):

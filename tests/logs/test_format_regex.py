@@ -13,7 +13,7 @@ from loglines import FIELDS, FORMATS, HOSTILE, counted, joined
 from upswitch.basics.result import Failure
 from upswitch.logs.line import MAX_LINE, Entry, compile_format, seconds_of
 from upswitch.watch.attribution import Attribution, Hit, Mode, Timeline, Whose, counter_for
-from upswitch.watch.rule import Second
+from upswitch.watch.history import Second
 from upswitch_lab.process import free_port
 
 

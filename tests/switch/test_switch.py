@@ -319,14 +319,14 @@ def test_a_plan_shows_the_files_and_changes_nothing(lab):
     assert sorted(path.name for path in (lab.folder / "upswitch" / "generations").iterdir()) == before
 
 
-def test_a_site_with_no_traffic_and_no_probe_is_kept_and_said_to_be_unproven(any_nginx):
+def test_a_site_with_no_traffic_and_no_probe_is_kept_and_said_to_be_unproven_and_strict_takes_it_back(any_nginx):
     with Lab(any_nginx, Layout(site={"watch": {"duration": "1s", "probe": None}, "gate": {"type": "tcp"}})) as lab:
         answer = upswitch(lab, "switch", "--to", "B")
         assert answer.exit == 0, answer
-        assert answer.json["watch"]["verdict"] == "unproven"
-        lab.site_file.write_text(lab.site_file.read_text().replace('duration = "1s"', 'duration = "1s"\non_silence = "rollback"'))
-        answer = upswitch(lab, "switch", "--to", "A")
-        assert answer.exit == 4, answer
+        assert (answer.json["watch"]["verdict"], answer.json["why"]) == ("unproven", "unproven")
+        assert answer.json["said"].startswith("SWITCHED, NOT PROVEN BY TRAFFIC: no requests in 1 s; switched to B (generation ")
+        answer = upswitch(lab, "switch", "--to", "A", "--strict")
+        assert (answer.exit, answer.json["why"]) == (4, "unproven"), answer
 
 
 def test_the_log_is_followed_over_a_rotation(watched):

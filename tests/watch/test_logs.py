@@ -20,8 +20,8 @@ from upswitch.nginx.conf_logs import access_logs
 from upswitch.nginx.dump import parse_dump
 from upswitch.site.model import Nginx
 from upswitch.watch.attribution import Attribution, Counts, Mode
+from upswitch.watch.history import Second
 from upswitch.watch.logs import AccessLogs, Notes
-from upswitch.watch.rule import Second
 from upswitch_lab.conf import Layout
 from upswitch_lab.lab import Lab
 from upswitch_lab.process import free_port, until
@@ -322,5 +322,6 @@ def test_a_log_that_stays_silent_while_nginx_answers_us_makes_a_blind_watch_and_
             answer = command.end()
             assert (answer.exit, answer.json["outcome"]) == ENDINGS[policy], answer
             assert answer.json["watch"]["verdict"] == "blind"
+            assert answer.json["said"].startswith("SWITCHED, NOT PROVEN BY TRAFFIC: ") is (policy == "keep")
             assert UNSEEN in answer.err.partition("swap")[0]
             assert "no request in the log for" in answer.err

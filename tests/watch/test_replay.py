@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from onlogs import AT, BY_ADDRESS, FORMAT, SITE, WHEN, by_address, line, replay, watch
-from upswitch.watch.rule import History, Second, judge, looks
+from upswitch.watch.history import History, Second
+from upswitch.watch.rule import judge, looks
 
 
 def served(*spans: tuple[int, int, str, int]) -> str:

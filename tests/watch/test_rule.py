@@ -6,12 +6,15 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 import loglines
 from upswitch.basics.result import Failure
 from upswitch.logs.line import compile_format
 from upswitch.watch.attribution import Attribution
-from upswitch.watch.rule import Final, History, Second, added, added_histories, finish, judge, looks, odds, sentence
+from upswitch.watch.ending import Final, finish
+from upswitch.watch.history import History, Second, added, added_histories
+from upswitch.watch.rule import judge, last, looks, odds, sentence
 
 
 def seconds(total, failed, times=1):
@@ -73,7 +76,7 @@ def test_bursts_that_the_site_always_had_are_no_spike_but_elevated_when_certain(
 
 
 def test_a_dead_pool_is_a_spike_even_after_a_worse_burst_long_ago():
-    history = History(seconds=seconds(100, 100, 20) + seconds(10, 0, 580))
+    history = History(seconds=seconds(100, 100, 9) + seconds(10, 0, 580))
     look = judge(history, seconds(10, 10, 10))
     assert look.is_new
     assert look.failed < 3 * look.worst
@@ -114,6 +117,8 @@ def test_hung_clients_are_judged_apart_and_named():
     [
         (seconds(100, 0, 60), {"has_log": True, "new": 6000, "former": 0, "probes": 0}, Final.KEEP),
         (seconds(10_000, 5, 60), {"has_log": True, "new": 600_000, "former": 0, "probes": 0}, Final.KEEP_ELEVATED),
+        (seconds(1, 1, 2), {"has_log": True, "new": 2, "former": 0, "probes": 0}, Final.HELD),
+        (seconds(1, 1, 1), {"has_log": True, "new": 1, "former": 0, "probes": 0}, Final.UNPROVEN),
         (seconds(0, 0, 60), {"has_log": True, "new": 29, "former": 0, "probes": 0}, Final.UNPROVEN),
         (seconds(0, 0, 60), {"has_log": True, "new": 1, "former": 0, "probes": 120}, Final.KEEP),
         (seconds(0, 0, 60), {"has_log": True, "new": 0, "former": 20, "probes": 0}, Final.NOT_SWITCHED),
@@ -122,20 +127,96 @@ def test_hung_clients_are_judged_apart_and_named():
     ],
 )
 def test_a_watch_without_a_spike_ends_by_what_it_saw(since, seen, final):
-    assert finish(judge(CLEAN, since), **seen) is final
+    assert finish(judge(CLEAN, since), last(CLEAN, since), **seen) is final
 
 
 def test_a_spike_is_no_ending_to_keep():
     with pytest.raises(ValueError, match="spike"):
-        finish(judge(CLEAN, seconds(10, 10, 5)), has_log=True, new=50, former=0, probes=0)
+        finish(judge(CLEAN, seconds(10, 10, 5)), last(CLEAN, ()), has_log=True, new=50, former=0, probes=0)
+
+
+# ---- incidents: what came once is not what a site always has ----
+
+QUIET, BROKEN = seconds(100, 0), seconds(100, 60)
+
+
+def test_a_release_that_fails_after_an_incident_of_the_former_pool_is_a_spike():
+    history = History(seconds=QUIET * 588 + BROKEN * 12)
+    look = judge(history, seconds(100, 95, 2))
+    assert (look.is_spike, look.incidents_s, look.before_failed) == (True, 12, 0)
+    assert "In the 588 s before (without 12 s of incidents), 0 of 58800 requests failed." in sentence(look, 2, "B")
+    look = judge(history, seconds(100, 15, 10))
+    assert not look.is_spike
+    assert "the last minute before was as bad" in sentence(look, 10, "B")
+
+
+@pytest.mark.parametrize(
+    ("before", "is_usual"),
+    [
+        (QUIET * 300 + BROKEN * 9 + QUIET * 291, True),  # short enough to be a burst
+        (QUIET * 300 + BROKEN * 10 + QUIET * 290, False),
+        (QUIET * 300 + (BROKEN + QUIET * 2) * 4 + QUIET * 288, False),  # bad seconds that are 3 s apart are one run
+        ((BROKEN * 12 + QUIET * 100) * 2, False),
+        ((BROKEN * 12 + QUIET * 100) * 3, True),  # they recur
+        (QUIET * 290 + BROKEN * 310, True),  # most of the time
+        (seconds(100, 9, 600), True),
+    ],
+)
+def test_what_lasts_and_does_not_recur_is_an_incident(before, is_usual):
+    assert (judge(History(seconds=before), seconds(100, 0, 10)).incidents_s == 0) is is_usual
+
+
+# ---- the end of a watch looks at what is ----
+
+
+@pytest.mark.parametrize(
+    ("before", "since", "final"),
+    [
+        (seconds(100, 100, 600), seconds(100, 100, 60), Final.HELD),
+        (seconds(100, 60, 600), seconds(100, 50, 60), Final.HELD),
+        (seconds(100, 60, 600), seconds(100, 49, 60), Final.KEEP),  # the former pool failed more
+        (seconds(100, 10, 600), seconds(100, 25, 60), Final.HELD),
+        (seconds(100, 10, 600), seconds(100, 25, 50) + seconds(100, 9, 10), Final.KEEP_ELEVATED),  # the last 10 s are better
+        (
+            seconds(100, 0, 590) + seconds(100, 15, 9),
+            seconds(100, 0, 50) + seconds(100, 11, 10),
+            Final.KEEP_ELEVATED,
+        ),  # a usual burst
+        (seconds(1, 0, 600), seconds(1, 0, 57) + seconds(1, 1, 3), Final.KEEP),
+        (seconds(1, 0, 600), (*seconds(0, 0, 57), *seconds(1, 1, 3)), Final.HELD),
+    ],
+)
+def test_a_pool_that_fails_its_last_requests_is_held_whatever_came_before(before, since, final):
+    history = History(seconds=before)
+    look, end = judge(history, since), last(history, since)
+    assert finish(look, end, has_log=True, new=6000, former=0, probes=0) is final
+
+
+def test_what_is_elevated_can_be_accepted_and_half_can_not():
+    history = History(seconds=seconds(100, 20, 600))
+    for failed, final in ((25, Final.KEEP_ELEVATED), (50, Final.HELD)):
+        since = seconds(100, failed, 60)
+        look, end = judge(history, since), last(history, since)
+        assert finish(look, end, has_log=True, new=6000, former=0, probes=0, accepts_elevated=True) is final
+
+
+def test_all_ways_to_fail_count_together_at_the_end():
+    since = (Second(total=90, gateway=15, hung=15, app=15),) * 60
+    assert last(History(seconds=since * 10), since).failed == 450
+
+
+def test_errors_of_the_app_are_judged_apart_and_named():
+    since = (Second(total=100, app=3, gateway=1),) * 4
+    look = judge(CLEAN, since)
+    assert (look.kind, look.is_spike, look.failed, look.total) == (Failure.APP, True, 12, 396)
+    assert "12 of 396 requests to B failed in the app (500 and other 5xx, 009, or cut short)" in sentence(look, 4, "B")
 
 
 def counts(most_failed):
     return st.builds(
-        lambda ok, gateway, hung: Second(total=ok + gateway + hung, gateway=gateway, hung=hung),
+        lambda ok, gateway, hung, app: Second(total=ok + gateway + hung + app, gateway=gateway, hung=hung, app=app),
         st.integers(0, 100),
-        st.integers(0, most_failed),
-        st.integers(0, most_failed),
+        *[st.integers(0, most_failed)] * 3,
     )
 
 
@@ -143,7 +224,11 @@ SINCE = st.lists(counts(20) | counts(3), max_size=80)
 HISTORY = st.builds(
     lambda some: History(seconds=tuple(some)), st.lists(counts(20), max_size=100) | st.lists(counts(1), max_size=100)
 )
-FAILED = {Failure.GATEWAY: Second(total=1, gateway=1), Failure.HUNG: Second(total=1, hung=1)}
+FAILED = {
+    Failure.GATEWAY: Second(total=1, gateway=1),
+    Failure.HUNG: Second(total=1, hung=1),
+    Failure.APP: Second(total=1, app=1),
+}
 
 
 @st.composite
@@ -155,7 +240,7 @@ def worse(draw, some):
         times = draw(st.integers(1, 50) | st.integers(1000, 100_000))
         passed = min(times, seconds[place].failed(Failure.NONE)) if draw(st.booleans()) else 0
         more = sum([failed] * times, seconds[place])
-        seconds[place] = Second(total=more.total - passed, gateway=more.gateway, hung=more.hung)
+        seconds[place] = replace(more, total=more.total - passed)
     return seconds
 
 
@@ -166,9 +251,10 @@ def test_more_failures_never_turn_a_rollback_into_a_keep(history, since, data):
 
 
 @given(HISTORY, SINCE, st.data())
-def test_more_failures_before_the_switch_never_turn_a_keep_into_a_rollback(history, since, data):
+def test_more_failures_in_the_minute_before_never_turn_a_keep_into_a_rollback_unless_they_make_an_incident(history, since, data):
     noisier = History(seconds=tuple(data.draw(worse(history.seconds))))
-    assert judge(history, since).is_spike or not judge(noisier, since).is_spike
+    look = judge(noisier, since)
+    assert judge(history, since).is_spike or look.incidents_s or not look.is_spike
 
 
 def test_hung_clients_are_no_served_ones_after_the_switch_or_before():

@@ -23,10 +23,10 @@ from upswitch.logs.entries import EntryCounter, by_second
 from upswitch.logs.line import compile_format
 from upswitch.site.model import Probe
 from upswitch.watch.attribution import Attribution, Timeline, counter_for
+from upswitch.watch.history import History, Second
 from upswitch.watch.live import Frame
 from upswitch.watch.probation import Probation
 from upswitch.watch.replay import Window
-from upswitch.watch.rule import History, Second
 from upswitch_lab.conf import Layout
 from upswitch_lab.lab import Lab
 from upswitch_lab.process import until
@@ -115,7 +115,7 @@ def test_a_log_of_weeks_is_entered_where_the_switch_is(tmp_path):
 
 def test_the_thresholds_can_be_tuned_and_are_told(bad_release):
     tuned = replay(bad_release, "--big", "30%", "--new", "2", "--enough", "9", "--luck", "1e-9")
-    assert (tuned["verdict"], tuned["would"], tuned["exit"]) == ("keep_elevated", "keep", 0)
+    assert (tuned["verdict"], tuned["would"], tuned["exit"]) == ("held", "hold", 3)
     assert tuned["thresholds"] == {"enough": 9, "enough_seconds": 2, "big": 30.0, "new": 2.0, "luck": 1e-9}
     assert any("(9 needed)" in look for look in tuned["looks"])
     assert any("fewer than 30 % of the requests" in look for look in tuned["looks"])

@@ -18,11 +18,16 @@ class Result(StrEnum):
 
 
 class Failure(StrEnum):
-    """How a request failed. GATEWAY: the pool's last answer was 502/503/504. HUNG: the client left after 1 s or more unanswered."""
+    """How a request failed.
+
+    GATEWAY: the pool's last answer was 502/503/504. HUNG: the client left after 1 s or more unanswered. APP: any other 5xx, no
+    HTTP at all, or an answer cut short.
+    """
 
     NONE = "none"
     GATEWAY = "gateway"
     HUNG = "hung"
+    APP = "app"
 
 
 class Why(StrEnum):

@@ -23,7 +23,7 @@ Act = Callable[[Session], View]
 class Common(Value):
     """The options of every command that reads a site file; those of `switch` change the site before any host is reached.
 
-    `pool` must be one of the site's, `on_spike` replaces watch.on_spike; "" is neither.
+    `pool` must be one of the site's, `on_spike` replaces watch.on_spike; "" is neither. `is_strict`: watch.on_silence is rollback.
     """
 
     file: SiteFile
@@ -31,6 +31,8 @@ class Common(Value):
     events: str = ""
     hosts: tuple[str, ...] = ()
     on_spike: str = ""
+    is_strict: bool = False
+    accepts_elevated: bool = False
     pool: str = ""
 
 

@@ -115,7 +115,7 @@ class Fleet:
         if command != "switch" or not self._ports:
             return None
         waves = in_waves(sorted(self._ports), site.rollout.waves)
-        rollout = Rollout(waves, site.watch.on_spike, clock=shared.clock, interrupts=shared.interrupts, tell=shared.tell)
+        rollout = Rollout(waves, site.watch, clock=shared.clock, interrupts=shared.interrupts, tell=shared.tell)
         for name, error in () if is_skipping else self._lost.items():
             rollout.fails(name, f"can't be reached: {error}")
         return rollout

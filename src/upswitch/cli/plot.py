@@ -15,8 +15,8 @@ from rich.text import Text
 
 from upswitch.basics.text import plain
 from upswitch.cli.progress import past_buffer
+from upswitch.watch.history import Second
 from upswitch.watch.live import Frame
-from upswitch.watch.rule import Second
 
 _KEPT = 600  # seconds
 _LAST_WORDS = 1.0  # seconds for the last frame to be drawn
@@ -62,7 +62,7 @@ def picture(frames: Sequence[Frame], *, width: int) -> Group:
     shown = frames[-max(1, width - _LABEL - _NUMBER - 1) :]
     return Group(
         *_plot("requests/s", shown, lambda second: second.total, style="green"),
-        *_plot("failures/s", shown, lambda second: second.gateway + second.hung, style="red"),
+        *_plot("failures/s", shown, lambda second: second.failures, style="red"),
         Text(plain(first), style="bold red" if last.is_failing else ""),
         *(Text(plain(other)) for other in others),
         *(Text(f"Down: {plain(server)}", style="bold red") for server in last.down),

@@ -23,7 +23,7 @@ from upswitch.cli.views.keys import encoded
 from upswitch.generations import survey
 from upswitch.generations.generation import Live
 from upswitch.hosts.clock import Interrupts, ignore_signals
-from upswitch.site.model import Gate, Nginx, Site, SpikePolicy, Watch
+from upswitch.site.model import Gate, Nginx, SilencePolicy, Site, SpikePolicy, Watch
 from upswitch.site.read import SiteInvalid
 from upswitch.switch.session import Alone, Session, clean
 
@@ -143,9 +143,13 @@ def _asked_for(site: Site, common: Common) -> Site:
         site = msgspec.structs.replace(site, hosts=tuple(host for host in site.hosts if host.name in common.hosts))
     if common.pool and common.pool not in site.pools:
         raise click.BadParameter(f"{clean(common.pool)!r}: the site has {', '.join(site.pools)}", param_hint="--to")
-    if not common.on_spike:
-        return site
-    return msgspec.structs.replace(site, watch=msgspec.structs.replace(site.watch, on_spike=SpikePolicy(common.on_spike)))
+    watch = msgspec.structs.replace(
+        site.watch,
+        on_spike=SpikePolicy(common.on_spike or site.watch.on_spike),
+        on_silence=SilencePolicy.ROLLBACK if common.is_strict else site.watch.on_silence,
+        accepts_elevated=common.accepts_elevated,
+    )
+    return msgspec.structs.replace(site, watch=watch)
 
 
 def _events(path: str) -> IO[bytes]:

@@ -12,11 +12,24 @@ from upswitch.basics.text import plain
 from upswitch.basics.value import Value
 from upswitch.diagnose.evidence import MOST_KEPT, OTHERS, Exhibit
 from upswitch.logs.entries import EntryCounter, Lines
-from upswitch.logs.line import ALWAYS, CLIENT_LEFT, CLOCKS, GATEWAY, UNREPEATABLE, Entry, LineReader, elements, seconds_of
+from upswitch.logs.line import (
+    ALWAYS,
+    CLIENT_LEFT,
+    CLOCKS,
+    CUT,
+    GATEWAY,
+    NOT_HTTP,
+    OWN_ERROR,
+    UNREPEATABLE,
+    Entry,
+    LineReader,
+    elements,
+    seconds_of,
+)
 
 _GATEWAY = frozenset(map(str, GATEWAY))
 _NOTHING = frozenset({None, "", "-"})
-_SHUT, _RAW, _CUT, _OWN = 0, 9, (200, 206), 500
+_SHUT = 0
 
 
 class Wrong(StrEnum):
@@ -51,14 +64,14 @@ def troubles(entry: Entry) -> tuple[Trouble, ...]:
     if status == CLIENT_LEFT:
         is_hung = entry.upstream_addr not in {"", "-"} and entry.has_left_unanswered(answers[-1])
         return (Trouble(wrong=Wrong.LEFT, server=server, status=CLIENT_LEFT),) if is_hung else ()
-    if status in {_SHUT, _RAW}:
+    if status in {_SHUT, NOT_HTTP}:
         return (Trouble(wrong=Wrong.SHUT if status == _SHUT else Wrong.RAW, server=server, status=status or 0),)
     failed = _failed(entry, answers, servers)
     if failed or status is None:
         return failed
-    if status >= _OWN and answers[-1] in _NOTHING:
+    if status >= OWN_ERROR and answers[-1] in _NOTHING:
         return (Trouble(wrong=Wrong.OURS if server else Wrong.UNASKED, server=server, status=status),)
-    is_cut = status in _CUT and entry.request_completion in {"", "-"}
+    is_cut = status in CUT and entry.request_completion in {"", "-"}
     return (Trouble(wrong=Wrong.CUT, server=server, status=status),) if is_cut else ()
 
 
@@ -121,7 +134,7 @@ _LIMITS = {
     "time": "Without $time_local, $time_iso8601 or $msec, no times are known.",
 }
 _MOST_REMEMBERED = 1 << 12
-_NO_HTTP, _FIRST_ERROR = 100, 500
+_NO_HTTP = 100
 
 ALL = frozenset(_LIMITS) | {"request", "upstream_connect_time", "upstream_bytes_sent"}
 """What is looked at: `request` stands for the method too, `time` for any variable that has one."""
@@ -270,7 +283,7 @@ class AccessCounter:
         return _Fate(
             counts=tuple(self._kept(trouble, lines) for trouble in troubles(entry)),
             peers=asked(entry),
-            is_failed=entry.status is not None and not _NO_HTTP <= entry.status < _FIRST_ERROR,
+            is_failed=entry.status is not None and not _NO_HTTP <= entry.status < OWN_ERROR,
         )
 
     def _kept(self, trouble: Trouble, lines: Lines) -> _Count:

@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from upswitch.basics.result import Result, Took, Why
 from upswitch.hosts.host import Clock, Interrupts, Tell
 from upswitch.hosts.wait import met
-from upswitch.site.model import SpikePolicy
+from upswitch.site.model import Watch
 from upswitch.switch import machine
 from upswitch.switch.machine import Step
 from upswitch.switch.session import Alone, Meeting, Turn
-from upswitch.watch import rule
+from upswitch.watch.history import added, added_histories
 from upswitch.watch.probation import Failed, Probation
 
 _LOOK_EVERY = 0.2  # seconds after which a waiting host looks for a signal
@@ -31,10 +31,8 @@ _LAST_MEETING = 10.0  # seconds that a judged host waits for the others
 class Rollout:
     """What the hosts of one command know of each other. `waves` are names of hosts; `tell` reports what concerns all hosts."""
 
-    def __init__(
-        self, waves: Sequence[Sequence[str]], on_spike: SpikePolicy, *, clock: Clock, interrupts: Interrupts, tell: Tell
-    ) -> None:
-        self._on_spike = Result.HOLD if on_spike is SpikePolicy.HOLD else Result.FAILED
+    def __init__(self, waves: Sequence[Sequence[str]], watch: Watch, *, clock: Clock, interrupts: Interrupts, tell: Tell) -> None:
+        self._watch = watch
         self._waves = [set(wave) for wave in waves]
         self._clock = clock
         self._interrupts = interrupts
@@ -118,9 +116,10 @@ class Rollout:
         with self._changing():
             spike = self._pooled.heard(name, probation, now=self._clock.monotonic())
             if spike:
-                verdict = "SPIKE" if self._on_spike is Result.HOLD else "ROLLBACK"
-                said = f"all {len(self._pooled.hosts)} switched hosts together: {spike.said(verdict)}"
-                self._fail(Took(result=self._on_spike, said=said, details=spike.details, why=spike.why))
+                is_held = self._watch.holds(spike.failure)
+                said = f"all {len(self._pooled.hosts)} switched hosts together: {spike.said('SPIKE' if is_held else 'ROLLBACK')}"
+                result = Result.HOLD if is_held else Result.FAILED
+                self._fail(Took(result=result, said=said, details=spike.details, why=spike.why))
             return self.stopped
 
     def passed(self, name: str) -> bool:
@@ -259,11 +258,11 @@ class _Pooled:
         self._looked_at = now
         pooled = Probation(
             pool=probation.pool,
-            history=rule.added_histories(each.history for each in self.hosts.values()),
+            history=added_histories(each.history for each in self.hosts.values()),
             servers=(),
             log_mode="log",
             silent_after=0.0,
-            seconds=rule.added(each.judged for each in self.hosts.values()),
+            seconds=added(each.judged for each in self.hosts.values()),
             at_s=max(each.at_s for each in self.hosts.values()),
         )
         look = pooled.look()

@@ -21,7 +21,19 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from upswitch.hosts.count_program import Alike
-from upswitch.logs.line import CAPTURED, CLIENT_LEFT, HUNG_S, MAX_LINE, METHOD, Entry, LineReader, entry_of, newlines, seconds_of
+from upswitch.logs.line import (
+    CAPTURED,
+    CLIENT_LEFT,
+    HUNG_S,
+    MAX_LINE,
+    METHOD,
+    NOT_HTTP,
+    Entry,
+    LineReader,
+    entry_of,
+    newlines,
+    seconds_of,
+)
 
 _PIECE = MAX_LINE + 1
 _MOST_REMEMBERED = 1 << 12
@@ -261,9 +273,12 @@ def _clock_of(reader: LineReader) -> dict[str, bytes]:
 
 
 def _answered(reader: LineReader) -> dict[str, bytes]:
-    """What decides for the watch's rule, of all requests but those whose client left."""
-    status = rb"(?!%d)\d{3}" % CLIENT_LEFT
-    return {"status": status, "upstream_status": b""} if reader.has_upstream_status else {"status": b"(?P<status>%b)" % status}
+    """What decides for the watch's rule, of all requests but those whose client left, or whose answer was cut or no HTTP."""
+    status = rb"(?!%d|%03d)\d{3}" % (CLIENT_LEFT, NOT_HTTP)
+    complete = {"request_completion": _GOOD["request_completion"]}
+    if reader.has_upstream_status:
+        return {"status": status, "upstream_status": b""} | complete
+    return {"status": b"(?P<status>%b)" % status} | complete
 
 
 def _wishes_of(reader: LineReader) -> dict[str, bytes]:

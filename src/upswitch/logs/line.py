@@ -21,6 +21,15 @@ HUNG_S = 1
 GATEWAY = (502, 503, 504)
 """Answers that count as a failure of the server, or of nginx in its place."""
 
+OWN_ERROR = 500
+"""From here on, whatever is no GATEWAY is an error of the app itself."""
+
+NOT_HTTP = 9
+"""What nginx writes as `$status` (009) where the server's answer was no HTTP."""
+
+CUT = (200, 206)
+"""Answers that count as cut short where nginx could not send them to their end."""
+
 ENOUGH_FAILED = 5
 """Requests. Fewer failures are no trend."""
 
@@ -76,6 +85,21 @@ class Entry(Value):
         is_late = self.status == CLIENT_LEFT and self.request_time is not None and self.request_time >= HUNG_S
         header_s = elements(self.upstream_header_time)[-1]
         return is_late and header_s in {"", "-"} and answer in {"", "-", str(CLIENT_LEFT)}
+
+    @property
+    def is_not_http(self) -> bool:
+        """Whether a server answered, and not in HTTP."""
+        return self.status == NOT_HTTP and self.upstream_addr not in {"", "-"}
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the answer broke off; a client that left in the middle of it looks the same."""
+        return self.status in CUT and self.request_completion in {"", "-"} and self.upstream_addr not in {"", "-"}
+
+    def has_app_failed(self, answer: str) -> bool:
+        """Whether the app itself failed. `answer` is the last server's status."""
+        is_error = answer.isdigit() and int(answer) >= OWN_ERROR and int(answer) not in GATEWAY
+        return is_error or self.is_not_http or self.is_cut
 
 
 def elements(text: str | None) -> list[str]:

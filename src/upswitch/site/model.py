@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
+from upswitch.basics.result import Failure
 from upswitch.basics.value import Value
 
 
@@ -42,6 +43,14 @@ class SpikePolicy(StrEnum):
 
     ROLLBACK = "rollback"
     HOLD = "hold"
+
+
+class AppPolicy(StrEnum):
+    """`watch.app_errors`: what follows when the app itself fails (500, no HTTP, answers cut short)."""
+
+    ROLLBACK = "rollback"
+    HOLD = "hold"
+    IGNORE = "ignore"
 
 
 class SilencePolicy(StrEnum):
@@ -187,10 +196,22 @@ class Gate(Value):
 
 
 class Watch(Value):
+    """`accepts_elevated` has no key: it is accepted for one switch, by `--accept-elevated`."""
+
     duration: float = 60.0
     on_spike: SpikePolicy = SpikePolicy.ROLLBACK
     on_silence: SilencePolicy = SilencePolicy.KEEP
     probe: str = ""
+    app_errors: AppPolicy = AppPolicy.ROLLBACK
+    accepts_elevated: bool = False
+
+    @property
+    def ignores_app(self) -> bool:
+        return self.app_errors is AppPolicy.IGNORE
+
+    def holds(self, failure: Failure) -> bool:
+        """Whether a spike of such failures is for a person to decide, who keeps the new pool or goes back."""
+        return self.on_spike is SpikePolicy.HOLD or (failure is Failure.APP and self.app_errors is AppPolicy.HOLD)
 
 
 def without_query(url: str) -> str:

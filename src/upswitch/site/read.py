@@ -7,6 +7,7 @@ from ipaddress import IPv6Address
 
 from upswitch.site import names, values
 from upswitch.site.model import (
+    AppPolicy,
     CheckType,
     DeadmanTable,
     Gate,
@@ -149,6 +150,7 @@ def _watch(reader: Reader) -> Watch:
         on_spike=reader.take("on_spike", default.on_spike, values.word(SpikePolicy)),
         on_silence=reader.take("on_silence", default.on_silence, values.word(SilencePolicy)),
         probe=reader.take("probe", default.probe, _probe, is_secret=True),
+        app_errors=reader.take("app_errors", default.app_errors, values.word(AppPolicy)),
     )
 
 

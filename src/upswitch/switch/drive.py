@@ -178,7 +178,7 @@ def _ending(over: Run, ended: Outcome, *, live: Live) -> Ending:
         headline=outcome.headline(over, ended, live),
         hint=outcome.hint(over, ended, live),
         details=over.cause.details if over.cause else (),
-        why=Why.NONE if ended is Outcome.SWITCHED else over.why,
+        why=over.why if ended is not Outcome.SWITCHED else Why.UNPROVEN if over.unproven else Why.NONE,
     )
 
 

@@ -62,6 +62,7 @@ class Job(Value):
             former_generation=self.plan.former,
             former_addresses=frozenset(manifest.addresses if manifest else ()),
             upstreams=frozenset(upstream.name for upstream in self.site.upstreams),
+            ignores_app=self.site.watch.ignores_app,
         )
 
     @property

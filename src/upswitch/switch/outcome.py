@@ -20,7 +20,11 @@ def headline(run: Run, outcome: Outcome, live: Live) -> str:
     because = f": {run.fired.text}" if run.fired else because
     match outcome:
         case Outcome.SWITCHED:
-            return _switched(plan)
+            return (
+                f"SWITCHED, NOT PROVEN BY TRAFFIC: {run.unproven}; switched {_switched(plan)}"
+                if run.unproven
+                else f"SWITCHED {_switched(plan)}"
+            )
         case Outcome.UNCHANGED:
             return f"UNCHANGED: {plan.pool} is live already, with the same servers"
         case Outcome.REFUSED if run.outcome is Outcome.ROLLED_BACK:
@@ -41,10 +45,10 @@ def headline(run: Run, outcome: Outcome, live: Live) -> str:
 
 def _switched(plan: Plan) -> str:
     if plan.copy_of:
-        return f"SWITCHED back to {plan.pool} (generation {plan.to}, a copy of {plan.copy_of}), from {plan.former_pool}"
+        return f"back to {plan.pool} (generation {plan.to}, a copy of {plan.copy_of}), from {plan.former_pool}"
     if plan.pool == plan.former_pool:
-        return f"SWITCHED {plan.pool} to what the site file says now (generation {plan.to}, from {plan.former})"
-    return f"SWITCHED to {plan.pool} (generation {plan.to}), from {plan.former_pool}"
+        return f"{plan.pool} to what the site file says now (generation {plan.to}, from {plan.former})"
+    return f"to {plan.pool} (generation {plan.to}), from {plan.former_pool}"
 
 
 def hint(run: Run, outcome: Outcome, live: Live) -> str:

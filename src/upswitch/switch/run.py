@@ -171,6 +171,11 @@ class Run(Value):
         return machine.next_step(self.phase, self.plan.skips)
 
     @property
+    def unproven(self) -> str:
+        """What the watch did not see, where it kept the new pool without proof by traffic; "" where it had proof."""
+        return next((each.said for each in self.steps if each.result is Result.OK and each.why is Why.UNPROVEN), "")
+
+    @property
     def why(self) -> Why:
         """The reason of the ending: of what could not be done where it is STUCK, else of what turned the run from its way."""
         if self.phase is Phase.STUCK:

@@ -18,7 +18,7 @@ from upswitch.logs.entries import EntryCounter, Lines, by_second
 from upswitch.logs.line import GATEWAY, GOOD, HISTORY_S, Entry, LineReader, elements
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.site.names import generation_variable
-from upswitch.watch.rule import History, Second
+from upswitch.watch.history import History, Second
 
 _GATEWAY = frozenset(map(str, GATEWAY))
 
@@ -55,6 +55,7 @@ class Attribution(Value):
     Leave `addresses` empty where they can't all be known (a `resolve` name): then only the generation decides.
     `pool` stands in for `generation` where any of a pool's generations will do.
     `upstreams` are the names of the site's upstreams: "no live upstreams" logs the name in the place of an address.
+    `ignores_app`: failures of the app itself are the owner's matter (watch.app_errors).
     """
 
     generation: str = ""
@@ -63,6 +64,7 @@ class Attribution(Value):
     former_generation: str = ""
     former_addresses: frozenset[str] = frozenset()
     upstreams: frozenset[str] = frozenset()
+    ignores_app: bool = False
 
     @property
     def servers(self) -> frozenset[str]:
@@ -84,7 +86,13 @@ class Attribution(Value):
         is_by_address = self.former_addresses and reader.has_upstream_addr
         generation = "" if is_by_address else self.former_generation
         pool = self.former_generation.partition("-")[2]
-        return Attribution(generation=generation, pool=pool, addresses=self.former_addresses, upstreams=self.upstreams)
+        return Attribution(
+            generation=generation,
+            pool=pool,
+            addresses=self.former_addresses,
+            upstreams=self.upstreams,
+            ignores_app=self.ignores_app,
+        )
 
     def classify(self, entry: Entry) -> Hit:
         """Whose it was, and whether that pool's last answer was a failure; another upstream's answers are not looked at."""
@@ -120,7 +128,9 @@ class Attribution(Value):
         answer = self._last_answer(entry, peers, addresses)
         if answer in _GATEWAY:
             return Failure.GATEWAY
-        return Failure.HUNG if entry.has_left_unanswered(answer) else Failure.NONE
+        if entry.has_left_unanswered(answer):
+            return Failure.HUNG
+        return Failure.APP if not self.ignores_app and entry.has_app_failed(answer) else Failure.NONE
 
     def _last_answer(self, entry: Entry, peers: list[str], addresses: frozenset[str]) -> str:
         """The pool's last status, "" or "-" without one. `$status` only stands in where the format has no `$upstream_status`."""
@@ -205,13 +215,18 @@ def ours(entries: Iterable[Entry | None], attribution: Attribution) -> Second:
         is_bad = hit.failure is Failure.NONE and entry.status is not None and entry.status not in GOOD
         failure = Failure.GATEWAY if is_bad else hit.failure
         if hit.whose is Whose.NEW:
-            found += Second(total=1, gateway=failure is Failure.GATEWAY, hung=failure is Failure.HUNG)
+            found += Second(
+                total=1,
+                gateway=failure is Failure.GATEWAY,
+                hung=failure is Failure.HUNG,
+                app=failure is Failure.APP,
+            )
     return found
 
 
 def _second(hits: Counter[Hit | None], whose: Whose) -> Second:
     failed = {failure: hits[Hit(whose=whose, failure=failure)] for failure in Failure}
-    return Second(total=sum(failed.values()), gateway=failed[Failure.GATEWAY], hung=failed[Failure.HUNG])
+    return Second(total=sum(failed.values()), gateway=failed[Failure.GATEWAY], hung=failed[Failure.HUNG], app=failed[Failure.APP])
 
 
 class Timeline:

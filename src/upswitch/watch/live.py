@@ -27,8 +27,9 @@ from upswitch.nginx.marker import Marker
 from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Site
 from upswitch.watch.attribution import Attribution
+from upswitch.watch.history import Second
 from upswitch.watch.logs import ErrorLog, Notes
-from upswitch.watch.rule import Judgement, Second
+from upswitch.watch.rule import Judgement
 from upswitch.watch.watch import PoolWatch, each_second
 
 _MARKER_EVERY = 1.0
@@ -115,6 +116,7 @@ class _Release:
             former_generation=former.name,
             former_addresses=frozenset(former.addresses),
             upstreams=frozenset(upstream.name for upstream in site.upstreams),
+            ignores_app=site.watch.ignores_app,
         )
         self.live = live
         self.began = ports.clock.now()
@@ -238,7 +240,7 @@ class _Observation:
             progress=probation.progress(told.look),
             judgement=told.look,
             seconds=probation.at_s,
-            failed=probation.whole.gateway + probation.whole.hung,
+            failed=probation.whole.failures,
             total=probation.whole.total,
             mode=probation.mode,
             peers_down=self._release.pool.probation.down,

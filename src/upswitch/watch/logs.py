@@ -17,7 +17,7 @@ from upswitch.nginx import processes, running
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.watch import attribution
 from upswitch.watch.attribution import Attribution, Counts, Mode, Timeline, counter_for, counts_of
-from upswitch.watch.rule import History, Second
+from upswitch.watch.history import History, Second
 
 SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
 _READ_FOR = 0.7  # seconds of each second that may go into reading the logs

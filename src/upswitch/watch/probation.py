@@ -16,8 +16,10 @@ from upswitch.health import gate
 from upswitch.health.gate import ServerHealth
 from upswitch.logs.line import HISTORY_S
 from upswitch.site.model import Probe
-from upswitch.watch import rule
-from upswitch.watch.rule import Final, History, Judgement, Second
+from upswitch.watch import ending, rule
+from upswitch.watch.ending import Final
+from upswitch.watch.history import History, Second
+from upswitch.watch.rule import Judgement
 
 _BLIND_AFTER = 10  # answered requests of ours without one line of the pool in the logs
 _OWN = "requests by upswitch itself"
@@ -27,6 +29,7 @@ _CRASHES = 3  # more worker deaths than this in ten seconds is a crash loop
 ENDED = {
     Final.KEEP: "There is no reason for a rollback",
     Final.KEEP_ELEVATED: "More requests fail than before, but not enough for a rollback",
+    Final.HELD: "Too many of the last requests failed to keep it without a person",
     Final.UNPROVEN: "These are too few requests to judge the pool",
     Final.NOT_SWITCHED: "Requests still reach the former pool",
     Final.BLIND: "The watch could not see the requests",
@@ -35,12 +38,13 @@ ENDED = {
 
 
 class Failed(Value):
-    """Why a pool must not stay, seen `at_s` seconds after the switch. `details` are the rule's answers."""
+    """Why a pool must not stay, seen `at_s` seconds after the switch. `details` are the rule's answers, `failure` what spiked."""
 
     why: Why
     at_s: int
     what: str
     details: tuple[str, ...] = ()
+    failure: Failure = Failure.NONE
 
     def said(self, verdict: str = "ROLLBACK") -> str:
         return f"t+{self.at_s}s {verdict}: {self.what}"
@@ -83,7 +87,12 @@ class Probation(Value):
 
         `through` is what our own requests got, `ours` what the log says of them, where it can tell them.
         """
-        asked = Second(total=len(through), gateway=through.count(Failure.GATEWAY), hung=through.count(Failure.HUNG))
+        asked = Second(
+            total=len(through),
+            gateway=through.count(Failure.GATEWAY),
+            hung=through.count(Failure.HUNG),
+            app=through.count(Failure.APP),
+        )
         is_seen = new.total > 0 or (ours is not None and ours.total > 0)
         return replace(
             self,
@@ -147,7 +156,7 @@ class Probation(Value):
         own = rule.judge(self.history, self.own)
         if own.is_spike and not self.is_log_blind:
             what = rule.numbers(own, self.pool, _OWN)
-            return Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=rule.answers(own))
+            return Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=rule.answers(own), failure=own.kind)
         down = [each for each in self.servers if not each.is_up]
         if down:
             what = f"health check: {down[0].text} ({len(down)} of {len(self.servers)} servers are unhealthy)"
@@ -158,7 +167,7 @@ class Probation(Value):
 
     def spike(self, look: Judgement) -> Failed:
         what = rule.numbers(look, self.pool, self._requests)
-        return Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=rule.answers(look))
+        return Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=rule.answers(look), failure=look.kind)
 
     def words(self, look: Judgement) -> tuple[str, ...]:
         """All that there is to say of a look without a spike, a sentence each."""
@@ -166,21 +175,33 @@ class Probation(Value):
 
     def progress(self, look: Judgement) -> str:
         """What came so far, without the rule's answers."""
-        failed, total = self.whole.gateway + self.whole.hung, self.whole.total
+        failed, total = self.whole.failures, self.whole.total
         before = f" (before: {look.before_failed} of {look.before_total} in {look.before_s} s)" if look.before_s else ""
         silent = f"; no request in the log for {self.silent_s} s, but nginx answers upswitch" if self.is_silent else ""
         return f"t+{self.at_s}s: {failed} of {total} {self._requests} to {self.pool} failed{before}{silent}"
 
-    def final(self, look: Judgement) -> Final:
-        """How it ends where nothing failed."""
-        return rule.finish(
+    def final(self, look: Judgement, *, accepts_elevated: bool = False) -> Final:
+        """How it ends where no look was a spike."""
+        return ending.finish(
             look,
+            self.last,
+            accepts_elevated=accepts_elevated,
             has_log=bool(self.log_mode),
             is_silent=self.is_silent,
             new=self.logged.total,
             former=self.former,
             probes=self.asked.total,
         )
+
+    @property
+    def last(self) -> Judgement:
+        return rule.last(self.history, self.judged)
+
+    def held(self) -> Failed:
+        """Why a person must decide, where the last requests fail."""
+        what = rule.numbers(self.last, self.pool, self._requests)
+        details = (f"{ending.held_because(self.last)}.", *rule.compared(self.last))
+        return Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=details)
 
     @property
     def judged(self) -> tuple[Second, ...]:

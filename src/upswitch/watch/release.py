@@ -25,6 +25,7 @@ class Pools(Value):
 
     addresses: Mapping[str, frozenset[str]] = {}
     upstreams: frozenset[str] = frozenset()
+    ignores_app: bool = False
 
     def of(self, peers: frozenset[str]) -> str:
         """The pool that one of these addresses is in, "" for none."""
@@ -38,6 +39,7 @@ def pools_of(site: Site | None) -> Pools:
     return Pools(
         addresses={pool: _addresses(site, pool) for pool in site.pools},
         upstreams=frozenset(upstream.name for upstream in site.upstreams),
+        ignores_app=site.watch.ignores_app,
     )
 
 
@@ -107,7 +109,7 @@ def release(pools: Pools, before: Sequence[Moment], since: Moment, *, pool: str)
         former = _last(was, but=new) or _most(now, but=new)
     former = former or Serving(pool=_other(pools, new.pool))
     if not new.pool:
-        return Release(pool=ALL, attribution=Attribution())
+        return Release(pool=ALL, attribution=Attribution(ignores_app=pools.ignores_app))
     return Release(
         pool=new.pool,
         attribution=Attribution(
@@ -117,6 +119,7 @@ def release(pools: Pools, before: Sequence[Moment], since: Moment, *, pool: str)
             former_generation=former.generation,
             former_addresses=_addresses_of(former, pools, chain.from_iterable(before)),
             upstreams=pools.upstreams,
+            ignores_app=pools.ignores_app,
         ),
     )
 

@@ -18,11 +18,12 @@ from upswitch.logs.source import FileSource
 from upswitch.nginx import conf_logs, running
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.site.model import Site
-from upswitch.watch import rule
+from upswitch.watch import ending, rule
 from upswitch.watch.attribution import Attribution, Counts, Mode, judged
+from upswitch.watch.history import History, Second
 from upswitch.watch.logs import SHORT_HISTORY, short_history
 from upswitch.watch.release import Opening, Release, pools_of, release
-from upswitch.watch.rule import History, Judgement, Second, Thresholds
+from upswitch.watch.rule import Judgement, Thresholds
 
 _MINUTE = 60
 _TOLD_EVERY = 32
@@ -93,7 +94,7 @@ class Asked(Value):
 class Replayed(Value):
     """How the watch would have ended. `looks` are the rule's, one a second after the switch, up to the verdict.
 
-    `verdict` is `rollback` or one of rule.Final; `since` are the requests to the pool in those seconds, `former` those to another.
+    `verdict` is `rollback` or an ending.Final; `since` are the requests to the pool in those seconds, `former` those to another.
     """
 
     verdict: str
@@ -283,7 +284,7 @@ def _judged(asked: Asked, streams: Sequence[_Stream], window: Window) -> Replaye
     since, former = tuple(each.new for each in seen), sum(each.former.total for each in seen)
     new = sum(each.total for each in since)
     return Replayed(
-        verdict="rollback" if looks[-1].is_spike else rule.finish(looks[-1], has_log=True, new=new, former=former, probes=0),
+        verdict=_verdict(looks[-1], rule.last(history, since), new=new, former=former),
         at=window.at,
         release=found,
         mode=max((_mode(found, each.log.reader) for each in streams), key=list(Mode).index),
@@ -292,6 +293,10 @@ def _judged(asked: Asked, streams: Sequence[_Stream], window: Window) -> Replaye
         former=former,
         notes=(*_ended(seen, found.pool), *_notes(asked, streams, window)),
     )
+
+
+def _verdict(look: Judgement, last: Judgement, *, new: int, former: int) -> str:
+    return "rollback" if look.is_spike else ending.finish(look, last, has_log=True, new=new, former=former, probes=0)
 
 
 def _ended(seen: Sequence[Counts], pool: str) -> Iterator[str]:

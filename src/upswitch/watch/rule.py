@@ -7,12 +7,15 @@ spike must pass four questions at once, each of which stops another false alarm:
     BIG       at least 1 % of the requests failed                           a certain but tiny change is for people
     NEW       at least 3 times the worst stretch of the same length in the  bursts that the site always had
               10 minutes before; or half fail, and that is 3 times the
-              share of the last minute before
+              share of the last minute before; and in both cases the share
+              is more than 1.5 times that of the last minute
     NOT LUCK  one-sided Fisher odds under 1 in 1,000,000 against all of     small numbers
               the history
 
 in the last 10 s, in the last 60 s, or since the switch (docs/design.md). Gateway failures and hung clients are judged
-apart. It is looked at once a second; the seconds are those of arrival on a monotonic clock, complete ones only.
+apart. It is looked at once a second; the seconds are those of arrival on a monotonic clock, complete ones only. Incidents are
+left out of the history (watch/history.py), but not out of its last minute: a release that fails less than the former pool just
+did is no reason to go back to that.
 
 Where the rule is silent, this is what we do:
 - A watch younger than a window has only what came since the switch. It is compared with worst stretches of that length, but never
@@ -28,28 +31,29 @@ Where the rule is silent, this is what we do:
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from enum import StrEnum
-from itertools import accumulate, zip_longest
+from itertools import accumulate
 from math import exp, lgamma, log
-from operator import add, sub
+from operator import sub
 
 from upswitch.basics.result import Failure
 from upswitch.basics.value import Value
-from upswitch.logs.line import BIG_PERCENT, CLIENT_LEFT, ENOUGH_FAILED, GATEWAY, HUNG_S
+from upswitch.logs.line import BIG_PERCENT, CLIENT_LEFT, ENOUGH_FAILED, GATEWAY, HUNG_S, NOT_HTTP, OWN_ERROR
+from upswitch.watch.history import History, Second, usual
 
 ENOUGH_SECONDS = 2
 NEW_TIMES = 3
+WORSE_TIMES = 1.5
 LUCK = 1e-6
 _SHORT_S, _LONG_S = 10, 60
 _ASSUMED_TOTAL, _ASSUMED_ONE_IN = 1000, 1000
-_PROVING_REQUESTS = 30
-_FORMER_STILL_SERVES = 20
+_LAST_REQUESTS = 10
 _READABLE = 10**12
 
-
 _HOW = {
+    Failure.NONE: "failed",
     Failure.GATEWAY: f"failed ({'/'.join(map(str, GATEWAY))})",
     Failure.HUNG: f"hung (the client left after {HUNG_S} s or more without an answer: {CLIENT_LEFT})",
+    Failure.APP: f"failed in the app ({OWN_ERROR} and other 5xx, {NOT_HTTP:03}, or cut short)",
 }
 
 
@@ -67,36 +71,6 @@ class Thresholds(Value):
 
 
 DEFAULT = Thresholds()
-
-
-class Second(Value):
-    """Requests of one second, and those of them that failed in either way."""
-
-    total: int = 0
-    gateway: int = 0
-    hung: int = 0
-
-    @property
-    def has_failed(self) -> bool:
-        return self.gateway + self.hung > 0
-
-    def failed(self, kind: Failure) -> int:
-        match kind:
-            case Failure.GATEWAY:
-                return self.gateway
-            case Failure.HUNG:
-                return self.hung
-            case Failure.NONE:
-                return self.total - self.gateway - self.hung
-
-    def __add__(self, other: "Second") -> "Second":
-        return Second(total=self.total + other.total, gateway=self.gateway + other.gateway, hung=self.hung + other.hung)
-
-
-class History(Value):
-    """The seconds before the switch, oldest first, at most 600; quiet seconds are in it as zeros."""
-
-    seconds: tuple[Second, ...] = ()
 
 
 class Judgement(Value):
@@ -118,6 +92,7 @@ class Judgement(Value):
     before_failed: int
     before_total: int
     before_s: int
+    incidents_s: int
     is_enough: bool
     is_big: bool
     is_new: bool
@@ -158,14 +133,11 @@ def looks(history: History, since: Sequence[Second], thresholds: Thresholds = DE
     return (_loudest(both, end, thresholds) for end in range(1, len(since) + 1))
 
 
-def added(hosts: Iterable[Sequence[Second]]) -> tuple[Second, ...]:
-    """The seconds since each host's own switch, summed over the hosts."""
-    return tuple(sum(column, Second()) for column in zip_longest(*hosts, fillvalue=Second()))
-
-
-def added_histories(histories: Iterable[History]) -> History:
-    """The histories of several hosts as one, aligned at the switch; as long as the longest."""
-    return History(seconds=added(history.seconds[::-1] for history in histories)[::-1])
+def last(history: History, since: Sequence[Second]) -> Judgement:
+    """The last requests, however they failed (`kind` NONE): of the shortest stretch with enough of them, else all."""
+    sight, end = _sight(Failure.NONE, history.seconds, since), len(since)
+    found = [_look(sight, (end, stretch), DEFAULT) for stretch in _stretches(end)]
+    return next((look for look in found if look.total >= _LAST_REQUESTS), found[-1])
 
 
 class _Sums(Value):
@@ -185,22 +157,38 @@ class _Sums(Value):
 
 
 class _Sight(Value):
-    """Of one way to fail: before the switch and since."""
+    """Of one way to fail (NONE: in whatever way): what was usual before the switch, all of the last minute, and since."""
 
     kind: Failure
     before: _Sums
+    minute: _Sums
     since: _Sums
+    incidents_s: int
 
 
 def _both(history: History, since: Sequence[Second]) -> list[_Sight]:
-    kinds = (Failure.GATEWAY, Failure.HUNG)
-    return [_Sight(kind=kind, before=_sums(kind, history.seconds), since=_sums(kind, since)) for kind in kinds]
+    return [_sight(kind, history.seconds, since) for kind in _HOW if kind is not Failure.NONE]
 
 
-def _sums(kind: Failure, seconds: Sequence[Second]) -> _Sums:
-    failed = [each.failed(kind) for each in seconds]
-    passed = [each.failed(Failure.NONE) for each in seconds]
-    return _Sums(failed=_running(failed), total=_running(map(add, failed, passed)), seconds=_running(map(bool, failed)))
+def _sight(kind: Failure, before: Sequence[Second], since: Sequence[Second]) -> _Sight:
+    def counted(second: Second) -> tuple[int, int]:
+        failed = second.failures if kind is Failure.NONE else second.failed(kind)
+        return failed, failed + second.failed(Failure.NONE)
+
+    normal = usual(before, counted)
+    return _Sight(
+        kind=kind,
+        before=_sums(map(counted, normal)),
+        minute=_sums(map(counted, before[-_LONG_S:])),
+        since=_sums(map(counted, since)),
+        incidents_s=len(before) - len(normal),
+    )
+
+
+def _sums(counts: Iterable[tuple[int, int]]) -> _Sums:
+    each = list(counts)
+    failed = [some for some, _ in each]
+    return _Sums(failed=_running(failed), total=_running(of for _, of in each), seconds=_running(map(bool, failed)))
 
 
 def _running(counts: Iterable[int]) -> list[int]:
@@ -231,7 +219,7 @@ def _look(sight: _Sight, span: tuple[int, int], thresholds: Thresholds) -> Judge
     (end, stretch), before = span, sight.before
     worst = _worst(before, stretch)
     failed, total, failed_seconds = sight.since.over(end - stretch, end)
-    minute_failed, minute_total, _ = before.over(before.length - _LONG_S, before.length)
+    minute = sight.minute.failed[-1], sight.minute.total[-1]
     before_failed, before_total = before.failed[-1], before.total[-1]
     chance = odds(failed, total, *_filled(before_failed, before_total))
     return Judgement(
@@ -242,16 +230,17 @@ def _look(sight: _Sight, span: tuple[int, int], thresholds: Thresholds) -> Judge
         failed_seconds=failed_seconds,
         stretch_s=stretch,
         worst=worst,
-        minute_failed=minute_failed,
-        minute_total=minute_total,
+        minute_failed=minute[0],
+        minute_total=minute[1],
         odds=chance,
         before_failed=before_failed,
         before_total=before_total,
         before_s=before.length,
+        incidents_s=sight.incidents_s,
         is_enough=failed >= thresholds.enough and failed_seconds >= thresholds.enough_seconds,
         is_big=total > 0 and total * thresholds.big <= failed * 100,
-        is_new=failed > 0
-        and (failed >= thresholds.new * worst or _is_half((failed, total), (minute_failed, minute_total), thresholds.new)),
+        is_new=is_worse((failed, total), minute, WORSE_TIMES)
+        and (failed >= thresholds.new * worst or (failed * 2 >= total and is_worse((failed, total), minute, thresholds.new))),
         is_not_luck=chance < thresholds.luck,
         thresholds=thresholds,
     )
@@ -262,37 +251,10 @@ def _filled(failed: int, total: int) -> tuple[int, int]:
     return failed + -(-missing // _ASSUMED_ONE_IN), total + missing
 
 
-def _is_half(now: tuple[int, int], minute: tuple[int, int], times: float) -> bool:
-    """At least half fail, and that share is `times` the last minute's (cross-multiplied: no division by an empty minute)."""
+def is_worse(now: tuple[int, int], minute: tuple[int, int], times: float) -> bool:
+    """The share that fails is `times` the last minute's or more (cross-multiplied: no division by an empty minute)."""
     (failed, total), (minute_failed, minute_total) = now, minute
-    return failed * 2 >= total and failed * minute_total >= times * minute_failed * total
-
-
-class Final(StrEnum):
-    """How a watch without a spike ends."""
-
-    KEEP = "keep"
-    KEEP_ELEVATED = "keep_elevated"
-    UNPROVEN = "unproven"
-    NOT_SWITCHED = "not_switched"
-    BLIND = "blind"
-
-
-def finish(last: Judgement, *, has_log: bool, new: int, former: int, probes: int, is_silent: bool = False) -> Final:
-    """The ending of a watch whose every look was without a spike. ValueError where the last one has one: that is a rollback.
-
-    `new` and `former` are requests to either pool since the switch, `probes` our own that were answered. `is_silent`: there are
-    logs, and nothing comes in them though our own requests are answered.
-    """
-    if last.is_spike:
-        raise ValueError("a spike is no ending to keep")
-    if new == 0 and former >= _FORMER_STILL_SERVES:
-        return Final.NOT_SWITCHED
-    if is_silent or (not has_log and not probes):
-        return Final.BLIND
-    if new < _PROVING_REQUESTS and not probes:
-        return Final.UNPROVEN
-    return Final.KEEP_ELEVATED if last.is_elevated else Final.KEEP
+    return failed > 0 and failed * minute_total >= times * minute_failed * total
 
 
 def sentence(judgement: Judgement, at_s: int, pool: str, *, requests: str = "requests") -> str:
@@ -318,7 +280,12 @@ def answers(look: Judgement) -> tuple[str, ...]:
         return ()
     missing = "; ".join(_missing(look))
     refusal = (f"Not rolled back yet: {missing}.",) if missing else ()
-    return (*refusal, _before(look), f"The probability that this is chance is {_one_in(look.odds)}.")
+    return (*refusal, *compared(look))
+
+
+def compared(look: Judgement) -> tuple[str, str]:
+    """What was before, and the odds."""
+    return _before(look), f"The probability that this is chance is {_one_in(look.odds)}."
 
 
 def _missing(look: Judgement) -> Iterator[str]:
@@ -332,16 +299,23 @@ def _missing(look: Judgement) -> Iterator[str]:
     if not look.is_big:
         yield f"fewer than {need.big:g} % of the requests failed"
     if not look.is_new:
-        yield f"not {need.new:g} times as many failures as before"
+        yield f"not {need.new:g} times as many failures as before" if _is_worse_now(look) else "the last minute before was as bad"
     if not look.is_not_luck:
         yield f"the failures may be chance (less than 1 in {1 / need.luck:,.0f} needed)"
 
 
+def _is_worse_now(look: Judgement) -> bool:
+    return is_worse((look.failed, look.total), (look.minute_failed, look.minute_total), WORSE_TIMES)
+
+
 def _before(look: Judgement) -> str:
-    """The comparison that decided: with the worst stretch, or, where only that one says yes, with the last minute's share."""
+    """The comparison that decided: with the worst stretch, or with the last minute's share where that did."""
     if not look.before_s:
-        return "There is no history to compare with."
-    whole = f"In the {look.before_s} s before, {look.before_failed} of {look.before_total} requests failed"
+        return "There is no history to compare with" + (f", only an incident of {look.incidents_s} s." if look.incidents_s else ".")
+    but = f" (without {look.incidents_s} s of incidents)" if look.incidents_s else ""
+    whole = f"In the {look.before_s} s before{but}, {look.before_failed} of {look.before_total} requests failed"
+    if look.failed and not _is_worse_now(look):
+        return f"{whole}; in the last minute {look.minute_failed} of {look.minute_total}."
     if look.is_new and look.failed < look.thresholds.new * look.worst:
         minute = f"{look.minute_failed} of {look.minute_total} in the last minute of it"
         return f"{whole}, {minute}. Now at least half fail, {look.thresholds.new:g} times that share or more."

@@ -23,12 +23,14 @@ from upswitch.hosts.wait import Pulse
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Probe, SilencePolicy, Site, SpikePolicy, Target
-from upswitch.watch import attribution
+from upswitch.watch import attribution, ending
 from upswitch.watch.attribution import Attribution, Counts
+from upswitch.watch.ending import Final
 from upswitch.watch.hang import HangGuard
+from upswitch.watch.history import Second
 from upswitch.watch.logs import AccessLogs, ErrorLog, Notes
 from upswitch.watch.probation import ENDED, Failed, Others, Probation
-from upswitch.watch.rule import Final, Judgement, Second
+from upswitch.watch.rule import Judgement
 from upswitch.watch.tried import Tried
 
 _THROUGH_EVERY = 0.5
@@ -58,9 +60,17 @@ class PoolWatch:
     """One pool that is watched: its requests, the checks of its servers, and what they came to so far."""
 
     def __init__(
-        self, ports: Ports, attribution: Attribution, logs: tuple[AccessLog, ...], notes: Notes, *, mark: bytes = b""
+        self,
+        ports: Ports,
+        attribution: Attribution,
+        logs: tuple[AccessLog, ...],
+        notes: Notes,
+        *,
+        mark: bytes = b"",
+        accepts_elevated: bool = False,
     ) -> None:
         """Opens the logs and reads their history. `mark` is in the lines of our own requests, b"" where they can't be told."""
+        self.accepts_elevated = accepts_elevated
         self._ports = ports
         self._attribution = attribution
         self._access = AccessLogs(ports, logs, attribution, notes, mark=mark)
@@ -106,7 +116,16 @@ class PoolWatch:
     @property
     def final(self) -> Final:
         """How the watch ends if it ends now without a failure."""
-        return Final.UNPROVEN if self._access.is_behind else self.probation.final(self.look)
+        found = self.probation.final(self.look, accepts_elevated=self.accepts_elevated)
+        return Final.UNPROVEN if self._access.is_behind and found in _KEPT else found
+
+    @property
+    def unproven(self) -> str:
+        """What the watch did not see, where it ends UNPROVEN or BLIND."""
+        if self._access.is_behind:
+            return "the access log grows faster than upswitch can read it"
+        seen = self.probation
+        return ending.unproven_because(self.final, has_log=bool(seen.log_mode), new=seen.logged.total, seconds=seen.at_s)
 
     def diagnosis(self, errors: ErrorLog, known: Known) -> Diagnosis:
         """What the logs say of this pool's failures."""
@@ -131,7 +150,7 @@ class Watched(Value):
 
 
 class WatchReport(Value):
-    """How a watch ended. `final` is `rollback`, or one of rule.Final.
+    """How a watch ended. `final` is `rollback`, or one of ending.Final.
 
     `findings` are the causes that the logs of those seconds tell, worst first, `reasons` the same in a sentence.
     """
@@ -180,7 +199,14 @@ class Watcher:
         self._deaf_since: float | None = None
         self._has_passed = False
         ours = watched.attribution
-        self._pool = PoolWatch(ports, ours, watched.access_logs, self._notes, mark=watched.tried.mark)
+        self._pool = PoolWatch(
+            ports,
+            ours,
+            watched.access_logs,
+            self._notes,
+            mark=watched.tried.mark,
+            accepts_elevated=site.watch.accepts_elevated,
+        )
         self._hang = HangGuard(ports.host, ours, watched.master)
         addresses = dict.fromkeys(ours.upstreams, ours.addresses | ours.former_addresses) if ours.addresses else {}
         self._errors = ErrorLog(ports, watched.error_log, watched.master, self._notes, addresses=addresses)
@@ -273,8 +299,10 @@ class Watcher:
 
     def _failed(self, failed: Failed, old: tuple[Target, ...]) -> WatchReport:
         held = _took(failed, Result.HOLD)
-        if self._site.watch.on_spike is SpikePolicy.HOLD:
-            return self._held(held, 'watch.on_spike is "hold", so a person decides')
+        watch = self._site.watch
+        if watch.holds(failed.failure):
+            key = "on_spike" if watch.on_spike is SpikePolicy.HOLD else "app_errors"
+            return self._held(held, f'watch.{key} is "hold", so a person decides')
         return self._going_back(_took(failed), held, old)
 
     def _going_back(self, took: Took, held: Took, old: tuple[Target, ...]) -> WatchReport:
@@ -301,24 +329,33 @@ class Watcher:
 
     def _ended(self, old: tuple[Target, ...], *, is_over: bool = False) -> WatchReport | None:
         """None where this host would pass, and others are not so far yet. `is_over`: all are."""
-        final, probation = self._pool.final, self._pool.probation
-        said, why = f"{probation.progress(self._pool.look)}. {ENDED[final]}", Why.NONE
-        match final:
-            case Final.KEEP | Final.KEEP_ELEVATED:
-                result = Result.OK
-            case Final.NOT_SWITCHED:
-                result, why = Result.FAILED, Why.NOT_SWITCHED
-            case Final.UNPROVEN | Final.BLIND:
-                result, why = _ON_SILENCE[self._site.watch.on_silence], Why.UNPROVEN
-        if result is Result.OK and self._lost_since is not None:
+        final = self._pool.final
+        took = self._took_of(final)
+        if took.result is Result.OK and self._lost_since is not None:
             return None
-        has_asked, self._has_passed = self._has_passed, result is Result.OK
+        has_asked, self._has_passed = self._has_passed, took.result is Result.OK
         if self._has_passed and not is_over and (has_asked or not self._may_end()):
             return None
         missed = self._others.judged() if self._has_passed else None
         if missed:
             return self._stopped(missed, old)
-        return self._report(final, Took(result=result, said=said, why=why if result is not Result.OK else Why.NONE))
+        return self._report(final, took)
+
+    def _took_of(self, final: Final) -> Took:
+        """What the watch comes to. A pool that is kept without proof says so by its reason."""
+        probation = self._pool.probation
+        progress = probation.progress(self._pool.look)
+        said = f"{progress}. {ENDED[final]}"
+        match final:
+            case Final.KEEP | Final.KEEP_ELEVATED:
+                return Took(result=Result.OK, said=said)
+            case Final.HELD:
+                return _took(probation.held(), Result.HOLD)
+            case Final.NOT_SWITCHED:
+                return Took(result=Result.FAILED, said=said, why=Why.NOT_SWITCHED)
+            case Final.UNPROVEN | Final.BLIND:
+                result = _ON_SILENCE[self._site.watch.on_silence]
+                return Took(result=result, said=self._pool.unproven, details=(progress,), why=Why.UNPROVEN)
 
     def _report(self, final: str, took: Took) -> WatchReport:
         probation, whole = self._pool.probation, self._pool.probation.whole
@@ -332,7 +369,7 @@ class Watcher:
             why=took.why,
             pool=self._watched.pool,
             seconds=probation.at_s,
-            failed=whole.gateway + whole.hung,
+            failed=whole.failures,
             total=whole.total,
             mode=probation.mode,
             judgement=self._pool.look,
@@ -354,4 +391,5 @@ def _took(failed: Failed, result: Result = Result.FAILED) -> Took:
     return Took(result=result, said=failed.said(verdict), details=failed.details, why=failed.why)
 
 
+_KEPT = (Final.KEEP, Final.KEEP_ELEVATED)
 _ON_SILENCE = {SilencePolicy.KEEP: Result.OK, SilencePolicy.ROLLBACK: Result.FAILED, SilencePolicy.HOLD: Result.HOLD}

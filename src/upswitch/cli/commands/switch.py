@@ -21,6 +21,10 @@ from upswitch.switch.session import Choices, Session
 @click.option("--reason", default="", metavar="TEXT", help="For the history, and for users who wait for the lock.")
 @click.option("--no-watch", is_flag=True, help="Do not watch for 502s after the switch.")
 @click.option("--on-spike", type=click.Choice([policy.value for policy in SpikePolicy]), help="Overrides watch.on_spike.")
+@click.option("--strict", is_flag=True, help="Roll back if traffic does not prove the new pool: watch.on_silence = rollback.")
+@click.option(
+    "--accept-elevated", is_flag=True, help="Keep a pool that fails 10 % or more of the last requests, but less than half."
+)
 @click.option("--adopt", is_flag=True, help="Accept live files that were edited by hand: a rollback returns to them.")
 @click.option("--one-way", is_flag=True, help="Accept that the former pool is down: no rollback is possible.")
 @click.option("--yes", is_flag=True, help="Both --adopt and --one-way.")
@@ -35,6 +39,7 @@ def switch(program: Program, /, *, common: Common, pool: str, **options: Any) ->
     from upswitch.switch import drive, switch
 
     common = msgspec.structs.replace(common, pool=pool, on_spike=options["on_spike"] or "")
+    common = msgspec.structs.replace(common, is_strict=options["strict"], accepts_elevated=options["accept_elevated"])
     choices = Choices(adopt=options["adopt"] or options["yes"], one_way=options["one_way"] or options["yes"])
     if options["dry_run"]:
         return program.serve("plan", common, lambda each: show_plan(each, pool, choices=choices, is_unwatched=options["no_watch"]))

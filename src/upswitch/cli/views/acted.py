@@ -44,7 +44,7 @@ class Acted(View):
         """What happened and where; what production is in now; what to do next."""
         lines = [self.said, *self.details, *self.problems]
         if self.watch is not None:
-            is_decisive = any(each.step is Step.WATCH and each.result is not Result.OK for each in self.steps)
+            is_decisive = any(each.step is Step.WATCH and (each.result is not Result.OK or each.why) for each in self.steps)
             lines += [] if is_decisive else [f"Watch: {self.watch.said}"]  # the headline has it
             lines += [f"Watch: {note}" for note in self.watch.notes]
         if self.why:

@@ -148,7 +148,16 @@ def _done(table: Sequence[HostLine]) -> tuple[int, str, str]:
     kind = next(iter(_touched(table)), SKIPPED if skipped else Outcome.UNCHANGED.value)
     shares = _shares(reached) if reached else "no host could be reached"
     left = f"; NOT REACHED, left as they were: {_names(skipped)}" if skipped else ""
-    return Exit.FINDINGS if kind == SKIPPED else Exit.DONE, f"{kind} {len(reached)} of {len(table)} hosts: {shares}{left}", kind
+    said = f"{kind}{_unproven(table)} {len(reached)} of {len(table)} hosts: {shares}{left}"
+    return Exit.FINDINGS if kind == SKIPPED else Exit.DONE, said, kind
+
+
+def _unproven(table: Sequence[HostLine]) -> str:
+    """A pool that was kept without proof must not look like one that served its clients."""
+    switched = [line for line in table if line.outcome == Outcome.SWITCHED]
+    hosts = [line.host for line in switched if line.why == Why.UNPROVEN]
+    where = "" if len(hosts) == len(switched) else f" on {_names(hosts)}"
+    return f", NOT PROVEN BY TRAFFIC{where}:" if hosts else ""
 
 
 def _is_split(command: str, table: Sequence[HostLine]) -> bool:

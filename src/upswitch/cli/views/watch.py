@@ -4,15 +4,18 @@ from collections.abc import Iterator
 
 import msgspec
 
+from upswitch.basics.result import Failure
 from upswitch.basics.text import plain
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views import View
-from upswitch.site.model import SilencePolicy, SpikePolicy, Watch
+from upswitch.site.model import SilencePolicy, Watch
 from upswitch.watch import rule
+from upswitch.watch.ending import Final
+from upswitch.watch.history import Second
 from upswitch.watch.live import Observed
 from upswitch.watch.probation import ENDED
 from upswitch.watch.replay import Replayed, clock_time
-from upswitch.watch.rule import Final, Second
+from upswitch.watch.rule import Judgement
 
 _SPIKE = "rollback"
 
@@ -41,9 +44,9 @@ class WatchView(View):
 def replayed(found: Replayed, watch: Watch) -> WatchView:
     """`watch` has the policies: what a spike, or too little traffic to judge, leads to."""
     pool, seconds, begin = plain(found.release.pool), len(found.looks), clock_time(found.at)
-    would = _would(found.verdict, watch)
+    would = _would(found.verdict, watch, found.looks[-1])
     whole = sum(found.since, Second())
-    failed = whole.gateway + whole.hung
+    failed = whole.failures
     ending = "" if found.verdict == _SPIKE else f"{ENDED[Final(found.verdict)]}. "
     return WatchView(
         command="watch",
@@ -72,14 +75,14 @@ def _seconds_shown(found: Replayed) -> Iterator[int]:
     """The seconds, from 1, in which something failed or an answer changed."""
     former = {"enough": False, "big": False, "new": False, "not_luck": False}
     for second, (look, brought) in enumerate(zip(found.looks, found.since, strict=True), 1):
-        if brought.gateway or brought.hung or look.answers != former:
+        if brought.has_failed or look.answers != former:
             yield second
         former = look.answers
 
 
 def observed(found: Observed, watch: Watch) -> WatchView:
     """The same of live traffic. A server that is down is a finding too, even if it failed after the verdict."""
-    would = _would(found.verdict, watch)
+    would = _would(found.verdict, watch, found.judgement)
     said = found.why or f"{found.progress}. {ENDED[Final(found.verdict)]}"
     return WatchView(
         command="watch",
@@ -103,13 +106,15 @@ _WOULD = {
 }
 
 
-def _would(verdict: str, watch: Watch) -> str:
+def _would(verdict: str, watch: Watch, look: Judgement) -> str:
     """What a switch with this verdict would have led to: keep, rollback or hold."""
     if verdict == _SPIKE:
-        return "hold" if watch.on_spike is SpikePolicy.HOLD else "rollback"
+        return "hold" if watch.holds(look.kind if look.is_spike else Failure.NONE) else "rollback"
     match Final(verdict):
         case Final.KEEP | Final.KEEP_ELEVATED:
             return "keep"
+        case Final.HELD:
+            return "hold"
         case Final.NOT_SWITCHED:
             return "rollback"
         case Final.UNPROVEN | Final.BLIND:
