@@ -128,7 +128,8 @@ def test_a_hung_client_is_found_among_plain_lines():
     block = b"200 0.001 200 0.001 000042-B\n499 1.500 - - 000042-B\n499 0.500 - - 000042-B\n499 9.000 - - 000041-A\n"
     lines = counter_for(ATTRIBUTIONS[1], reader).count(block)
     assert hits_of(lines, ATTRIBUTIONS[1]) == {
-        (None, Hit(whose=Whose.NEW)): 2,
+        (None, Hit(whose=Whose.NEW)): 1,
+        (None, Hit(whose=Whose.LEFT)): 1,
         (None, Hit(whose=Whose.NEW, failure=Failure.HUNG)): 1,
         (None, Hit(whose=Whose.FORMER, failure=Failure.HUNG)): 1,
     }

@@ -21,6 +21,7 @@ from upswitch.site.model import Watch
 from upswitch.switch import machine
 from upswitch.switch.machine import Step
 from upswitch.switch.session import Alone, Meeting, Turn
+from upswitch.watch import clients
 from upswitch.watch.history import added, added_histories
 from upswitch.watch.probation import Failed, Probation
 
@@ -262,7 +263,9 @@ class _Pooled:
             servers=(),
             log_mode="log",
             silent_after=0.0,
-            seconds=added(each.judged for each in self.hosts.values()),
+            seconds=added(each.seen for each in self.hosts.values()),
+            clients=clients.added(each.clients for each in self.hosts.values()),
+            known=clients.merged(each.known for each in self.hosts.values()),
             at_s=max(each.at_s for each in self.hosts.values()),
         )
         look = pooled.look()

@@ -17,6 +17,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from upswitch.hosts.count_program import CountProgram, counting
+from upswitch.logs.entries import MOST_CLIENTS, SAMPLED
 from upswitch.logs.format_regex import Part
 from upswitch.logs.line import CLIENT_LEFT, HUNG_S, MAX_LINE, LineReader
 
@@ -24,6 +25,10 @@ _WANTED = (
     *("status", "upstream_status", "upstream_addr", "upswitch_generation"),
     *("request_time", "upstream_header_time", "request_completion"),
 )
+_NAMED = "named < 16"
+_NAMED_OF_MINUTES = f"named < {SAMPLED} || (named < 2000 && NR % 97 == 0)"
+"""The lines of good requests whose client is sent: of one look, and of ten minutes."""
+
 _CLOCKS = ("msec", "time_iso8601", "time_local")
 
 _D = "[0-9]"
@@ -69,10 +74,13 @@ def count_program(reader: LineReader, *, is_timed: bool = False, mark: bytes = b
     clock = next(filter(first.__contains__, _CLOCKS), "") if is_timed else ""
     names = [name for name in (*_WANTED, clock) if name in first]
     taken = {name: _taken(reader.parts, first[name]) for name in names}
+    client = _naming(_taken(reader.parts, first["remote_addr"]), is_timed=is_timed) if "remote_addr" in first else _UNNAMED
     whole = f'index($0, "{mark.decode()}") {{ print "\\t" $0; next }}\n' if mark else ""
-    awk = counting(f"{whole}{_line(reader)}\nsize <= {MAX_LINE} && /{_pattern(reader.parts)}/ {{\n{_counting(taken)}}}\n")
+    awk = counting(f"{whole}{_line(reader)}\nsize <= {MAX_LINE} && /{_pattern(reader.parts)}/ {{\n{_counting(taken, client)}}}\n")
     return CountProgram(
-        awk=awk, parts=tuple((part.variable, part.literal) for part in reader.parts), wanted=tuple(first[name] for name in names)
+        awk=awk,
+        parts=tuple((part.variable, part.literal) for part in reader.parts),
+        wanted=tuple(first[name] for name in (*names, "remote_addr") if name in first),
     )
 
 
@@ -175,17 +183,31 @@ def _quoted(char: bytes) -> str:
 # ---- the counting ----
 
 
-def _counting(taken: Mapping[str, str]) -> str:
+def _counting(taken: Mapping[str, str], naming: tuple[str, str, str]) -> str:
     """What is known to be good is counted at once, all else is looked at. `taken`: how each value is taken, by name."""
-    key = r' "\t" '.join(taken)
+    end, good, bad = naming
+    key = r' "\t" '.join(taken) + end
     return f"""{_taking(taken)}
 key = {key}
-if (key in good) {{ good[key]++; next }}
+if (key in good) {{ {good}; next }}
 if ({_is_sound(taken)}) {{
-if ({_is_good(taken)}) {{ good[key]++; next }}
-if (sent++ >= most) {{ bad[key]++; next }}
+if ({_is_good(taken)}) {{ {good}; next }}
+if (sent++ >= most) {{ {bad}; next }}
 }}
 """
+
+
+_UNNAMED = "", "good[key]++", "bad[key]++"
+
+
+def _naming(taken: str, *, is_timed: bool) -> tuple[str, str, str]:
+    """What ends a key, and statements that count a good line and another one by its client: a sample of the good ones, and
+    MOST_CLIENTS of the others. `taken` takes the client.
+    """
+    client = taken.replace("remote_addr = ", "who = ")
+    good = f"if ({_NAMED_OF_MINUTES if is_timed else _NAMED}) {{ {client}; named++; good[key who]++ }} else good[key]++"
+    is_known = f'if (!(who in known)) {{ if (clients++ < {MOST_CLIENTS}) known[who]; else who = "" }}'
+    return r' "\t"', good, f"{client}; {is_known}; bad[key who]++"
 
 
 def _taking(taken: Mapping[str, str]) -> str:

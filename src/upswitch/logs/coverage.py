@@ -19,6 +19,7 @@ _PATIENCE = 30.0
 _LOSSES = {
     "upstream_status": "a failure that error_page hides is not seen, and nginx's own 50x answers count",
     "request_time": "clients that give up on a hanging pool are not seen",
+    "remote_addr": "one client's failures count like everybody's",
 }
 _NGINX_TIME = re.compile(r"(\d+)(ms|[smhdw]?)", re.ASCII)
 _SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}

@@ -17,6 +17,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv6Network
 
 from msgspec.structs import replace
 
@@ -70,8 +72,15 @@ _TIMES = {
 _NUMBER = re.compile(r"[\d.]+")
 
 
+MOST_CLIENTS = 256
+"""Clients of failed requests that one block names; beyond them no single one decides."""
+
+SAMPLED = 64
+"""Lines of a block whose clients are named though nothing failed: by them the shares of the clients are known."""
+
 _Values = tuple[bytes, ...]
 _Said = tuple[Entry | None, str, bool]  # what a line says; its time; whether its request was good
+_ByClient = dict[str, tuple[_Values, int]]  # one of its lines, and how many
 
 
 _ALIKE = {
@@ -111,14 +120,26 @@ class EntryCounter:
     """Counts blocks of one log. Memory is constant; cost about 1 us a line (bench/counting.py)."""
 
     def __init__(
-        self, reader: LineReader, *, expected: bytes = b"", is_timed: bool = False, is_for_diagnosis: bool = False
+        self,
+        reader: LineReader,
+        *,
+        expected: bytes = b"",
+        is_timed: bool = False,
+        is_for_diagnosis: bool = False,
+        is_by_client: bool = False,
     ) -> None:
         """`expected` is a regular expression: a good line whose generation fits has none in its entry, which is a sixth faster.
 
         `is_timed`: lines of good requests have times as well as the others. Without `is_for_diagnosis` the first expression takes
         failed requests too, with no more than the watch's rule needs: during an outage that is twice as fast.
+
+        `is_by_client`: entries of failed requests name their client (MOST_CLIENTS of a block), and so do the first SAMPLED lines.
         """
         self._reader = reader
+        self._is_by_client = is_by_client and reader.has_client
+        self._clients = set[str]()
+        self._whose: dict[tuple[Entry, str], Entry] = {}
+        is_for_diagnosis = is_for_diagnosis or self._is_by_client
         self._is_for_diagnosis = is_for_diagnosis
         clock = _clock_of(reader)
         generation = rb"(?:%b|(?P<upswitch_generation>[\w-]++))" % expected if expected else b""
@@ -129,13 +150,17 @@ class EntryCounter:
             | (clock if is_timed else {})
         )
         self._good = _Walk(reader.blocks(good), unsaid="upswitch_generation" if expected else "")
-        self._others = _Walk(reader.blocks(_wishes_of(reader) | clock))
+        self._others = _Walk(reader.blocks(_wishes_of(reader, is_by_client=self._is_by_client) | clock))
         self._is_outage = self._is_foreign = False
 
     def count(self, block: bytes, alike: Iterable[Alike] = ()) -> list[Lines]:
         """Whole lines, each with its newline; and lines that were counted on the host."""
         good, found, few = Counter[_Values](), _Found(), list[bytes]()
-        for piece in _pieces(block):
+        self._clients.clear()
+        sampled, rest = _headed(block, SAMPLED) if self._is_by_client else (b"", block)
+        for piece in _pieces(sampled):
+            self._count_others(piece, found, is_sampled=True)
+        for piece in _pieces(rest):
             is_walked = not (self._is_outage or self._is_foreign or len(piece) > _PIECE)
             others = self._without_good(piece, good) if is_walked else piece
             if len(others) * 2 < len(piece):
@@ -147,7 +172,8 @@ class EntryCounter:
         for others in _pieces(b"".join(few)):
             self._count_others(others, found)
         for each in alike:
-            _add(found, self._read(each.line[:-1]), each.times).block = each.line
+            said, client = self._read(each.line[:-1])
+            _add(found, self._of_client(said, client), each.times).block = each.line
         for values, times in good.items():
             _add(found, self._good.said(values), times)
         return list(found.values())
@@ -160,23 +186,86 @@ class EntryCounter:
         good.update(values)
         return b"".join([each[-1] * good.pop(each) for each in [*good] if each[-1]])
 
-    def _count_others(self, others: bytes, found: _Found) -> tuple[int, int]:
+    def _count_others(self, others: bytes, found: _Found, *, is_sampled: bool = False) -> tuple[int, int]:
         """How many of them are not of good requests, and how many are not of the format."""
         values = None if self._is_foreign or len(others) > _PIECE else self._others.over(others)
         values = values or [(line + b"\n",) for line in others.split(b"\n")[:-1]]
         failed = unread = 0
-        for each, times in Counter(values).items():
-            said = self._read(each[-1][:-1]) if each[-1] else self._others.said(each)
-            lines = _add(found, said, times)
-            if not lines.block:
-                lines.block, lines.values, lines.of = others, values, each
-            failed += 0 if said[-1] else times
-            unread += times if said[0] is None else 0
+        for said, clients in self._by_kind(values):
+            for client, (each, times) in clients.items() if is_sampled or not said[-1] else _as_one(clients):
+                lines = _add(found, self._of_client(said, client), times)
+                if not lines.block:
+                    lines.block, lines.values, lines.of = others, values, each
+                failed += 0 if said[-1] else times
+                unread += times if said[0] is None else 0
         return failed, unread
 
-    def _read(self, line: bytes) -> _Said:
+    def _by_kind(self, values: Iterable[_Values]) -> Iterator[tuple[_Said, _ByClient]]:
+        """What lines say, and their clients."""
+        kinds = dict[_Values, dict[bytes, int]]()
+        at = self._others.client_at
+        for each, times in Counter(values).items():
+            if each[-1] or at < 0:
+                said, client = self._read(each[-1][:-1]) if each[-1] else (self._others.said(each), "")
+                yield said, {client: (each, times)}
+            else:
+                kinds.setdefault((*each[:at], b"", *each[at + 1 :]), {})[each[at]] = times
+        for kind, counted in kinds.items():
+            clients = _ByClient()
+            for address, times in counted.items():
+                name = self._named(address)
+                each, before = clients.get(name) or ((*kind[:at], address, *kind[at + 1 :]), 0)
+                clients[name] = (each, before + times)
+            yield self._others.said(kind), clients
+
+    def _named(self, address: bytes) -> str:
+        """A client; "" for those beyond MOST_CLIENTS."""
+        name = client_of(address)
+        if name not in self._clients:
+            if len(self._clients) >= MOST_CLIENTS:
+                return ""
+            self._clients.add(name)
+        return name
+
+    def _of_client(self, said: _Said, client: str) -> _Said:
+        """The entry with its client; always the same object for the same two."""
+        entry, time, is_good = said
+        if entry is None or not client:
+            return said
+        if len(self._whose) >= _MOST_REMEMBERED:
+            self._whose.clear()
+        return self._whose.setdefault((entry, client), replace(entry, client=client)), time, is_good
+
+    def _read(self, line: bytes) -> tuple[_Said, str]:
+        """What a line says, and its client where that is wanted."""
         entry = self._reader.read(line)
-        return _said(entry) if entry else (None, "", False)
+        if entry is None:
+            return (None, "", False), ""
+        return _said(entry), self._named(entry.client.encode()) if self._is_by_client and entry.client else ""
+
+
+@lru_cache(maxsize=_MOST_REMEMBERED)
+def client_of(address: bytes) -> str:
+    """Whose an address is: of IPv6 whoever has one has 2^64 of them."""
+    text = address.decode("ascii", "backslashreplace")
+    try:
+        return str(IPv6Network((text, 64), strict=False)) if ":" in text else text
+    except ValueError:
+        return text
+
+
+def _as_one(clients: _ByClient) -> Iterable[tuple[str, tuple[_Values, int]]]:
+    """Nobody in particular."""
+    each = next(iter(clients.values()))[0]
+    return (("", (each, sum(times for _, times in clients.values()))),)
+
+
+def _headed(block: bytes, most: int) -> tuple[bytes, bytes]:
+    """The first lines of a block, so many at most, and the rest."""
+    end = 0
+    for _ in range(most):
+        end = block.find(b"\n", end) + 1 or end
+    return block[:end], block[end:]
 
 
 class _Walk:
@@ -188,6 +277,7 @@ class _Walk:
         self._unsaid = unsaid
         self._names = tuple(pattern.groupindex)[:-1]
         self._at = self._names.index("time") if "time" in self._names else len(self._names)
+        self.client_at = self._names.index("remote_addr") if "remote_addr" in self._names else -1
         self._tables = [_ALIKE.get(name) for name in (*self._names, "line")]
         self._known: dict[_Values, _Said] = {}
 
@@ -236,6 +326,7 @@ def _said(entry: Entry) -> _Said:
     is_hung = entry.request_time is not None and entry.request_time >= HUNG_S
     short = replace(
         entry,
+        client="",
         time=None,
         request_time=None if entry.request_time is None else float(HUNG_S * is_hung),
         upstream_header_time=_numbers("0", "0", entry.upstream_header_time),
@@ -281,9 +372,10 @@ def _answered(reader: LineReader) -> dict[str, bytes]:
     return {"status": b"(?P<status>%b)" % status} | complete
 
 
-def _wishes_of(reader: LineReader) -> dict[str, bytes]:
+def _wishes_of(reader: LineReader, *, is_by_client: bool) -> dict[str, bytes]:
     """What decides about a request that was not good."""
-    wishes = dict.fromkeys(CAPTURED - _TIMES.keys(), b"") | {"request_time": _SECONDS}
+    unwanted = _TIMES.keys() | (set() if is_by_client else {"remote_addr"})
+    wishes = dict.fromkeys(CAPTURED - unwanted, b"") | {"request_time": _SECONDS}
     wishes |= {"status": rb"(?P<status>\d{3})", "upstream_header_time": _list(b"upstream_header_time", _TIME)}
     wishes |= {"upstream_bytes_sent": _list(b"upstream_bytes_sent", _BYTES)}
     wishes |= {"request": METHOD % b"request" + rb'[^"\\\n]*+', "request_method": METHOD % b"request_method" + rb"[A-Z_-]*+"}

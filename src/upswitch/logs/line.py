@@ -52,7 +52,7 @@ CAPTURED = CLOCKS.union(
     (
         *("status", "request_time", "request_completion", "request_method", "request"),
         *("upstream_status", "upstream_addr", "upstream_header_time", "upstream_connect_time", "upstream_bytes_sent"),
-        "upswitch_generation",
+        *("upswitch_generation", "remote_addr"),
     )
 )
 """The variables of a `log_format` that are read."""
@@ -66,6 +66,7 @@ class Entry(Value):
     """What one line says. None: the format lacks it; "" or "-": nginx had nothing to say. Lists are as written, `A, B : C`.
 
     `time` is `$msec`, else `$time_iso8601`, else `$time_local`. `request_time` is in seconds. `method` is as METHOD takes it.
+    `client` is `$remote_addr`, "" where the format lacks it.
     """
 
     status: int | None = None
@@ -79,12 +80,16 @@ class Entry(Value):
     upstream_header_time: str | None = None
     upstream_connect_time: str | None = None
     upstream_bytes_sent: str | None = None
+    client: str = ""
 
     def has_left_unanswered(self, answer: str) -> bool:
         """Whether the client left after HUNG_S or more without an answer. `answer` is the last server's status."""
-        is_late = self.status == CLIENT_LEFT and self.request_time is not None and self.request_time >= HUNG_S
+        return self.is_left(answer) and self.request_time is not None and self.request_time >= HUNG_S
+
+    def is_left(self, answer: str) -> bool:
+        """Whether the client left, however soon, before the last server had answered."""
         header_s = elements(self.upstream_header_time)[-1]
-        return is_late and header_s in {"", "-"} and answer in {"", "-", str(CLIENT_LEFT)}
+        return self.status == CLIENT_LEFT and header_s in {"", "-"} and answer in {"", "-", str(CLIENT_LEFT)}
 
     @property
     def is_not_http(self) -> bool:
@@ -131,6 +136,11 @@ class LineReader(Value):
         return "upstream_status" in self.variables
 
     @property
+    def has_client(self) -> bool:
+        """Without it one client's failures can't be told from everybody's."""
+        return "remote_addr" in self.variables
+
+    @property
     def has_request_time(self) -> bool:
         """Without it a hung client can't be told from an impatient one: HUNG is never seen."""
         return "request_time" in self.variables
@@ -170,6 +180,7 @@ def entry_of(values: Mapping[str, bytes]) -> Entry:
         upstream_header_time=found.get("upstream_header_time"),
         upstream_connect_time=found.get("upstream_connect_time"),
         upstream_bytes_sent=found.get("upstream_bytes_sent"),
+        client=found.get("remote_addr", ""),
     )
 
 

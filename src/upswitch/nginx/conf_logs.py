@@ -22,7 +22,7 @@ COMBINED = '$remote_addr - $remote_user [$time_local] "$request" $status $body_b
 LOG_FORMAT_NAME = UNNAMED
 _OURS = re.compile(rf"\$(\{{?)({UNNAMED}\w*)")
 _LOG_FORMAT = (
-    '"msec":"$msec","method":"$request_method","uri":"$request_uri","host":"$host","status":"$status",'
+    '"msec":"$msec","remote_addr":"$remote_addr","method":"$request_method","uri":"$request_uri","host":"$host","status":"$status",'
     '"request_time":"$request_time","upstream_addr":"$upstream_addr","upstream_status":"$upstream_status",'
     '"upstream_connect_time":"$upstream_connect_time","upstream_header_time":"$upstream_header_time",'
     '"upstream_response_time":"$upstream_response_time","upstream_bytes_sent":"$upstream_bytes_sent",'

@@ -18,8 +18,10 @@ from upswitch.logs.entries import EntryCounter, Lines, by_second
 from upswitch.logs.line import GATEWAY, GOOD, HISTORY_S, Entry, LineReader, elements
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.site.names import generation_variable
+from upswitch.watch.clients import Clients, merged
 from upswitch.watch.history import History, Second
 
+_NOBODY: Clients = {}
 _GATEWAY = frozenset(map(str, GATEWAY))
 
 
@@ -42,6 +44,8 @@ class Whose(StrEnum):
     NEW = "new"
     FORMER = "former"
     OTHER = "other"
+    LEFT = "left"
+    """Of the new pool or the former one, but its client left at once, before the pool had answered."""
 
 
 class Hit(Value):
@@ -97,13 +101,14 @@ class Attribution(Value):
     def classify(self, entry: Entry) -> Hit:
         """Whose it was, and whether that pool's last answer was a failure; another upstream's answers are not looked at."""
         peers = elements(entry.upstream_addr)
-        match self._whose(entry, peers):
-            case Whose.NEW:
-                return Hit(whose=Whose.NEW, failure=self._failure(entry, peers, self.addresses))
-            case Whose.FORMER:
-                return Hit(whose=Whose.FORMER, failure=self._failure(entry, peers, self.former_addresses))
-            case Whose.OTHER:
-                return Hit(whose=Whose.OTHER)
+        whose = self._whose(entry, peers)
+        if whose is Whose.OTHER:
+            return Hit(whose=whose)
+        addresses = self.addresses if whose is Whose.NEW else self.former_addresses
+        answer = self._last_answer(entry, peers, addresses)
+        failure = self._failure(entry, answer)
+        has_left = failure is Failure.NONE and entry.is_left(answer)
+        return Hit(whose=Whose.LEFT if has_left else whose, failure=failure)
 
     def _whose(self, entry: Entry, peers: list[str]) -> Whose:
         by_address = self._by_address(peers) if self.addresses and entry.upstream_addr is not None else Whose.NEW
@@ -124,8 +129,8 @@ class Attribution(Value):
             return Whose.FORMER
         return Whose.OTHER if self.upstreams.isdisjoint(peers) else Whose.NEW
 
-    def _failure(self, entry: Entry, peers: list[str], addresses: frozenset[str]) -> Failure:
-        answer = self._last_answer(entry, peers, addresses)
+    def _failure(self, entry: Entry, answer: str) -> Failure:
+        """`answer` is the pool's last one."""
         if answer in _GATEWAY:
             return Failure.GATEWAY
         if entry.has_left_unanswered(answer):
@@ -157,9 +162,15 @@ def _how(log: AccessLog, attribution: Attribution) -> str:
 
 
 class Counts(Value):
-    """Requests by whose they are; `ours` are our own to the new pool, and in no other. `unread` lines are not of the format."""
+    """Requests by whose they are; `ours` are our own to the new pool, and in no other. `unread` lines are not of the format.
+
+    `clients` are the clients of `new`: of all requests that failed, and of a sample of the others. `left` are requests whose
+    client left at once, before the pool had answered: they say nothing, good or bad.
+    """
 
     new: Second = Second()
+    clients: Clients = _NOBODY
+    left: int = 0
     ours: Second = Second()
     former: Second = Second()
     other: int = 0
@@ -168,11 +179,13 @@ class Counts(Value):
     @property
     def lines(self) -> int:
         """All of them, of the format or not."""
-        return self.new.total + self.former.total + self.other + self.unread
+        return self.new.total + self.former.total + self.other + self.unread + self.left
 
     def __add__(self, more: "Counts") -> "Counts":
         return Counts(
             new=self.new + more.new,
+            clients=merged((self.clients, more.clients)),
+            left=self.left + more.left,
             ours=self.ours + more.ours,
             former=self.former + more.former,
             other=self.other + more.other,
@@ -186,7 +199,9 @@ def counter_for(
     """Counts a log whose lines are mostly of the generation (or the pool) that is judged."""
     generation = re.escape(attribution.generation.encode())
     pool = rb"\d+-" + re.escape(attribution.pool.encode()) if attribution.pool else b""
-    return EntryCounter(reader, expected=generation or pool, is_timed=is_timed, is_for_diagnosis=is_for_diagnosis)
+    return EntryCounter(
+        reader, expected=generation or pool, is_timed=is_timed, is_for_diagnosis=is_for_diagnosis, is_by_client=True
+    )
 
 
 def counts_of(lines: Iterable[Lines], attribution: Attribution) -> Counts:
@@ -196,11 +211,16 @@ def counts_of(lines: Iterable[Lines], attribution: Attribution) -> Counts:
 
 def judged(entries: Iterable[tuple[Entry | None, int]], attribution: Attribution) -> Counts:
     """Entries and how often each came; None for lines that are not of the format."""
-    hits = Counter[Hit | None]()
+    hits, clients = Counter[Hit | None](), dict[str, Second]()
     for entry, times in entries:
-        hits[attribution.classify(entry) if entry else None] += times
+        hit = attribution.classify(entry) if entry else None
+        hits[hit] += times
+        if hit and entry and entry.client and hit.whose is Whose.NEW:
+            clients[entry.client] = clients.get(entry.client, Second()) + _failed(hit.failure, times)
     return Counts(
         new=_second(hits, Whose.NEW),
+        clients=clients,
+        left=sum(times for hit, times in hits.items() if hit and hit.whose is Whose.LEFT),
         former=_second(hits, Whose.FORMER),
         other=hits[Hit(whose=Whose.OTHER)],
         unread=hits[None],
@@ -213,20 +233,18 @@ def ours(entries: Iterable[Entry | None], attribution: Attribution) -> Second:
     for entry in filter(None, entries):
         hit = attribution.classify(entry)
         is_bad = hit.failure is Failure.NONE and entry.status is not None and entry.status not in GOOD
-        failure = Failure.GATEWAY if is_bad else hit.failure
         if hit.whose is Whose.NEW:
-            found += Second(
-                total=1,
-                gateway=failure is Failure.GATEWAY,
-                hung=failure is Failure.HUNG,
-                app=failure is Failure.APP,
-            )
+            found += _failed(Failure.GATEWAY if is_bad else hit.failure, 1)
     return found
 
 
 def _second(hits: Counter[Hit | None], whose: Whose) -> Second:
-    failed = {failure: hits[Hit(whose=whose, failure=failure)] for failure in Failure}
-    return Second(total=sum(failed.values()), gateway=failed[Failure.GATEWAY], hung=failed[Failure.HUNG], app=failed[Failure.APP])
+    return sum((_failed(failure, hits[Hit(whose=whose, failure=failure)]) for failure in Failure), Second())
+
+
+def _failed(failure: Failure, times: int) -> Second:
+    """So many requests that failed in this way."""
+    return Second(total=times, **({} if failure is Failure.NONE else {failure.value: times}))
 
 
 class Timeline:
@@ -252,3 +270,7 @@ class Timeline:
     def history(self) -> History:
         """The last 600 s of them at most."""
         return History(seconds=tuple(self.at(each).new for each in self.seen[-HISTORY_S:]))
+
+    def clients(self) -> tuple[Clients, ...]:
+        """Of the same seconds."""
+        return tuple(self.at(each).clients for each in self.seen[-HISTORY_S:])

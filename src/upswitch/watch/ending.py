@@ -11,8 +11,11 @@ What is kept must serve its clients:
 The last requests are those of the last 10 s; of the last 60 s where those are fewer than 10; else all.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 
+from upswitch.watch import rule
+from upswitch.watch.history import History, Second
 from upswitch.watch.rule import Judgement, is_worse
 
 _PROVING_REQUESTS = 30
@@ -59,6 +62,12 @@ def finish(
     if new < _PROVING_REQUESTS and not probes:
         return Final.UNPROVEN
     return Final.KEEP_ELEVATED if look.is_elevated or fails_more(last) else Final.KEEP
+
+
+def last(history: History, seconds: Sequence[Second], fair: Sequence[Second]) -> Judgement:
+    """The last requests: all of them where half failed, else those without single clients (watch/clients.py)."""
+    every = rule.last(history, seconds)
+    return every if fails_half(every) else rule.last(history, fair)
 
 
 def fails_half(last: Judgement) -> bool:

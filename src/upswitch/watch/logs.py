@@ -15,8 +15,9 @@ from upswitch.logs.entries import EntryCounter, Lines
 from upswitch.logs.line import LineReader
 from upswitch.nginx import processes, running
 from upswitch.nginx.conf_logs import AccessLog
-from upswitch.watch import attribution
+from upswitch.watch import attribution, clients
 from upswitch.watch.attribution import Attribution, Counts, Mode, Timeline, counter_for, counts_of
+from upswitch.watch.clients import Clients
 from upswitch.watch.history import History, Second
 
 SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
@@ -105,15 +106,15 @@ class AccessLogs:
         """The worst of them: how well their lines can be attributed."""
         return max((self._attribution.mode(log.reader) for log in self._logs), key=list(Mode).index)
 
-    def history(self) -> History:
-        """The ten minutes before now, or as much of them as there is."""
+    def history(self) -> tuple[History, Clients]:
+        """The ten minutes before now, or as much of them as there is; and their clients."""
         timeline = Timeline()
         for log in self._logs:
             self._add_history(log, timeline)
         found = timeline.history()
         if self._logs and len(found.seconds) < SHORT_HISTORY:
             self._notes.add(short_history(len(found.seconds)))
-        return found
+        return clients.usual(found, timeline.clients()), clients.merged(timeline.clients())
 
     def _add_history(self, log: _Log, timeline: Timeline) -> None:
         before = self._attribution.before(log.reader)

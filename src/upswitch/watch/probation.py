@@ -16,13 +16,15 @@ from upswitch.health import gate
 from upswitch.health.gate import ServerHealth
 from upswitch.logs.line import HISTORY_S
 from upswitch.site.model import Probe
-from upswitch.watch import ending, rule
+from upswitch.watch import clients, ending, rule
+from upswitch.watch.clients import Clients, Fair
 from upswitch.watch.ending import Final
 from upswitch.watch.history import History, Second
 from upswitch.watch.rule import Judgement
 
 _BLIND_AFTER = 10  # answered requests of ours without one line of the pool in the logs
 _OWN = "requests by upswitch itself"
+_NOBODY: Clients = {}
 _CRASHES = 3  # more worker deaths than this in ten seconds is a crash loop
 
 
@@ -54,6 +56,7 @@ class Probation(Value):
     """`log_mode` is how requests are attributed, "" without a log to follow; `silent_after` is seconds.
 
     `seconds` and `probes` are what the rule judges, one each a second; `logged` and `asked` the sums of all `at_s` seconds.
+    `clients` are those of `seconds`; `known` are the clients of the history.
     A server that serves already is down after `fall` failures.
     """
 
@@ -65,6 +68,8 @@ class Probation(Value):
     seconds: tuple[Second, ...] = ()
     probes: tuple[Second, ...] = ()
     ours: tuple[Second, ...] = ()
+    clients: tuple[Clients, ...] = ()
+    known: Clients = _NOBODY
     logged: Second = Second()
     asked: Second = Second()
     at_s: int = 0
@@ -80,6 +85,7 @@ class Probation(Value):
         former: int = 0,
         through: Sequence[Failure] = (),
         ours: Second | None = None,
+        clients: Clients = _NOBODY,
         rounds: Iterable[tuple[Probe, ...]] = (),
         crashes: int = 0,
     ) -> "Probation":
@@ -100,6 +106,7 @@ class Probation(Value):
             seconds=(*self.seconds, new),
             probes=(*self.probes, asked),
             ours=(*self.ours, ours or Second()),
+            clients=(*self.clients, clients),
             logged=self.logged + new,
             asked=self.asked + asked,
             former=self.former + former,
@@ -114,7 +121,7 @@ class Probation(Value):
         old, history = self.seconds[:-HISTORY_S], self.history.seconds
         kept = History(seconds=(*history, *old)[-HISTORY_S:])
         last = slice(-HISTORY_S, None)
-        rest = {"seconds": self.seconds[last], "probes": self.probes[last], "ours": self.ours[last]}
+        rest = {"seconds": self.seconds[last], "probes": self.probes[last], "ours": self.ours[last], "clients": self.clients[last]}
         return replace(self, history=kept, **rest) if old else self
 
     @property
@@ -139,15 +146,22 @@ class Probation(Value):
 
     @property
     def latest(self) -> Second:
-        """The last second of that which is judged."""
-        return self.judged[-1] if self.judged else Second()
+        """The last second."""
+        return self.seen[-1] if self.seen else Second()
 
     @property
     def down(self) -> tuple[str, ...]:
         return tuple(each.target.server for each in self.servers if not each.is_up)
 
     def look(self) -> Judgement:
-        return rule.judge(self.history, self.judged)
+        if self.is_log_blind:
+            return rule.judge(self.history, self.judged)
+        return clients.judge(self.history, self.fair, self.clients, self.known)
+
+    @property
+    def fair(self) -> Fair:
+        """The seconds of the log, without single clients that fail while others are fine."""
+        return clients.fair(self.seconds, self.clients, self.known)
 
     def failure(self, look: Judgement) -> Failed | None:
         """Why the pool must not stay; None while it may."""
@@ -178,7 +192,12 @@ class Probation(Value):
         failed, total = self.whole.failures, self.whole.total
         before = f" (before: {look.before_failed} of {look.before_total} in {look.before_s} s)" if look.before_s else ""
         silent = f"; no request in the log for {self.silent_s} s, but nginx answers upswitch" if self.is_silent else ""
-        return f"t+{self.at_s}s: {failed} of {total} {self._requests} to {self.pool} failed{before}{silent}"
+        return f"t+{self.at_s}s: {failed} of {total} {self._requests} to {self.pool} failed{before}{silent}{self._left_out}"
+
+    @property
+    def _left_out(self) -> str:
+        fair = self.fair
+        return f"; {fair.failed} failures of {' and '.join(fair.out)} alone are left out, as others are fine" if fair.out else ""
 
     def final(self, look: Judgement, *, accepts_elevated: bool = False) -> Final:
         """How it ends where no look was a spike."""
@@ -195,7 +214,7 @@ class Probation(Value):
 
     @property
     def last(self) -> Judgement:
-        return rule.last(self.history, self.judged)
+        return ending.last(self.history, self.seen, self.judged)
 
     def held(self) -> Failed:
         """Why a person must decide, where the last requests fail."""
@@ -206,6 +225,11 @@ class Probation(Value):
     @property
     def judged(self) -> tuple[Second, ...]:
         """The seconds that the rule judges: the log's, or those of our own requests where it is blind."""
+        return self.probes if self.is_log_blind else self.fair.seconds
+
+    @property
+    def seen(self) -> tuple[Second, ...]:
+        """The same with all clients."""
         return self.probes if self.is_log_blind else self.seconds
 
     @property

@@ -18,8 +18,9 @@ from upswitch.logs.source import FileSource
 from upswitch.nginx import conf_logs, running
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.site.model import Site
-from upswitch.watch import ending, rule
+from upswitch.watch import clients, ending, rule
 from upswitch.watch.attribution import Attribution, Counts, Mode, judged
+from upswitch.watch.clients import Clients, Fair
 from upswitch.watch.history import History, Second
 from upswitch.watch.logs import SHORT_HISTORY, short_history
 from upswitch.watch.release import Opening, Release, pools_of, release
@@ -203,7 +204,7 @@ class _Stream:
         self.front = self._newest = -1
         self.back: tuple[int, int] | None = None
         self.unread = 0
-        self._counter = EntryCounter(log.reader, is_timed=True)
+        self._counter = EntryCounter(log.reader, is_timed=True, is_by_client=True)
         self.source = log.source
         self._times = AccessTimes(log.reader, Span(unix=window.since) if window.since else EVER)
         self._blocks = self.source.blocks(self._times)
@@ -277,14 +278,16 @@ def _judged(asked: Asked, streams: Sequence[_Stream], window: Window) -> Replaye
     minute = [window.moment(range(second, second + 1)) for second in before[-_MINUTE:]]
     found = release(pools_of(asked.site), minute, window.moment(after), pool=asked.pool)
     whose = [found.attribution.before(each.log.reader) for each in streams]
-    history = History(seconds=tuple(each.new for each in window.counts(before, lambda number: whose[number])))
+    past = tuple(window.counts(before, lambda number: whose[number]))
     counts = tuple(window.counts(after, lambda _: found.attribution))
-    looks = _looks(history, tuple(each.new for each in counts), asked.thresholds)
+    names = tuple(each.clients for each in past)
+    history, known = clients.usual(History(seconds=tuple(each.new for each in past)), names), clients.merged(names)
+    looks = _looks(history, counts, known, asked.thresholds)
     seen = counts[: len(looks)]
     since, former = tuple(each.new for each in seen), sum(each.former.total for each in seen)
     new = sum(each.total for each in since)
     return Replayed(
-        verdict=_verdict(looks[-1], rule.last(history, since), new=new, former=former),
+        verdict=_verdict(looks[-1], ending.last(history, since, _fair(seen, known).seconds), new=new, former=former),
         at=window.at,
         release=found,
         mode=max((_mode(found, each.log.reader) for each in streams), key=list(Mode).index),
@@ -312,14 +315,22 @@ def _spans(window: Window) -> tuple[range, range]:
     return range(min(at, max(oldest, at - HISTORY_S)), at), range(at, min(window.until or at, newest + 1))
 
 
-def _looks(history: History, since: tuple[Second, ...], thresholds: Thresholds) -> tuple[Judgement, ...]:
+def _looks(history: History, counts: Sequence[Counts], known: Clients, thresholds: Thresholds) -> tuple[Judgement, ...]:
     """One a second, up to the first spike: what came after it the watch would not have let come."""
     looks: list[Judgement] = []
-    for look in rule.looks(history, since, thresholds):
+    for end, quick in enumerate(rule.looks(history, [each.new for each in counts], thresholds), 1):
+        seen, look = counts[:end], quick
+        if quick.failed:  # else nobody is to be left out
+            whose = [each.clients for each in seen]
+            look = clients.judge(history, _fair(seen, known), whose, known, thresholds=thresholds)
         looks.append(look)
         if look.is_spike:
             break
     return tuple(looks)
+
+
+def _fair(counts: Sequence[Counts], known: Clients) -> Fair:
+    return clients.fair([each.new for each in counts], [each.clients for each in counts], known)
 
 
 def _mode(found: Release, reader: LineReader) -> Mode:

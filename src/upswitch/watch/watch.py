@@ -25,9 +25,9 @@ from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Probe, SilencePolicy, Site, SpikePolicy, Target
 from upswitch.watch import attribution, ending
 from upswitch.watch.attribution import Attribution, Counts
+from upswitch.watch.clients import merged
 from upswitch.watch.ending import Final
 from upswitch.watch.hang import HangGuard
-from upswitch.watch.history import Second
 from upswitch.watch.logs import AccessLogs, ErrorLog, Notes
 from upswitch.watch.probation import ENDED, Failed, Others, Probation
 from upswitch.watch.rule import Judgement
@@ -74,7 +74,7 @@ class PoolWatch:
         self._ports = ports
         self._attribution = attribution
         self._access = AccessLogs(ports, logs, attribution, notes, mark=mark)
-        self._history = self._access.history()
+        self._history, self._known = self._access.history()
         self._gate: Pulse[tuple[Probe, ...]] | None = None
         self.read = Counts()
 
@@ -83,12 +83,14 @@ class PoolWatch:
         self.probation = Probation(
             pool=pool,
             history=self._history,
+            known=self._known,
             servers=servers,
             log_mode=self._access.mode if self._access.is_any else "",
             silent_after=self._access.silent_after,
         )
         self.look = self.probation.look()
-        self.read = Counts(new=self._access.read().new)
+        read = self._access.read()
+        self.read = Counts(new=read.new, clients=read.clients)
         targets = [each.target for each in servers]
         self._gate = Pulse(lambda: self._ports.prober.round(targets), every=every, clock=self._ports.clock)
 
@@ -99,13 +101,14 @@ class PoolWatch:
         """
         errors.read()
         self._access.has_errors |= errors.has_new
-        backlog = self.read.new if not self.probation.at_s else Second()
+        backlog = self.read if not self.probation.at_s else Counts()
         self.read = self._access.read()
         probation = self.probation.after(
-            new=backlog + self.read.new,
+            new=backlog.new + self.read.new,
             former=self.read.former.total,
             through=asked,
             ours=self.read.ours,
+            clients=merged((backlog.clients, self.read.clients)),
             rounds=self._gate.taken() if self._gate else [],
             crashes=errors.crashes,
         )
