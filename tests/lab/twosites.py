@@ -1,5 +1,7 @@
 """One nginx in front of two applications, shop and blog, each with two pools of one server. upswitch manages neither yet."""
 
+import hashlib
+import json
 import os
 import pwd
 import re
@@ -126,18 +128,35 @@ class TwoSites:
         return self.upswitch("init", f"--from={app.source}", "--pool=A", *nginx, *places, "--apply", *words)
 
     def adopt(self, *, watch: str = "1s") -> None:
-        """Both, one after the other, with quick health checks."""
+        """Both, one after the other."""
         for app in self.apps:
-            done = self.init(app)
-            assert done.exit == 0, done
-            self.set(app, '# interval = "1s"', 'interval = "100ms"')
-            self.set(app, "\n[nginx]\n", '\n[nginx]\ndrain = "500ms"\n')
-            self.set(app, '# duration = "60s"', f'duration = "{watch}"')
+            self.adopt_one(app, watch=watch)
+
+    def adopt_one(self, app: App, *, watch: str = "1s") -> None:
+        """With quick health checks."""
+        done = self.init(app)
+        assert done.exit == 0, done
+        self.set(app, '# interval = "1s"', 'interval = "100ms"')
+        self.set(app, "\n[nginx]\n", '\n[nginx]\ndrain = "500ms"\n')
+        self.set(app, '# duration = "60s"', f'duration = "{watch}"')
 
     def set(self, app: App, old: str, new: str) -> None:
         text = app.site_file.read_text()
         assert old in text, text
         app.site_file.write_text(text.replace(old, new))
+
+    def make_old(self, app: App) -> None:
+        """As a version of upswitch from before sites had names would have adopted it."""
+        marker, manifest = app.dir / "live/marker.conf", app.dir / "live/manifest.json"
+        prefix = re.search(r"\$(upswitch_\w+)_generation", marker.read_text())[1]
+        text = marker.read_text().replace(f"${prefix}_", "$upswitch_")
+        marker.write_text(text.replace(f'return 200 "{app.live} $pid', 'return 200 "$upswitch_generation $pid'))
+        known = json.loads(manifest.read_text())
+        del known["prefix"]
+        known["sha256"]["marker.conf"] = hashlib.sha256(marker.read_bytes()).hexdigest()
+        manifest.write_text(json.dumps(known))
+        named = re.sub(r"(?m)^name = .*\n", "", app.site_file.read_text())
+        app.site_file.write_text(named.replace("\n[nginx]\n", f'\n[nginx]\nmarker = "{app.marker}"\n'))
 
     def close(self) -> None:
         self.nginx.end()

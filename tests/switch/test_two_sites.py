@@ -93,3 +93,42 @@ def test_the_dead_man_of_one_site_takes_only_that_site_back_and_a_watch_goes_on_
         assert sites.on(shop, "repair").json["production"]["pool"] == "A"
         proved(sites.on(shop, "status"), "A")
         proved(sites.on(blog, "status"), "A")
+
+
+def test_a_site_from_before_sites_had_names_goes_on_as_it_was_beside_a_new_one(any_nginx, tmp_path):
+    with two_sites(any_nginx, tmp_path) as sites:
+        shop, blog = sites.apps
+        sites.adopt_one(shop)
+        sites.make_old(shop)
+        line = "log_format mine '$status $request_time $upstream_addr $upstream_status $upswitch_generation $msec';"
+        sites.conf.write_text(sites.conf.read_text().replace("access_log access.log;", f"{line} access_log access.log mine;"))
+        sites.reload()
+        until(lambda: shop.answers == shop.live, what="the old marker")
+        sites.adopt_one(blog)
+        proved(sites.on(shop, "status"), "A")
+        there = sites.on(shop, "switch", "--to", "B")
+        proved(there, "B")
+        assert "It tells pools apart by $upswitch_generation." in there.err
+        proved(sites.on(blog, "switch", "--to", "B"), "B")
+        proved(sites.on(shop, "rollback"), "A")
+        proved(sites.on(blog, "status"), "B")
+        assert [site["variables"] for site in (sites.on(app, "status").json for app in sites.apps)] == [
+            "upswitch",
+            f"upswitch_{blog.name.replace('-', '__')}",
+        ]
+
+
+def test_two_sites_that_an_older_version_let_collide_are_separated_by_a_rollback_to_what_serves(any_nginx, tmp_path):
+    with two_sites(any_nginx, tmp_path) as sites:
+        sites.adopt()
+        blog = sites.blog
+        proved(sites.on(blog, "switch", "--to", "B", "--no-watch"), "B")
+        for app in sites.apps:
+            sites.make_old(app)
+        sites.reload()
+        until(lambda: sites.shop.answers == blog.live, what="the answer of the wrong site")
+        assert sites.on(sites.shop, "status").exit == 3
+        assert sites.on(sites.shop, "switch", "--to", "B").json["outcome"] == "REFUSED"
+        proved(sites.on(sites.shop, "rollback", "--to", "1"), "A")
+        proved(sites.on(sites.shop, "switch", "--to", "B"), "B")
+        assert (sites.shop.serves, blog.serves) == ("B", "B")
