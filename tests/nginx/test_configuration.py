@@ -5,12 +5,13 @@ from msgspec.structs import replace
 
 from dumps import TEMP_PATHS, made_dump, real_dump, version_text
 from upswitch.nginx.build import parse_build
-from upswitch.nginx.conf_logs import COMBINED, access_logs, error_logs, log_formats
+from upswitch.nginx.conf_logs import COMBINED, access_logs, error_logs, log_formats, own_logs
 from upswitch.nginx.configuration import (
     defined_elsewhere,
     http,
     includes_live,
     listens,
+    lives,
     load_modules,
     named_servers,
     passed_upstream,
@@ -301,3 +302,50 @@ def test_a_text_that_is_not_a_whole_dump_is_an_error(text):
 )
 def test_include_patterns_match_as_glob_does(pattern, path, reads):
     assert matches_include(pattern, path) is reads
+
+
+# ---- several sites on one nginx ----
+
+BOTH = "'$status $upswitch_generation ${upswitch_blog_generation} $upswitch_pool'"
+
+
+def two_sites(http="", blog="upswitch_blog"):
+    """A site from before sites had names, and a named one; the log format has the variables of both."""
+    conf = f"http {{ include up/live/*.conf; include blog/live/*.conf; log_format both {BOTH}; access_log /a.log both; {http} }}"
+    maps = {"up": "upswitch", "blog": blog}
+    markers = {f"/e/{site}/live/marker.conf": f'map "" ${prefix}_generation {{ default "1"; }}' for site, prefix in maps.items()}
+    return parse_dump(made_dump({"/e/n.conf": conf, **markers}))
+
+
+def owned(conf, live):
+    (log,) = own_logs(conf, BUILD, (), live=live, otherwise="upswitch_new")
+    return log.prefix, log.format.text, log.others
+
+
+def test_each_site_reads_its_own_generation_from_a_log_that_has_several():
+    foreign = "$upswitch_generation_foreign"
+    old, named = owned(two_sites(), "/e/up/live"), owned(two_sites(), "/e/blog/live")
+    assert old == ("upswitch", BOTH[1:-1], ("upswitch_blog_generation",))
+    text = f"$status {foreign} ${{upswitch_generation}} $upswitch_pool"
+    assert named == ("upswitch_blog", text, ("upswitch_generation",))
+    new = f"$status {foreign} ${{upswitch_blog_generation}} $upswitch_pool"
+    assert owned(two_sites(), "/e/new/live") == ("upswitch_new", new, ("upswitch_generation", "upswitch_blog_generation"))
+
+
+@pytest.mark.parametrize(
+    "http",
+    [
+        'map $x $upswitch_generation { default "-"; }',
+        "geo $upswitch_generation { default 1; }",
+        "server { location / { set $upswitch_generation x; } }",
+    ],
+)
+def test_a_variable_that_another_file_sets_too_says_nothing_about_the_site(http):
+    assert "$upswitch_generation_foreign " in owned(two_sites(http), "/e/up/live")[1]
+    assert "{upswitch_generation}" in owned(two_sites(http), "/e/blog/live")[1]
+
+
+def test_two_sites_that_define_the_same_variable_both_go_without_it():
+    conf = two_sites(blog="upswitch")
+    assert [owned(conf, live)[1].count("_foreign") for live in ("/e/up/live", "/e/blog/live")] == [1, 1]
+    assert lives(conf) == ("/e/up/live", "/e/blog/live")

@@ -65,25 +65,35 @@ def own(name: str, nginx: Nginx) -> Nginx:
 
 
 def shared(one: Site, other: Site) -> str:
-    """What two sites share although each must have its own; "" where nothing. Two versions of one site's file share all of it."""
-    if one.name == other.name and _places(one) == _places(other):
+    """What two sites share although each must have its own; "" where nothing. Two versions of one site's file share its places."""
+    mine, theirs = _places(one), _places(other)
+    if one.name == other.name and mine.keys() == theirs.keys():
         return ""
-    theirs = _places(other)
-    return next((said for place, said in _places(one).items() if place in theirs), "")
+    return next((said for place, said in ({**mine, **_upstreams(one)}).items() if place in {**theirs, **_upstreams(other)}), "")
 
 
 def _places(site: Site) -> dict[tuple[str, ...], str]:
-    """What must be a site's own on each of its hosts, and how it is called."""
-    found: dict[tuple[str, ...], str] = {}
-    for host, nginx in [(each.ssh, each.nginx) for each in site.hosts] or [("", site.nginx)]:
-        on = f" on {host}" if host else ""
-        found |= {
-            (host, "folder", nginx.dir): f"the folder {nginx.dir}{on} (nginx.dir)",
-            (host, "folder", nginx.state): f"the folder {nginx.state}{on} (nginx.state)",
-            (host, "marker", nginx.marker): f"the address {nginx.marker}{on} (nginx.marker)",
-        }
-        found |= {
-            (host, "upstream", nginx.conf, each.name.lower()): f"the upstream {each.name} of {nginx.conf}{on}"
-            for each in site.upstreams
-        }
-    return found
+    """The folders and addresses of a site on each of its hosts, and how they are called."""
+    return {
+        (host, kind, getattr(nginx, key)): f"the {kind} {getattr(nginx, key)}{_on(host)} (nginx.{key})"
+        for host, nginx in _hosts(site)
+        for kind, key in (("folder", "dir"), ("folder", "state"), ("address", "marker"))
+    }
+
+
+def _upstreams(site: Site) -> dict[tuple[str, ...], str]:
+    """nginx takes an upstream's name only once, without regard to case."""
+    return {
+        (host, "upstream", nginx.conf, each.name.lower()): f"the upstream {each.name} of {nginx.conf}{_on(host)}"
+        for host, nginx in _hosts(site)
+        for each in site.upstreams
+    }
+
+
+def _hosts(site: Site) -> list[tuple[str, Nginx]]:
+    """By the name for ssh; "" is this machine."""
+    return [(each.ssh, each.nginx) for each in site.hosts] or [("", site.nginx)]
+
+
+def _on(host: str) -> str:
+    return f" on {host}" if host else ""
