@@ -155,11 +155,14 @@ def journal_damaged(at: OnHost) -> None:
         file.write("rubbish\n")
 
 
-def nothing_before(at: OnHost) -> None:
-    """Switched and rolled back: what is live is a way back itself."""
+def taken_back(at: OnHost) -> None:
+    """A release of POOL that serves well, then one that was rolled back: the release before it is the one to choose."""
     assert upswitch(at.lab, "switch", "--to", at.pool, "--no-watch").exit == 0
     at.words["N"] = str(int(on_disk(at.lab).partition("-")[0]))
     assert upswitch(at.lab, "rollback").exit == 0
+    failed_release(at)
+    at.start()
+    assert upswitch(at.lab, "rollback").json["why"] == "taken_back"
 
 
 def failed_release(at: OnHost) -> None:
@@ -278,7 +281,7 @@ STATES: dict[str, Callable[[OnHost], None]] = {
     "refused#unfinished": killed_run,
     "refused#nginx-down": nginx_down,
     "refused#journal": journal_damaged,
-    "refused#nothing-before": nothing_before,
+    "refused#taken-back": taken_back,
     "rolled-back#the-release": failed_release,
     "stuck#link-moved": link_moved,
     "stuck#disk": disk_read_only,
@@ -289,6 +292,6 @@ STATES: dict[str, Callable[[OnHost], None]] = {
     "stuck#rejected": rejected_way_back,
     "locked": locked,
     "held#asked-to-hold": held_as_asked,
-    "held#both-pools-dead": held_both_dead,
+    "held#former-pool-dead": held_both_dead,
     "interrupted": interrupted,
 }

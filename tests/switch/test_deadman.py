@@ -27,7 +27,7 @@ from upswitch.switch.run import Fired, Plan, Started
 from upswitch_lab.conf import Layout
 from upswitch_lab.find import ENV, find_nginx
 from upswitch_lab.lab import Lab
-from upswitch_lab.process import until
+from upswitch_lab.process import free_port, until
 
 CLOCK = SystemClock()
 HOST = LocalHost(CLOCK)
@@ -390,6 +390,26 @@ def test_nginx_is_asked_with_bash_or_curl_and_else_nothing_is_claimed(scene, tmp
     said = scene.vanish()
     assert (said.result, said.live, scene.lab.marker()) == (result, scene.back, scene.back)
     assert said.said.endswith(f"nginx reports {scene.back}" if more else "nginx was not asked: there is no bash and no curl")
+
+
+@pytest.mark.parametrize("more", [("bash",), ("curl",)])
+def test_a_way_back_whose_servers_are_dead_is_not_taken(scene, tmp_path, more):
+    path = tools(tmp_path / "bin", *more)
+    alive, dead = scene.lab.backend("A", 1).address, f"127.0.0.1:{free_port('127.0.0.1')}"
+    servers = (("app", dead), ("app", alive), ("api", dead), ("api", "[::1]:1"))
+    watch = msgspec.structs.replace(scene.watch, servers=servers)
+    scene.swap()
+    assert HOST.run(("env", f"PATH={path}", *deadman.arm_argv(scene.nginx, watch)), deadline=20).exit == 0
+    fired = scene.vanish()
+    assert (fired.result, scene.live, scene.lab.marker()) == (Result.HOLD, scene.to, scene.to), fired
+    assert "no server of api takes connections" in fired.said
+
+
+def test_a_way_back_with_one_server_that_lives_is_taken(scene):
+    dead = f"127.0.0.1:{free_port('127.0.0.1')}"
+    scene.swap()
+    scene.arm(servers=(("app", dead), ("app", scene.lab.backend("A", 1).address)))
+    assert scene.vanish().result is Result.OK
 
 
 # ---- what it leaves ----

@@ -71,6 +71,7 @@ class Why(StrEnum):
     NOT_INCLUDED = "not_included", "nginx's configuration does not include the live generation"
     NO_GENERATION = "no_generation", "this generation does not exist"
     GENERATION_GONE = "generation_gone", "a generation is damaged or was removed"
+    TAKEN_BACK = "taken_back", "upswitch had to roll this generation back before"
     NOTHING_BEFORE = "nothing_before", "there is no former generation to go back to"
 
     # Servers and requests.

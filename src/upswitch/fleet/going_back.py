@@ -73,9 +73,10 @@ class SplitError(Exception):
 
 
 def going(stands: Mapping[str, Stand]) -> frozenset[str]:
-    """The hosts that go back; the others stay as they are. Where all are back already, all go: each of them says why it can't."""
+    """The hosts that go back; the others stay as they are. Where the newest run was itself a rollback, it is undone."""
     newest = max(stand.run for stand in stands.values())
-    found = frozenset(name for name, stand in stands.items() if stand.run == newest and not stand.is_back) or frozenset(stands)
+    reached = frozenset(name for name, stand in stands.items() if stand.run == newest)
+    found = frozenset(name for name in reached if not stands[name].is_back) or reached
     pools: dict[str, list[str]] = {}
     for name, stand in sorted(stands.items()):
         pools.setdefault(stand.before if name in found else stand.pool, []).append(name)

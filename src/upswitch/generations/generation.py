@@ -125,15 +125,9 @@ def next_number(present: Iterable[Generation], used: Iterable[str]) -> int:
 
 
 def way_back(live: str, manifests: Mapping[str, Manifest]) -> str | None:
-    """The generation that `rollback` leads to: the one that the live one replaced. None where there is no safe one.
-
-    After a rollback there is none: the generation that it replaced has just failed, and the one before that usually has the failed
-    release's servers. A person who wants to go on from there names a generation.
-    """
+    """The generation that `rollback` leads to: the one that the live one replaced. None where there is none on disk."""
     manifest = manifests.get(live)
-    if manifest is None or manifest.copy_of or manifest.replaces not in manifests:
-        return None
-    return manifest.replaces
+    return manifest.replaces if manifest and manifest.replaces in manifests else None
 
 
 def to_prune(present: Iterable[Generation], keep: Iterable[str]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from upswitch.basics.errors import HostError
 from upswitch.basics.text import printable
 from upswitch.basics.value import Value
-from upswitch.generations.generation import served_as
+from upswitch.generations.generation import Manifest, served_as
 from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.hosts.sh import QUICK_S
@@ -11,7 +11,7 @@ from upswitch.logs import error_line
 from upswitch.nginx import commands, running
 from upswitch.nginx.marker import Checked
 from upswitch.nginx.processes import Family
-from upswitch.site.model import Probe, Site, Target, effective_check
+from upswitch.site.model import Dialect, Probe, Site, Target, effective_check
 
 _LOG_TAIL = 1 << 22  # bytes of the error log that are searched for a rejected reload
 
@@ -62,6 +62,47 @@ class Compared(Value):
             return "" if self.ours.ok else f"{name}: nginx's own check says up, but upswitch's check fails ({self.ours.error})"
         ours = "the check by upswitch passes" if self.ours.ok else f"the check by upswitch fails ({self.ours.error})"
         return f"{name}: nginx's own health check says {self.nginx.state}; {ours}"
+
+
+class PoolHealth(Value):
+    """One pool by one short health check of each of its servers. `failed` are the servers that failed, with what was wrong."""
+
+    pool: str
+    is_live: bool
+    servers: int
+    failed: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        role = "live" if self.is_live else "standby"
+        said = f"{self.pool} ({role}): {self.servers - len(self.failed)} of {self.servers} servers are healthy"
+        return said + (f"; {'; '.join(self.failed)}" if self.failed else "")
+
+
+_PROBE_S = 0.8  # seconds that a health check of `status` may take
+
+
+def probe_pools(ports: Ports, site: Site, live: Manifest | None) -> tuple[PoolHealth, ...]:
+    """Every pool of the site, the live one by its generation's own servers. All servers are asked at once."""
+    targets = {pool: rounds.targets(site, pool, {}, dialect=Dialect.NONE) for pool in site.pools}
+    if live is not None:
+        targets[live.pool] = rounds.staged_targets(site, live, dialect=Dialect.NONE)
+    asked = [(pool, rounds.within(target, _PROBE_S)) for pool, each in targets.items() for target in each]
+    probes = ports.prober.round([target for _, target in asked])
+    failed = [
+        (pool, f"{target.upstream} {target.server}: {probe.error}")
+        for (pool, target), probe in zip(asked, probes, strict=True)
+        if not (probe.ok or probe.is_unknown)
+    ]
+    return tuple(
+        PoolHealth(
+            pool=pool,
+            is_live=live is not None and pool == live.pool,
+            servers=len(each),
+            failed=tuple(text for of, text in failed if of == pool),
+        )
+        for pool, each in targets.items()
+    )
 
 
 def compare(ports: Ports, site: Site, live_pool: str) -> tuple[Compared, ...]:

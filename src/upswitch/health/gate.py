@@ -31,7 +31,7 @@ class ServerHealth(Value):
         name, rule = f"{self.target.upstream} {self.target.server}", self.target.rule
         passed = f"{self.ok} of {self.ok + self.failed} checks passed"
         if not self.ok and not self.failed:
-            return f"{name} was not checked yet"
+            return f"{name} was not checked yet" + (f": {self.error}" if self.error else "")
         if self.streak > 0 and not self.is_up:
             return f"{name} is healthy so far: {self.streak} of the {rule.rise} checks in a row that it needs"
         if self.streak > 0:
@@ -48,6 +48,8 @@ def begin(targets: Iterable[Target]) -> tuple[ServerHealth, ...]:
 def observe(server: ServerHealth, probe: Probe) -> ServerHealth:
     """The server after one more check."""
     rule = server.target.rule
+    if probe.is_unknown:
+        return msgspec.structs.replace(server, error=probe.error)
     if probe.ok:
         streak = max(server.streak, 0) + 1
         return msgspec.structs.replace(server, streak=streak, ok=server.ok + 1, is_up=server.is_up or streak >= rule.rise)

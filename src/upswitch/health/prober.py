@@ -5,6 +5,7 @@ held down there. That is why http_send goes out byte for byte, and not as a requ
 """
 
 import contextlib
+import errno
 import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MOST_AT_ONCE = 256
 MATCH_S = 1.0
 """Seconds of processor time for one search for `expect_body`."""
+_OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL}
 _HEAD = 80  # bytes of a wrong answer that are shown
 
 
@@ -61,6 +63,8 @@ class NetProber:
         except TimeoutError:
             return self._failed(began, f"no answer within {target.rule.timeout:g} s")
         except OSError as exc:
+            if exc.errno in _OWN_LIMITS:
+                return Probe(ok=False, is_unknown=True, error=f"upswitch could not ask: {exc.strerror}")
             return self._failed(began, exc.strerror or str(exc))
         return Probe(ok=True, seconds=self._clock.monotonic() - began)
 

@@ -5,6 +5,8 @@ The former pool is probed beside it until it has answered once: whether there is
 
 from collections.abc import Mapping
 
+import msgspec
+
 from upswitch.basics.value import Value
 from upswitch.generations.generation import Manifest
 from upswitch.health import gate
@@ -13,8 +15,6 @@ from upswitch.hosts.host import Ports
 from upswitch.hosts.wait import until
 from upswitch.site.model import Dialect, GateRule, Server, Site, Target, Verdict, effective_check
 from upswitch.site.server_line import probe_address
-
-FRESH = 10.0  # seconds; an older proof is taken again before the swap (reliability.md, I3)
 
 
 class GateReport(Value):
@@ -71,12 +71,23 @@ def _addresses(server: Server, port: int, names: Resolved) -> tuple[str, ...]:
 
 
 def staged_targets(site: Site, manifest: Manifest, *, dialect: Dialect) -> tuple[Target, ...]:
-    """The servers of a generation that was staged before, by today's rule. The site file may name others by now."""
+    """The servers of a generation that was staged before, by today's rule. The site file may name others by now.
+
+    One that the site file marks `down` gets no requests, so it is left out.
+    """
     found: list[Target] = []
     for upstream in site.upstreams:
         rule = effective_check(upstream, site.gate, dialect)
-        found += [target(upstream.name, address, rule) for address in manifest.servers.get(upstream.name, ())]
+        unused = (
+            {each.address for each in upstream.servers(manifest.pool) if each.is_down} if manifest.pool in site.pools else set()
+        )
+        found += [target(upstream.name, each, rule) for each in manifest.servers.get(upstream.name, ()) if each not in unused]
     return tuple(found)
+
+
+def within(target: Target, timeout: float) -> Target:
+    """The same target with at most `timeout` seconds for a health check."""
+    return msgspec.structs.replace(target, rule=msgspec.structs.replace(target.rule, timeout=min(target.rule.timeout, timeout)))
 
 
 def target(upstream: str, address: str, rule: GateRule) -> Target:
@@ -104,6 +115,15 @@ def run_gate(ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...]) -> 
 def one_round(ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...]) -> GateReport:
     """One look at both pools, for `plan`: RUNNING where `rise` asks for more than one."""
     return _round(ports, GateReport(verdict=Verdict.RUNNING, new=gate.begin(new), old=gate.begin(old)), ports.clock.monotonic())
+
+
+def failed_twice(ports: Ports, targets: tuple[Target, ...]) -> tuple[str, ...]:
+    """The servers that fail two health checks in a row now, with what is wrong: one lost packet must not stop a switch."""
+    failed = dict.fromkeys(targets, "")
+    for _ in range(2):
+        probes = zip(failed, ports.prober.round(tuple(failed)), strict=True)
+        failed = {target: probe.error for target, probe in probes if not (probe.ok or probe.is_unknown)}
+    return tuple(f"{target.server}: {error}" for target, error in failed.items())
 
 
 def _round(ports: Ports, report: GateReport, began: float) -> GateReport:

@@ -368,9 +368,13 @@ class Target(Value):
 
 
 class Probe(Value):
-    """The result of one health check. `error` says what was wrong. `head` holds the first bytes of a wrong body."""
+    """The result of one health check. `error` says what was wrong. `head` holds the first bytes of a wrong body.
+
+    `is_unknown`: the server was not asked, because upswitch reached a limit of its own (open files, ports, memory).
+    """
 
     ok: bool
+    is_unknown: bool = False
     error: str = ""
     head: str = ""
     seconds: float = 0.0

@@ -18,12 +18,12 @@ cd "$1" || exit "$NO_FOLDER"
 run=${PWD##*/} state=../..
 set --
 while IFS= read -r line; do set -- "$@" "$line"; done < armed
-[ $# -gt 14 ] || exit 0
+[ $# -gt 15 ] || exit 0
 export PATH="$1"
 dir=$2 to=$3 back=$4 base=$5 expect=$6 marker=$7 pid_file=$8 master=$9
 shift 9
-start_of_master=$1 grace=$2 poll=$3 lock_wait=$4 proof=$5
-shift 5
+start_of_master=$1 grace=$2 poll=$3 lock_wait=$4 proof=$5 servers=$6
+shift 6
 
 # A number as we write them; a leading zero would be octal, and ten digits may be too many for sh.
 is_number() {
@@ -89,6 +89,41 @@ ask() {
   reply=${reply#?}
   reply=${reply%%[!A-Za-z0-9_-]*}
   case " $to $back $base $expect " in *" $reply "*) [ -z "$reply" ] || answer=$reply ;; *) answer='something else' ;; esac
+}
+
+# $1: an address. Whether a server takes connections there.
+takes_connections() {
+  case $1 in
+    unix:*) set -- --unix-socket "${1#unix:}" "http://localhost/" ;;
+    *)
+      if command -v bash >/dev/null; then
+        port=${1##*:} host=${1%:*}
+        host=${host#"["}
+        # shellcheck disable=SC2016  # for bash
+        timeout -k 1 2 bash -c 'exec 3<>"/dev/tcp/$1/$2"' bash "${host%"]"}" "$port"
+        return
+      fi
+      set -- "http://$1/"
+      ;;
+  esac
+  command -v curl >/dev/null || return 0
+  curl -q -s -g -o /dev/null -m 2 --noproxy '*' "$@"
+  case $? in 7 | 28) return 1 ;; esac
+}
+
+# Whether every upstream of the way back has a server that takes connections; dead: the upstreams without one.
+has_way_back() {
+  alive=$(
+    for server in $servers; do
+      takes_connections "${server#*,}" </dev/null >/dev/null 9>&- && printf '%s ' "${server%%,*}" &
+    done
+    wait
+  )
+  dead=
+  for server in $servers; do
+    case " $alive $dead " in *" ${server%%,*} "*) ;; *) dead="$dead${dead:+ }${server%%,*}" ;; esac
+  done
+  [ -z "$dead" ]
 }
 
 # $1: a pid. why: the reason that it may not be signalled; a stale pid file names an innocent process.
@@ -178,6 +213,10 @@ restore() {
   ask
   if [ "$live" != "$to" ] && [ "$answer" = "$live" ]; then
     result=ok said="nothing had to be restored: nginx reports $live and the live link points to it"
+    return
+  fi
+  if [ "$live" = "$to" ] && [ "$answer" = "$to" ] && ! has_way_back; then
+    result=hold said="the former pool is dead: no server of $dead takes connections"
     return
   fi
   point || return

@@ -14,6 +14,7 @@ from upswitch.hosts.wait import until
 from upswitch.nginx import processes
 from upswitch.nginx.running import Running
 from upswitch.site.model import Nginx
+from upswitch.switch.journal import journal_of
 
 _LOOK_EVERY = 0.2
 _TABLE = 1 << 26  # bytes; 150 a connection
@@ -60,7 +61,7 @@ def drained(ports: Ports, nginx: Nginx) -> DrainReport:
         old_workers=tuple(process.pid for process in running.family.draining) if running.family else (),
         connections=_connections(ports.host, running, former.addresses),
         shared=tuple(address for address in former.addresses if address in disk.manifest.addresses),
-        problem=running.problem or _disagreement(disk, running, nginx),
+        problem=running.problem or _disagreement(disk, running, nginx) or _under_way(ports, nginx),
     )
 
 
@@ -107,6 +108,14 @@ def _peers(host: Host, net: str) -> Iterator[str]:
 def _disagreement(disk: Disk, running: Running, nginx: Nginx) -> str:
     answer = running.marker.generation if running.marker else "nothing"
     return "" if answer == disk.live else f"{nginx.live} points to {disk.live}, but nginx reports {answer}"
+
+
+def _under_way(ports: Ports, nginx: Nginx) -> str:
+    """A run that has not ended may still go back to the former pool: by itself, by `repair`, or by its dead-man."""
+    last = next(iter(journal_of(ports.host, nginx).read()[::-1]), None)
+    if last is None or not last.is_left:
+        return ""
+    return f"run {last.plan.run} ({last.plan.command} to {last.plan.pool}) has not ended and may go back to {last.plan.former_pool}"
 
 
 def _left(report: DrainReport) -> Iterator[str]:

@@ -177,7 +177,7 @@ def _ending(over: Run, ended: Outcome, *, live: Live) -> Ending:
         live=live,
         headline=outcome.headline(over, ended, live),
         hint=outcome.hint(over, ended, live),
-        details=over.cause.details if over.cause else (),
+        details=(*(over.cause.details if over.cause else ()), *(over.steps[-1].details if over.has_stayed else ())),
         why=over.why if ended is not Outcome.SWITCHED else Why.UNPROVEN if over.unproven else Why.NONE,
     )
 

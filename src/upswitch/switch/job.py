@@ -1,7 +1,7 @@
 """The material of a run: its plan, and every byte that it will write, before it writes any."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -11,7 +11,7 @@ from upswitch.basics.result import Why
 from upswitch.basics.value import Value
 from upswitch.generations import generation, once, store
 from upswitch.generations.check_lines import has_check, redacted
-from upswitch.generations.generation import MARKER, Manifest
+from upswitch.generations.generation import MANIFEST, MARKER, Manifest
 from upswitch.generations.survey import Facts
 from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
@@ -20,9 +20,9 @@ from upswitch.nginx.drain_compare import Difference
 from upswitch.nginx.drain_lines import LOST
 from upswitch.site.model import Dialect, Generation, Site, Target, parse_name
 from upswitch.site.names import prefix_of
-from upswitch.switch import warm
+from upswitch.switch import warm, way_back
 from upswitch.switch.candidate import Making
-from upswitch.switch.machine import Step
+from upswitch.switch.machine import Outcome, Step
 from upswitch.switch.run import Plan, Run
 from upswitch.switch.session import Ask, Stand
 from upswitch.switch.warm import Warmth
@@ -33,7 +33,10 @@ ROLLBACK_SKIPS = (Step.GATE, Step.WARM, Step.RECHECK, Step.ARM, Step.WATCH)
 
 
 class Job(Value):
-    """One run's material: the plan, the host as it was found, and every byte that will be written."""
+    """One run's material: the plan, the host as it was found, and every byte that will be written.
+
+    `adopted` is a new manifest for the live generation, whose files a person edited (--adopt); b"" where they are as staged.
+    """
 
     site: Site
     plan: Plan
@@ -45,6 +48,7 @@ class Job(Value):
     addresses: tuple[str, ...] = ()
     warm_files: Mapping[str, bytes] = {}
     warmth: Warmth = Warmth()
+    adopted: bytes = b""
     accept_one_way: bool = False
 
     @property
@@ -104,6 +108,7 @@ def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Iterab
         site=site,
         plan=plan,
         facts=facts,
+        adopted=_adopted(ports.host, site, facts, plan) if facts.disk.drift else b"",
         files=generation.with_manifest(rendered, manifest),
         warm_files=generation.with_manifest(files, base) if plan.warm else {},
         back_files=generation.with_manifest(_back(rendered, files, of=plan.base, name=plan.back), back),
@@ -126,12 +131,21 @@ def stand(ports: Ports, site: Site, facts: Facts) -> Stand:
     )
 
 
-def for_rollback(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Iterable[Run], number: int | None) -> Job:
-    """Generation `number`, or what was live before, as a copy under a new number. RefusedError where there is none."""
+def for_rollback(
+    ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Collection[Run], number: int | None, is_forced: bool = False
+) -> Job:
+    """Generation `number`, or what was live before, as a copy under a new number.
+
+    RefusedError where there is none. Without `is_forced` also where its pool is dead, or upswitch had to leave it before.
+    """
     manifests = store.read_manifests(ports.host, site.nginx)
     origin = _target(facts, manifests, number)
     files = store.get(ports.host, site.nginx, origin)
     _refuse_damaged(origin, files, manifests[origin])
+    if not is_forced:
+        _refuse_taken_back(manifests[origin], runs)
+        if facts.disk.manifest is not None:
+            way_back.refuse_dead(ports, site, facts.dialect, back=manifests[origin], live=facts.disk.manifest)
     if any(map(has_check, files.values())):
         _refuse_down(facts, manifests[origin])
     ask = msgspec.structs.replace(ask, pool=manifests[origin].pool, skips=ROLLBACK_SKIPS)
@@ -157,6 +171,12 @@ def _back(new: Mapping[str, bytes], live: Mapping[str, bytes], *, of: str, name:
     """The way back. A line that nginx takes only once may be another site's as soon as the new generation lacks it (once.py)."""
     lacking = once.missing(new.get(MARKER, b"").decode("utf-8", "replace"))
     return generation.copied(live, of=of, name=name, without=lacking)
+
+
+def _adopted(host: Host, site: Site, facts: Facts, plan: Plan) -> bytes:
+    """The manifest of the live generation with its files as they are now."""
+    files = {name: data for name, data in _live_files(host, site, facts).items() if name != MANIFEST}
+    return generation.with_manifest(files, facts.disk.manifest or _bare(plan))[MANIFEST]
 
 
 def _live_files(host: Host, site: Site, facts: Facts) -> Mapping[str, bytes]:
@@ -261,9 +281,8 @@ def _target(facts: Facts, manifests: Mapping[str, Manifest], number: int | None)
     found = generation.way_back(facts.disk.live, manifests)
     if found is None:
         live = manifests.get(facts.disk.live)
-        what = f"{facts.disk.live} is the first generation: there is nothing to go back to"
-        if live and live.copy_of:
-            what = f"the last change was itself a rollback: {facts.disk.live} is a copy of {live.copy_of}"
+        gone = f"generation {live.replaces}, which was live before, is not on disk any more" if live and live.replaces else ""
+        what = gone or f"{facts.disk.live} is the first generation: there is nothing to go back to"
         hint = f"choose a generation with `upswitch rollback --to N`; or use `switch --to POOL`; {have}"
         raise RefusedError(Refusal(what=what, hint=hint, why=Why.NOTHING_BEFORE))
     return found
@@ -280,6 +299,16 @@ def _refuse_down(facts: Facts, manifest: Manifest) -> None:
             start = "start these servers" if is_dead else "nginx still checks these servers: try again in some seconds"
             hint = f"{start}; `upswitch status` shows them; or choose another generation with --to N"
             raise RefusedError(Refusal(what=what, hint=hint, why=Why.CHECK_DOWN))
+
+
+def _refuse_taken_back(origin: Manifest, runs: Iterable[Run]) -> None:
+    """A generation that failed once fails again, unless a person knows better."""
+    for run in runs:
+        if run.outcome is Outcome.ROLLED_BACK and run.plan.to in {origin.name, origin.copy_of}:
+            because = run.fired.text if run.fired else f"{run.cause.step}: {run.cause.said}" if run.cause else "it was stopped"
+            what = f"generation {run.plan.to} of pool {origin.pool} was rolled back by the run of {run.started}: {because}"
+            hint = "`upswitch rollback --force` goes there anyway; `upswitch rollback --to N` goes to generation N"
+            raise RefusedError(Refusal(what=what, hint=f"{hint}; `upswitch history` lists the runs", why=Why.TAKEN_BACK))
 
 
 def _refuse_damaged(name: str, files: Mapping[str, bytes], manifest: Manifest) -> None:

@@ -11,6 +11,7 @@ UNREACHABLE_PAGES = {
     Why.HOST_KEY: "`upswitch help host-key`",
 }
 """The reasons why a host can't be reached, and the page about each."""
+_GO_BACK = "go back to {} with `upswitch rollback`"
 
 
 def headline(run: Run, outcome: Outcome, live: Live) -> str:
@@ -36,7 +37,8 @@ def headline(run: Run, outcome: Outcome, live: Live) -> str:
         case Outcome.ROLLED_BACK:
             return f"ROLLED BACK to {plan.former_pool} (generation {live.disk}){because}"
         case Outcome.HELD:
-            return f"HELD: {plan.pool} still serves{because}"
+            stayed = f"; {run.steps[-1].said}" if run.has_stayed else ""
+            return f"HELD: {plan.pool} still serves{because}{stayed}"
         case Outcome.STUCK:
             last = run.steps[-1] if run.steps else None
             then = f"; then {last.step.replace('_', ' ')}: {last.said}" if last and last is not cause else ""
@@ -65,7 +67,9 @@ def hint(run: Run, outcome: Outcome, live: Live) -> str:
         case Outcome.ROLLED_BACK:
             return f"{_first(run)} {again}; `upswitch help {'dead-man' if run.fired else 'rolled-back'}`"
         case Outcome.HELD:
-            return f"decide now: fix {plan.pool}, or go back to {plan.former_pool} with `upswitch rollback`; `upswitch help held`"
+            is_dead = run.has_stayed or run.fired
+            first = f"start the servers of {plan.former_pool}; `upswitch rollback` then goes back" if is_dead else _GO_BACK
+            return f"decide now: fix {plan.pool}, or {first.format(plan.former_pool)}; `upswitch help held`"
         case Outcome.STUCK:
             lost = UNREACHABLE_PAGES.get(run.why)
             look = f"ssh can't reach the host: see {lost}" if lost else "automatic recovery failed: see `upswitch help stuck`"

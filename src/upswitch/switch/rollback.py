@@ -1,4 +1,4 @@
-"""`rollback`: back to what was live before, or to one generation: the files that served then, with no gate, template or watch."""
+"""`rollback`: back to what was live before, or to one generation: the files that served then, with no template and no watch."""
 
 from upswitch.site.model import Site
 from upswitch.switch.drive import Ending, start, unchanged
@@ -10,24 +10,28 @@ from upswitch.switch.repair import repaired
 from upswitch.switch.session import Ask, RunPorts
 
 
-def rollback(ports: RunPorts, site: Site, ask: Ask, *, number: int | None) -> Ending:
+def rollback(ports: RunPorts, site: Site, ask: Ask, *, number: int | None, is_forced: bool = False) -> Ending:
     """Make what was live before live again, or generation `number`. (Only `default_down` differs from the files of then.)
 
-    Where a killed switch is repaired, that was the rollback, or it had not gone forward: a second one would go too far.
+    A rollback of a rollback undoes it. Where a killed switch is repaired, that was the rollback, or it had not gone forward: a
+    second one would go too far. `is_forced`: into a dead pool, or into a generation that had to be rolled back.
     """
     journal = journal_of(ports.host, site.nginx)
     left = repaired(ports, site, journal)
-    if left is not None and (left.outcome is Outcome.STUCK or (number is None and not _is_rollback_left(left))):
+    if left is not None and (
+        left.outcome is Outcome.STUCK or (number is None and not _is_rollback_left(left, is_forced=is_forced))
+    ):
         return left
     facts = way_back_facts(ports.host, site)
     refuse_if(blockers(site.nginx, facts))
     if number is None and not ports.turn.goes_back(stand(ports, site, facts)):
         return unchanged(ports, staying(ask, facts.disk.live, facts.disk.pool), site.nginx)
-    job = for_rollback(ports, site, ask, facts=facts, runs=journal.opened, number=number)
+    job = for_rollback(ports, site, ask, facts=facts, runs=journal.opened, number=number, is_forced=is_forced)
     return start(ports, job, journal)
 
 
-def _is_rollback_left(left: Ending) -> bool:
+def _is_rollback_left(left: Ending, *, is_forced: bool) -> bool:
     """Whether the rollback still has to be done after a repair: a switch went forward, or a rollback never began."""
     is_unbegun = left.outcome in {Outcome.REFUSED, Outcome.INTERRUPTED}
-    return is_unbegun if left.run.plan.copy_of else left.outcome is Outcome.SWITCHED
+    is_forward = left.outcome is Outcome.SWITCHED or (is_forced and left.outcome is Outcome.HELD)
+    return is_unbegun if left.run.plan.copy_of else is_forward

@@ -15,7 +15,8 @@ from upswitch.site.model import parse_name
 from upswitch.switch import machine
 from upswitch.switch.machine import Outcome, Phase, Step
 
-VERSION = 3
+VERSION = 4
+_FIRED = {Result.OK: Phase.ROLLED_BACK, Result.HOLD: Phase.HELD}
 _LATER_STEPS = {1: (Step.WARM, Step.ARM), 2: (Step.ARM,)}  # those that a version's machine did not have
 
 
@@ -95,7 +96,8 @@ class Retried(Record):
 class Fired(Record):
     """Written by the host itself (switch/deadman/): no more heartbeats came, and it put the former generation back.
 
-    OK: `live` was proved to serve. FAILED and UNKNOWN: it was tried, and `repair` has to look.
+    OK: `live` was proved to serve. FAILED and UNKNOWN: it was tried, and `repair` has to look. HOLD: the former pool was dead, so
+    the host stayed as it was.
     """
 
     run: str
@@ -106,6 +108,8 @@ class Fired(Record):
 
     @property
     def text(self) -> str:
+        if self.result is Result.HOLD:
+            return f"upswitch stopped sending heartbeats, but the host did not roll itself back at {self.at}: {self.said}"
         if self.result is Result.OK:
             return f"upswitch stopped sending heartbeats, so the host rolled itself back at {self.at}: {self.said}"
         return f"upswitch stopped sending heartbeats, so the host tried to roll itself back at {self.at}, NOT PROVED: {self.said}"
@@ -178,9 +182,14 @@ class Run(Value):
     @property
     def why(self) -> Why:
         """The reason of the ending: of what could not be done where it is STUCK, else of what turned the run from its way."""
-        if self.phase is Phase.STUCK:
+        if self.phase is Phase.STUCK or self.has_stayed:
             return self.steps[-1].why
         return Why.DEAD_MAN if self.fired else self.cause.why if self.cause else Why.NONE
+
+    @property
+    def has_stayed(self) -> bool:
+        """Whether the run would have gone back, and the former pool was dead."""
+        return bool(self.steps) and self.steps[-1].step is Step.RESTORE and self.steps[-1].result is Result.HOLD
 
     @property
     def cause(self) -> Ended | None:
@@ -214,7 +223,7 @@ def fold(run: Run, record: AnyRecord) -> Run:
         case Retried():
             return msgspec.structs.replace(run, phase=Phase.JUDGED if record.is_forward else Phase.BACKING_OUT, closed=None)
         case Fired():
-            phase = Phase.ROLLED_BACK if record.result is Result.OK else Phase.BACKING_OUT
+            phase = _FIRED.get(record.result, Phase.BACKING_OUT)
             return msgspec.structs.replace(run, phase=phase, pending=None, closed=None, fired=record)
         case Settled():
             return msgspec.structs.replace(run, is_settled=True)

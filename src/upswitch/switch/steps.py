@@ -8,16 +8,15 @@ from upswitch.basics.errors import HostError, NotAppendedError
 from upswitch.basics.result import Result, Took, Why
 from upswitch.diagnose.directives import known_of
 from upswitch.generations import store, survey
-from upswitch.generations.generation import to_prune
+from upswitch.generations.generation import MANIFEST, to_prune
 from upswitch.health import gate, rounds
 from upswitch.health.gate import ServerHealth
 from upswitch.hosts import batch
 from upswitch.hosts.host import Asking
 from upswitch.hosts.wait import until
 from upswitch.nginx import commands, running
-from upswitch.nginx.running import ask_marker
-from upswitch.site.model import Dialect, Verdict
-from upswitch.switch import candidate, deadman, warm
+from upswitch.site.model import Verdict
+from upswitch.switch import candidate, deadman, warm, way_back
 from upswitch.switch.deadman import DeadMan, disarm_argv
 from upswitch.switch.job import Job
 from upswitch.switch.machine import Step
@@ -44,7 +43,7 @@ class Steps:
         self._reloader = Reloader(ports, job.site.nginx, job.facts)
         self._watcher: Watcher | None = None
         self._tried = Tried()
-        self._gated_at = 0.0
+        self._is_armed = False
         self.gate_report: rounds.GateReport | None = None
         self.watch_report: WatchReport | None = None
         self.found: tuple[store.Disk, running.Running] | None = None
@@ -60,7 +59,6 @@ class Steps:
     def gate(self) -> Took:
         report = rounds.run_gate(self._ports, self._job.new, self._job.old)
         self.gate_report = report
-        self._gated_at = self._ports.clock.monotonic()
         if report.verdict is Verdict.RUNNING:
             return Took(result=Result.INTERRUPTED, said=f"{self._ports.interrupts.name} during the health checks", why=Why.SIGNAL)
         if report.verdict is not Verdict.PASS:
@@ -90,6 +88,9 @@ class Steps:
         plan, job = self._job.plan, self._job
         generations = {plan.to: job.files, plan.back: job.back_files, **({plan.warm: job.warm_files} if plan.warm else {})}
         took = store.stage(self._ports.host, self._nginx, generations, back=plan.back)
+        if job.adopted and took.result is Result.OK:
+            path = f"{self._nginx.dir}/generations/{plan.former}/{MANIFEST}"
+            self._ports.host.write(path, job.adopted, mode=0o640)
         said = f"upswitch wrote {self._nginx.dir}/generations/{plan.to}; a rollback makes {plan.back} live"
         return took if took.result is not Result.OK else Took(result=Result.OK, said=said)
 
@@ -125,10 +126,7 @@ class Steps:
         return None if proved.result is Result.OK else msgspec.structs.replace(proved, result=Result.UNKNOWN)
 
     def recheck(self) -> Took:
-        """Wait until this host may go, get the watch ready, and look once more which generation is live.
-
-        The gate's health checks may be old by now: no swap relies on any that are older than rounds.FRESH.
-        """
+        """Wait until this host may go, get the watch ready, and look once more at what is live and at the new servers."""
         never = self._ports.turn.meet(Meeting.PREPARED)
         if never is not None:
             return never
@@ -146,19 +144,22 @@ class Steps:
         if disk.live != self._job.plan.base:
             said = f"the live link points to {disk.live or 'nothing'} now, not to {self._job.plan.base}"
             return Took(result=Result.FAILED, said=said, why=Why.MOVED)
-        age = self._ports.clock.monotonic() - self._gated_at
-        if age <= rounds.FRESH:
-            return Took(result=Result.OK, said=f"the gate's health checks are {age:.1f} s old")
-        probes = self._ports.prober.round(self._job.new)
-        bad = [f"{target.server}: {probe.error}" for target, probe in zip(self._job.new, probes, strict=True) if not probe.ok]
+        if disk.drift:
+            files = ", ".join(f"{self._nginx.live}/{name}" for name in disk.drift)
+            return Took(result=Result.FAILED, said=f"live files were edited since this run began: {files}", why=Why.EDITED)
+        bad = rounds.failed_twice(self._ports, self._job.new)
         if bad:
-            said = f"{len(bad)} of {len(probes)} servers failed a health check after the gate had passed"
-            return Took(result=Result.FAILED, said=said, details=tuple(bad), why=Why.SERVERS_DOWN)
-        return Took(result=Result.OK, said=f"the gate's health checks were {age:.0f} s old; every server is still healthy")
+            said = f"{len(bad)} of {len(self._job.new)} servers failed two health checks after the gate had passed"
+            return Took(result=Result.FAILED, said=said, details=bad, why=Why.SERVERS_DOWN)
+        return Took(result=Result.OK, said="every server is still healthy")
 
     def arm(self) -> Took:
-        """From now on the host rolls itself back when the heartbeats stop."""
+        """From now on the host rolls itself back when the heartbeats stop; not where the gate found no way back."""
         plan, facts = self._job.plan, self._job.facts
+        self._is_armed = self.gate_report is None or self.gate_report.has_way_back
+        if not self._is_armed:
+            return Took(result=Result.OK, said=f"no dead-man: {plan.former_pool} is unhealthy, so there is no way back")
+        back = way_back.differing(self._job.old, self._job.new)
         master = facts.running.family.master if facts.running.family else None
         return deadman.arm(
             self._ports.host,
@@ -174,12 +175,13 @@ class Steps:
                 start=master.start if master else 0,
                 reload=commands.reload(self._nginx, facts.build),
                 marker=self._nginx.marker,
+                servers=tuple((each.upstream, each.address) for each in back),
             ),
         )
 
     def _unguarded(self) -> str:
         plan = self._job.plan
-        return "" if Step.ARM in plan.skips else deadman.unguarded(self._ports.host, self._nginx, plan.run)
+        return "" if Step.ARM in plan.skips or not self._is_armed else deadman.unguarded(self._ports.host, self._nginx, plan.run)
 
     def drain(self) -> Took:
         is_way_back = self._job.plan.copy_of != ""
@@ -212,6 +214,10 @@ class Steps:
 
     def confirm(self) -> Took:
         proved = self._confirmed(self._job.plan.to)
+        edited = store.read_disk(self._ports.host, self._nginx).drift if proved.result is Result.OK else ()
+        if edited:
+            said = f"files of {self._job.plan.to} were edited after upswitch had tested them: {', '.join(edited)}"
+            return Took(result=Result.FAILED, said=said, why=Why.EDITED)
         is_last = proved.result is Result.OK and Step.WATCH in self._job.plan.skips
         return (self._others() if is_last else None) or proved
 
@@ -295,9 +301,11 @@ class Steps:
         if live not in {plan.former, plan.base, plan.to, plan.back}:
             said = f"the live link points to {live or 'nothing'}, which is not a generation of this run: upswitch did not change it"
             return Took(result=Result.FAILED, said=said, why=Why.MOVED)
-        is_outage = (
-            self._finding is not None and self._finding.proof is Proof.OUTAGE
-        )  # no client is served, so none has to be drained
+        stayed = way_back.stayed(self._ports, self._job.site, self._job.facts.dialect, plan) if live == plan.to else None
+        if stayed is not None:
+            return stayed
+        # In an outage no client is served, so none has to be drained.
+        is_outage = self._finding is not None and self._finding.proof is Proof.OUTAGE
         if Step.DRAIN not in plan.skips and not is_outage:
             self._reloader.drain(min(self._nginx.drain, _WAY_BACK_DRAIN), plan.run)
         is_whole = store.is_whole(self._ports.host, self._nginx, plan.back)
@@ -335,23 +343,8 @@ class Steps:
             )
         finding = self._reloader.confirm(live)
         self._lower()
-        return self._never_left(finding, live) or _proved(finding)
-
-    def _never_left(self, finding: Finding, live: str) -> Took | None:
-        """Where nginx rejects every reload it still serves what it served before the run: the link then names that again."""
-        plan = self._job.plan
-        if finding.proof is not Proof.REJECTED:
-            return None
-        marker = ask_marker(self._ports.host, self._nginx)
-        if marker is None or marker.generation not in {plan.former, plan.base}:
-            return None
-        took = store.point(self._ports.host, self._nginx, expect=live, to=marker.generation)
-        if took.result is not Result.OK:
-            return took
-        # nginx-facts.md, section 6: its globals point into the configuration that was thrown away.
-        crash = "; UNTIL A RELOAD SUCCEEDS, A WORKER THAT DIES CRASHES IN A LOOP (a fault of the check module): fix nginx first"
-        warned = crash if self._job.facts.dialect is not Dialect.NONE else ""
-        return Took(result=Result.OK, said=f"nginx rejects every reload and serves {marker.generation}: {finding.said}{warned}")
+        dialect = self._job.facts.dialect
+        return way_back.never_left(self._ports.host, self._nginx, plan, finding, live=live, dialect=dialect) or _proved(finding)
 
     def _lower(self) -> None:
         if Step.DRAIN not in self._job.plan.skips:

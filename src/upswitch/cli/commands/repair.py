@@ -14,7 +14,8 @@ from upswitch.switch.session import Session
 def repair(program: Program, /, *, common: Common, forget: bool) -> int:
     """Finish or undo a run that was cut off.
 
-    Exit 0 when nginx was proved to serve one whole generation; 3 or 5 when a person must look.
+    Exit 0 when nginx was proved to serve one whole generation. Exit 7 when the run was to be undone, but the former pool is dead.
+    Exit 3 or 5 when a person must look.
     """
     from upswitch.switch import drive, repair
 

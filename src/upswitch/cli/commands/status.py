@@ -13,23 +13,26 @@ from upswitch.switch.session import Session
 
 @click.command()
 @on_site
+@click.option("--no-probe", is_flag=True, help="Send no health checks to the servers.")
 @click.option("--watch", "is_watching", is_flag=True, help="Repeat every second, until Ctrl-C.")
 @with_program
-def status(program: Program, /, *, common: Common, is_watching: bool) -> int:
+def status(program: Program, /, *, common: Common, no_probe: bool, is_watching: bool) -> int:
     """Show which pool is live, and what needs attention.
 
-    nginx itself is asked which generation it serves. Edited files, unfinished runs and servers that are down are findings: exit 3.
+    nginx itself is asked which generation it serves, and each server of every pool gets one health check. Edited files, unfinished
+    runs and unhealthy servers of the live pool are findings: exit 3.
     """
-    return program.serve("status", common, _status, every=1.0 if is_watching else None)
+    return program.serve("status", common, lambda each: _status(each, is_probing=not no_probe), every=1.0 if is_watching else None)
 
 
-def _status(session: Session) -> View:
+def _status(session: Session, *, is_probing: bool) -> View:
     host, nginx = session.ports.host, session.site.nginx
     disk, running = survey.glance(host, nginx)
     last = next(iter(journal_of(host, nginx).read()[::-1]), None)
     holder = session.ports.lock.holder()
     standing = deadman.look(host, nginx) if last is not None and last.is_left and holder is None else None
-    compared = compare.compare(session.ports, session.site, disk.pool)
+    compared = compare.compare(session.ports, session.site, disk.pool) if is_probing else ()
+    probed = compare.probe_pools(session.ports, session.site, disk.manifest) if is_probing and not compared else ()
     error_log = disk.manifest.error_log if disk.manifest else ""
     rejection = compare.last_rejection(host, error_log, running.family) if compared else None
     return views.status(
@@ -39,6 +42,7 @@ def _status(session: Session) -> View:
         holder=holder,
         standing=standing,
         compared=compared,
+        probed=probed,
         rejection=rejection or "",
         site=session.site.name,
     )

@@ -162,7 +162,7 @@ def _texts(error: Exception) -> list[str]:
 
 
 def repaired(ending: "Ending | None", live: Live, *, aside: str) -> Acted:
-    """A repair succeeded when production is proved, whether the run was finished or undone."""
+    """A repair succeeded when production is proved, whether the run was finished or undone. A HELD run still needs a person."""
     moved = f"The journal was moved to {aside}. " if aside else ""
     if ending is None:
         return Acted(
@@ -175,4 +175,5 @@ def repaired(ending: "Ending | None", live: Live, *, aside: str) -> Acted:
         )
     view = acted("repair", ending)
     is_proved = ending.outcome is not Outcome.STUCK and live.agrees
-    return msgspec.structs.replace(view, exit=Exit.DONE if is_proved else Exit.STUCK, said=moved + view.said)
+    done = Exit.HELD if ending.outcome is Outcome.HELD else Exit.DONE
+    return msgspec.structs.replace(view, exit=done if is_proved else Exit.STUCK, said=moved + view.said)

@@ -15,7 +15,7 @@ from upswitch.switch.deadman import Mark, Standing
 from upswitch.switch.run import Run
 
 if TYPE_CHECKING:
-    from upswitch.health.compare import Compared
+    from upswitch.health.compare import Compared, PoolHealth
     from upswitch.lint.rules import LintFinding
     from upswitch.switch.drained import DrainReport
 
@@ -35,6 +35,7 @@ class StatusView(View):
     lock: str
     findings: tuple[str, ...]
     servers: tuple["Compared", ...] = ()
+    pools: tuple["PoolHealth", ...] = ()
     needs_repair: bool = False
     site: str = ""
     variables: str = UNNAMED
@@ -47,6 +48,7 @@ class StatusView(View):
         lines += [f"A run is under way, by {self.lock}"] if self.lock else []
         lines += ["Servers: nginx's own health check, and one health check by upswitch now:"] if self.servers else []
         lines += [f"  {_compared(each)}" for each in self.servers]
+        lines += [f"Pool {pool.text}" for pool in self.pools]
         lines += [f"FINDING: {finding}" for finding in self.findings]
         return "\n".join(lines)
 
@@ -59,6 +61,7 @@ def status(
     holder: Owner | None,
     standing: Standing | None,
     compared: Sequence["Compared"],
+    probed: Sequence["PoolHealth"],
     rejection: str,
     site: str,
 ) -> StatusView:
@@ -72,6 +75,7 @@ def status(
         *_of_run(None if holder else last, standing),  # a run under way is not one that was cut off
         *_of_files(disk, live),
         *(each.problem for each in compared if each.is_serving and each.problem),
+        *(f"servers of the live pool are unhealthy: {pool.text}" for pool in probed if pool.is_live and pool.failed),
         *([_REJECTED.format(rejection)] if rejection else []),
     )
     return StatusView(
@@ -87,6 +91,7 @@ def status(
         lock=holder.text if holder else "",
         findings=findings,
         servers=tuple(compared),
+        pools=tuple(probed),
         needs_repair=holder is None and last is not None and last.needs_repair,
         site=site,
         variables=(disk.manifest.prefix if disk.manifest else "") or UNNAMED,

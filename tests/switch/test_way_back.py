@@ -1,0 +1,119 @@
+"""A dead pool is never made live over one that answers, whatever the way back; and `drain` and `status` know it."""
+
+import signal
+
+import pytest
+
+from command import Command, agree, on_disk, running, upswitch
+from upswitch_lab.conf import Layout
+from upswitch_lab.lab import Lab
+
+WATCHED = Layout(site={"watch": {"duration": "30s"}}, servers_per_pool=1)
+
+
+@pytest.fixture
+def lab(any_nginx):
+    with Lab(any_nginx, WATCHED) as lab:
+        yield lab
+
+
+def switch_in_watch(lab: Lab, *options: str) -> Command:
+    command = Command(lab, "switch", "--to", "B", *options)
+    command.wait_for("t+1s")
+    return command
+
+
+def stays_on_b(lab: Lab) -> None:
+    assert on_disk(lab) == running(lab)
+    assert lab.get()[1].startswith("B1")
+
+
+def test_rollback_to_a_pool_that_was_stopped_is_refused_and_force_goes_there(lab):
+    assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
+    assert upswitch(lab, "drain", "--wait").exit == 0
+    lab.backend("A", 1).kill()
+    answer = upswitch(lab, "rollback")
+    assert (answer.exit, answer.json["why"]) == (3, "no_way_back"), answer
+    assert lab.backend("A", 1).address in answer.json["said"]
+    assert "rollback --force" in answer.json["hint"]
+    stays_on_b(lab)
+    status = upswitch(lab, "status")
+    assert (status.exit, [pool["is_live"] for pool in status.json["pools"] if pool["failed"]]) == (0, [False]), status
+    forced = upswitch(lab, "rollback", "--force")
+    assert (forced.exit, forced.json["production"]["pool"]) == (0, "A"), forced
+    status = upswitch(lab, "status")
+    assert status.exit == 3, status
+    assert "unhealthy" in status.json["findings"][0]
+    assert upswitch(lab, "status", "--no-probe").exit == 0
+    agree(lab, upswitch(lab, "rollback"), "B")
+    lab.backend("B", 1).kill()
+    both_dead = upswitch(lab, "rollback")
+    assert (both_dead.exit, both_dead.json["production"]["pool"]) == (0, "A"), both_dead
+
+
+@pytest.mark.parametrize("ending", ["SIGTERM", "SIGINT", "repair", "switch", "rollback"])
+def test_no_end_of_a_run_leads_back_to_a_pool_that_died(lab, ending):
+    command = switch_in_watch(lab)
+    lab.backend("A", 1).kill()
+    if ending.startswith("SIG"):
+        command.signal(getattr(signal, ending))
+        answer = command.end()
+    else:
+        command.signal(signal.SIGKILL)
+        command.process.communicate()
+        answer = upswitch(lab, ending, *(["--to", "B"] if ending == "switch" else []))
+    outcome = (0, "UNCHANGED") if ending == "switch" else (7, "HELD")
+    assert (answer.exit, answer.json["outcome"]) == outcome, answer
+    if ending != "switch":
+        assert answer.json["why"] == "no_way_back"
+        assert lab.backend("A", 1).address in answer.details
+    stays_on_b(lab)
+    assert upswitch(lab, "repair").json["outcome"] != "ROLLED_BACK"
+    lab.backend("A", 1).restart()
+    back = upswitch(lab, "rollback")
+    agree(lab, back, "A")
+
+
+def test_a_one_way_switch_that_is_stopped_stays_and_has_no_dead_man(lab):
+    lab.backend("A", 1).kill()
+    command = switch_in_watch(lab, "--one-way")
+    armed = lab.folder / "state" / "deadman"
+    assert not armed.exists() or not [*armed.glob("*/armed")]
+    command.signal(signal.SIGTERM)
+    answer = command.end()
+    assert (answer.exit, answer.json["outcome"]) == (7, "HELD"), answer
+    stays_on_b(lab)
+
+
+def test_a_rollback_undoes_a_rollback_but_a_release_that_was_rolled_back_needs_force(lab):
+    assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
+    agree(lab, upswitch(lab, "rollback"), "A")
+    agree(lab, upswitch(lab, "rollback"), "B")
+    agree(lab, upswitch(lab, "rollback"), "A")
+    command = switch_in_watch(lab)
+    command.signal(signal.SIGTERM)
+    assert command.end().exit == 4
+    answer = upswitch(lab, "rollback")
+    assert (answer.exit, answer.json["why"]) == (3, "taken_back"), answer
+    agree(lab, upswitch(lab, "rollback", "--force"), "B")
+
+
+def test_drain_is_not_safe_while_a_run_may_still_go_back(lab):
+    command = switch_in_watch(lab)
+    during = upswitch(lab, "drain")
+    assert during.exit == 3, during
+    assert "has not ended" in during.json["said"]
+    command.signal(signal.SIGKILL)
+    command.process.communicate()
+    assert upswitch(lab, "drain").exit == 3
+    assert upswitch(lab, "repair").json["outcome"] == "ROLLED_BACK"
+
+
+def test_a_live_file_that_is_edited_during_the_run_is_found_before_the_swap_or_taken_back(lab):
+    live = lab.folder / "upswitch" / "live" / "app.conf"
+    live.write_text(live.read_text() + "# by hand\n")
+    assert upswitch(lab, "switch", "--to", "B", "--no-watch").json["why"] == "edited"
+    assert upswitch(lab, "switch", "--to", "B", "--no-watch", "--adopt").exit == 0
+    back = upswitch(lab, "rollback")
+    agree(lab, back, "A")
+    assert "# by hand" in live.read_text()
