@@ -36,8 +36,7 @@ def test_every_walk_ends_where_what_it_touched_says(skips):
         has_touched = any((step, result) in TOUCHING for _, step, result in walk)
         assert ending in (TOUCHED_ENDINGS if has_touched else {Phase.REFUSED, Phase.INTERRUPTED})
         seen.add(ending)
-    watched = {Phase.HELD} if Step.WATCH not in skips else set()
-    assert seen == {Phase.REFUSED, Phase.INTERRUPTED, Phase.DONE, Phase.ROLLED_BACK, Phase.STUCK} | watched
+    assert seen == {Phase.REFUSED, Phase.INTERRUPTED, Phase.DONE, Phase.ROLLED_BACK, Phase.STUCK, Phase.HELD}
 
 
 @each_skips
@@ -56,8 +55,8 @@ def test_a_skipped_step_is_taken_on_no_walk(skips):
 def test_after_the_swap_done_needs_a_confirm_and_rolled_back_needs_one_too(skips):
     for walk, ending in walks(skips):
         done = {(step, result) for _, step, result in walk}
-        if ending in {Phase.DONE, Phase.HELD}:
-            assert (Step.CONFIRM, Result.OK) in done
+        if ending in {Phase.DONE, Phase.HELD}:  # a run that stays asks nginx what it serves
+            assert {(Step.CONFIRM, Result.OK), (Step.RESTORE, Result.HOLD)} & done
         if ending is Phase.ROLLED_BACK:
             assert (Step.CONFIRM_BACK, Result.OK) in done
 
@@ -84,8 +83,8 @@ def test_every_step_can_succeed_fail_or_be_unknown():
         assert moves.keys() >= {Result.OK, Result.FAILED, Result.UNKNOWN}
 
 
-def test_only_the_watch_can_hold():
-    assert [step for step, moves in MOVES.values() if Result.HOLD in moves] == [Step.WATCH]
+def test_only_the_watch_and_a_dead_way_back_can_hold():
+    assert [step for step, moves in MOVES.values() if Result.HOLD in moves] == [Step.WATCH, Step.RESTORE]
 
 
 def test_what_changes_production_has_its_undo_on_the_way_back():

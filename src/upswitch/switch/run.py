@@ -17,7 +17,7 @@ from upswitch.switch.machine import Outcome, Phase, Step
 
 VERSION = 4
 _FIRED = {Result.OK: Phase.ROLLED_BACK, Result.HOLD: Phase.HELD}
-_LATER_STEPS = {1: (Step.WARM, Step.ARM), 2: (Step.ARM,)}  # those that a version's machine did not have
+_LATER_STEPS = {1: (Step.WARM, Step.ARM), 2: (Step.ARM,), 3: ()}  # those that a version's machine did not have
 
 
 class Plan(Value):
