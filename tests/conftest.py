@@ -15,7 +15,7 @@ from fleetlab import FleetLab
 from forked import popen_program
 from pure import is_pure
 from skips import NONE_HERE
-from upswitch_lab.find import CHECK_ENV, find_check_nginx, find_nginx
+from upswitch_lab.find import CHECK_ENV, find_check_nginx, find_nginx, read_build
 from upswitch_lab.lab import Lab
 from upswitch_lab.process import Process
 
@@ -46,6 +46,18 @@ def nginx(request) -> str:
 @pytest.fixture(params=[pytest.param(path, id=version) for version, path in find_nginx()[-1:]] or [NONE_HERE])
 def one_nginx(request) -> str:
     """For what takes seconds and is not nginx's doing: one version is enough."""
+    return request.param
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(path, id=version) for version, path in find_nginx() if (build := read_build(path)) and build.needs_drain_flag
+    ]
+    or [NONE_HERE],
+)
+def old_nginx(request) -> str:
+    """The path of an nginx that needs the drain flag."""
     return request.param
 
 

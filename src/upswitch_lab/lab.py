@@ -71,7 +71,6 @@ class Lab:
             if not self._is_beside:
                 self._start_servers()
             self.site_file.write_text(site_toml(self.layout, self.place, self.addresses))
-
             (self.folder / "nginx.conf").write_text(nginx_conf(self.layout, self.place))
             self.first_generation(self.layout.pools[0])
             self.start_nginx()

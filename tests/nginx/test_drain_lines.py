@@ -6,14 +6,11 @@ import pytest
 
 from drainkinds import KINDS, UPSTREAMS, ask, backends, nginx_conf
 from dumps import real_dump
-from skips import NONE_HERE
 from upswitch.nginx.drain_compare import differences, jumps
 from upswitch.nginx.drain_lines import missing, passing, with_lines
 from upswitch.nginx.dump import parse_dump
-from upswitch_lab.find import find_nginx, read_build
 from upswitch_lab.process import Process, free_port, is_listening, until
 
-OLD = [pytest.param(path, id=version) for version, path in find_nginx() if read_build(path).needs_drain_flag]
 UNSAME = (b"connection:", b"date:", b"expires:")
 
 
@@ -57,9 +54,9 @@ class Table:
         return found
 
 
-@pytest.fixture(scope="module", params=OLD or [NONE_HERE])
-def table(request, tmp_path_factory) -> Table:
-    return Table(request.param, tmp_path_factory.mktemp("drain"))
+@pytest.fixture(scope="module")
+def table(old_nginx, tmp_path_factory) -> Table:
+    return Table(old_nginx, tmp_path_factory.mktemp("drain"))
 
 
 def _same(answer: tuple[bytes, bytes]):

@@ -218,8 +218,11 @@ def _outside_regexes(block: Directive) -> Iterator[Directive]:
 
 
 def with_lines(text: str, needed: Iterable[DrainLines]) -> str:
-    """The text of a file with these lines in it. StatementError names a block that can't be found in it."""
-    places = [(block_start(text, each.line, each.words), each) for each in needed if each.lines]
+    """The text of a file with these lines in it, but for blocks whose old lines must go first.
+
+    StatementError names a block that can't be found in it.
+    """
+    places = [(block_start(text, each.line, each.words), each) for each in needed if each.lines and not each.remove]
     for at, each in sorted(places, key=lambda place: place[0], reverse=True):
         start, end = line_span(text, each.line)
         line = text[start:end]
