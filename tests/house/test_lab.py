@@ -2,14 +2,22 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from upswitch_lab.conf import Layout
+from upswitch_lab.find import find_nginx
 from upswitch_lab.lab import Lab
 from upswitch_lab.process import LabError, until
 
 ONE_EACH = Layout(servers_per_pool=1)
+DEBIANS = Path(__file__).parents[2] / ".lab/debian/usr/sbin/nginx"
+
+
+@pytest.mark.skipif(not DEBIANS.exists(), reason="no nginx in .lab: run scripts/setup test")
+def test_the_nginx_that_the_set_up_lays_into_the_lab_folder_is_one_that_tests_run_with():
+    assert str(DEBIANS) in dict(find_nginx()).values()
 
 
 def test_a_load_without_a_switch_loses_nothing_and_reaches_every_server_of_the_live_pool(lab):

@@ -222,7 +222,7 @@ def test_apply_makes_nginx_answer_the_marker_while_it_serves_on(owner):
     assert owner.marked() == applied.generation == "000001-A"
     assert "untouched" in applied.tested
     assert os.readlink(owner.folder / "upswitch/live") == "generations/000001-A"
-    assert Path(applied.backup).read_bytes() == original
+    assert Path(applied.backups[0]).read_bytes() == original
     assert (owner.folder / "upswitch.toml").read_text() == proposal.site_text
     with pytest.raises(RefusedError, match="adopted before"):
         owner.propose()
@@ -242,6 +242,100 @@ def test_a_block_among_other_things_is_adopted_without_a_mount(any_nginx, tmp_pa
         assert (owner.marked(), owner.says()) == ("000001-A", (200, "A1\n"))
 
 
+def _split(owner):
+    """Its server in one included file, and the location in another, which two servers share."""
+    owner.stop()
+    conf = owner.folder / "nginx.conf"
+    server = f"server {{\n    listen {owner.public};\n    include locations.conf;\n}}\n"
+    location = next(line for line in conf.read_text().splitlines() if "location /" in line)
+    conf.write_text(conf.read_text().replace(location, "    include site.conf;"))
+    (owner.folder / "site.conf").write_text(server + server.replace("listen", "server_name other; listen"))
+    (owner.folder / "locations.conf").write_text("location / {\n    proxy_pass http://tornado_servers;\n}\n")
+    owner.start()
+    return ("nginx.conf", "site.conf", "locations.conf")
+
+
+@pytest.fixture
+def split_owner(old_nginx, tmp_path):
+    for owner in _owner(old_nginx, tmp_path):
+        _split(owner)
+        yield owner
+
+
+def with_lines(owner):
+    return msgspec.structs.replace(owner.request(), drain_lines=True)
+
+
+@pytest.mark.parametrize("host", [LocalHost, NoMount])
+def test_with_drain_lines_every_file_is_edited_with_a_backup_and_the_flag_closes_connections(split_owner, host):
+    owner, request = split_owner, with_lines(split_owner)
+    names = ("nginx.conf", "site.conf", "locations.conf")
+    before = [(owner.folder / name).read_bytes() for name in names]
+    proposal = owner.propose(request)
+    assert [Path(edit.path).name for edit in proposal.edits] == [*names]
+    assert proposal.drain_lines == ()
+    assert [(owner.folder / name).read_bytes() for name in names] == before
+    applied = apply(ports(request.nginx, host(SystemClock())), proposal, OWNER)
+    assert [Path(backup).read_bytes() for backup in applied.backups] == before
+    assert owner.marked() == "000001-A"
+    assert not list((owner.folder / "upswitch").glob(".edit*"))
+    assert _closes(owner) is False
+    (owner.folder / "run").mkdir(exist_ok=True)
+    (owner.folder / "run/drain").touch()
+    assert _closes(owner) is True
+
+
+def _closes(owner):
+    """Whether nginx closes the connection after an answer."""
+    address, _, port = owner.public.partition(":")
+    with socket.create_connection((address, int(port)), timeout=10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: other\r\n\r\n")
+        return b"\r\nConnection: close\r\n" in client.recv(65536)
+
+
+def test_if_nginx_refuses_the_reload_every_file_with_drain_lines_is_as_it_was(split_owner):
+    owner, before = split_owner, split_owner.files()
+    host, port = owner.marker.split(":")
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+        def steal():
+            thief.bind((host, int(port)))
+            thief.listen()
+
+        proposal = owner.propose(with_lines(owner))
+        with pytest.raises(RefusedError, match=r"rejected: .*bind"):
+            apply(ports(owner.request().nginx, Watched(SystemClock(), "write site.conf", steal)), proposal, OWNER)
+    assert owner.files() == before
+    assert owner.says() == (200, "A1\n")
+
+
+@pytest.mark.parametrize("name", ["test_covered", "write nginx.conf", "write site.conf", "write locations.conf"])
+def test_after_a_kill_between_two_edits_nginx_starts_and_serves_the_same_pool(split_owner, name):
+    owner, host = split_owner, Watched(SystemClock(), name)
+    host.after = host.kill
+    with suppress(Killed):
+        apply(ports(owner.request().nginx, host), owner.propose(with_lines(owner)), OWNER)
+    assert host.is_dead
+    assert owner.passes()
+    owner.stop()
+    owner.start()
+    assert owner.says() == (200, "A1\n")
+
+
+def test_old_drain_lines_are_left_for_their_owner_and_named(old_nginx, tmp_path):
+    for owner in _owner(old_nginx, tmp_path):
+        owner.stop()
+        conf = owner.folder / "nginx.conf"
+        old = f"if (-f {owner.folder}/run/drain) {{ return 418; }} error_page 418 = @d; proxy_pass"
+        named = "location @d { keepalive_timeout 0; proxy_pass http://tornado_servers; } location / {"
+        conf.write_text(conf.read_text().replace("proxy_pass", old).replace("location / {", named))
+        owner.start()
+        proposal = owner.propose(with_lines(owner))
+        assert proposal.drain_lines[-1].remove[0].endswith(f"and location @d at {conf}:15")
+        assert "$upswitch_uri $uri" not in proposal.edits[0].new
+
+
 def test_a_symlinked_configuration_stays_a_symlink(owner):
     (owner.folder / "real").mkdir()
     (owner.folder / "nginx.conf").rename(owner.folder / "real/nginx.conf")
@@ -258,8 +352,8 @@ def test_a_backup_has_the_owner_and_mode_of_its_file_and_never_replaces_another(
     conf.chmod(0o640)
     (owner.folder / "nginx.conf.upswitch-backup").write_text("older")
     applied = apply(ports(owner.request().nginx), owner.propose(), OWNER)
-    assert applied.backup == f"{conf}.upswitch-backup.1"
-    assert [path.stat().st_mode & 0o777 for path in (conf, Path(applied.backup))] == [0o640, 0o640]
+    assert applied.backups[0] == f"{conf}.upswitch-backup.1"
+    assert [path.stat().st_mode & 0o777 for path in (conf, Path(applied.backups[0]))] == [0o640, 0o640]
     assert (owner.folder / "nginx.conf.upswitch-backup").read_text() == "older"
 
 
@@ -269,7 +363,7 @@ def test_a_backup_hides_from_a_pattern_that_would_read_it(any_nginx, tmp_path):
         conf.write_text(conf.read_text().replace("include sites/app;", "include sites/*;"))
         request = owner.request("sites/app")
         applied = apply(ports(request.nginx), owner.propose(request), OWNER)
-        assert Path(applied.backup).name == ".app.upswitch-backup"
+        assert Path(applied.backups[0]).name == ".app.upswitch-backup"
         assert owner.passes()
 
 

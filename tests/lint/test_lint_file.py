@@ -120,6 +120,22 @@ def test_json_is_the_same_object_as_with_a_site_file(tmp_path):
     assert [each["code"] for each in answer["findings"]] == ["check_blackout", "check_tcp_stuck"]
 
 
+def test_drain_lines_that_answer_differently_are_found_without_a_site_file(tmp_path):
+    jump = "if (-f /run/upswitch/drain) { return 418; }\n error_page 418 = @d;"
+    text = (
+        f"location /api/ {{\n {jump}\n auth_basic x;\n proxy_pass http://api/;\n }}"
+        " location @d { keepalive_timeout 0; proxy_pass http://api; }"
+    )
+    found = lint_file(written(tmp_path, {"shop.conf": f"server {{ {text} }}"}))
+    assert [(each.level, each.code) for each in found] == [
+        ("error", "drain_location_differs"),
+        ("warning", "drain_location_differs"),
+        ("warning", "drain_lines_old"),
+    ]
+    assert f"{tmp_path}/shop.conf:2 (location /api/): `auth_basic x;` holds here, but not in its drain location @d" in found[0].what
+    assert "`proxy_pass http://api/;` holds here, and `proxy_pass http://api;` in its drain location @d" in found[1].what
+
+
 def test_errors_come_first(tmp_path):
     text = f"{UPSTREAM_A} upstream b {{ server 127.0.0.1:1; check type=http port=70000; }}"
     found = lint_file(written(tmp_path, {"a.conf": text}))

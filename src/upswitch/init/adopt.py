@@ -36,7 +36,7 @@ class AdoptRefused(Exception):  # noqa: N818  (an ending that is expected, named
 class InitRequest(Value):
     """What the owner asks for. Paths are absolute. `pool` is the one that `from_path` holds and that serves now.
 
-    `name` is the site's, "" for a site without one.
+    `name` is the site's, "" for a site without one. `drain_lines`: write those too.
     """
 
     from_path: str
@@ -44,6 +44,7 @@ class InitRequest(Value):
     nginx: Nginx
     out: str
     name: str = ""
+    drain_lines: bool = False
 
 
 class Candidate(Value):
@@ -55,11 +56,12 @@ class Candidate(Value):
 
 
 class Edit(Value):
-    """The one change to nginx's own configuration: the whole text of a file before and after."""
+    """A change to a file of nginx's own configuration: its whole text before and after, and where its backup goes."""
 
     path: str
     old: str
     new: str
+    backup: str = ""
 
 
 class Adoption(Value):
@@ -73,9 +75,10 @@ class Adoption(Value):
 class Proposal(Value):
     """Everything that `init --apply` would write, and what the owner should add by hand.
 
-    `edit.path` is the file itself, not a symlink to it. `files` is the whole first generation. `leftover` is the generation that a
-    killed init left live, or "". `drain_lines` are those that nginx needs. `log_format` is a line to add, "" where the log has
-    the generation already; `logs` are the access logs that should use it. `notes` are sentences for the owner.
+    `edits` has the one of the adoption first; a path is the file itself, not a symlink to it. `files` is the whole first
+    generation. `leftover` is the generation that a killed init left live, or "". `drain_lines` are those that the owner must add.
+    `log_format` is a line to add, "" where the log has the generation already; `logs` are the access logs that should use it.
+    `notes` are sentences for the owner.
     """
 
     request: InitRequest
@@ -83,14 +86,18 @@ class Proposal(Value):
     site_text: str
     generation: str
     files: dict[str, bytes]
-    edit: Edit
+    edits: tuple[Edit, ...]
     diff: str
-    backup: str
     leftover: str = ""
     drain_lines: tuple[DrainLines, ...] = ()
     log_format: str = ""
     logs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def backup(self) -> str:
+        """Where the file of the adoption is kept as it was."""
+        return self.edits[0].backup
 
 
 class _Place(Value):

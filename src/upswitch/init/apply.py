@@ -8,6 +8,7 @@ Theory. The order makes every moment safe, also for a kill -9 and for a restart 
    follows the edit. That is the one window, as long as one `nginx -t`, in which an untested file is live.
 3. The backup is made beside the file. Then one rename puts the edit in place. All that it includes is on disk and synced since
    step 1, and holds the same servers. Whoever starts or reloads nginx from here on gets the same pool, with our marker.
+   With --drain-lines there are more files: each has its backup before the first edit, and nginx starts after each single one.
 4. nginx is reloaded and must answer with the generation. Any failure undoes the steps in reverse. The backup is renamed back (its
    bytes are on disk already, so a full disk can't stop that), and nginx is reloaded until only new workers accept. Only then are
    the link and the generation deleted: never while a file of nginx's may include them.
@@ -29,7 +30,7 @@ from upswitch.generations.survey import Facts
 from upswitch.hosts.host import Ran
 from upswitch.hosts.sh import WRITE_S, Exit
 from upswitch.hosts.wait import until
-from upswitch.init.adopt import Proposal
+from upswitch.init.adopt import Edit, Proposal
 from upswitch.init.propose import program, read_facts, refuse_obstacles
 from upswitch.init.site_text import has_secret
 from upswitch.nginx import commands, configuration, processes, running
@@ -43,10 +44,10 @@ _LOOK_EVERY = 0.02
 
 
 class Applied(Value):
-    """A first use that nginx confirmed. `backup` is the edited file as it was."""
+    """A first use that nginx confirmed. `backups` are the edited files as they were, that of the adoption first."""
 
     generation: str
-    backup: str
+    backups: tuple[str, ...]
     tested: str
     proof: str
 
@@ -72,11 +73,11 @@ class _Adoption:
         self._ports = ports
         self._host = ports.host
         self._proposal = proposal
-        self._edit = proposal.edit
+        self._edits = proposal.edits
         self._nginx = proposal.site.nginx
         self._facts = facts
         self._reloader = Reloader(ports, self._nginx, facts)
-        self._backup = ""
+        self._backups: dict[str, str] = {}
         self._fault = ""  # why undoing stopped: nothing more is undone then
 
     def run(self) -> Applied:
@@ -88,7 +89,8 @@ class _Adoption:
         except (_StepError, HostError) as exc:
             if self._fault:
                 raise StuckError(str(exc), self._fault) from exc
-            hint = f"{self._edit.path} is as it was; fix the cause, then run init --apply again"
+            verb = "is as it was" if len(self._edits) == 1 else "are as they were"
+            hint = f"{', '.join(edit.path for edit in self._edits)} {verb}; fix the cause, then run init --apply again"
             raise RefusedError(Refusal(what=str(exc), hint=hint)) from exc
 
     def _take(self, undo: ExitStack) -> Applied:
@@ -100,15 +102,18 @@ class _Adoption:
         tested = self._test()
         if self._ports.interrupts.count:
             raise _StepError(f"interrupted by {self._ports.interrupts.name} before the edit")
-        self._backup = self._make_backup()
-        undo.callback(self._undo, self._take_edit_back)
-        self._host.write(self._edit.path, self._edit.new.encode(), mode=0o644)
+        for edit in self._edits:
+            self._backups[edit.path] = self._make_backup(edit)
+            if len(self._backups) == 1:
+                undo.callback(self._undo, self._take_edits_back)
+        for edit in self._edits:
+            self._host.write(edit.path, edit.new.encode(), mode=0o644)
         tested = tested or self._test_after()
         _must(self._reloader.reload())
         finding = self._reloader.confirm(name)
         if finding.proof is not Proof.APPLIED:
             raise _StepError(f"{finding.proof}: {finding.said}")
-        return Applied(generation=name, backup=self._backup, tested=tested, proof=finding.said)
+        return Applied(generation=name, backups=tuple(self._backups.values()), tested=tested, proof=finding.said)
 
     # ---- before the edit ----
 
@@ -126,14 +131,15 @@ class _Adoption:
             self._host.write(out, data, mode=0o640 if has_secret(self._proposal.site) else 0o644)
 
     def _test(self) -> str:
-        """How the edit was tested while the real file stayed; "" where it can only be tested after the edit."""
-        new = self._edit.new.encode()
+        """How the edits were tested while the real files stayed; "" where they can only be tested afterwards."""
+        new = b"".join(edit.new.encode() for edit in self._edits)
         if self._facts.can_mount:
-            words = (f"{self._nginx.dir}/.edit.tmp", self._edit.path, *self._test_argv())
+            files = [word for edit in self._edits for word in (edit.path, str(len(edit.new.encode())))]
+            words = (self._nginx.dir, str(len(self._edits)), *files, *self._test_argv())
             ran = self._host.run(program("test_covered", *words), deadline=running.NGINX_S, stdin=new)
             if ran.exit != Exit.NO_MOUNT:
                 return _passed(ran, "in a private mount namespace, live files untouched")
-        if self._edit.path == self._facts.conf.path:
+        if [edit.path for edit in self._edits] == [self._facts.conf.path]:
             folder, _, name = self._nginx.conf.rpartition("/")
             candidate = f"{folder}/.{name}.upswitch-test"  # in the same folder: includes start from there
             ran = self._host.run(
@@ -153,9 +159,9 @@ class _Adoption:
         ran = self._host.run(commands.test_alone(self._nginx, self._facts.build, conf), deadline=running.NGINX_S)
         _passed(ran, "the generation alone")
 
-    def _make_backup(self) -> str:
-        argv = program("backup", self._edit.path, self._proposal.backup)
-        ran = self._do(argv, f"back {self._edit.path} up", stdin=self._edit.old.encode())
+    def _make_backup(self, edit: Edit) -> str:
+        argv = program("backup", edit.path, edit.backup)
+        ran = self._do(argv, f"back {edit.path} up", stdin=edit.old.encode())
         return ran.out.decode("utf-8", "surrogateescape").removesuffix("\n")
 
     def _test_after(self) -> str:
@@ -173,14 +179,16 @@ class _Adoption:
         except (_StepError, HostError) as exc:
             self._fault = str(exc)
 
-    def _take_edit_back(self) -> None:
-        argv = program("take_back", self._edit.path, self._backup)
-        self._do(argv, f"put {self._backup} back as {self._edit.path}", stdin=self._edit.new.encode())
+    def _take_edits_back(self) -> None:
+        for edit in (each for each in reversed(self._edits) if each.path in self._backups):
+            backup = self._backups[edit.path]
+            argv = program("take_back", edit.path, backup)
+            self._do(argv, f"put {backup} back as {edit.path}", stdin=edit.new.encode())
         before = running.read_family(self._host, self._facts.running.pid)
         _must(self._reloader.reload())
         missing = self._missing(before)
         if missing:
-            raise _StepError(f"{self._edit.path} is as it was, but after a reload {missing}")
+            raise _StepError(f"{self._edits[0].path} is as it was, but after a reload {missing}")
 
     def _missing(self, before: Family) -> str:
         """Wait until only new workers accept. What is missing of that at the deadline, else ""."""

@@ -37,17 +37,37 @@ test_beside() {
   "$@"
 }
 
-# $1: a path for the candidate, $2: the file that it covers for the test; the rest is nginx's argv. The candidate is on stdin.
+# $1: a folder for the candidates, $2: how many; then for each the file that it covers for the test, and its size in bytes; the
+# rest is nginx's argv. The candidates are on stdin, one behind the other.
 test_covered() {
-  put_candidate "$1"
-  file=$2
+  folder=$1 count=$2 n=0
   shift 2
+  umask 077
+  trap 'rm -f "$folder"/.edit.*.tmp' EXIT
+  trap 'exit 143' HUP INT TERM
+  while [ $n -lt "$count" ]; do
+    n=$((n + 1)) file=$1 size=$2
+    shift 2
+    head -c "$size" > "$folder/.edit.$n.tmp" || exit "$NOT_DONE"
+    set -- "$@" "$folder/.edit.$n.tmp" "$file"
+  done
+  n=$(($# - 2 * count)) # nginx's words go behind the pairs
+  while [ $n -gt 0 ]; do
+    n=$((n - 1)) word=$1
+    shift
+    set -- "$@" "$word"
+  done
   export NO_MOUNT
   # shellcheck disable=SC2016  # the inner shell expands it
   unshare -m --propagation private sh -c '
-    mount --bind "$1" "$2" || exit "$NO_MOUNT"
-    shift 2
-    exec "$@"' sh "$candidate" "$file" "$@"
+    n=$1
+    shift
+    while [ "$n" -gt 0 ]; do
+      mount --bind "$1" "$2" || exit "$NO_MOUNT"
+      n=$((n - 1))
+      shift 2
+    done
+    exec "$@"' sh "$count" "$@"
 }
 
 put_candidate() {

@@ -15,7 +15,9 @@ from upswitch.hosts.host import Host, Ports
 from upswitch.hosts.sh import QUICK_S, SH, script
 from upswitch.init import adopt
 from upswitch.init.adopt import Adoption, AdoptRefused, Candidate, Edit, InitRequest, Proposal
+from upswitch.init.drain_edits import with_drain_lines
 from upswitch.nginx import conf_logs, configuration, drain_compare, running
+from upswitch.nginx.drain_lines import DrainLines
 from upswitch.nginx.dump import NginxConf, matches_include
 from upswitch.site.model import Generation, Nginx, Site
 from upswitch.site.names import prefix_of
@@ -37,7 +39,8 @@ def propose(ports: Ports, request: InitRequest, templates: dict[str, str]) -> Pr
     facts = read_facts(ports.host, request.nginx)
     adoption = _adoption(ports.host, request, facts)
     site = _site(adoption.site_text)
-    edit, notes = _resolved(ports.host, adoption.edit)
+    edits, drain_lines = _edits(request, adoption.edit, site, facts)
+    edits, notes = _resolved(ports.host, facts.conf, edits)
     runs = journal_of(ports.host, site.nginx).read()
     name = Generation(number=next_number(facts.disk.generations, runs), pool=request.pool)
     proposal = Proposal(
@@ -46,9 +49,9 @@ def propose(ports: Ports, request: InitRequest, templates: dict[str, str]) -> Pr
         site_text=adoption.site_text,
         generation=name.name,
         files=_files(ports, site, facts, name=name, adopted=adoption.files, templates=templates),
-        edit=edit,
-        diff=adopt.diff(edit.old, edit.new, edit.path),
-        backup=_backup(facts.conf, edit.path),
+        edits=edits,
+        diff="".join(adopt.diff(edit.old, edit.new, edit.path) for edit in edits),
+        drain_lines=drain_lines,
         leftover=_leftover(facts),
         notes=notes,
     )
@@ -121,13 +124,29 @@ def _site(text: str) -> Site:
         raise RefusedError(*(Refusal(what=problem.text, hint=hint) for problem in exc.problems)) from exc
 
 
-def _resolved(host: Host, edit: Edit) -> tuple[Edit, tuple[str, ...]]:
-    """The edit of the file itself, so that a symlink stays one."""
-    _, _, real = _kind(host, edit.path)
-    if real == edit.path:
-        return edit, ()
-    note = f"{edit.path} is a symlink; the edit goes into {real}"
-    return msgspec.structs.replace(edit, path=real), (note,)
+def _edits(request: InitRequest, edit: Edit, site: Site, facts: Facts) -> tuple[tuple[Edit, ...], tuple[DrainLines, ...]]:
+    """The edits, and the drain lines that are left for the owner."""
+    names, flag = [upstream.name for upstream in site.upstreams], site.nginx.drain_flag
+    if not request.drain_lines:
+        return (edit,), drain_compare.advice(facts.conf, facts.build, names, flag=flag)
+    try:
+        return with_drain_lines(edit, facts.conf, facts.build, names, flag=flag)
+    except AdoptRefused as exc:
+        raise RefusedError(Refusal(what=str(exc), hint="nothing was changed; run init without --drain-lines")) from exc
+
+
+def _resolved(host: Host, conf: NginxConf, edits: tuple[Edit, ...]) -> tuple[tuple[Edit, ...], tuple[str, ...]]:
+    """The edits of the files themselves, so that a symlink stays one, and where their backups go."""
+    found, notes = dict[str, Edit](), list[str]()
+    for edit in edits:
+        _, _, real = _kind(host, edit.path)
+        if real != edit.path:
+            notes.append(f"{edit.path} is a symlink; the edit goes into {real}")
+        if real in found:
+            what = f"nginx reads {real} by two names, so it can't be edited once for each"
+            raise RefusedError(Refusal(what=what, hint="nothing was changed; run init without --drain-lines"))
+        found[real] = msgspec.structs.replace(edit, path=real, backup=_backup(conf, real))
+    return tuple(found.values()), tuple(notes)
 
 
 def _leftover(facts: Facts) -> str:
@@ -189,7 +208,6 @@ def _advised(proposal: Proposal, facts: Facts) -> Proposal:
     others = dict.fromkeys(other for log in logs for other in log.others)
     return msgspec.structs.replace(
         proposal,
-        drain_lines=drain_compare.advice(facts.conf, facts.build, names, flag=site.nginx.drain_flag),
         log_format=conf_logs.log_format_line(prefix, others) if logs and prefix not in conf_logs.log_formats(facts.conf) else "",
         logs=tuple(log.path for log in logs),
     )
@@ -204,7 +222,7 @@ def refuse_obstacles(host: Host, proposal: Proposal, facts: Facts) -> None:
         *_marker_obstacle(host, proposal.site.nginx),
         *_live_obstacle(host, proposal, facts),
         *_out_obstacle(host, proposal),
-        *_edit_obstacle(host, proposal.edit),
+        *(obstacle for edit in proposal.edits for obstacle in _edit_obstacle(host, edit)),
         *_include_obstacles(facts.conf, proposal),
     )
     if obstacles:

@@ -63,18 +63,18 @@ def open_file_cache(subject: Subject) -> Iterator[LintFinding]:
 def drain_location_differs(subject: Subject) -> Iterator[LintFinding]:
     """Each directive that does not hold in both. Who may do what is an error, everything else a warning."""
     for each in drain_compare.differences(subject.conf, _jumps(subject)):
-        what = f"{each.text}: while the drain flag is up, requests are answered differently"
+        what = f"{each.text}. Requests are answered differently while the drain flag is up"
         hint = f"replace these drain lines: {_SHOWN}; {_STAYS_DOWN}"
         yield replace(error(what, hint), level="error" if each.is_access else "warning")
 
 
 def drain_lines_old(subject: Subject) -> Iterator[LintFinding]:
-    """upswitch advised them until 1.0. They come before the access phase, and a named location inherits nothing."""
+    """upswitch advised them once. They come before the access phase, and a named location inherits nothing."""
     for jump in _jumps(subject):
-        if jump.code:
+        if jump.code and jump.target:
             what = (
-                f"{jump.test.place}: `return {jump.code}` leads to {jump.path}, which is dangerous. While the drain flag is up, "
-                "auth_basic, allow, deny, auth_request and limit_req of this location don't count, and it loses its own headers"
+                f"{jump.test.place}: the drain lines with `return {jump.code}` and {jump.path} are dangerous. "
+                "While the drain flag is up, they skip auth_basic, allow, deny, auth_request, limit_req and the location's headers"
             )
             yield warning(what, f"remove these lines and {jump.path}; {_SHOWN}, which keep all of that")
 

@@ -17,7 +17,7 @@ from upswitch.nginx import drain_lines
 from upswitch.nginx.build import Build
 from upswitch.nginx.configuration import PASSES, http, http_children
 from upswitch.nginx.drain_lines import REWRITES, DrainLines, Passing, flag_of
-from upswitch.nginx.dump import Directive, NginxConf, parse_dump
+from upswitch.nginx.dump import Directive, NginxConf, parse_dump, quoted
 
 _NOT_INHERITED = (*PASSES, *REWRITES, "limit_except", "try_files")
 _NOT_COMPARED = ("location", "include", "server", "server_name", "listen", "keepalive_timeout", "internal")
@@ -52,14 +52,13 @@ class Difference(Value):
     """One directive in which a location and its drain location differ. `is_access`: who may do what would not be the same."""
 
     place: str
-    drain: str
     directive: str
     said: str
     is_access: bool
 
     @property
     def text(self) -> str:
-        return f"{self.place}: {self.directive}: {self.said} ({self.drain})"
+        return f"{self.place}: {self.said}"
 
 
 def jumps(conf: NginxConf, *, flag: str = "") -> tuple[Jump, ...]:
@@ -174,36 +173,37 @@ def _shape(each: Directive) -> Shape:
 
 def _differences(conf: NginxConf, jump: Jump) -> Iterator[Difference]:
     place = f"{jump.test.place} ({_block(jump.around[-1])})"
-    drain = (
-        f"drain location {_block(jump.target)} at {jump.target.place}" if jump.target else f"no location {jump.path or jump.code}"
-    )
 
-    def differs(directive: str, said: str, *, is_access: bool) -> Difference:
-        return Difference(place=place, drain=drain, directive=directive, said=said, is_access=is_access)
+    def differs(directive: str, said: str, *, is_access: bool = True) -> Difference:
+        return Difference(place=place, directive=directive, said=said, is_access=is_access)
 
     if jump.target is None:
-        yield differs("location", "the place that it leads to does not exist, so clients get an error", is_access=True)
+        path = jump.path or f"an error_page for {jump.code}"
+        yield differs("location", f"its drain lines lead to {path}, which does not exist, so clients get an error")
     elif jump.is_ours:
-        yield from (differs(name, said, is_access=True) for name, said in _not_ours(jump))
+        yield from (differs(name, said) for name, said in _not_ours(jump))
     elif len(jump.around) == 1:
-        said = "it stands in for every location of this server, protected or not"
-        yield differs("if", said, is_access=True)
+        yield differs("if", f"{_drain(jump.target)} stands in for every location of this server, protected or not")
     else:
-        yield from (differs(name, said, is_access=_is_access(name, *both)) for name, said, both in _unlike(conf, jump))
+        yield from (differs(name, said, is_access=_is_access(name, *both)) for name, said, both in _unlike(conf, jump, jump.target))
+
+
+def _drain(target: Directive) -> str:
+    return f"its drain {_block(target)} ({target.place})"
 
 
 def _not_ours(jump: Jump) -> Iterator[tuple[str, str]]:
     """What is missing of our own lines, or was changed. They count from their server's first line on."""
     each, server = Passing(around=jump.around, upstreams=()), jump.around[0]
     if _shapes(server.children(*REWRITES))[: len(drain_lines.server_lines())] != _parsed(*drain_lines.server_lines()):
-        yield "server", "its drain lines are not complete, or do not come before its other rewrite lines"
+        yield "server", "the drain lines of its server are not complete, or its other rewrite lines come before them"
     if jump.path != drain_lines.through(each) or _shapes((jump.target,) if jump.target else ()) != _parsed(
         drain_lines.through_block(each)
     ):
-        yield "location", "it is not as upswitch prints it"
+        yield "location", f"the location {jump.path} is not as upswitch prints it"
     first = next(line for line in jump.around[-1].children(*REWRITES) if not _is_other_flag(line, jump))
     if _shapes((jump.test,)) != _parsed(drain_lines.location_line(each, jump.flag)) or first is not jump.test:
-        yield "if", "it is not as upswitch prints it for this location, or it is not the first rewrite line there"
+        yield "if", "its drain line is not as upswitch prints it for this location, or another rewrite line comes before it"
     if reason := drain_lines.no_cure(each):
         yield "if", f"no drain lines fit this location, because {reason}"
 
@@ -223,12 +223,9 @@ def _parsed(*lines: str) -> tuple[Shape, ...]:
 Both = tuple[tuple[Shape, ...], tuple[Shape, ...]]
 
 
-def _unlike(conf: NginxConf, jump: Jump) -> Iterator[tuple[str, str, Both]]:
+def _unlike(conf: NginxConf, jump: Jump, target: Directive) -> Iterator[tuple[str, str, Both]]:
     """The directives that do not hold in both, with what holds in each."""
-    location, target = jump.around[-1], jump.target
-    if target is None:
-        return
-    is_nested = target in location.children("location")
+    is_nested = any(each is target for each in jump.around[-1].children("location"))
     theirs = effective(conf, (*jump.around, target) if is_nested else (jump.around[0], target))
     ours = effective(conf, jump.around)
     _without_the_way(ours, jump)
@@ -239,7 +236,15 @@ def _unlike(conf: NginxConf, jump: Jump) -> Iterator[tuple[str, str, Both]]:
     for name in dict.fromkeys((*ours, *theirs)):
         one, other = ours.get(name, ()), theirs.get(name, ())
         if one != other and not _is_same_pass(name, one, other):
-            yield name, f"{_said(one)} holds in the location, {_said(other)} in its drain location", (one, other)
+            yield name, _compared(one, other, _drain(target)), (one, other)
+
+
+def _compared(one: tuple[Shape, ...], other: tuple[Shape, ...], drain: str) -> str:
+    if not other:
+        return f"{_said(one)} holds here, but not in {drain}"
+    if not one:
+        return f"{_said(other)} holds in {drain}, but not here"
+    return f"{_said(one)} holds here, and {_said(other)} in {drain}"
 
 
 def _without_the_way(ours: dict[str, tuple[Shape, ...]], jump: Jump) -> None:
@@ -258,9 +263,17 @@ def _pages(conf: NginxConf, jump: Jump, theirs: dict[str, tuple[Shape, ...]]) ->
     is_own = bool(jump.around[-1].children("error_page"))
     is_recursive = theirs.get("recursive_error_pages") == (("recursive_error_pages", ("on",), ()),)
     if is_own and not set(outer) <= set(wanted):
-        yield "error_page", f"{_said(outer)} of the server no longer holds in the location", (outer, wanted)
+        yield (
+            "error_page",
+            f"{_said(outer)} holds around it, but no longer here: a location with an error_page inherits none",
+            (outer, wanted),
+        )
     if wanted and not is_recursive:
-        yield "error_page", f"{_said(wanted)} does not work in a location that error_page leads to", (wanted, ())
+        yield (
+            "error_page",
+            f"{_said(wanted)} holds here, but has no effect after an error_page has led to the drain location",
+            (wanted, ()),
+        )
 
 
 def _is_same_pass(name: str, one: tuple[Shape, ...], other: tuple[Shape, ...]) -> bool:
@@ -277,7 +290,7 @@ def _is_access(name: str, one: tuple[Shape, ...], other: tuple[Shape, ...]) -> b
 
 
 def _said(shapes: tuple[Shape, ...]) -> str:
-    return " ".join(f"`{' '.join((name, *args))}{' {…}' if block else ';'}`" for name, args, block in shapes) or "nothing"
+    return " ".join(f"`{' '.join((name, *map(quoted, args)))}{' {…}' if block else ';'}`" for name, args, block in shapes)
 
 
 def _block(block: Directive) -> str:

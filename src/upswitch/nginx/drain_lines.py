@@ -32,6 +32,7 @@ _DONE, _ESCAPED, _URI = "$upswitch_drained", "$upswitch_escaped", "$upswitch_uri
 _SERVER = (
     f'set {_DONE} "";',
     f'set {_ESCAPED} "";',
+    f'set {_URI} "";',
     f"if ($request_uri != $uri$is_args$args) {{ set {_ESCAPED} -escaped; }}",
     f"if ($request_uri ~ [^!-~]) {{ set {_ESCAPED} -escaped; }}",
 )

@@ -70,6 +70,7 @@ def _is_writable(folder: str) -> bool:
 )
 @click.option("-c", "--out", default="", metavar="FILE", help="The site file to write.  [default: /etc/upswitch/NAME.toml]")
 @click.option("--apply", "is_applied", is_flag=True, help="Make the change: back up, test, reload, prove; undo it on failure.")
+@click.option("--drain-lines", "has_drain_lines", is_flag=True, help="Write the drain lines for nginx before 1.27.4 too.")
 @with_program
 def init(program: Program, /, *, as_json: bool, source: str, pool: str, is_applied: bool, **words: Any) -> int:
     """Put an nginx under upswitch: show the one change that this needs, or make it.
@@ -79,9 +80,10 @@ def init(program: Program, /, *, as_json: bool, source: str, pool: str, is_appli
     from upswitch.init import adopt, apply, propose
 
     name = _name(words.pop("name"), source)
-    file = _out(words.pop("out"), name)
+    file, has_drain_lines = _out(words.pop("out"), name), words.pop("has_drain_lines")
     nginx = replace(names.own(name, _NGINX), **{key: value for key, value in words.items() if value})
-    request = adopt.InitRequest(from_path=os.path.abspath(source), pool=pool, nginx=nginx, out=file.path, name=name)
+    source = os.path.abspath(source)
+    request = adopt.InitRequest(from_path=source, pool=pool, nginx=nginx, out=file.path, name=name, drain_lines=has_drain_lines)
 
     def act(session: Session) -> View:
         proposal = propose.propose(session.ports, request, templates.load(session.site))

@@ -115,12 +115,18 @@ class InitView(View):
         if self.done is None:
             return "run the same command with --apply; upswitch then makes the change, and undoes it if a step fails"
         lint = shlex.join(("upswitch", "lint", *self.words))
-        return f"read {self.request.out}, then run `{lint}`; {self.backup} is a copy of the original file"
+        copies = f"{', '.join(self.backups)} {'is a copy' if len(self.backups) == 1 else 'are copies'}"
+        return f"read {self.request.out}, then run `{lint}`; {copies} of what was edited"
 
     @property
     def backup(self) -> str:
-        """The file as it was."""
-        return self.done.backup if self.done else self.proposal.backup
+        """The file of the adoption as it was."""
+        return self.backups[0]
+
+    @property
+    def backups(self) -> tuple[str, ...]:
+        """Every edited file as it was."""
+        return self.done.backups if self.done else tuple(edit.backup for edit in self.proposal.edits)
 
     @property
     def site_text(self) -> str:
@@ -134,7 +140,8 @@ class InitView(View):
         proposal, found = self.proposal, []
         if proposal.drain_lines:
             texts = "\n".join(each.text for each in proposal.drain_lines)
-            found.append(f"add the drain lines, so that a reload loses no request; `--apply --drain-lines` writes them:\n{texts}")
+            by_itself = "" if self.request.drain_lines else "; `--apply --drain-lines` writes them"
+            found.append(f"add the drain lines, so that a reload loses no request{by_itself}:\n{texts}")
         if proposal.log_format:
             logs = ", ".join(proposal.logs)
             found.append(f"use this log format for {logs}, so that the watch can tell pools apart:\n{proposal.log_format}")
@@ -145,7 +152,8 @@ class InitView(View):
         lines = [self.said, ""]
         if not self.is_applied:
             lines += [f"--- {self.request.out} would contain", self.site_text.rstrip(), ""]
-            lines += ["--- nginx's configuration would change by one line"]
+            by = "one line" if not self.request.drain_lines else "one line and the drain lines"
+            lines += [f"--- nginx's configuration would change by {by}"]
         lines += [self.proposal.diff.rstrip(), ""]
         lines += [f"Note: {note}" for note in self.proposal.notes]
         lines += [f"Advice: {advice}" for advice in self.advice]
