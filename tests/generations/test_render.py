@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from upswitch.generations import limited
 from upswitch.generations.generation import Rendering
 from upswitch.generations.render import RenderError, render
 from upswitch.site.model import Nginx, Pool, Server, Site, Upstream
@@ -47,7 +49,7 @@ def test_the_same_values_give_the_same_bytes():
     assert render(parse_site(SITE), RENDERING, TEMPLATES) == render(parse_site(SITE), RENDERING, TEMPLATES)
 
 
-def with_template(text, servers=("127.0.0.1:1", "127.0.0.1:2")):
+def with_template(text, servers=("127.0.0.1:1", "127.0.0.1:2"), **how):
     pool = Pool(name="B", servers=tuple(parse_server(line) for line in servers))
     site = Site(
         nginx=Nginx(),
@@ -55,7 +57,7 @@ def with_template(text, servers=("127.0.0.1:1", "127.0.0.1:2")):
         gate=parse_site(SITE).gate,
         watch=parse_site(SITE).watch,
     )
-    return render(site, RENDERING, {**TEMPLATES, "/etc/own.j2": text})[0].text
+    return render(site, RENDERING, {**TEMPLATES, "/etc/own.j2": text}, **how)[0].text
 
 
 def test_a_template_of_the_owner_may_write_the_block_in_its_own_way():
@@ -123,6 +125,33 @@ def test_the_error_of_a_template_has_its_name_and_line(fault):
     with pytest.raises(RenderError, match=r"^/etc/own\.j2: line 2: ") as caught:
         with_template(f"# first line\n{fault}\nupstream app {{ {GOOD_SERVERS} }}\n")
     assert caught.value.template == "/etc/own.j2"
+
+
+NESTED = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("bomb", "why", "seconds"),
+    [
+        ("{{ 'a' * 999999999 }}", "line 1: MemoryError", 60.0),
+        ("{% set big = 'a' * 99999999 %}{{ big ~ big ~ big ~ big ~ big }}", "MemoryError", 60.0),
+        ("{{ '%999999999d' % 1 }}", "MemoryError", 60.0),
+        ("{{ 'a' * 9999999 }}", "bytes of text; 4194304 are allowed", 60.0),
+        ("{{ name.missing }}", "line 1: UndefinedError", 60.0),
+        (NESTED, "it has not ended after 1 s", 1.0),
+        ("{{ 9 ** (9 ** 9) }}", "it has not ended after 1 s", 1.0),
+    ],
+)
+def test_a_template_of_the_owner_that_would_not_end_or_fill_the_memory_is_an_error_with_its_name(bomb, why, seconds):
+    run = partial(limited.rendered, seconds=seconds)
+    with pytest.raises(RenderError, match=r"^/etc/own\.j2: ") as caught:
+        with_template(f"{bomb}\nupstream app {{ {GOOD_SERVERS} }}\n", run=run)
+    assert why in str(caught.value)
+
+
+def test_a_template_of_the_owner_gives_the_same_text_with_limits_as_without():
+    text = f"# {{{{ servers }}}}, of {{{{ directives }}}}\nupstream {{{{ name }}}} {{ {GOOD_SERVERS} }}\n"
+    assert with_template(text, run=limited.rendered) == with_template(text)
 
 
 def test_the_error_about_a_missing_template_has_its_name():

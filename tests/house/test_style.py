@@ -32,7 +32,7 @@ MAY_ACT = (
     *("__main__", "cli/", "hosts/"),
     *("fleet/__init__", "fleet/going_back", "fleet/switching"),
     *("diagnose/host", "diagnose/run"),
-    *("generations/store", "generations/survey", "generations/templates"),
+    *("generations/limited", "generations/store", "generations/survey", "generations/templates"),
     *("health/prober", "health/rounds", "health/compare"),
     *("init/apply", "init/propose", "lint/lint"),
     *("logs/since", "logs/source", "nginx/running"),

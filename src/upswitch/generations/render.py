@@ -2,11 +2,11 @@
 
 A template is code, ours or from a path that the owner named. It runs in a sandbox, an undefined name is an error, and values reach
 it as variables only, never as template text (reliability.md S2, F30). The result is read back: a template that does not give
-exactly the servers of the site is refused before nginx sees it.
+exactly the servers of the site is refused before nginx sees it. limited.py runs an owner's template with limits.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from jinja2 import FunctionLoader, StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -27,6 +27,10 @@ _SAFE = re.compile(r"[A-Za-z0-9_./@:+,=-]*")
 _AMBIGUOUS = re.compile(r"[^\S \t\r\n]|[\x00-\x08\x0e-\x1f\x7f]|\$\{")
 
 
+Run = Callable[[str, Mapping[str, str], Mapping[str, object]], str]
+"""Renders the template of this name. It gets the texts of all templates, and the variables. RenderError."""
+
+
 class RenderError(Exception):
     """`template` failed, or its result is not what the site asks for. `why` names the line where one is known."""
 
@@ -36,13 +40,21 @@ class RenderError(Exception):
         self.why = why
 
 
-def render(site: Site, rendering: Rendering, templates: Mapping[str, str]) -> tuple[File, ...]:
+def rendered(template: str, templates: Mapping[str, str], values: Mapping[str, object]) -> str:
+    """A `Run` without limits, for our own templates."""
+    try:
+        return _environment(templates).get_template(template).render(values)
+    except _TEMPLATE_FAULTS as exc:
+        raise RenderError(template, _why(exc, template)) from exc
+
+
+def render(site: Site, rendering: Rendering, templates: Mapping[str, str], *, run: Run = rendered) -> tuple[File, ...]:
     """The files of a generation: NAME.conf for every upstream, standby.conf if there are standbys, and marker.conf.
 
-    `templates` are texts by name. RenderError: a template is wrong. KeyError: the site has no such pool.
+    `templates` are texts by name. `run` renders those of the upstreams, which may be an owner's. RenderError: a template is wrong.
+    KeyError: the site has no such pool.
     """
-    environment = _environment(templates)
-    files = [_upstream(environment, upstream, rendering) for upstream in site.upstreams]
+    files = [_upstream(upstream, rendering, templates, run) for upstream in site.upstreams]
     return (*files, *render_ours(site, rendering, templates))
 
 
@@ -58,20 +70,18 @@ def render_ours(site: Site, rendering: Rendering, templates: Mapping[str, str]) 
     ):
         if not _SAFE.fullmatch(text):
             raise RenderError(MARKER_TEMPLATE, f"{text!a} has a character that may not reach nginx")
-    environment = _environment(templates)
     values = {**asdict(rendering), "listen": site.nginx.marker, "check_status": rendering.dialect is not Dialect.NONE}
-    marker = File(name=MARKER, text=_rendered(environment, MARKER_TEMPLATE, values))
-    return (_standby(environment, rendering), marker) if rendering.standbys else (marker,)
+    marker = File(name=MARKER, text=rendered(MARKER_TEMPLATE, templates, values))
+    return (_standby(rendering, templates), marker) if rendering.standbys else (marker,)
 
 
-def _standby(environment: ImmutableSandboxedEnvironment, rendering: Rendering) -> File:
+def _standby(rendering: Rendering, templates: Mapping[str, str]) -> File:
     found = [
         {"name": each.name, "addresses": each.addresses, "checks": check_lines(each.check, rendering.dialect)}
         for each in rendering.standbys
     ]
-    return File(
-        name=STANDBY, text=_rendered(environment, STANDBY_TEMPLATE, {"standbys": found, "generation": rendering.generation})
-    )
+    values = {"standbys": found, "generation": rendering.generation}
+    return File(name=STANDBY, text=rendered(STANDBY_TEMPLATE, templates, values))
 
 
 def _environment(templates: Mapping[str, str]) -> ImmutableSandboxedEnvironment:
@@ -89,7 +99,7 @@ def _environment(templates: Mapping[str, str]) -> ImmutableSandboxedEnvironment:
     )
 
 
-def _upstream(environment: ImmutableSandboxedEnvironment, upstream: Upstream, rendering: Rendering) -> File:
+def _upstream(upstream: Upstream, rendering: Rendering, templates: Mapping[str, str], run: Run) -> File:
     servers = upstream.servers(rendering.pool)
     checks = check_lines(trusted(upstream.check), rendering.dialect)
     values = {
@@ -100,19 +110,12 @@ def _upstream(environment: ImmutableSandboxedEnvironment, upstream: Upstream, re
         "generation": rendering.generation,
         "pool": rendering.pool,
     }
-    text = _rendered(environment, upstream.template, values)
+    text = run(upstream.template, templates, values)
     try:
         _read_back(text, upstream.name, servers=servers, checks=checks)
     except ValueError as exc:
         raise RenderError(upstream.template, str(exc)) from exc
     return File(name=f"{upstream.name}.conf", text=text)
-
-
-def _rendered(environment: ImmutableSandboxedEnvironment, template: str, values: Mapping[str, object]) -> str:
-    try:
-        return environment.get_template(template).render(values)
-    except _TEMPLATE_FAULTS as exc:
-        raise RenderError(template, _why(exc, template)) from exc
 
 
 def _why(exc: BaseException, template: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from upswitch.basics.errors import HostError
 from upswitch.site.model import Site
 
-_PACKAGED = ("upstream.conf.j2", "marker.conf.j2", "standby.conf.j2")
+PACKAGED = ("upstream.conf.j2", "marker.conf.j2", "standby.conf.j2")
 
 
 def folder() -> Path:
@@ -19,7 +19,7 @@ def folder() -> Path:
 
 def load(site: Site | None = None) -> dict[str, str]:
     """Every text by the name that the site file uses. HostError: one can't be read, or others may write to it."""
-    texts = {name: _read(folder() / name) for name in _PACKAGED}
+    texts = {name: _read(folder() / name) for name in PACKAGED}
     for name in {upstream.template for upstream in site.upstreams} - texts.keys() if site else ():
         path = Path(name) if name.startswith("/") else folder() / name
         _check_owner(path)

@@ -132,13 +132,14 @@ def _read_host(host: Host, site: Site, templates: Mapping[str, str]) -> Subject:
 
 
 def _template_errors(subject: Subject, templates: Mapping[str, str], dialect: Dialect) -> Iterator[tuple[str, str]]:
-    from upswitch.generations.render import RenderError, render  # noqa: PLC0415  (jinja2 takes 60 ms; `status` shares this process)
+    from upswitch.generations import limited  # noqa: PLC0415  (jinja2 takes 60 ms; `status` shares this process)
+    from upswitch.generations.render import RenderError, render  # noqa: PLC0415  (as above)
 
     for pool in subject.site.pools:
         name = Generation(number=1, pool=pool)
         rendering = generation.rendering(subject.site, subject.build, subject.conf, name, dialect=dialect)
         try:
-            render(subject.site, rendering, templates)
+            render(subject.site, rendering, templates, run=limited.rendered)
         except RenderError as exc:
             yield pool, str(exc)
 

@@ -1,6 +1,7 @@
 """The generation that is to be live: rendered here, and tested before it is live. `nginx -t` on a live file would be too late."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -33,9 +34,9 @@ class Making(Value):
 
     def rendered(self, to: str, serving: Addresses) -> dict[str, bytes]:
         """A new generation: its pool serves, and every other server that is known stands by."""
-        from upswitch.generations.render import render  # noqa: PLC0415  (jinja2 takes 60 ms; only a switch needs it)
+        from upswitch.generations import limited, render  # noqa: PLC0415  (jinja2 takes 60 ms; only a switch needs it)
 
-        return self._files(render, to, serving, self.facts.disk.manifest)
+        return self._files(partial(render.render, run=limited.rendered), to, serving, self.facts.disk.manifest)
 
     def warm(self, plan: Plan, live: Mapping[str, bytes]) -> dict[str, bytes]:
         """What is live now, with every other server beside it as a standby."""
