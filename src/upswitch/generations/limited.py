@@ -1,7 +1,7 @@
 """Renders an owner's template in a process of its own: it may take so much time and memory, and give a text of so many bytes.
 
-A loop in a template, or `{{ 9 ** (9 ** 9) }}`, would never end here: Python can't stop its own arithmetic. Run as a program, this module
-is that process: one JSON object on stdin, one on stdout.
+A loop in a template, or `{{ 9 ** (9 ** 9) }}`, would never end here: Python can't stop its own arithmetic.
+Run as a program, this module is that process: one JSON object on stdin, one on stdout.
 """
 
 import contextlib
