@@ -22,11 +22,11 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, zero seconds: close() sen
 LINE = re.compile(rb"[A-Z]+ ([^\s?]+)\S* HTTP/1\.([01])\r\n")
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
-REASONS = {200: "OK", 400: "Bad Request", 502: "Bad Gateway", 503: "Service Unavailable"}
+REASONS = {200: "OK", 400: "Bad Request", 500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable"}
 
 
 class Mode(StrEnum):
-    """What a server does to a request. SICK: only /healthz fails, with 503."""
+    """What a server does to a request. SICK: only /healthz fails, with 503. BROKEN: 500. RAW: no HTTP."""
 
     OK = "ok"
     RESET = "reset"
@@ -34,6 +34,14 @@ class Mode(StrEnum):
     HANG = "hang"
     ERROR = "error"
     SICK = "sick"
+    BROKEN = "broken"
+    RAW = "raw"
+
+
+_LAST_WORDS = {
+    Mode.CLOSE: b"",
+    Mode.RAW: b"-ERR no such command\r\n",
+}
 
 
 class Request(NamedTuple):
@@ -115,16 +123,18 @@ class Connection:
         """Whether the connection goes on."""
         if request.path == b"/__mode":
             return self._change_mode(request)
-        match self._behaviour.mode(request.path, time.monotonic()):
+        mode = self._behaviour.mode(request.path, time.monotonic())
+        match mode:
             case Mode.HANG:
                 return self._receive()
-            case Mode.CLOSE:
+            case Mode.CLOSE | Mode.RAW:
+                self._socket.sendall(_LAST_WORDS[mode])
                 return False
             case Mode.RESET:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
                 return False
-            case Mode.ERROR:
-                return self._answer(request, status=502, text=self._behaviour.name)
+            case Mode.ERROR | Mode.BROKEN:
+                return self._answer(request, status=502 if mode is Mode.ERROR else 500, text=self._behaviour.name)
             case Mode.SICK:
                 return self._answer(request, status=503, text=f"sick {self._behaviour.name}")
             case Mode.OK:

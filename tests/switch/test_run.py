@@ -26,6 +26,7 @@ from upswitch.switch.run import (
     fold,
     replay,
     resolve,
+    taken_back,
     unfinished,
 )
 from walks import SKIPS, walks
@@ -231,3 +232,30 @@ def test_a_host_that_took_itself_back_ends_the_run_where_it_was_proved(result, p
 def test_each_older_version_of_the_journal_says_which_steps_its_machine_did_not_have():
     assert set(_LATER_STEPS) == set(range(1, VERSION))
     assert STEPS.split() == [*Step], "a new step needs the next VERSION and its row in _LATER_STEPS"
+
+
+def run_of(*steps, copy_of="", start):
+    """A run whose steps ended one second after another, from a minute on."""
+    run = begin(Started(plan=msgspec.structs.replace(PLAN, copy_of=copy_of, run=start), at=f"10:{start}:00"))
+    for second, (step, result) in enumerate(steps):
+        run = msgspec.structs.replace(
+            run,
+            phase=machine.after(run.phase, result, ()),
+            steps=(*run.steps, Ended(run=start, step=step, result=result, said="", at=f"10:{start}:{second:02}")),
+        )
+    return run
+
+
+FORWARD = [(step, Result.OK) for step in list(Step)[: list(Step).index(Step.WATCH)]]
+BACK = [(step, Result.OK) for step in (Step.RESTORE, Step.RELOAD_BACK, Step.CONFIRM_BACK)]
+
+
+def test_the_journal_knows_when_releases_served_that_were_taken_back():
+    failed = run_of(*FORWARD, (Step.WATCH, Result.FAILED), *BACK, start="01")
+    refused = run_of((Step.GATE, Result.FAILED), start="02")
+    held = run_of(*FORWARD, (Step.WATCH, Result.HOLD), start="03")
+    kept = run_of(*FORWARD, (Step.WATCH, Result.OK), (Step.FINISH, Result.OK), start="05")
+    back = run_of(*FORWARD, (Step.WATCH, Result.OK), (Step.FINISH, Result.OK), copy_of="000001-A", start="04")
+    assert taken_back([failed, refused]) == (("10:01:07", "10:01:13"),)
+    assert taken_back([held, back]) == (("10:03:07", "10:04:11"),)
+    assert taken_back([kept, held]) == taken_back([]) == ()

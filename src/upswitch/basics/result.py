@@ -20,8 +20,8 @@ class Result(StrEnum):
 class Failure(StrEnum):
     """How a request failed.
 
-    GATEWAY: the pool's last answer was 502/503/504. HUNG: the client left after 1 s or more unanswered. APP: any other 5xx, no
-    HTTP at all, or an answer cut short.
+    GATEWAY: the pool's last answer was 502/503/504. HUNG: the client left after 1 s or more unanswered. APP: any other 5xx, or no
+    HTTP at all.
     """
 
     NONE = "none"

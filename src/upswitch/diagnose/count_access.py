@@ -16,7 +16,6 @@ from upswitch.logs.line import (
     ALWAYS,
     CLIENT_LEFT,
     CLOCKS,
-    CUT,
     GATEWAY,
     NOT_HTTP,
     OWN_ERROR,
@@ -29,7 +28,7 @@ from upswitch.logs.line import (
 
 _GATEWAY = frozenset(map(str, GATEWAY))
 _NOTHING = frozenset({None, "", "-"})
-_SHUT = 0
+_SHUT, _CUT = 0, (200, 206)
 
 
 class Wrong(StrEnum):
@@ -71,7 +70,7 @@ def troubles(entry: Entry) -> tuple[Trouble, ...]:
         return failed
     if status >= OWN_ERROR and answers[-1] in _NOTHING:
         return (Trouble(wrong=Wrong.OURS if server else Wrong.UNASKED, server=server, status=status),)
-    is_cut = status in CUT and entry.request_completion in {"", "-"}
+    is_cut = status in _CUT and entry.request_completion in {"", "-"}
     return (Trouble(wrong=Wrong.CUT, server=server, status=status),) if is_cut else ()
 
 

@@ -364,12 +364,9 @@ def _clock_of(reader: LineReader) -> dict[str, bytes]:
 
 
 def _answered(reader: LineReader) -> dict[str, bytes]:
-    """What decides for the watch's rule, of all requests but those whose client left, or whose answer was cut or no HTTP."""
+    """What decides for the watch's rule, of all requests but those whose client left, or whose answer was no HTTP."""
     status = rb"(?!%d|%03d)\d{3}" % (CLIENT_LEFT, NOT_HTTP)
-    complete = {"request_completion": _GOOD["request_completion"]}
-    if reader.has_upstream_status:
-        return {"status": status, "upstream_status": b""} | complete
-    return {"status": b"(?P<status>%b)" % status} | complete
+    return {"status": status, "upstream_status": b""} if reader.has_upstream_status else {"status": b"(?P<status>%b)" % status}
 
 
 def _wishes_of(reader: LineReader, *, is_by_client: bool) -> dict[str, bytes]:

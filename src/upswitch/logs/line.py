@@ -27,9 +27,6 @@ OWN_ERROR = 500
 NOT_HTTP = 9
 """What nginx writes as `$status` (009) where the server's answer was no HTTP."""
 
-CUT = (200, 206)
-"""Answers that count as cut short where nginx could not send them to their end."""
-
 ENOUGH_FAILED = 5
 """Requests. Fewer failures are no trend."""
 
@@ -96,15 +93,10 @@ class Entry(Value):
         """Whether a server answered, and not in HTTP."""
         return self.status == NOT_HTTP and self.upstream_addr not in {"", "-"}
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether the answer broke off; a client that left in the middle of it looks the same."""
-        return self.status in CUT and self.request_completion in {"", "-"} and self.upstream_addr not in {"", "-"}
-
     def has_app_failed(self, answer: str) -> bool:
         """Whether the app itself failed. `answer` is the last server's status."""
         is_error = answer.isdigit() and int(answer) >= OWN_ERROR and int(answer) not in GATEWAY
-        return is_error or self.is_not_http or self.is_cut
+        return is_error or self.is_not_http
 
 
 def elements(text: str | None) -> list[str]:

@@ -46,7 +46,7 @@ class SpikePolicy(StrEnum):
 
 
 class AppPolicy(StrEnum):
-    """`watch.app_errors`: what follows when the app itself fails (500, no HTTP, answers cut short)."""
+    """`watch.app_errors`: what follows when the app itself fails (500 and other 5xx, or no HTTP)."""
 
     ROLLBACK = "rollback"
     HOLD = "hold"

@@ -1,8 +1,9 @@
 """The material of a run: its plan, and every byte that it will write, before it writes any."""
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 
 import msgspec
 
@@ -15,11 +16,13 @@ from upswitch.generations.generation import MANIFEST, MARKER, Manifest
 from upswitch.generations.survey import Facts
 from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
+from upswitch.logs.line import HISTORY_S, LATE_S
 from upswitch.nginx import configuration, drain_compare, running
 from upswitch.nginx.drain_compare import Difference
 from upswitch.nginx.drain_lines import LOST
 from upswitch.site.model import Dialect, Generation, Site, Target, parse_name
 from upswitch.site.names import prefix_of
+from upswitch.switch import run as runs_of
 from upswitch.switch import warm, way_back
 from upswitch.switch.candidate import Making
 from upswitch.switch.machine import Outcome, Step
@@ -29,6 +32,7 @@ from upswitch.switch.warm import Warmth
 from upswitch.watch.attribution import Attribution
 from upswitch.watch.tried import Live
 
+_QUICK = 2.0
 ROLLBACK_SKIPS = (Step.GATE, Step.WARM, Step.RECHECK, Step.ARM, Step.WATCH)
 
 
@@ -50,6 +54,7 @@ class Job(Value):
     warmth: Warmth = Warmth()
     adopted: bytes = b""
     accept_one_way: bool = False
+    taken_back: tuple[range, ...] = ()
 
     @property
     def flag_stays_down(self) -> str:
@@ -67,6 +72,7 @@ class Job(Value):
             former_addresses=frozenset(manifest.addresses if manifest else ()),
             upstreams=frozenset(upstream.name for upstream in self.site.upstreams),
             ignores_app=self.site.watch.ignores_app,
+            taken_back=self.taken_back,
         )
 
     @property
@@ -76,7 +82,7 @@ class Job(Value):
         return Live(pool=self.plan.former_pool, generation=self.plan.former, servers=manifest.servers if manifest else {})
 
 
-def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Iterable[Run], templates: Mapping[str, str]) -> Job:
+def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Sequence[Run], templates: Mapping[str, str]) -> Job:
     """A switch to `ask.pool`: rendered now, for this nginx. RefusedError where a template or a name fails."""
     names_of = _resolved(ports.host, site, ask.pool, facts)
     checked = {pool: rounds.checked(site, pool, names) for pool, names in names_of.items()}
@@ -116,6 +122,7 @@ def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Iterab
         old=rounds.staged_targets(site, facts.disk.manifest, dialect=facts.dialect) if facts.disk.manifest else (),
         addresses=manifest.addresses,
         warmth=warmth,
+        taken_back=taken_back(ports, runs),
     )
 
 
@@ -188,6 +195,24 @@ def _copy_manifest(ports: Ports, ask: Ask, *, of: Manifest, name: str, replaces:
     return msgspec.structs.replace(
         of, name=name, sha256={}, replaces=replaces, copy_of=of.name, made_by=ask.run, made_at=ports.clock.now()
     )
+
+
+def taken_back(ports: Ports, runs: Iterable[Run]) -> tuple[range, ...]:
+    """When releases served in the last ten minutes that were taken back: Unix time by the host's clock."""
+    now = _unix(ports.clock.now())
+    spans = [range(int(_unix(begin)), int(_unix(end)) + LATE_S) for begin, end in runs_of.taken_back(runs)]
+    recent = [span for span in spans if span.stop > now - HISTORY_S]
+    ran = ports.host.run(("date", "+%s"), deadline=_QUICK) if recent else None
+    ahead = round(int(ran.out) - now) if ran and ran.exit == 0 and ran.out.strip().isdigit() else 0
+    return tuple(range(span.start + ahead, span.stop + ahead) for span in recent)
+
+
+def _unix(at: str) -> float:
+    """0 where it is no time."""
+    try:
+        return datetime.fromisoformat(at).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def flag_use(site: Site, facts: Facts) -> tuple[bool, str]:

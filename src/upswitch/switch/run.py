@@ -276,6 +276,22 @@ def replay(records: Iterable[AnyRecord]) -> tuple[Run, ...]:
     return tuple(runs)
 
 
+def taken_back(runs: Iterable[Run]) -> tuple[tuple[str, str], ...]:
+    """When releases served that did not stay: from their swap until the former pool served again, as the journal has the times.
+
+    One that was held, or kept, counts where the next change was a rollback.
+    """
+    swapped = [(run, step) for run in runs for step in run.steps if step.step is Step.SWAP and step.result is Result.OK]
+    found: list[tuple[str, str]] = []
+    for number, (run, swap) in enumerate(swapped, 1):
+        later = swapped[number][0] if number < len(swapped) else None
+        if run.fired or run.phase is Phase.ROLLED_BACK:
+            found.append((swap.at, run.fired.at if run.fired else run.steps[-1].at))
+        elif later is not None and later.plan.copy_of:
+            found.append((swap.at, later.steps[-1].at))
+    return tuple(found)
+
+
 def unfinished(runs: Iterable[Run]) -> Run | None:
     """The run that was cut off or got STUCK: the last one, where something is left of it to do."""
     last = next(iter([*runs][::-1]), None)

@@ -59,7 +59,8 @@ class Attribution(Value):
     Leave `addresses` empty where they can't all be known (a `resolve` name): then only the generation decides.
     `pool` stands in for `generation` where any of a pool's generations will do.
     `upstreams` are the names of the site's upstreams: "no live upstreams" logs the name in the place of an address.
-    `ignores_app`: failures of the app itself are the owner's matter (watch.app_errors).
+    `ignores_app`: failures of the app itself are the owner's matter (watch.app_errors). `taken_back`: when releases served that
+    were taken back, in Unix time by the host's clock. Where a log can't tell pools apart, their failures would pass for usual ones.
     """
 
     generation: str = ""
@@ -69,6 +70,7 @@ class Attribution(Value):
     former_addresses: frozenset[str] = frozenset()
     upstreams: frozenset[str] = frozenset()
     ignores_app: bool = False
+    taken_back: tuple[range, ...] = ()
 
     @property
     def servers(self) -> frozenset[str]:
@@ -267,10 +269,14 @@ class Timeline:
         """A second without lines is a quiet one."""
         return self._counts.get(second, Counts())
 
-    def history(self) -> History:
-        """The last 600 s of them at most."""
-        return History(seconds=tuple(self.at(each).new for each in self.seen[-HISTORY_S:]))
+    def history(self, taken_back: Iterable[range] = ()) -> History:
+        """The last 600 s of them at most, but those in which a release served that was taken back."""
+        return History(seconds=tuple(self.at(each).new for each in self._usable(taken_back)))
 
-    def clients(self) -> tuple[Clients, ...]:
+    def clients(self, taken_back: Iterable[range] = ()) -> tuple[Clients, ...]:
         """Of the same seconds."""
-        return tuple(self.at(each).clients for each in self.seen[-HISTORY_S:])
+        return tuple(self.at(each).clients for each in self._usable(taken_back))
+
+    def _usable(self, taken_back: Iterable[range]) -> list[int]:
+        spans = [*taken_back]
+        return [at for at in self.seen[-HISTORY_S:] if not any(at in span for span in spans)]

@@ -111,10 +111,14 @@ class AccessLogs:
         timeline = Timeline()
         for log in self._logs:
             self._add_history(log, timeline)
-        found = timeline.history()
+        found = timeline.history(self._attribution.taken_back)
+        left_out = len(timeline.history().seconds) - len(found.seconds)
+        if left_out:
+            self._notes.add(f"{left_out} s of the history are left out, because a release served then that was taken back.")
         if self._logs and len(found.seconds) < SHORT_HISTORY:
             self._notes.add(short_history(len(found.seconds)))
-        return clients.usual(found, timeline.clients()), clients.merged(timeline.clients())
+        known = timeline.clients(self._attribution.taken_back)
+        return clients.usual(found, known), clients.merged(known)
 
     def _add_history(self, log: _Log, timeline: Timeline) -> None:
         before = self._attribution.before(log.reader)
