@@ -63,6 +63,14 @@ def test_nothing_is_found_where_nothing_is_wrong(build):
     assert found(conf(), build) == {}
 
 
+def test_a_variable_that_another_site_sets_too_is_named_with_its_place():
+    files = conf(http=f"{FORMAT} {LOG} {INCLUDE} include /etc/old/live/*.conf;")
+    marker = 'map "" $upswitch_generation { default "000001-A"; }\n'
+    files |= {f"/etc/{site}/live/marker.conf": marker for site in ("nginx/upswitch", "old")}
+    finding = found(files)["variable_taken"]
+    assert (finding.level, "/etc/old/live/marker.conf:1 sets $upswitch_generation too" in finding.what) == ("warning", True)
+
+
 def test_the_missing_include_is_an_error_that_names_the_line():
     finding = found(conf(http=f"{FORMAT} {LOG}"))["include_missing"]
     assert finding.level == "error"

@@ -311,7 +311,10 @@ def check_shm_small(subject: Subject) -> Iterator[LintFinding]:
     for module in subject.modules if servers and text else ():
         if not is_zone_enough(zone_size(text), servers, module):
             what = f"check_shm_size ({place}) is too small for {len(servers)} checked servers in {_NAMES[module]}"
-            yield error(f"{what}: nginx refuses to load", f"write in http: check_shm_size {advised_zone(servers, module)};")
+            needed = advised_zone(servers, module)
+            is_of_site = size is not None and any(size.file.startswith(f"{live}/") for live in configuration.lives(subject.conf))
+            fix = f'set nginx.check_shm_size = "{needed}" in the file of that site, and switch it once'
+            yield error(f"{what}: nginx refuses to load", fix if is_of_site else f"write in http: check_shm_size {needed};")
 
 
 def _written(subject: Subject) -> tuple[CheckedUpstream, ...]:

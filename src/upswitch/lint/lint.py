@@ -37,6 +37,7 @@ RULES: Mapping[Ground, tuple[Rule, ...]] = {
         rules.template,
         rules.marker_taken,
         rules.marker_silent,
+        rules.variable_taken,
     ),
     Ground.DRAIN: (
         drain_rules.drain_off,

@@ -18,6 +18,7 @@ from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.nginx.dump import NginxConf, walk
 from upswitch.site.model import CheckType, Dialect, Gate, Nginx, SilencePolicy, Site, Watch, effective_check
+from upswitch.site.names import generation_variable, prefix_of
 from upswitch.site.server_line import is_name
 
 
@@ -225,3 +226,14 @@ def marker_silent(subject: Subject) -> Iterator[LintFinding]:
     if subject.marker is OnMarker.NOBODY and subject.includes_live:
         what = f"nginx does not answer on the marker address {subject.site.nginx.marker}: "
         yield error(what + "it does not run, or it has not loaded the live generation", "start or reload nginx")
+
+
+def variable_taken(subject: Subject) -> Iterator[LintFinding]:
+    """Of several `map` blocks with one variable the last counts, so a log then has the generation of another site."""
+    live, conf = subject.site.nginx.live, subject.conf
+    prefix = configuration.variable_prefix(conf, live=live, otherwise=prefix_of(subject.site.name))
+    variable = generation_variable(prefix)
+    for each in configuration.defines(conf, variable):
+        if not each.file.startswith(f"{live}/"):
+            what = f"{each.place} sets ${variable} too, so the watch does not go by this variable"
+            yield warning(what, "remove it there; until then the watch tells pools apart by $upstream_addr")
