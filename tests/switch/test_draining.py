@@ -76,7 +76,7 @@ def switch(lab, pool):
     with closing(its.prober), drive.locked(its, site, OWNER):
         ending = move(its, site, ask, TEMPLATES, choices=Choices())
     assert ending.outcome is Outcome.SWITCHED, ending.headline
-    return its, site.nginx
+    return ports(site.nginx), site
 
 
 def hanging_request(lab):
@@ -102,22 +102,22 @@ def test_an_old_worker_with_a_slow_request_is_named_and_its_end_makes_the_pool_s
     with Lab(any_nginx, ONE_EACH) as lab:
         client = hanging_request(lab)
         lab.backend("A", 1).mode("ok")
-        its, site_nginx = switch(lab, "B")
-        report = drained.drained(its, site_nginx)
+        its, site = switch(lab, "B")
+        report = drained.drained(its, site)
         assert (report.pool, report.is_safe, len(report.old_workers)) == ("A", False, 1)
         assert report.connections == {lab.backend("A", 1).address: 1}
         assert f"old nginx workers still run (pids {report.old_workers[0]})" in report.said
         assert f"open connections to {lab.backend('A', 1).address}: 1" in report.said
-        assert not drained.wait(its, site_nginx, deadline=0.3).is_safe
+        assert not drained.wait(its, site, deadline=0.3).is_safe
         client.close()
-        report = drained.wait(its, site_nginx, deadline=10)
+        report = drained.wait(its, site, deadline=10)
         assert report.is_safe, report.said
         assert report.said == f"safe to stop A: no old worker, no connection to {lab.backend('A', 1).address}"
 
 
 def test_before_any_switch_there_is_no_former_pool(lab):
     site = site_of(lab)
-    report = drained.wait(ports(site.nginx), site.nginx, deadline=10)
+    report = drained.wait(ports(site.nginx), site, deadline=10)
     assert (report.pool, report.is_safe) == ("", False)
     assert report.said == "no other pool was live before, so there is no former pool to stop"
 
@@ -128,15 +128,15 @@ def test_a_second_release_of_the_same_pool_leaves_the_other_one_as_the_former(an
         lab.site_file.write_text(
             lab.site_file.read_text().replace("[upstreams.app]\n", '[upstreams.app]\ndirectives = ["least_conn"]\n')
         )
-        its, site_nginx = switch(lab, "B")
-        report = drained.wait(its, site_nginx, deadline=10)
+        its, site = switch(lab, "B")
+        report = drained.wait(its, site, deadline=10)
         assert (report.pool, report.is_safe) == ("A", True), report.said
 
 
 def test_without_nginx_nothing_is_called_safe(any_nginx):
     with Lab(any_nginx, ONE_EACH) as lab:
-        its, site_nginx = switch(lab, "B")
+        its, site = switch(lab, "B")
         lab.stop_nginx()
-        report = drained.drained(its, site_nginx)
+        report = drained.drained(its, site)
         assert not report.is_safe
         assert "not running" in report.said

@@ -45,6 +45,7 @@ def test_rollback_to_a_pool_that_was_stopped_is_refused_and_force_goes_there(lab
     assert status.exit == 3, status
     assert "unhealthy" in status.json["findings"][0]
     assert upswitch(lab, "status", "--no-probe").exit == 0
+    assert "is the way back" in upswitch(lab, "drain").json["said"]
     agree(lab, upswitch(lab, "rollback"), "B")
     lab.backend("B", 1).kill()
     both_dead = upswitch(lab, "rollback")

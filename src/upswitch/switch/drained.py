@@ -13,7 +13,8 @@ from upswitch.hosts.host import Host, Ports
 from upswitch.hosts.wait import until
 from upswitch.nginx import processes
 from upswitch.nginx.running import Running
-from upswitch.site.model import Nginx
+from upswitch.site.model import Dialect, Nginx, Site
+from upswitch.switch import way_back
 from upswitch.switch.journal import journal_of
 
 _LOOK_EVERY = 0.2
@@ -47,14 +48,15 @@ class DrainReport(Value):
         return f"not yet safe to stop {self.pool}: {', '.join(_left(self))}"
 
 
-def drained(ports: Ports, nginx: Nginx) -> DrainReport:
+def drained(ports: Ports, site: Site) -> DrainReport:
     """One look, from the generation that is live and the one it replaced. HostError where the host can't be asked."""
+    nginx = site.nginx
     disk, running = survey.glance(ports.host, nginx)
     manifests = store.read_manifests(ports.host, nginx) if disk.generations else {}
     former = _former(disk.manifest, manifests)
     if disk.manifest is None or former is None:
         return DrainReport(pool="", live=disk.live, problem="" if disk.live else f"{nginx.live} points to no generation")
-    return DrainReport(
+    report = DrainReport(
         pool=former.pool,
         live=disk.live,
         addresses=former.addresses,
@@ -63,13 +65,14 @@ def drained(ports: Ports, nginx: Nginx) -> DrainReport:
         shared=tuple(address for address in former.addresses if address in disk.manifest.addresses),
         problem=running.problem or _disagreement(disk, running, nginx) or _under_way(ports, nginx),
     )
+    return msgspec.structs.replace(report, problem=_dead(ports, site, disk.manifest, former)) if report.is_safe else report
 
 
-def wait(ports: Ports, nginx: Nginx, *, deadline: float) -> DrainReport:
+def wait(ports: Ports, site: Site, *, deadline: float) -> DrainReport:
     """Look until it is safe, for at most `deadline` seconds or until a signal. What waiting can't change ends it at once."""
 
     def look() -> DrainReport:
-        report = drained(ports, nginx)
+        report = drained(ports, site)
         ports.tell("drain", report.said, is_passing=not report.is_safe)
         return report
 
@@ -116,6 +119,12 @@ def _under_way(ports: Ports, nginx: Nginx) -> str:
     if last is None or not last.is_left:
         return ""
     return f"run {last.plan.run} ({last.plan.command} to {last.plan.pool}) has not ended and may go back to {last.plan.former_pool}"
+
+
+def _dead(ports: Ports, site: Site, live: Manifest, former: Manifest) -> str:
+    """Where the live pool is dead, the former one is the way back."""
+    failed = way_back.dead(ports, site, Dialect.NONE, back=live, live=former)
+    return f"the live pool {live.pool} is dead ({'; '.join(failed)}), so {former.pool} is the way back" if failed else ""
 
 
 def _left(report: DrainReport) -> Iterator[str]:

@@ -151,8 +151,8 @@ def for_rollback(
     _refuse_damaged(origin, files, manifests[origin])
     if not is_forced:
         _refuse_taken_back(manifests[origin], runs)
-        if facts.disk.manifest is not None:
-            way_back.refuse_dead(ports, site, facts.dialect, back=manifests[origin], live=facts.disk.manifest)
+    if facts.disk.manifest is not None:
+        way_back.refuse_dead(ports, site, facts.dialect, back=manifests[origin], live=facts.disk.manifest, is_forced=is_forced)
     if any(map(has_check, files.values())):
         _refuse_down(facts, manifests[origin])
     ask = msgspec.structs.replace(ask, pool=manifests[origin].pool, skips=ROLLBACK_SKIPS)

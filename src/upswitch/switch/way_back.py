@@ -72,10 +72,12 @@ def never_left(host: Host, nginx: Nginx, plan: Plan, finding: Finding, *, live: 
     return Took(result=Result.OK, said=f"nginx rejects every reload and serves {marker.generation}: {finding.said}{warned}")
 
 
-def refuse_dead(ports: Ports, site: Site, dialect: Dialect, *, back: Manifest, live: Manifest) -> None:
-    """RefusedError where a rollback by hand would lead from a pool that answers to a dead one."""
+def refuse_dead(ports: Ports, site: Site, dialect: Dialect, *, back: Manifest, live: Manifest, is_forced: bool) -> None:
+    """RefusedError where a rollback by hand would lead from a pool that answers to a dead one, and is not forced to."""
     failed = dead(ports, site, dialect, back=back, live=live)
-    targets = rounds.staged_targets(site, live, dialect=dialect) if failed else ()
+    if failed:
+        ports.tell("rollback", f"pool {back.pool} is dead: {'; '.join(failed)}", is_bad=True)
+    targets = rounds.staged_targets(site, live, dialect=dialect) if failed and not is_forced else ()
     if any(probe.ok for _, probe in look(ports, targets, timeout=TIMEOUTS[0])):
         what = f"pool {back.pool} is dead, and pool {live.pool}, which is live, answers: {'; '.join(failed)}"
         hint = f"start the servers of {back.pool}, then try again; `upswitch rollback --force` goes there anyway"

@@ -16,14 +16,14 @@ from upswitch.switch.session import Session
 def drain(program: Program, /, *, common: Common, is_waiting: bool, deadline: float) -> int:
     """Show whether the former pool can be stopped.
 
-    upswitch looks for old workers and open connections. Exit 3 if the former pool must keep running, or if there is none.
+    upswitch looks for old workers and open connections, for a run that may still go back, and at the health of the live pool.
+    Exit 3 if the former pool must keep running, or if there is none.
     """
     from upswitch.switch import drained
 
     def act(session: Session) -> View:
-        nginx = session.site.nginx
         if is_waiting:
-            return status.drain(drained.wait(session.ports, nginx, deadline=deadline))
-        return status.drain(drained.drained(session.ports, nginx))
+            return status.drain(drained.wait(session.ports, session.site, deadline=deadline))
+        return status.drain(drained.drained(session.ports, session.site))
 
     return program.serve("drain", common, act)
