@@ -95,6 +95,7 @@ def advised_line(number: int, at: float) -> str:
     values = {
         **dict.fromkeys(re.findall(r"\$(\w+)", ADVISED), "0.012"),
         "msec": f"{at:.3f}",
+        "remote_addr": f"10.0.{number % 256}.{number % 251}",
         "request_method": "GET",
         "request_uri": f"/api/v1/items/{number}?session={number * 7919:016x}",
         "host": "shop.example",
@@ -134,7 +135,7 @@ KINDS = (
         reader=compile_format(ADVISED, "json"),
         line=advised_line,
         grep='"upstream_status":"502"',
-        mawk='-F" {n[$28,$32]++} END {for (k in n) {split(k,a,SUBSEP); if (a[2]==502) f+=n[k]} print f}',
+        mawk='-F" {n[$32,$36]++} END {for (k in n) {split(k,a,SUBSEP); if (a[2]==502) f+=n[k]} print f}',
         upstream_status=lambda line: json.loads(line)["upstream_status"],
     ),
 )

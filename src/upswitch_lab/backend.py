@@ -1,6 +1,6 @@
 """A small real HTTP/1.1 server for the laboratory: one member of a pool, whose misbehaviour is switched at run time.
 
-`GET /healthz` answers "ok NAME"; any other path answers "NAME", a request with a body "NAME LENGTH".
+`GET /healthz` answers "ok NAME", `/fail` a 502; any other path answers "NAME", a request with a body "NAME LENGTH".
 `POST /__mode` with `MODE` or `MODE lying` changes what happens to every later request (lying: /healthz stays ok).
 It runs until its standard input ends.
 A thread for each connection: a laboratory has many servers, and asyncio alone is half of what they would take to start.
@@ -71,6 +71,8 @@ class Behaviour:
         """The mode for one request at `now`, monotonic seconds."""
         if path == b"/healthz":
             return Mode.OK if self._is_lying else self._mode
+        if path == b"/fail":
+            return Mode.ERROR
         if self._has_turned_bad(now):
             return self._fail_mode
         return Mode.OK if self._mode is Mode.SICK else self._mode

@@ -1,11 +1,11 @@
 """A pool that hangs behind patient clients writes no line: what stops at the swap while connections wait is evidence."""
 
 import os
-import re
 import socket
 from contextlib import ExitStack
 
 from command import agree, upswitch
+from minutes import every, given_minutes
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch.watch.attribution import Attribution
@@ -14,19 +14,8 @@ from upswitch.watch.probation import Probation
 from upswitch.watch.rule import History, Second
 from upswitch_lab.conf import Layout
 from upswitch_lab.lab import Lab
-from upswitch_lab.process import until
 
 BUSY = (12,) * 600
-
-
-def given_history(lab: Lab, *, rate: int, seconds: int) -> None:
-    """Minutes of the traffic that has just begun: its first line, over and over, with older times."""
-    until(lambda: lab.access_log.stat().st_size > 0, what="a line in the access log")
-    line = lab.access_log.read_text().splitlines()[0]
-    msec = re.search(r'"msec":"([\d.]+)"', line)[1]
-    times = [float(msec) - seconds + number / rate for number in range(seconds * rate)]
-    older = "".join(line.replace(msec, f"{at:.3f}") + "\n" for at in times)
-    (lab.folder / "access.log.1").write_text(older)
 
 
 def test_a_total_hang_of_a_busy_site_whose_clients_wait_is_taken_back(any_nginx):
@@ -35,7 +24,7 @@ def test_a_total_hang_of_a_busy_site_whose_clients_wait_is_taken_back(any_nginx)
         for number in (1, 2):
             lab.backend("B", number).mode("hang", lying=True)
         with lab.load("--connections", "12", "--rate", "12", "--timeout", "25"):
-            given_history(lab, rate=12, seconds=60)
+            given_minutes(lab, ("127.0.0.1", every(1 / 12, of=60), 200))
             answer = upswitch(lab, "switch", "--to", "B")
         assert (answer.exit, answer.json["why"], answer.json["watch"]["verdict"]) == (4, "hang", "rollback"), answer
         assert "12 requests to B wait for an answer: 0 ended in the last 10 s" in answer.json["said"]
