@@ -244,7 +244,21 @@ KINDS = (
     Kind("exact", "location = /exact { proxy_pass http://app; }", _get("/exact?x=1")),
     Kind("exact with a URI part", "location = /exact2 { proxy_pass http://app/elsewhere; }", _get("/exact2?x=1")),
     Kind("^~", "location ^~ /no.php { proxy_pass http://app; }", _get("/no.php")),
-    Kind("pass with variables", "location /var/ { proxy_pass http://app$request_uri; }", _get("/var/x%20y?z"), (0,)),
+    Kind(
+        "pass with variables", "location /var/ { proxy_pass http://app$request_uri; }", _get("/var/x%20y?z", "/var/x?y=%20"), (1,)
+    ),
+    Kind(
+        "pass with a variable that may be empty",
+        'location /empty/ { set $more ""; proxy_pass http://app$more; }',
+        _get("/empty/x?y=1", "/empty/a%2Fb", "/empty//x"),
+        (0,),
+    ),
+    Kind(
+        "a query changed by set",
+        'location /query/ { set $args "b=2"; proxy_pass http://app; } location /query2/ { set $args "b=2"; proxy_pass http://app/v1/; }',
+        _get("/query/x?a=1", "/query2/x?a=1"),
+        (0, 1),
+    ),
     Kind(
         "mirror",
         "location /copied/ { mirror /copy; proxy_pass http://app; } location = /copy { internal; return 204; }",
