@@ -17,11 +17,8 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-from upswitch.nginx import conf_logs, drain_compare, drain_lines
-from upswitch.nginx.dump import parse_dump
-from upswitch.site.model import Nginx
+from upswitch.nginx import conf_logs
 from upswitch.site.names import prefix_of
-from upswitch_lab.find import read_build
 from upswitch_lab.lab import Load, Server
 from upswitch_lab.process import Process, is_listening, until
 
@@ -31,7 +28,7 @@ NGINX = ROOT / ".lab/debian/usr/sbin/nginx"
 PARTS = re.compile(r"```\n\$ (.*)\n(?:.*\n)*?```|<!-- tour: (.*) -->")
 DATE = re.compile(r"^\d{4}-\d\d-\d\dT(\d\d:\d\d:\d\d)\.\d+Z ", re.MULTILINE)
 SWAP = re.compile(r"^(\d\S+)\.\d+Z swap ", re.MULTILINE)
-LOG_FORMAT = re.compile(r"(log_format \w+ escape=json ').*?(';)")
+LOG_FORMAT = re.compile(r"(log_format \S+ escape=json ').*?(';)")
 REPEATED = 6  # lines: a longer stretch is not shown twice
 PUBLIC = "127.0.0.1:8080"
 POOLS = {"A": ((1, 29100), (2, 29101)), "B": ((1, 29110), (2, 29111))}
@@ -50,6 +47,7 @@ http {
     }
 }
 """
+PREFIX = prefix_of("tornado_servers")
 CHECK = 'check = { type = "http", http_send = "GET /healthz HTTP/1.0\\r\\n\\r\\n", interval = 1000, rise = 3 }'
 
 
@@ -154,12 +152,8 @@ class Tour:
         site = Path("/etc/upswitch/tornado_servers.toml")
         replace(site, r"^\[watch\].*", f'[watch]\nduration = "20s"\nprobe = "http://{PUBLIC}/healthz"')
         replace(site, r"^\[upstreams\.tornado_servers\].*", "\\g<0>\n" + CHECK.replace("\\", "\\\\"))
-        conf, prefix = Path("/etc/nginx/nginx.conf"), prefix_of("tornado_servers")
-        replace(conf, r"^    access_log (.*);", f"    {conf_logs.log_format_line(prefix)}\n    access_log \\1 {prefix};")
-        text = conf.read_text()
-        read = parse_dump(f"# configuration file {conf}:\n{text}\n")
-        needed = drain_compare.advice(read, read_build(str(NGINX)), ["tornado_servers"], flag=Nginx().drain_flag)
-        conf.write_text(drain_lines.with_lines(text, needed))
+        conf = Path("/etc/nginx/nginx.conf")
+        replace(conf, r"^    access_log (.*);", f"    {conf_logs.log_format_line(PREFIX)}\n    access_log \\1 {PREFIX};")
         run("nginx", "-q", "-s", "reload")
         self.load = Load(f"http://{PUBLIC}/", Path("/run/load.jsonl"), ("--connections", "16", "--rate", "400"))
         self.load.await_flowing()
