@@ -255,7 +255,8 @@ KINDS = (
     ),
     Kind(
         "a query changed by set",
-        'location /query/ { set $args "b=2"; proxy_pass http://app; } location /query2/ { set $args "b=2"; proxy_pass http://app/v1/; }',
+        'location /query/ { set $args "b=2"; proxy_pass http://app; }'
+        ' location /query2/ { set $args "b=2"; proxy_pass http://app/v1/; }',
         _get("/query/x?a=1", "/query2/x?a=1"),
         (0, 1),
     ),
