@@ -88,8 +88,7 @@ def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Sequen
     checked = {pool: rounds.checked(site, pool, names) for pool, names in names_of.items()}
     warmth = warm.needed(site, checked[ask.pool], facts)
     resolved = names_of[ask.pool]
-    live, number = _live_and_next(facts, runs)
-    plan = planned(ask, live, number, has_warm=warmth.why != "", skips=_skips(site, facts, warmth))
+    plan = planned(ask, *_live_and_next(facts, runs), has_warm=warmth.why != "", skips=_skips(site, facts, warmth))
     making = Making(site=site, facts=facts, templates=templates, checked=checked)
     manifest = Manifest(
         name=plan.to,
