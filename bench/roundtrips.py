@@ -1,6 +1,6 @@
 """Round trips and bytes of one switch, for fleet/__init__.py.
 
-Two figures that check each other. What SshHost counts: requests that were waited for, several at a time where threads ask, the
+Two figures that check each other. What is counted: requests that were waited for, several at a time where threads ask, the
 handshakes not among them; and the bytes of the wire. And what a person waits for: one host is switched directly and through
 a relay that holds everything back for 25 ms each way; the difference of the minima divided by 50 ms is the number of round trips
 that follow each other (minima, as what else runs here only ever adds). The relay holds back the TCP handshake as well. Connecting
@@ -35,10 +35,33 @@ from upswitch.hosts.ssh import host
 from upswitch.cli.main import main
 
 class Counted(host.SshHost):
+    trips = 0
+
     def close(self):
         super().close()
+        meter = self._streams.wire.meter
         with open(sys.argv[1], "a") as file:
-            print(json.dumps([self.round_trips, self.bytes_sent, self.bytes_received]), file=file)
+            print(json.dumps([self.trips, meter.sent, meter.received]), file=file)
+
+    def connect(self, *args, **options):
+        self.trips += 1
+        return super().connect(*args, **options)
+
+    def follow(self, *args, **options):
+        self.trips += 1
+        return super().follow(*args, **options)
+
+    def _open_shell(self, lease):
+        self.trips += 1
+        shell = super()._open_shell(lease)
+        ask = shell._ask
+
+        def counted(*args, **options):
+            self.trips += 1
+            return ask(*args, **options)
+
+        shell._ask = counted
+        return shell
 
 host.SshHost = Counted
 main(sys.argv[2:])
@@ -48,16 +71,16 @@ main(sys.argv[2:])
 CONNECTED = """
 import sys, time
 from upswitch.hosts.ssh.login import load
-from upswitch.hosts.ssh.connection import SshConnection
+from upswitch.hosts.ssh.connection import TIMEOUT, connected
 from upswitch.hosts.ssh.keys import Keyring
 from upswitch.hosts.ssh.login import login
 
 for _ in range(int(sys.argv[2])):
-    connection = SshConnection(login(sys.argv[1], load()), Keyring(ask=lambda prompt: None))
+    found = login(sys.argv[1], load())
     began = time.perf_counter()
-    connection.wire
+    _, hops = connected(found, Keyring(ask=lambda prompt: None), timeout=TIMEOUT)
     print(time.perf_counter() - began)
-    connection.close()
+    hops.close()
 """
 
 

@@ -346,7 +346,7 @@ def test_a_command_whose_session_is_killed_has_no_exit_and_the_next_one_connects
     sshd.kill_sessions()
     thread.join(10)
     assert found[0].exit is None
-    until(lambda: host._connection.lost, what="the end")
+    until(lambda: host.lost, what="the end")
     assert sshd.log.count("Accepted publickey") == 1
     assert host.run(("true",), deadline=5).exit == 0
     assert host.read("/etc/hostname") is not None
@@ -361,7 +361,7 @@ def test_a_host_that_is_gone_is_tried_again_less_and_less_often(sshd):
     host = host_of(sshd)
     assert host.run(("true",), deadline=5).exit == 0
     sshd.end()
-    until(lambda: host._connection.lost, what="the end")
+    until(lambda: host.lost, what="the end")
     for _ in range(20):
         with pytest.raises(HostError, match=r"Connection refused|connection lost"):
             host.run(("true",), deadline=5)
@@ -387,7 +387,7 @@ def test_a_silent_host_is_noticed_within_eight_seconds(sshd):
     began = time.monotonic()
     assert host.run(("true",), deadline=60).exit is None
     assert 4 < time.monotonic() - began < 9
-    assert "was silent for 6 s" in host._connection.lost
+    assert "was silent for 6 s" in host.lost
     with pytest.raises(HostError, match="connect to"):
         host.run(("true",), deadline=5)
     host.close()
@@ -399,8 +399,8 @@ def test_a_host_that_falls_silent_during_a_large_input_is_noticed_too(sshd):
     found = []
     thread = threading.Thread(target=lambda: found.append(host.run(("cat",), deadline=60, stdin=bytes(1 << 26))))
     thread.start()
-    sent = host.bytes_sent
-    until(lambda: host.bytes_sent > sent + (1 << 20), what="the input")
+    sent = host._streams.wire.meter.sent
+    until(lambda: host._streams.wire.meter.sent > sent + (1 << 20), what="the input")
     sshd.stop()
     thread.join(12)
     assert found[0].exit is None
@@ -415,7 +415,7 @@ def test_beats_alone_do_not_make_a_host_look_silent(sshd, tmp_path):
 
     def is_over():
         lock.beat()
-        return host._connection.lost != "" or time.monotonic() > began + 9
+        return host.lost != "" or time.monotonic() > began + 9
 
     until(is_over, what="nine seconds", deadline=20)
     assert host.run(("echo", "on"), deadline=5, holds_lock=True).out == b"on\n"
@@ -469,7 +469,7 @@ def test_a_lock_that_can_not_be_created_or_read_is_an_error_and_not_a_held_lock(
     with pytest.raises(HostError, match="No such file or directory"):
         host.lock_in(f"{tmp_path}/nowhere").acquire(ME)
     sshd.kill_sessions()
-    until(lambda: host._connection.lost, what="the end")
+    until(lambda: host.lost, what="the end")
     with pytest.raises(HostError, match="connection lost"):
         host.lock_in(f"{tmp_path}").acquire(ME)
     host.close()
@@ -481,14 +481,14 @@ def test_a_lock_is_free_at_once_when_its_session_is_killed_and_is_ours_again_if_
     assert lock.acquire(ME) is None
     sshd.kill_sessions()
     until(lambda: FileLock(f"{tmp_path}/lock").holder() is None, what="the lock", deadline=3)
-    until(lambda: host._connection.lost, what="the end")
+    until(lambda: host.lost, what="the end")
     assert host.run(("true",), deadline=5, holds_lock=True).exit == 0
     assert FileLock(f"{tmp_path}/lock").holder() == ME
     assert host.run(("echo", "on"), deadline=5, holds_lock=True).out == b"on\n"
     sshd.kill_sessions()
     other = FileLock(f"{tmp_path}/lock")
     until(lambda: other.acquire(OTHER) is None, what="the lock")
-    until(lambda: host._connection.lost, what="the end")
+    until(lambda: host.lost, what="the end")
     ran = host.run(("touch", f"{tmp_path}/never"), deadline=5, holds_lock=True)
     assert ran.exit == Exit.FENCED
     with pytest.raises(HostError, match="another upswitch or the dead-man has changed this host"):
@@ -592,6 +592,9 @@ class Recorded:
     command = ""
     eof_received = closed = True
 
+    def recv_stderr_ready(self) -> bool:
+        return False
+
     def exec_command(self, command: str) -> None:
         self.command = command
 
@@ -607,7 +610,7 @@ def test_every_login_shell_takes_the_first_command_and_no_argument_is_changed():
     channel = Recorded()
     odd = ("a\nb", "\\\\", "\\'", "!!", "it's", "ü\udcff", "", "$HOME", "%s\\0", "tab\t", "end\n")
     with pytest.raises(NotBegunError):
-        Pipe(channel, "begin", lost=lambda: "").begin(("printf", "%s\\0", *odd), sudo="")
+        Pipe(channel, "begin").begin(("printf", "%s\\0", *odd), sudo="")
     assert channel.command.isprintable()
     assert channel.command.isascii()
     assert not {*channel.command} & {*"\n!"}

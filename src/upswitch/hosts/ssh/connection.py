@@ -6,9 +6,8 @@ gone. fabric also accepts any host key: so each hop gets our policy before it is
 
 import logging
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import fabric
@@ -27,75 +26,21 @@ TIMEOUT = 10.0
 """Seconds for each: TCP, banner, authentication, a channel."""
 
 
-class SshConnection:
-    """`login` says where to; `keyring` has the keys and the passwords. `timeout`: seconds for each part of opening it."""
+def connected(login: Login, keyring: Keyring, *, timeout: float) -> tuple[Wire, ExitStack]:
+    """The connection to the host, and what closes it and those to its jump hosts after it. HostError.
 
-    def __init__(self, login: Login, keyring: Keyring, *, timeout: float = TIMEOUT) -> None:
-        self.login = login
-        self._timeout = timeout
-        self._keyring = keyring
-        self._lock = threading.Lock()
-        self._hops: list[fabric.Connection] = []
-        self._wire: Wire | None = None
-        self._unopened: HostError | None = None
-
-    @property
-    def wire(self) -> Wire:
-        """Opened at the first use. HostError when that fails, and for ever after that, or after it was lost."""
-        with self._lock:
-            if self._unopened is not None:
-                raise self._unopened
-            if self._wire is None:
-                try:
-                    self._wire = self._open()
-                except HostError as exc:
-                    self._unopened = exc  # another thread that waits here must not wait for the same once more
-                    raise
-            if not self._wire.active:
-                reason = f"connection lost: {self._wire.lost or 'it was closed'}"
-                raise HostError(f"reach {self.login.shown}", reason, why=Why.CONNECTION_LOST)
-            return self._wire
-
-    @property
-    def lost(self) -> str:
-        """How it ended, "" while it stands."""
-        if self._unopened is not None:
-            return self._unopened.reason
-        return "" if self._wire is None or self._wire.active else self._wire.lost or "it was closed"
-
-    @property
-    def meters(self) -> tuple[int, int]:
-        """Bytes sent and received."""
-        return (0, 0) if self._wire is None else (self._wire.meter.sent, self._wire.meter.received)
-
-    def sudo_password(self) -> str:
-        """Asked for once. HostError where nobody can be asked."""
-        return self._keyring.password(self.login.user)
-
-    def close(self) -> None:
-        """The connection, and those to its jump hosts after it."""
-        with self._lock:
-            self._close_hops()
-
-    def _close_hops(self) -> None:
-        for hop in reversed(self._hops):
-            hop.client.close()
-
-    def _open(self) -> Wire:
-        logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)  # its errors come as errors of ours
-        for login in (*self.login.jumps, self.login):
-            gateway = self._hops[-1] if self._hops else None
-            self._hops.append(_connection(login, self._keyring, gateway, timeout=self._timeout))
-            try:
-                with _mapped(login, self._timeout):
-                    self._hops[-1].open()
-                self._hops[-1].transport.guard()
-            except HostError:
-                self._close_hops()
-                self._hops.clear()
-                raise
-        wire: Wire = self._hops[-1].transport
-        return wire
+    `timeout`: seconds for each part of opening each of them.
+    """
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)  # its errors come as errors of ours
+    hop: Any = None
+    with ExitStack() as hops:
+        for each in (*login.jumps, login):
+            hop = _connection(each, keyring, gateway=hop, timeout=timeout)
+            hops.callback(hop.client.close)
+            with _mapped(each, timeout):
+                hop.open()
+            hop.transport.guard()
+        return hop.transport, hops.pop_all()
 
 
 class _Strict(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
@@ -107,7 +52,7 @@ class _Strict(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
         del client, hostname
-        keys.check(self._login, self._known, offered=key.asbytes())
+        keys.check(self._login, self._known, offered=key)
 
 
 class _Offer(paramiko.AuthStrategy):  # type: ignore[misc]
@@ -123,7 +68,7 @@ class _Offer(paramiko.AuthStrategy):  # type: ignore[misc]
             yield paramiko.InMemoryPrivateKey(self._login.user, key)
 
 
-def _connection(login: Login, keyring: Keyring, gateway: fabric.Connection | None, *, timeout: float) -> fabric.Connection:
+def _connection(login: Login, keyring: Keyring, *, gateway: fabric.Connection | None, timeout: float) -> fabric.Connection:
     known = keys.records(login)
 
     def transport(sock: Any, **options: Any) -> Wire:

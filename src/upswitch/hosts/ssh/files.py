@@ -1,6 +1,8 @@
 """Files on the host: each call is one script and one round trip. An error's text is the kernel's, as the programs print it."""
 
+import secrets
 import threading
+from collections.abc import Callable
 
 from upswitch.basics.errors import HostError, NotAppendedError
 from upswitch.basics.text import printable
@@ -49,9 +51,13 @@ def check_ahead(ran: Ran, path: str) -> Ran:
     return ran
 
 
-def read(shell: Shell, path: str, *, offset: int, limit: int) -> Chunk | None:
+Run = Callable[..., Ran]
+"""As `Host.run`."""
+
+
+def read(run: Run, path: str, *, offset: int, limit: int) -> Chunk | None:
     """None where there is no such file."""
-    ran = shell.run(sh.argv("upswitch.hosts.ssh", "read.sh", path, str(offset), str(limit)), deadline=DEADLINE)
+    ran = run(sh.argv("upswitch.hosts.ssh", "read.sh", path, str(offset), str(limit)), deadline=DEADLINE)
     if ran.exit == Exit.NOT_THERE:
         return None
     _check(ran, f"read {path}")
@@ -60,10 +66,11 @@ def read(shell: Shell, path: str, *, offset: int, limit: int) -> Chunk | None:
     return Chunk(inode=int(inode), size=int(size), data=data)
 
 
-def write(shell: Shell, path: str, data: bytes, *, mode: int, token: str) -> None:
+def write(run: Run, path: str, data: bytes, *, mode: int) -> None:
     folder, _, name = path.rpartition("/")
-    argv = sh.argv("upswitch.hosts.ssh", "write.sh", path, f"{folder}/.{name}.{token}.tmp", f"{mode:o}", str(len(data)))
-    _check(shell.run(argv, deadline=DEADLINE, stdin=data), f"write {path}")
+    temp = f"{folder}/.{name}.{secrets.token_hex(4)}.tmp"
+    argv = sh.argv("upswitch.hosts.ssh", "write.sh", path, temp, f"{mode:o}", str(len(data)))
+    _check(run(argv, deadline=DEADLINE, stdin=data), f"write {path}")
 
 
 def append(shell: Shell, path: str, data: bytes, *, fence: tuple[str, str]) -> None:

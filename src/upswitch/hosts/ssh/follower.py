@@ -10,20 +10,18 @@ A frame begins with a word that the host learns from us, so no client can write 
 lines with them. It ends when its input ends, or when nobody takes its output any more. It needs POSIX sh, coreutils, awk and /proc.
 """
 
-import re
 import secrets
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.result import Why
 from upswitch.basics.text import told
-from upswitch.basics.value import Value
 from upswitch.hosts import sh
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.count_program import Alike, CountProgram, whole_lines
+from upswitch.hosts.ssh.streams import Pipe
 from upswitch.hosts.wait import until
 
 MOST_WHOLE = 500
@@ -41,65 +39,37 @@ _SILENT_S = 5 * BEAT_S
 _REOPEN_S = 1.0
 
 
-class Frame(Value):
-    """What the program said. `kind`: `=` the rows end at `offset` of `inode`; `x` that file is left; `?` it is gone; `.` nothing is
-    new; `!` it has ended, because of `why`.
-    """
-
-    kind: str
-    rows: bytes = b""
-    inode: int = 0
-    offset: int = 0
-    why: bytes = b""
-
-
 class Frames:
-    """Frames out of the program's output, however it is cut."""
+    """Frames out of the program's output, however it is cut: the rows, the frame's kind and what else it says.
+
+    Kinds: `=` the rows end at this offset of this inode; `x` that file is left; `?` it is gone; `.` nothing is new; `!` the program
+    has ended, and why.
+    """
 
     def __init__(self, nonce: str) -> None:
         self._sign = f"{nonce} ".encode()
         self._held = bytearray()
         self._seen = 0
 
-    def feed(self, data: bytes) -> list[Frame]:
+    def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
         """Those that are complete now."""
         self._held += data
-        found: list[Frame] = []
-        while (frame := self._next()) is not None:
-            found.append(frame)
-        return found
-
-    def _next(self) -> Frame | None:
-        begin = self._held.find(self._sign, self._seen)
-        end = self._held.find(b"\n", begin) if begin >= 0 else -1
-        if end < 0:
-            self._seen = begin if begin >= 0 else max(0, len(self._held) - len(self._sign))
-            return None
-        rows, said = bytes(self._held[:begin]), bytes(self._held[begin + len(self._sign) : end])
-        del self._held[: end + 1]
-        self._seen = 0
-        kind, _, rest = said.partition(b" ")
-        numbers = [int(each) for each in re.findall(rb"\d+", rest)] if kind in {b"=", b"x", b"?"} else []
-        inode, offset = (*numbers, 0, 0)[:2]
-        return Frame(kind=kind.decode("ascii", "replace"), rows=rows, inode=inode, offset=offset, why=rest)
+        while (begin := self._held.find(self._sign, self._seen)) >= 0:
+            self._seen = begin
+            if (end := self._held.find(b"\n", begin)) < 0:
+                return
+            kind, _, said = bytes(self._held[begin + len(self._sign) : end]).partition(b" ")
+            rows = bytes(self._held[:begin])
+            del self._held[: end + 1]
+            self._seen = 0
+            yield rows, kind, said
+        self._seen = max(0, len(self._held) - len(self._sign))
 
 
 def argv(path: str, *, nonce: str, program: CountProgram, places: Mapping[int, int] | None) -> tuple[str, ...]:
     """`places`: offsets by inode to go on from; None: begin at the file's present end."""
     resumed = () if places is None else ("again", *(f"{inode}:{offset}" for inode, offset in places.items()))
     return sh.argv("upswitch.hosts.ssh", "follow.sh", path, nonce, program.awk, str(MOST_WHOLE), *resumed)
-
-
-class FarProgram(Protocol):
-    """A program on the host, by its streams."""
-
-    def receive(self, limit: int, *, timeout: float) -> bytes:
-        """What it wrote, b"" at its end. TimeoutError; HostError where the channel was lost."""
-        ...
-
-    def close(self) -> None:
-        """Ends its input, and a `receive` that waits."""
-        ...
 
 
 class FarFollower:
@@ -109,7 +79,7 @@ class FarFollower:
     same folder.
     """
 
-    def __init__(self, path: str, *, open_pipe: Callable[[Sequence[str]], FarProgram]) -> None:
+    def __init__(self, path: str, *, open_pipe: Callable[[Sequence[str]], Pipe]) -> None:
         """HostError where the file can't be followed. `open_pipe` starts a program on the host; it is called again after a cut."""
         self._what = f"follow {path}"
         self._path = path
@@ -178,7 +148,7 @@ class FarFollower:
         while not (self._is_closed or self._is_turning):
             self._await_room()
             for frame in self._receive(self._frames, self._pipe, timeout=_SILENT_S):
-                self._keep(frame)
+                self._keep(*frame)
 
     def _is_begun_again(self) -> bool:
         """Also true where there is nothing to begin any more."""
@@ -215,7 +185,7 @@ class FarFollower:
 
     # ---- the stream ----
 
-    def _start(self, places: Mapping[int, int] | None) -> tuple[Frames, FarProgram]:
+    def _start(self, places: Mapping[int, int] | None) -> tuple[Frames, Pipe]:
         """Begun, and said to have begun: from then on no line is missed."""
         self._program = self._wanted
         nonce = secrets.token_hex(16)
@@ -225,14 +195,14 @@ class FarFollower:
             is_begun = False
             while not is_begun:
                 for frame in self._receive(frames, pipe, timeout=_START_S):
-                    self._keep(frame)
-                    is_begun = is_begun or frame.kind == "."
+                    self._keep(*frame)
+                    is_begun = is_begun or frame[1] == b"."
         except HostError:
             pipe.close()
             raise
         return frames, pipe
 
-    def _receive(self, frames: Frames, pipe: FarProgram, *, timeout: float) -> list[Frame]:
+    def _receive(self, frames: Frames, pipe: Pipe, *, timeout: float) -> Iterator[tuple[bytes, bytes, bytes]]:
         try:
             data = pipe.receive(_PART, timeout=timeout)
         except TimeoutError as exc:
@@ -241,18 +211,19 @@ class FarFollower:
             raise HostError(self._what, "the connection was lost, or the program on the host was ended", why=Why.CONNECTION_LOST)
         return frames.feed(data)
 
-    def _keep(self, frame: Frame) -> None:
-        match frame.kind:
-            case "=":
-                self._keep_rows(frame.rows)
-                self._places[frame.inode] = frame.offset
-            case "x":
-                self._places.pop(frame.inode, None)
-            case "?":
-                self._places.pop(frame.inode, None)
+    def _keep(self, rows: bytes, kind: bytes, said: bytes) -> None:
+        match kind:
+            case b"=":
+                self._keep_rows(rows)
+                inode, offset = map(int, said.split())
+                self._places[inode] = offset
+            case b"x":
+                self._places.pop(int(said), None)
+            case b"?":
+                self._places.pop(int(said), None)
                 self._failure = HostError(self._what, "it was rotated away while the connection was lost: some lines are missing")
-            case "!":
-                raise HostError(self._what, told(frame.why))
+            case b"!":
+                raise HostError(self._what, told(said))
             case _:
                 return
 

@@ -6,16 +6,17 @@ files are read here: hashed names, [host]:port, patterns and @revoked count as i
 over, and so is @cert-authority, as we ask for no certificate.
 """
 
-import base64
-import binascii
-import hashlib
+import contextlib
 import os
 import re
+import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
+from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.result import Why
@@ -23,6 +24,8 @@ from upswitch.basics.text import plain
 from upswitch.basics.value import Value
 from upswitch.hosts.ssh.login import Login
 
+_NAMES_TYPE_KEY = 3
+_UNREADABLE = (InvalidHostKey, paramiko.SSHException, UnsupportedAlgorithm, ValueError, OverflowError, struct.error)
 _RSA = ("rsa-sha2-512", "rsa-sha2-256")
 
 
@@ -30,8 +33,7 @@ class Record(Value):
     """A line of known_hosts that names the host. `place` is FILE:LINE."""
 
     place: str
-    type: str
-    key: bytes
+    key: paramiko.PKey
     is_revoked: bool
 
 
@@ -49,11 +51,11 @@ def records(login: Login) -> tuple[Record, ...]:
 
 def algorithms(known: tuple[Record, ...]) -> tuple[str, ...]:
     """What to ask the host for first: else one with two keys shows that which is not recorded, and looks like another host."""
-    types = dict.fromkeys(record.type for record in known if not record.is_revoked)
+    types = dict.fromkeys(record.key.get_name() for record in known if not record.is_revoked)
     return tuple(algorithm for each in types for algorithm in (_RSA if each == "ssh-rsa" else (each,)))
 
 
-def check(login: Login, known: tuple[Record, ...], *, offered: bytes) -> None:
+def check(login: Login, known: tuple[Record, ...], *, offered: paramiko.PKey) -> None:
     """HostError, with what a person has to do, where the key that is offered is not the recorded one."""
     same = [record for record in known if record.key == offered]
     if revoked := [record for record in same if record.is_revoked]:
@@ -65,7 +67,7 @@ def check(login: Login, known: tuple[Record, ...], *, offered: bytes) -> None:
     raise _refused(login, _unknown(login, offered))
 
 
-def _changed(login: Login, valid: list[Record], offered: bytes) -> str:
+def _changed(login: Login, valid: list[Record], offered: paramiko.PKey) -> str:
     was = ", ".join(f"{_named(record.key)} in {record.place}" for record in valid)
     path = valid[0].place.rpartition(":")[0]
     return (
@@ -75,9 +77,9 @@ def _changed(login: Login, valid: list[Record], offered: bytes) -> str:
     )
 
 
-def _unknown(login: Login, offered: bytes) -> str:
+def _unknown(login: Login, offered: paramiko.PKey) -> str:
     """What is recorded must be what was compared: asked again, whoever answers may show another key."""
-    kind = _type_of(offered).removeprefix("ssh-").partition("-")[0]
+    kind = offered.get_name().removeprefix("ssh-").partition("-")[0]
     return (
         f"its host key is not known: {_named(offered)} was offered, and none is recorded for {login.known_as} in"
         f" {', '.join(login.known_hosts)}. Fetch that key alone: ssh-keyscan -t {kind} -p {login.port} {login.host} > new-key;"
@@ -90,35 +92,21 @@ def _refused(login: Login, why: str) -> HostError:
     return HostError(f"connect to {login.shown}", why, why=Why.HOST_KEY)
 
 
-def _named(key: bytes) -> str:
+def _named(key: paramiko.PKey) -> str:
     """Type and fingerprint, as ssh-keygen -l shows them."""
-    digest = base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
-    return f"{_type_of(key)} SHA256:{digest}"
+    return f"{key.get_name()} {key.fingerprint}"
 
 
-def _type_of(key: bytes) -> str:
-    name = key[4 : 4 + int.from_bytes(key[:4])]
-    return "".join(char for char in name.decode("ascii", "replace") if char.isalnum() or char in "-@.")
-
-
-def _parse(path: str, lines: Iterable[str], name: str) -> list[Record]:
-    found = []
+def _parse(path: str, lines: Iterable[str], name: str) -> Iterator[Record]:
     for number, line in enumerate(lines, 1):
         words = line.split()
         marker = words.pop(0) if words and words[0].startswith("@") else ""
-        if len(words) < 3 or words[0].startswith("#") or marker not in {"", "@revoked"}:  # noqa: PLR2004  (names, type, key)
+        if len(words) < _NAMES_TYPE_KEY or words[0].startswith("#") or marker not in {"", "@revoked"}:
             continue
-        key = _decoded(words[2])
-        if key is not None and _type_of(key) == words[1] and _is_named(words[0], name):
-            found.append(Record(place=f"{path}:{number}", type=words[1], key=key, is_revoked=bool(marker)))
-    return found
-
-
-def _decoded(text: str) -> bytes | None:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
-        return None
+        if _is_named(words[0], name):
+            with contextlib.suppress(*_UNREADABLE):
+                if entry := HostKeyEntry.from_line(" ".join(words)):
+                    yield Record(place=f"{path}:{number}", key=entry.key, is_revoked=bool(marker))
 
 
 def _is_named(names: str, name: str) -> bool:
@@ -158,34 +146,30 @@ class Keyring:
 
     def keys(self, login: Login) -> Iterator[paramiko.PKey]:
         """As ssh offers them: the agent's, the files' that can be opened, and those that have a passphrase at the very end."""
-        agent = paramiko.Agent()
-        try:
-            yield from self._keys_of(login, agent.get_keys())
-        finally:
-            agent.close()
-
-    def _keys_of(self, login: Login, held: Sequence[paramiko.PKey]) -> Iterator[paramiko.PKey]:
         public = {path: _public(path) for path in login.identities}
-        named = {*public.values()}
-        offered = [key for key in held if key.asbytes() in named or not login.only_identities]
-        yield from sorted(offered, key=lambda key: key.asbytes() not in named)
-        blobs = {key.asbytes() for key in offered}
-        files = [path for path in login.identities if public[path] not in blobs and os.path.exists(path)]
-        opened = {path: self._opened(path) for path in files}
-        yield from (key for key in opened.values() if key is not None)
-        yield from (self._unlocked(path) for path, key in opened.items() if key is None)
+        named, locked = {*public.values()}, []
+        with closing(paramiko.Agent()) as agent:
+            offered = [key for key in agent.get_keys() if key.asbytes() in named or not login.only_identities]
+            yield from sorted(offered, key=lambda key: key.asbytes() not in named)
+            blobs = {key.asbytes() for key in offered}
+            for path in (path for path in login.identities if public[path] not in blobs and os.path.exists(path)):
+                if key := self._opened(path):
+                    yield key
+                else:
+                    locked.append(path)
+            yield from map(self._unlocked, locked)
 
     def password(self, user: str) -> str:
         """For sudo. HostError where nobody can be asked."""
         with self._lock:
             if user not in self._passwords:
-                said = self._ask(f"sudo password of {user}: ")
-                if said is None:
-                    raise HostError(f"sudo as {user}", "it needs a password, and nobody can be asked here: allow it with NOPASSWD")
-                self._passwords[user] = said
+                otherwise = HostError(
+                    f"sudo as {user}", "it needs a password, and nobody can be asked here: allow it with NOPASSWD"
+                )
+                self._passwords[user] = self._asked(f"sudo password of {user}: ", otherwise)
             return self._passwords[user]
 
-    def _opened(self, path: str) -> "paramiko.PKey | None":
+    def _opened(self, path: str) -> paramiko.PKey | None:
         """None for a key with a passphrase."""
         with self._lock:
             if path not in self._keys:
@@ -198,15 +182,19 @@ class Keyring:
     def _unlocked(self, path: str) -> paramiko.PKey:
         with self._lock:
             if path not in self._keys:
-                said = self._ask(f"passphrase of {path}: ")
-                if said is None:
-                    why = f"it has a passphrase, and nobody can be asked here: load it into an agent with ssh-add {path}"
-                    raise HostError(f"use the key {path}", why)
+                why = f"it has a passphrase, and nobody can be asked here: load it into an agent with ssh-add {path}"
+                said = self._asked(f"passphrase of {path}: ", HostError(f"use the key {path}", why))
                 try:
                     self._keys[path] = _load(path, said.encode())
                 except TypeError:
                     raise HostError(f"use the key {path}", "an empty passphrase does not open it") from None
             return self._keys[path]
+
+    def _asked(self, prompt: str, otherwise: HostError) -> str:
+        said = self._ask(prompt)
+        if said is None:
+            raise otherwise
+        return said
 
 
 def _load(path: str, passphrase: bytes | None) -> paramiko.PKey:
@@ -222,7 +210,6 @@ def _load(path: str, passphrase: bytes | None) -> paramiko.PKey:
 def _public(path: str) -> bytes:
     """The public half beside a key, by which an agent's key is known; b"" where there is none."""
     try:
-        with open(f"{path}.pub", encoding="utf-8", errors="replace") as file:
-            return paramiko.PublicBlob.from_string(file.read()).key_blob  # type: ignore[no-any-return]
+        return bytes(paramiko.PublicBlob.from_file(f"{path}.pub").key_blob)
     except (OSError, ValueError):
         return b""

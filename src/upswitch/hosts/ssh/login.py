@@ -110,25 +110,27 @@ def _files(value: str) -> tuple[str, ...]:
 USER_FILE = "~/.ssh/config"
 SYSTEM_FILE = "/etc/ssh/ssh_config"
 _DEEPEST = 16  # as in OpenSSH's readconf.c
-_LINE = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.*?)\s*$")
+_INCLUDE = re.compile(r"(?i)\s*include(?:\s*=\s*|\s+)(.*)")
+_BLOCK = re.compile(r"(?i)\s*(?:host|match)(?:\s*=|\s)")
 
 
 def load(path: str | None = None) -> paramiko.SSHConfig:
     """The user's file and then the system's: the first value counts. With a `path` that one alone, as `ssh -F`. HostError."""
-    if path is not None:
-        text = _read(path, folder=os.path.expanduser("~/.ssh"))
-    else:
-        user = os.path.expanduser(USER_FILE)
-        texts = [_read(each, folder=os.path.dirname(each)) for each in (user, SYSTEM_FILE) if os.path.exists(each)]
-        text = "\nHost *\n".join(texts)
+    paths = [path] if path is not None else filter(os.path.exists, (os.path.expanduser(USER_FILE), SYSTEM_FILE))
+    lines = [line for each in paths for line in ("Host *", *_lines(each, folder=_folder(each)))]
     try:
-        return paramiko.SSHConfig.from_text(text)
+        return paramiko.SSHConfig.from_text("\n".join(lines))
     except paramiko.ConfigParseError as exc:
         raise HostError(f"read {path or USER_FILE}", str(exc)) from exc
 
 
-def _read(path: str, *, folder: str, depth: int = 0) -> str:
-    """The text of a file with what it includes in the place of each Include. Relative names are below `folder`."""
+def _folder(path: str) -> str:
+    """What the names in an Include are relative to."""
+    return os.path.dirname(SYSTEM_FILE if path == SYSTEM_FILE else os.path.expanduser(USER_FILE))
+
+
+def _lines(path: str, *, folder: str, depth: int = 0) -> list[str]:
+    """A file's lines, with those that it includes in the place of each Include."""
     if depth > _DEEPEST:
         raise HostError(f"read {path}", "more than 16 Includes lie one in the other")
     try:
@@ -138,29 +140,16 @@ def _read(path: str, *, folder: str, depth: int = 0) -> str:
         raise HostError(f"read {path}", exc.strerror or str(exc)) from exc
     block, out = "Host *", []
     for line in lines:
-        word, value = _words(line)
-        if word in {"host", "match"}:
-            block = line
-        if word == "include":
-            out += [_included(path, value, folder, depth=depth, block=block), block]
+        if match := _INCLUDE.match(line):
+            patterns = [os.path.join(folder, os.path.expanduser(each)) for each in match[1].replace('"', " ").split()]
+            files = [each for pattern in patterns for each in sorted(glob.glob(pattern)) if os.path.isfile(each)]
+            included = [more for each in files for more in _lines(each, folder=folder, depth=depth + 1)]
+            if block.split()[1:] != ["*"] and any(map(_BLOCK.match, included)):
+                raise HostError(
+                    f"read {path}", f"an Include below '{block.strip()}' has a Host or Match of its own: put it at the top"
+                )
+            out += [*included, block]
         else:
+            block = line if _BLOCK.match(line) else block
             out.append(line)
-    return "\n".join(out)
-
-
-def _included(path: str, value: str, folder: str, *, depth: int, block: str) -> str:
-    texts = []
-    for pattern in value.replace('"', " ").split():
-        found = sorted(glob.glob(os.path.join(folder, os.path.expanduser(pattern))))
-        texts += [_read(each, folder=folder, depth=depth + 1) for each in found if os.path.isfile(each)]
-    text = "\n".join(texts)
-    is_inside = block.split()[1:] != ["*"]
-    if is_inside and any(_words(line)[0] in {"host", "match"} for line in text.splitlines()):
-        raise HostError(f"read {path}", f"an Include below '{block.strip()}' has a Host or Match of its own: put it at the top")
-    return text
-
-
-def _words(line: str) -> tuple[str, str]:
-    """A line's keyword, in lower case, and its value."""
-    match = _LINE.match(line)
-    return (match[1].lower(), match[2]) if match else ("", "")
+    return out

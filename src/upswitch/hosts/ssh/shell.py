@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from queue import LifoQueue
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.result import Why
@@ -27,7 +28,6 @@ _RUN, _INSIDE, _BEAT = "R", "E", "B"
 """The kinds of a frame: a command, a script for the shell itself, nothing to be done."""
 
 _HEADER = 64
-_LOOK_S = 0.05
 _SLACK_S = 5.0
 _KILLED = 128
 _AT_ONCE = 1 << 16
@@ -130,29 +130,17 @@ class Shell:
         until = time.monotonic() + deadline + _SLACK_S
         end, end_err = len(nonce) + 5, nonce + b"\n"
         out, err = bytearray(), bytearray()
-        while not (out[-end:].startswith(nonce) and err.endswith(end_err)):
-            if time.monotonic() > until:
-                return None
-            self._pipe.wait(until - time.monotonic())
-            if self._pipe.has_err:
-                err += self._pipe.receive_err(timeout=_LOOK_S)
-            if self._pipe.has_out and not self._more(out):
+        while not out[-end:].startswith(nonce):
+            if time.monotonic() > until or not self._pipe.more(out, err):
                 self.is_over = out == self._over
                 return None
+        while not err.endswith(end_err):
+            if not (data := self._pipe.receive_err(timeout=max(0.0, until - time.monotonic()))):
+                return None
+            err += data
         code = int(out[-4:-1])
         killed = f"killed, after at most {deadline:g} s" if code > _KILLED else ""
         return Ran(exit=None if killed else code, out=bytes(out[:-end]), err=bytes(err[: -len(end_err)]), reason=killed)
-
-    def _more(self, out: bytearray) -> bool:
-        """Whether there may be more: False at the end."""
-        try:
-            data = self._pipe.receive(timeout=_LOOK_S)
-        except TimeoutError:
-            return True
-        except HostError:
-            return False
-        out += data
-        return bool(data)
 
 
 def _frame(kind: str, nonce: str, deadline: float, *sizes: int) -> bytes:
@@ -166,55 +154,35 @@ MOST = 3
 
 
 class Shells:
-    """At most MOST shells, each used by one thread at a time."""
+    """At most MOST shells over one connection, each used by one thread at a time."""
 
     def __init__(self, open_shell: Callable[[], Shell]) -> None:
         self._open = open_shell
-        self._changed = threading.Condition()
-        self._free: list[Shell] = []
-        self._count = 0
+        self._live = set[Shell]()
+        self._free = LifoQueue[Shell | None]()  # None: another one may be opened
+        for _ in range(MOST):
+            self._free.put(None)
 
     @contextmanager
     def one(self) -> Iterator[Shell]:
         """HostError where none can be opened."""
-        shell = self._take()
+        shell = self._taken()
         try:
             yield shell
         finally:
-            self._give(shell)
+            if not shell.is_alive:
+                self._live.discard(shell)
+            self._free.put(shell if shell.is_alive else None)
 
-    def close(self) -> None:
-        with self._changed:
-            for shell in self._free:
-                shell.close()
-
-    def _take(self) -> Shell:
-        while True:
-            with self._changed:
-                if self._free:
-                    return self._free.pop()
-                if self._count == MOST:
-                    self._changed.wait()
-                    continue
-                self._count += 1
+    def _taken(self) -> Shell:
+        while (shell := self._free.get()) is None:
             try:
-                return self._open()
+                shell = self._open()
             except HostError:
-                if not self._is_another_awaited():
+                if not self._live:
+                    self._free.put(None)
                     raise
-
-    def _is_another_awaited(self) -> bool:
-        """No further shell could be opened. Wait for one that another thread uses; False where there is none."""
-        with self._changed:
-            self._count -= 1
-            if self._count and not self._free:
-                self._changed.wait()
-            return self._count > 0
-
-    def _give(self, shell: Shell) -> None:
-        with self._changed:
-            if shell.is_alive:
-                self._free.append(shell)
-            else:
-                self._count -= 1
-            self._changed.notify()
+                continue  # sshd allows no further session (MaxSessions): one that is open becomes free
+            self._live.add(shell)
+            break
+        return shell

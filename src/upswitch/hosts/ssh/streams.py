@@ -4,15 +4,15 @@ A program's are a raw exec channel: 300 MB/s, where fabric's `run` takes 6 s for
 own forwarding. Where sshd forbids that, it goes through a program that the host has: bash, perl or python3.
 """
 
+import contextlib
 import errno
 import os
 import re
 import secrets
-import select
 import shlex
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Self
 
@@ -22,12 +22,12 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.result import Why
 from upswitch.basics.text import plain, told
 from upswitch.hosts import sh
-from upswitch.hosts.ssh.connection import TIMEOUT, SshConnection
-from upswitch.hosts.ssh.wire import WireLostError
+from upswitch.hosts.ssh.connection import TIMEOUT, connected
+from upswitch.hosts.ssh.keys import Keyring
+from upswitch.hosts.ssh.login import Login
 
 _PART = 1 << 17  # bytes
 _LOOK_S = 0.05
-_AGAIN_S = 1.0
 _OPEN_S = 15.0
 # Debian's bash reads ~/.bashrc where it believes that sshd has started it: up to 200 ms, and whatever that prints.
 _BEGIN = 'unset SSH_CLIENT SSH2_CLIENT; printf %s "$0"; eval "set -- $(printf %b "$1")"; exec "$@"'
@@ -40,15 +40,15 @@ class NotBegunError(Exception):
 
 
 class Pipe:
-    """The streams of one program. An error of paramiko is a lost connection here: HostError."""
+    """The streams of one program, or to an address: a `Connection`. An error of paramiko is a lost connection here: HostError."""
 
-    def __init__(self, channel: paramiko.Channel, what: str, *, lost: Callable[[], str]) -> None:
+    def __init__(self, channel: paramiko.Channel, what: str) -> None:
         self._channel = channel
         self._what = what
-        self._lost = lost
         self._held = b""
         self._is_closed = False
-        self._ready: select.poll | None = None
+        self._timeout: float | None = None
+        self.on_close = ExitStack()
 
     def send(self, data: bytes, *, timeout: float | None = None) -> None:
         """Send all of it. TimeoutError. Not by sendall: a thread that reads has set its own short timeout on the channel."""
@@ -77,35 +77,26 @@ class Pipe:
             raise self.failure()
         return data
 
-    def receive_err(self, limit: int = _PART, *, timeout: float | None = 0.0) -> bytes:
+    def receive_err(self, *, timeout: float) -> bytes:
         """The next bytes of its error output; b"" where none come within the time, or none come any more."""
         self._channel.settimeout(timeout)
         try:
-            return bytes(self._channel.recv_stderr(limit))
+            return bytes(self._channel.recv_stderr(_PART))
         except TimeoutError:
             return b""
 
-    def wait(self, timeout: float) -> None:
-        """Wait until one of its outputs has something to read, or has ended. It may return earlier."""
-        if self._ready is None:
-            self._ready = select.poll()
-            self._ready.register(self._channel.fileno(), select.POLLIN)
-        if not self._held:  # a `close` in another thread ends no poll
-            self._ready.poll(min(max(0.0, timeout), _AGAIN_S) * 1000)
-
-    @property
-    def has_out(self) -> bool:
-        """Whether `receive` returns at once."""
-        return bool(self._held or self._channel.recv_ready() or not self.is_open)
-
-    @property
-    def has_err(self) -> bool:
-        return bool(self._channel.recv_stderr_ready())
-
-    @property
-    def is_lost(self) -> bool:
-        """The SSH connection is gone, not only this program."""
-        return bool(self._lost())
+    def more(self, out: bytearray, err: bytearray) -> bool:
+        """Add what comes within a moment of both its outputs. False where no more of the first can come."""
+        if self._channel.recv_stderr_ready():
+            err += self.receive_err(timeout=_LOOK_S)
+        try:
+            data = self.receive(timeout=_LOOK_S)
+        except TimeoutError:
+            return True
+        except HostError:
+            return False
+        out += data
+        return bool(data)
 
     @property
     def is_open(self) -> bool:
@@ -113,15 +104,44 @@ class Pipe:
 
     def close(self) -> None:
         self._is_closed = True
-        try:
+        with contextlib.suppress(OSError, EOFError):
             self._channel.close()
-        except (OSError, EOFError):
-            return
+        self.on_close.close()
 
     def failure(self) -> HostError:
         """What to raise where the stream ended too early."""
-        reason = self._lost() or "it, or the program on the host, has ended"
+        reason = self._channel.get_transport().lost or "it, or the program on the host, has ended"
         return HostError(self._what, f"connection lost: {reason}", why=Why.CONNECTION_LOST)
+
+    # ---- in a socket's words: an end is the peer's; a lost SSH connection is a HostError, and says nothing of the peer ----
+
+    def settimeout(self, value: float | None, /) -> None:
+        self._timeout = value
+
+    def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001  (a socket's own signature)
+        self._timeout = None if flag else 0.0
+
+    def sendall(self, data: bytes, /) -> None:
+        try:
+            self.send(data, timeout=self._timeout)
+        except HostError as exc:
+            if self._channel.get_transport().lost:
+                raise
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from exc
+
+    def recv(self, size: int, /) -> bytes:
+        try:
+            return self.receive(size, timeout=self._timeout)
+        except TimeoutError:
+            if self._timeout == 0:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     # ---- the beginning ----
 
@@ -144,28 +164,20 @@ class Pipe:
 
     def _await(self, mark: bytes, prompt: bytes, password: str | None) -> None:
         until = time.monotonic() + _OPEN_S
-        out = err = b""
+        out, err = bytearray(), bytearray()
         while mark not in out:
-            err += self.receive_err()
+            if time.monotonic() > until:
+                raise NotBegunError(f"nothing began within {_OPEN_S:g} s")
+            if not self.more(out, err):
+                if not self._channel.eof_received:
+                    raise self.failure()
+                raise NotBegunError(told(bytes(err) + self.rest_of_err() or bytes(out)) or "it ended at once")
             if prompt in err:
                 if password is None:
                     raise NotBegunError("the password was refused")
                 self.send(f"{password}\n".encode())
-                err, password = b"", None
-            try:
-                data = self.receive(timeout=_LOOK_S)
-            except TimeoutError:
-                if time.monotonic() > until:
-                    raise NotBegunError(f"nothing began within {_OPEN_S:g} s") from None
-                continue
-            if not data:
-                raise self._not_begun(out, err)
-            out += data
-        self._held = out.partition(mark)[2]
-
-    def _not_begun(self, out: bytes, err: bytes) -> Exception:
-        err += self.rest_of_err()
-        return self.failure() if self._lost() else NotBegunError(told(err or out) or "it ended at once")
+                err, password = bytearray(), None
+        self._held = bytes(out.partition(mark)[2])
 
     def rest_of_err(self) -> bytes:
         """Its error output up to the end."""
@@ -176,52 +188,6 @@ def _escaped(text: str) -> str:
     """As printf's %b turns it back, in characters that every login shell leaves alone."""
     data = text.encode("utf-8", "surrogateescape")
     return _UNSAFE.sub(lambda match: b"\\0%03o" % match[0][0], data).decode("ascii")
-
-
-# ---- to an address ----
-
-
-class FarStream:
-    """A `Connection`. Its end is the peer's; a lost SSH connection is a HostError, and says nothing of the peer."""
-
-    def __init__(self, pipe: Pipe, *, on_close: Callable[[], None] | None = None) -> None:
-        self._pipe = pipe
-        self._on_close = on_close
-        self._timeout: float | None = None
-
-    def settimeout(self, value: float | None, /) -> None:
-        self._timeout = value
-
-    def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001  (a socket's own signature)
-        self._timeout = None if flag else 0.0
-
-    def sendall(self, data: bytes, /) -> None:
-        try:
-            self._pipe.send(data, timeout=self._timeout)
-        except HostError as exc:
-            if self._pipe.is_lost:
-                raise
-            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from exc
-
-    def recv(self, size: int, /) -> bytes:
-        try:
-            return self._pipe.receive(size, timeout=self._timeout)
-        except TimeoutError:
-            if self._timeout == 0:
-                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
-            raise
-
-    def close(self) -> None:
-        self._pipe.close()
-        if self._on_close is not None:
-            self._on_close()
-            self._on_close = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 _PROHIBITED = 1  # SSH_OPEN_ADMINISTRATIVELY_PROHIBITED, RFC 4254, 5.1
@@ -238,30 +204,40 @@ _BASH = 'exec 4<&0; exec 3<>"/dev/tcp/$0/$1" || exit 1; printf +; { cat <&4 >&3;
 
 
 class Streams:
-    """Opens streams over one connection. Programs run as `user`. It finds out once whether sshd forwards and sudo asks."""
+    """Opens streams over one connection, which it opens. Programs run as `user`; `timeout`: seconds for each part of connecting.
 
-    def __init__(self, connection: SshConnection, *, user: str) -> None:
-        self._connection = connection
-        self._sudo = "" if user == connection.login.user else user
-        self._needs_password = False
+    It finds out once whether sshd forwards and sudo asks. HostError where there is no connection.
+    """
+
+    def __init__(self, login: Login, keyring: Keyring, *, user: str, timeout: float) -> None:
+        self.wire, self._hops = connected(login, keyring, timeout=timeout)
+        self._login = login
+        self._keyring = keyring
+        self._sudo = "" if user == login.user else user
+        self._password: str | None = None
         self._is_forwarding = True
         self._relays = threading.BoundedSemaphore(_MOST_RELAYS)
 
+    def close(self) -> None:
+        self._hops.close()
+
     def run(self, argv: Sequence[str]) -> Pipe:
         """Start a program. HostError where it can't begin."""
-        if not self._needs_password:
+        pipe = Pipe(self._session(), f"run a program on {self._login.shown}")
+        with ExitStack() as failed:
+            failed.callback(pipe.close)
             try:
-                return self._begun(argv)
+                pipe.begin(argv, sudo=self._sudo, password=self._password)
             except NotBegunError as exc:
-                if not (self._sudo and "password is required" in str(exc)):
+                if not self._sudo or self._password is not None or "password is required" not in str(exc):
                     raise self._not_begun(exc) from exc
-        self._needs_password = True
-        try:
-            return self._begun(argv, password=self._connection.sudo_password())
-        except NotBegunError as exc:
-            raise self._not_begun(exc) from exc
+            else:
+                failed.pop_all()
+                return pipe
+        self._password = self._keyring.password(self._login.user)
+        return self.run(argv)
 
-    def open(self, address: str, *, timeout: float) -> FarStream:
+    def open(self, address: str, *, timeout: float) -> Pipe:
         """As `Host.connect`. HostError where neither sshd nor a relay can do it."""
         path = address.removeprefix("unix:") if address.startswith("unix:") else ""
         if self._is_forwarding and not (path and self._sudo):  # sshd opens a socket file with the login user's rights, not sudo's
@@ -273,43 +249,30 @@ class Streams:
                 self._is_forwarding = exc.code != _PROHIBITED
         return self._relayed(address, path, timeout)
 
-    def _begun(self, argv: Sequence[str], *, password: str | None = None) -> Pipe:
-        pipe = Pipe(self._session(), f"run a program on {self._connection.login.shown}", lost=lambda: self._connection.lost)
-        with ExitStack() as failed:
-            failed.callback(pipe.close)
-            pipe.begin(argv, sudo=self._sudo, password=password)
-            failed.pop_all()
-        return pipe
-
     def _session(self) -> paramiko.Channel:
-        what = f"open a session on {self._connection.login.shown}"
+        what = f"open a session on {self._login.shown}"
         try:
-            return self._connection.wire.open_stream("session", timeout=TIMEOUT)
+            return self.wire.open_stream(what, "session", timeout=TIMEOUT)
         except paramiko.ChannelException as exc:
             raise HostError(what, f"no further session (MaxSessions?): {plain(exc.text)}", why=Why.CONNECTION_LOST) from exc
-        except (WireLostError, TimeoutError) as exc:
-            raise HostError(what, str(exc) or f"no answer within {TIMEOUT:g} s", why=Why.CONNECTION_LOST) from exc
+        except TimeoutError as exc:
+            raise HostError(what, f"no answer within {TIMEOUT:g} s", why=Why.CONNECTION_LOST) from exc
 
     def _not_begun(self, exc: NotBegunError) -> HostError:
-        login, user = self._connection.login, self._sudo
+        login, user = self._login, self._sudo
         if not user:
             return HostError(f"open a shell on {login.shown} as {login.user}", str(exc))
         right = f"{login.user} must be allowed to run sh as {user}: {login.user} ALL=({user}) NOPASSWD: ALL"
         return HostError(f"use sudo -u {user} on {login.shown} as {login.user}", f"{exc}; {right}")
 
-    def _forwarded(self, address: str, path: str, timeout: float) -> FarStream:
-        wire, shown = self._connection.wire, self._connection.login.shown
-        try:
-            if path:
-                channel = wire.open_stream("direct-streamlocal@openssh.com", path=path, timeout=timeout)
-            else:
-                name, port = _split(address)
-                channel = wire.open_stream("direct-tcpip", (name, int(port)), timeout=timeout)
-        except WireLostError as exc:
-            raise HostError(f"connect to {address} from {shown}", f"connection lost: {exc}", why=Why.CONNECTION_LOST) from exc
-        return FarStream(Pipe(channel, f"talk to {address} from {shown}", lost=lambda: self._connection.lost))
+    def _forwarded(self, address: str, path: str, timeout: float) -> Pipe:
+        what = f"connect to {address} from {self._login.shown}"
+        if path:
+            return Pipe(self.wire.open_stream(what, "direct-streamlocal@openssh.com", path, timeout=timeout), what)
+        name, port = _split(address)
+        return Pipe(self.wire.open_stream(what, "direct-tcpip", (name, int(port)), timeout=timeout), what)
 
-    def _relayed(self, address: str, path: str, timeout: float) -> FarStream:
+    def _relayed(self, address: str, path: str, timeout: float) -> Pipe:
         if not self._relays.acquire(timeout=timeout):
             raise TimeoutError
         with ExitStack() as failed:
@@ -318,8 +281,9 @@ class Streams:
             failed.callback(pipe.close)
             if pipe.receive(1, timeout=timeout) != _CONNECTED:
                 raise self._not_relayed(address, pipe.rest_of_err())
+            pipe.on_close.callback(self._relays.release)
             failed.pop_all()
-        return FarStream(pipe, on_close=self._relays.release)
+        return pipe
 
     def _not_relayed(self, address: str, err: bytes) -> Exception:
         """A relay prints one byte when it is connected, and why it is not on its error output."""
@@ -330,7 +294,7 @@ class Streams:
             why = f"sshd did not open it, and no program there can say why ({said}): is the server up? Or install perl"
         else:
             why = f"sshd forbids forwarding, and no program can replace it ({said}): set AllowTcpForwarding local, or install bash"
-        return HostError(f"connect to {address} from {self._connection.login.shown}", why)
+        return HostError(f"connect to {address} from {self._login.shown}", why)
 
 
 def _to_file(path: str) -> tuple[str, ...]:

@@ -23,14 +23,13 @@ from typing import Any
 import paramiko
 from paramiko.common import cMSG_GLOBAL_REQUEST
 
+from upswitch.basics.errors import HostError
+from upswitch.basics.result import Why
+
 PING_S = 2.0
 SILENT_S = 6.0
 """A peer that did not send a byte for so long, although it was asked three times, is gone (reliability.md, F05)."""
 _TICK_S = 0.5
-
-
-class WireLostError(Exception):
-    """The connection is gone; the text says how."""
 
 
 class Meter:
@@ -63,11 +62,11 @@ class _Opening(threading.local):
 
 
 class Wire(paramiko.Transport):  # type: ignore[misc]
-    """One SSH connection. `lost` says how it ended, "" while it stands."""
+    """One SSH connection."""
 
     def __init__(self, sock: Any, *, algorithms: Sequence[str] = (), **options: Any) -> None:
         self.meter = Meter(sock)
-        self.lost = ""
+        self._end = ""
         self._opening = _Opening()
         self._refusals: dict[int, paramiko.ChannelException] = {}
         self._abandoned: dict[int, paramiko.Channel] = {}
@@ -80,6 +79,11 @@ class Wire(paramiko.Transport):  # type: ignore[misc]
         options_now.key_types = [*first, *(each for each in options_now.key_types if each not in first)]
 
     @property
+    def lost(self) -> str:
+        """How it ended, "" while it stands."""
+        return "" if self.active else self._end or "it was closed"
+
+    @property
     def preferred_keys(self) -> tuple[str, ...]:
         """Without certificates: no authority is trusted here, so a host must show its key."""
         return tuple(each for each in super().preferred_keys if "-cert-" not in each)
@@ -88,19 +92,19 @@ class Wire(paramiko.Transport):  # type: ignore[misc]
         """From here on, once authenticated, a silent peer ends the connection."""
         threading.Thread(target=self._judge, name="ssh-silence", daemon=True).start()
 
-    def open_stream(self, kind: str, to: tuple[str, int] | None = None, *, path: str = "", timeout: float) -> paramiko.Channel:
-        """A channel, to an address or to the unix socket `path` where its kind needs one.
+    def open_stream(self, what: str, kind: str, to: "tuple[str, int] | str | None" = None, *, timeout: float) -> paramiko.Channel:
+        """A channel, to an address or to the path of a unix socket where its kind needs one. `what` it is for, in a HostError.
 
-        Raises ChannelException with the far side's words, TimeoutError or WireLostError.
+        Raises ChannelException with the far side's words, TimeoutError, or HostError where the connection is gone.
         """
-        self._opening.path = path
+        self._opening.path, to = (to, None) if isinstance(to, str) else ("", to)
         try:
             return self.open_channel(kind, to, ("127.0.0.1", 0), timeout=timeout)
         except paramiko.ChannelException:
             raise
         except (paramiko.SSHException, OSError, EOFError) as exc:
-            if not self.active:
-                raise WireLostError(self.lost or "the connection was closed") from exc
+            if lost := self.lost:
+                raise HostError(what, f"connection lost: {lost}", why=Why.CONNECTION_LOST) from exc
             self._abandoned[self._opening.number] = self._channels.get(self._opening.number)
             raise TimeoutError from exc
 
@@ -110,14 +114,14 @@ class Wire(paramiko.Transport):  # type: ignore[misc]
         return found
 
     def close(self) -> None:
-        self.lost = self.lost or "it was closed"
+        self._end = self._end or "it was closed"
         super().close()
 
     def run(self) -> None:
         try:
             super().run()
         finally:
-            self.lost = self.lost or "the other side closed it"
+            self._end = self._end or "the other side closed it"
             self._over.set()
 
     def _next_channel(self) -> int:
@@ -172,5 +176,5 @@ class Wire(paramiko.Transport):  # type: ignore[misc]
             if ticks and ticks * _TICK_S % PING_S == 0:
                 threading.Thread(target=self._ping, name="ssh-ping", daemon=True).start()
             if ticks * _TICK_S >= SILENT_S:
-                self.lost = f"the other side was silent for {SILENT_S:g} s"
+                self._end = f"the other side was silent for {SILENT_S:g} s"
                 self.close()
