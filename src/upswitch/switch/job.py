@@ -90,19 +90,7 @@ def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Sequen
     resolved = names_of[ask.pool]
     plan = planned(ask, *_live_and_next(facts, runs), has_warm=warmth.why != "", skips=_skips(site, facts, warmth))
     making = Making(site=site, facts=facts, templates=templates, checked=checked)
-    manifest = Manifest(
-        name=plan.to,
-        pool=ask.pool,
-        sha256={},
-        replaces=plan.base,
-        made_by=ask.run,
-        made_at=ports.clock.now(),
-        servers=rounds.servers(site, ask.pool, resolved),
-        marker=site.nginx.marker,
-        pid_file=facts.pid_file,
-        error_log=facts.error_log,
-        prefix=configuration.variable_prefix(facts.conf, live=site.nginx.live, otherwise=prefix_of(site.name)),
-    )
+    manifest = _manifest(ports, site, facts, plan, servers=rounds.servers(site, ask.pool, resolved))
     base, files = facts.disk.manifest or _bare(plan), _live_files(ports.host, site, facts)
     if plan.warm:
         base = msgspec.structs.replace(base, name=plan.warm, made_by=ask.run, made_at=ports.clock.now(), marker=site.nginx.marker)
@@ -122,6 +110,23 @@ def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Sequen
         addresses=manifest.addresses,
         warmth=warmth,
         taken_back=taken_back(ports, runs),
+    )
+
+
+def _manifest(ports: Ports, site: Site, facts: Facts, plan: Plan, *, servers: generation.Addresses) -> Manifest:
+    """Of the new generation."""
+    return Manifest(
+        name=plan.to,
+        pool=plan.pool,
+        sha256={},
+        replaces=plan.base,
+        made_by=plan.run,
+        made_at=ports.clock.now(),
+        servers=dict(servers),
+        marker=site.nginx.marker,
+        pid_file=facts.pid_file,
+        error_log=facts.error_log,
+        prefix=configuration.variable_prefix(facts.conf, live=site.nginx.live, otherwise=prefix_of(site.name)),
     )
 
 
