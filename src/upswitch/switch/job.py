@@ -1,7 +1,7 @@
 """The material of a run: its plan, and every byte that it will write, before it writes any."""
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 
@@ -82,7 +82,7 @@ class Job(Value):
         return Live(pool=self.plan.former_pool, generation=self.plan.former, servers=manifest.servers if manifest else {})
 
 
-def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Sequence[Run], templates: Mapping[str, str]) -> Job:
+def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Iterable[Run], templates: Mapping[str, str]) -> Job:
     """A switch to `ask.pool`: rendered now, for this nginx. RefusedError where a template or a name fails."""
     names_of = _resolved(ports.host, site, ask.pool, facts)
     checked = {pool: rounds.checked(site, pool, names) for pool, names in names_of.items()}
@@ -109,7 +109,6 @@ def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Sequen
         old=rounds.staged_targets(site, facts.disk.manifest, dialect=facts.dialect) if facts.disk.manifest else (),
         addresses=manifest.addresses,
         warmth=warmth,
-        taken_back=taken_back(ports, runs),
     )
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from upswitch.site.model import Site
 from upswitch.switch.drive import Ending, start, unchanged
-from upswitch.switch.job import for_switch, is_unchanged
+from upswitch.switch.job import for_switch, is_unchanged, taken_back
 from upswitch.switch.journal import journal_of
 from upswitch.switch.machine import Outcome
 from upswitch.switch.preflight import surveyed
@@ -25,4 +25,5 @@ def switch(ports: RunPorts, site: Site, ask: Ask, templates: Mapping[str, str], 
     if is_unchanged(ports.host, job):
         ports.turn.meet(Meeting.UNCHANGED)
         return unchanged(ports, job.plan, site.nginx)
-    return start(ports, msgspec.structs.replace(job, accept_one_way=choices.one_way), journal)
+    spans = taken_back(ports, journal.opened)
+    return start(ports, msgspec.structs.replace(job, accept_one_way=choices.one_way, taken_back=spans), journal)

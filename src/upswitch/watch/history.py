@@ -11,7 +11,7 @@ Nothing is left out where three runs of 5 s or more show that such bursts recur 
 or more: then that is how the site is.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 from upswitch.basics.result import Failure
@@ -76,9 +76,9 @@ def added_histories(histories: Iterable[History]) -> History:
     return History(seconds=added(history.seconds[::-1] for history in histories)[::-1])
 
 
-def usual(seconds: Sequence[Second], counted: Callable[[Second], tuple[int, int]]) -> Sequence[Second]:
-    """The seconds without incidents. `counted` gives, of one second, the requests that failed and all of them."""
-    runs = _runs([at for at, each in enumerate(seconds) if _is_bad(*counted(each))])
+def usual(seconds: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+    """The seconds without incidents. Of each the requests that failed and all of them."""
+    runs = _runs([at for at, each in enumerate(seconds) if _is_bad(*each)])
     recurs = sum(len(run) >= _BURST_S for run in runs) >= _RECURS
     incidents = [run for run in runs if len(run) >= _INCIDENT_S]
     if recurs or sum(map(len, incidents)) * 2 >= len(seconds):

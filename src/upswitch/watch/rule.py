@@ -31,9 +31,12 @@ Where the rule is silent, this is what we do:
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from math import exp, lgamma, log
 from operator import sub
+
+import msgspec
 
 from upswitch.basics.result import Failure
 from upswitch.basics.value import Value
@@ -47,6 +50,7 @@ LUCK = 1e-6
 _SHORT_S, _LONG_S = 10, 60
 _ASSUMED_TOTAL, _ASSUMED_ONE_IN = 1000, 1000
 _LAST_REQUESTS = 10
+_KINDS = len(Failure)
 _READABLE = 10**12
 
 _HOW = {
@@ -135,7 +139,7 @@ def looks(history: History, since: Sequence[Second], thresholds: Thresholds = DE
 
 def last(history: History, since: Sequence[Second]) -> Judgement:
     """The last requests, however they failed (`kind` NONE): of the shortest stretch with enough of them, else all."""
-    sight, end = _sight(Failure.NONE, history.seconds, since), len(since)
+    sight, end = _sight(Failure.NONE, history, since), len(since)
     found = [_look(sight, (end, stretch), DEFAULT) for stretch in _stretches(end)]
     return next((look for look in found if look.total >= _LAST_REQUESTS), found[-1])
 
@@ -167,28 +171,36 @@ class _Sight(Value):
 
 
 def _both(history: History, since: Sequence[Second]) -> list[_Sight]:
-    return [_sight(kind, history.seconds, since) for kind in _HOW if kind is not Failure.NONE]
+    return [_sight(kind, history, since) for kind in _HOW if kind is not Failure.NONE]
 
 
-def _sight(kind: Failure, before: Sequence[Second], since: Sequence[Second]) -> _Sight:
-    def counted(second: Second) -> tuple[int, int]:
-        failed = second.failures if kind is Failure.NONE else second.failed(kind)
-        return failed, failed + second.failed(Failure.NONE)
+def _sight(kind: Failure, history: History, since: Sequence[Second]) -> _Sight:
+    return msgspec.structs.replace(_before_switch(kind, history), since=_sums(_counted(kind, since)))
 
-    normal = usual(before, counted)
+
+@lru_cache(maxsize=_KINDS)
+def _before_switch(kind: Failure, history: History) -> _Sight:
+    """Remembered: the history stays the same from look to look."""
+    counts = _counted(kind, history.seconds)
+    normal = usual(counts)
     return _Sight(
         kind=kind,
-        before=_sums(map(counted, normal)),
-        minute=_sums(map(counted, before[-_LONG_S:])),
-        since=_sums(map(counted, since)),
-        incidents_s=len(before) - len(normal),
+        before=_sums(normal),
+        minute=_sums(counts[-_LONG_S:]),
+        since=_sums(()),
+        incidents_s=len(counts) - len(normal),
     )
 
 
-def _sums(counts: Iterable[tuple[int, int]]) -> _Sums:
-    each = list(counts)
-    failed = [some for some, _ in each]
-    return _Sums(failed=_running(failed), total=_running(of for _, of in each), seconds=_running(map(bool, failed)))
+def _counted(kind: Failure, seconds: Iterable[Second]) -> list[tuple[int, int]]:
+    """Of each second the requests that failed so, and those with the ones that passed."""
+    every = [(each.failures if kind is Failure.NONE else each.failed(kind), each.failed(Failure.NONE)) for each in seconds]
+    return [(failed, failed + passed) for failed, passed in every]
+
+
+def _sums(counts: Sequence[tuple[int, int]]) -> _Sums:
+    failed = [some for some, _ in counts]
+    return _Sums(failed=_running(failed), total=_running(of for _, of in counts), seconds=_running(map(bool, failed)))
 
 
 def _running(counts: Iterable[int]) -> list[int]:
