@@ -362,7 +362,12 @@ def test_a_server_that_the_gate_sees_down_would_have_been_a_rollback_though_no_c
     assert found["failed"] == 0
 
 
-def test_a_crash_loop_of_nginxs_workers_would_have_been_a_rollback(lab):
+@pytest.mark.parametrize("level", ["error", "emerg"])
+def test_a_crash_loop_of_nginxs_workers_would_have_been_a_rollback_whatever_the_error_log_leaves_out(lab, level):
+    conf = lab.folder / "nginx.conf"
+    conf.write_text(conf.read_text().replace("/error.log;", f"/error.log {level};"))
+    assert f"/error.log {level};" in conf.read_text()
+    lab.reload()
     watching = Command(lab, "watch")
     watching.wait_for("t+1s")
     seconds = 0

@@ -169,9 +169,18 @@ def log_format_line(prefix: str = UNNAMED, others: Iterable[str] = ()) -> str:
     return f"log_format {prefix} escape=json '{{{_LOG_FORMAT % (generation_variable(prefix), prefix, beside)}}}';"
 
 
+def tells_crashes(conf: NginxConf, build: Build) -> bool:
+    """Whether the master's log says that a worker died: nginx writes that as an alert (ngx_process_get_status)."""
+    return any(log.is_file and log.threshold != "emerg" for log in _master_logs(conf, build))
+
+
+def _master_logs(conf: NginxConf, build: Build) -> tuple[ErrorLog, ...]:
+    return _error_logs(conf.tree, build) or (ErrorLog(path=build.error_log_path, threshold="error"),)
+
+
 def error_logs(conf: NginxConf, build: Build) -> tuple[ErrorLog, ...]:
     """The distinct logs of the master and of http's servers. The first is the master's, with its `[emerg]` lines."""
-    masters = _error_logs(conf.tree, build) or (ErrorLog(path=build.error_log_path, threshold="error"),)
+    masters = _master_logs(conf, build)
     block = http(conf)
     return tuple(dict.fromkeys((*masters, *(_walk_errors(block, masters, build) if block else ()))))
 

@@ -15,6 +15,7 @@ from upswitch.hosts import batch
 from upswitch.hosts.host import Asking
 from upswitch.hosts.wait import until
 from upswitch.nginx import commands, running
+from upswitch.nginx.conf_logs import tells_crashes
 from upswitch.site.model import Verdict
 from upswitch.switch import candidate, deadman, warm, way_back
 from upswitch.switch.deadman import DeadMan, disarm_argv
@@ -201,6 +202,7 @@ class Steps:
             access_logs=facts.access_logs,
             error_log=facts.error_log,
             master=facts.running.pid,
+            tells_crashes=tells_crashes(facts.conf, facts.build),
             known=known_of(facts.conf, facts.build),
             tried=self._tried,
         )

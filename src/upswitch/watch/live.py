@@ -23,6 +23,7 @@ from upswitch.health import rounds
 from upswitch.health.gate import ServerHealth
 from upswitch.hosts.host import Asking, Ports
 from upswitch.hosts.wait import Pulse
+from upswitch.nginx.conf_logs import tells_crashes
 from upswitch.nginx.marker import Marker
 from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Site
@@ -168,7 +169,8 @@ class _Observation:
         staged = store.read_manifests(ports.host, site.nginx).values()
         names = {name for manifest in staged for name in manifest.servers}
         addresses = {name: frozenset(each for of in staged for each in of.servers.get(name, ())) for name in names}
-        self._errors = ErrorLog(ports, facts.error_log, running.pid, self._notes, addresses=addresses)
+        tells = tells_crashes(facts.conf, facts.build)
+        self._errors = ErrorLog(ports, facts.error_log, running.pid, self._notes, tells_crashes=tells, addresses=addresses)
         stack.callback(self._errors.close)
         name = running.marker.generation if running.marker else ""
         self._release = self._judge(name, former=name)

@@ -23,6 +23,7 @@ from upswitch.watch.history import History, Second
 SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
 _READ_FOR = 0.7  # seconds of each second that may go into reading the logs
 _CRASH_WINDOW = 10  # seconds
+_LOOP_S = 4  # different seconds
 
 
 _NOWHERE: Addresses = {}
@@ -198,7 +199,9 @@ class AccessLogs:
 class ErrorLog:
     """nginx's error log and its workers, second by second."""
 
-    def __init__(self, ports: Ports, path: str, master: int, notes: Notes, *, addresses: Addresses = _NOWHERE) -> None:
+    def __init__(
+        self, ports: Ports, path: str, master: int, notes: Notes, *, tells_crashes: bool = True, addresses: Addresses = _NOWHERE
+    ) -> None:
         """With the `addresses` of upstreams only an upstream's own failures explain its "no live upstreams"."""
         self._host = ports.host
         self._clock = ports.clock
@@ -206,7 +209,9 @@ class ErrorLog:
         self._master = master
         self._notes = notes
         self._follower = _follow(ports.host, path, notes) if path else None
+        self._tells_crashes = tells_crashes and self._follower is not None
         self._workers: frozenset[tuple[int, int]] = frozenset()
+        self._deaths: deque[int] = deque(maxlen=_CRASH_WINDOW)
         self._crashes: deque[int] = deque(maxlen=_CRASH_WINDOW)
         self._respawns: deque[int] = deque(maxlen=_CRASH_WINDOW)
         self._counter = ErrorCounter(addresses=addresses)
@@ -214,8 +219,14 @@ class ErrorLog:
 
     @property
     def crashes(self) -> int:
-        """Worker deaths of the last ten seconds: as many as both the log and /proc tell of. The log may be read late."""
-        return min(sum(self._crashes), sum(self._respawns))
+        """Worker deaths of the last ten seconds: as many as both the log and /proc tell of. The log may be read late.
+
+        Where the log has no such lines (`error_log ... emerg`), /proc tells alone. A reload replaces all workers too, within a
+        second or two; so only deaths in several different seconds count.
+        """
+        if self._tells_crashes:
+            return min(sum(self._crashes), sum(self._respawns))
+        return sum(self._deaths) if sum(map(bool, self._deaths)) >= _LOOP_S else 0
 
     def read(self) -> None:
         """All that was written in the second that has just passed."""
@@ -246,6 +257,7 @@ class ErrorLog:
         except HostError:
             return 0
         before, self._workers = self._workers, processes.keys(family.workers)
+        self._deaths.append(len(before - self._workers - processes.keys(family.draining)))
         return len(self._workers - before) if before else 0
 
     def close(self) -> None:

@@ -148,6 +148,7 @@ class Watched(Value):
     access_logs: tuple[AccessLog, ...]
     error_log: str
     master: int
+    tells_crashes: bool = True
     known: Known = Known()
     tried: Tried = Tried()
 
@@ -201,18 +202,13 @@ class Watcher:
         self._lost_since: float | None = None
         self._deaf_since: float | None = None
         self._has_passed = False
-        ours = watched.attribution
-        self._pool = PoolWatch(
-            ports,
-            ours,
-            watched.access_logs,
-            self._notes,
-            mark=watched.tried.mark,
-            accepts_elevated=site.watch.accepts_elevated,
-        )
+        ours, mark, accepts = watched.attribution, watched.tried.mark, site.watch.accepts_elevated
+        self._pool = PoolWatch(ports, ours, watched.access_logs, self._notes, mark=mark, accepts_elevated=accepts)
         self._hang = HangGuard(ports.host, ours, watched.master)
         addresses = dict.fromkeys(ours.upstreams, ours.addresses | ours.former_addresses) if ours.addresses else {}
-        self._errors = ErrorLog(ports, watched.error_log, watched.master, self._notes, addresses=addresses)
+        self._errors = ErrorLog(
+            ports, watched.error_log, watched.master, self._notes, tells_crashes=watched.tells_crashes, addresses=addresses
+        )
         for line in attribution.told(watched.access_logs, ours, asked=watched.tried.asked if site.watch.probe else ()):
             ports.tell("watch", line)
         for line in watched.tried.told:
