@@ -65,7 +65,7 @@ def test_help_imports_only_click_and_the_table():
     told = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stderr
     imported = {line.rpartition("|")[2].strip() for line in told.splitlines()}
     ours = {name for name in imported if name.startswith("upswitch")}
-    assert ours == {"upswitch", "upswitch.cli", "upswitch.cli.main", "upswitch.cli.exit_codes"}
+    assert ours == {"upswitch", "upswitch.cli", "upswitch.cli.main", "upswitch.cli.exit_codes", "upswitch.cli.streams"}
     assert not imported & {"msgspec", "dataclasses", "rich", "httpx", "jinja2", "paramiko", "crossplane"}
 
 

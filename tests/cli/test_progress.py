@@ -17,7 +17,9 @@ TELLER = """
 import sys
 import termios
 from upswitch.hosts.clock import SystemClock
+from upswitch.cli import streams
 from upswitch.cli.progress import Teller
+streams.make_safe()
 clock = SystemClock()
 events = open(sys.argv[1], "ab")
 tell = Teller(now=clock.now, monotonic=clock.monotonic, events=events)

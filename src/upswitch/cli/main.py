@@ -4,15 +4,14 @@
 """
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from upswitch import __version__
+from upswitch.cli import streams
 from upswitch.cli.exit_codes import Exit
 
 if TYPE_CHECKING:
@@ -73,37 +72,18 @@ def group() -> None:
 
 def main(argv: Sequence[str] | None = None, wiring: "Wiring | None" = None) -> NoReturn:
     """`upswitch`. Ends the process with the command's exit code. `wiring` replaces the adapters of this machine."""
-    _open_closed_streams()
+    streams.make_safe()
     try:
         code = group.main(
             args=list(sys.argv[1:] if argv is None else argv), prog_name="upswitch", standalone_mode=False, obj=wiring
         )
     except click.UsageError as exc:
-        with suppress(OSError):
-            exc.show()
+        exc.show()
         sys.exit(Exit.USAGE)
-    except OSError:  # --help into a full disk
-        drop_output()
-        sys.exit(Exit.DONE)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(Exit.INTERRUPTED)
-    try:
-        sys.stdout.flush()
-    except OSError:  # a reader that went away must not change the exit code
-        drop_output()
     sys.exit(code or Exit.DONE)
-
-
-def drop_output() -> None:
-    """Discard what is left in the buffer of stdout, so that Python's own flush at its end does not fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
-def _open_closed_streams() -> None:
-    """With `>&-` Python has no stream at all; the rest of the program always has one."""
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (for the life of the process)
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def switch_main() -> NoReturn:

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from upswitch.basics.text import plain
-from upswitch.cli.progress import past_buffer
+from upswitch.cli.streams import STDERR, Output
 from upswitch.watch.history import Second
 from upswitch.watch.live import Frame
 
@@ -45,7 +45,7 @@ class Plot:
         self._thread.join(_LAST_WORDS)
 
     def _draw(self) -> None:
-        console = Console(file=past_buffer(), highlight=False, markup=False)
+        console = Console(file=Output(STDERR), highlight=False, markup=False)
         live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         with contextlib.suppress(OSError, ValueError), live:  # a terminal that is gone must not change what happens
             while not self._is_over:

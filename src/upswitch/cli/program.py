@@ -13,8 +13,8 @@ import click
 import msgspec
 
 from upswitch.basics.text import plain
+from upswitch.cli import streams
 from upswitch.cli.invocation import Act, Command, Common, become, person
-from upswitch.cli.main import drop_output
 from upswitch.cli.open import Fleet, Here, Shared, Wiring
 from upswitch.cli.progress import Teller
 from upswitch.cli.site_files import NoSiteError, SiteFile, chosen_site, site_if_any
@@ -36,7 +36,6 @@ class Program:
 
     def __init__(self, wiring: Wiring | None) -> None:
         self._wiring = wiring or Wiring()
-        self._has_reader = True
 
     def serve(self, command: str, common: Common, act: Act, *, every: float | None = None) -> int:
         """With `every`: again after so many seconds, until a signal. Every ending is a view; a bug is one too."""
@@ -83,7 +82,7 @@ class Program:
             interrupts.install()  # and left in place: a late Ctrl-C must not cost the result and the exit code
         with self._opened(site, interrupts, common.events) as opened:
             view = opened.serve(command, act)
-            while every and self._has_reader and not interrupts.count:
+            while every and not interrupts.count and not streams.is_lost():
                 self.show(fleet.with_site(view, common.file.words), as_json=common.as_json)
                 interrupts.sleep(every)
                 view = opened.serve(command, act)
@@ -91,11 +90,7 @@ class Program:
 
     def show(self, view: View, *, as_json: bool) -> int:
         """Print the result on stdout; its exit code. A reader that went away changes nothing."""
-        try:
-            click.echo(msgspec.json.encode(encoded(view)) if as_json else _safe(view.text))
-        except OSError:
-            self._has_reader = False
-            drop_output()
+        click.echo(msgspec.json.encode(encoded(view)) if as_json else _safe(view.text))
         return view.exit
 
     @contextmanager

@@ -1,16 +1,12 @@
 """Progress on stderr while a command runs: a live line on a terminal, timestamped lines elsewhere.
 
-Printing must never stop a switch. A pager that nobody reads, or Ctrl-S, blocks a write for ever once 64 KiB are waiting. So a
-thread of its own writes, from a queue with a bound; lines that do not fit or can't be written are dropped. The thread writes to
-the descriptor and not through `sys.stderr`: Python flushes that buffer when it ends, and would then hang itself on a reader that
-does not read, or end with 120 where the reader is gone.
+Printing must never stop a switch, nor make it slower. So a thread of its own writes, from a queue with a bound. Lines that do not
+fit are dropped, and so is what can't be written (streams.py).
 """
 
 import contextlib
 import functools
-import io
 import queue
-import sys
 import threading
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, NamedTuple
@@ -18,13 +14,13 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 import msgspec
 
 from upswitch.basics.text import printable
+from upswitch.cli.streams import STDERR, Output
 from upswitch.hosts.host import Tell
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-_STDERR = 2
 _QUEUED = 1000
 _PASSING_EVERY = 5.0  # seconds between two passing lines of one step where there is no terminal
 _STEP = 12  # columns; the longest is "confirm back"
@@ -57,8 +53,8 @@ class Teller:
         self._events = events
         self._passed: dict[str, float] = {}
         self._queue: queue.Queue[_Line | None] = queue.Queue(_QUEUED)
-        stream = past_buffer()
-        self._out = _Terminal(stream, hosts) if stream is not None and stream.isatty() else _Pipe(now, stream, hosts)
+        stream = Output(STDERR)
+        self._out = _Terminal(stream, hosts) if stream.isatty() else _Pipe(now, stream, hosts)
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
 
@@ -90,27 +86,16 @@ class Teller:
 
     def _write(self) -> None:
         while (line := self._queue.get()) is not None:
-            if self._events is not None:  # first: stderr may block for ever, a file does not
+            if self._events is not None:  # first: stderr may take seconds, a file does not
                 with contextlib.suppress(OSError, ValueError):
                     self._events.write(self._event(line))
                     self._events.flush()
-            with contextlib.suppress(OSError, ValueError):  # a closed pipe must not change what happens
-                self._out.write(line)
-        with contextlib.suppress(OSError, ValueError):
-            self._out.close()
+            self._out.write(line)
+        self._out.close()
 
     def _event(self, line: _Line) -> bytes:
         event = {"at": self._now(), "step": line.step, "said": line.said, "passing": line.is_passing}
         return msgspec.json.encode(event | ({"host": line.host} if line.host else {})) + b"\n"
-
-
-def past_buffer() -> IO[str] | None:
-    """Standard error without a buffer; None where it was closed at the start: its number may belong to another file by now."""
-    stderr: IO[str] | None = getattr(sys, "stderr", None)
-    if stderr is None:
-        return None
-    raw = io.FileIO(_STDERR, "w", closefd=False)
-    return io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
 
 
 class _Pipe:
@@ -118,14 +103,13 @@ class _Pipe:
 
     is_live = False
 
-    def __init__(self, now: Callable[[], str], stream: IO[str] | None, hosts: tuple[str, ...]) -> None:
+    def __init__(self, now: Callable[[], str], stream: IO[str], hosts: tuple[str, ...]) -> None:
         self._now = now
         self._stream = stream
         self._width = max(map(len, hosts), default=-1) + 1
 
     def write(self, line: _Line) -> None:
-        if self._stream is not None:
-            self._stream.write(f"{self._now()} {line.host:{self._width}}{line.step:12} {line.said}\n")
+        self._stream.write(f"{self._now()} {line.host:{self._width}}{line.step:12} {line.said}\n")
 
     def close(self) -> None:
         return
