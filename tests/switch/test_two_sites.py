@@ -1,6 +1,7 @@
 """Several sites on one nginx: each is adopted, switched, watched and rolled back by itself."""
 
 import signal
+import socket
 
 import pytest
 
@@ -29,6 +30,9 @@ def test_a_second_application_becomes_a_site_of_its_own(any_nginx, tmp_path, htt
         for app in sites.apps:
             proved(sites.on(app, "status"), "A")
         assert shop.marker != blog.marker
+        unsaid = sites.upswitch("switch", "--to", "B")
+        assert (unsaid.exit, unsaid.json["outcome"]) == (2, "USAGE")
+        assert all(f"{app.name} ({app.site_file})" in unsaid.json["said"] for app in sites.apps)
         proved(sites.on(shop, "switch", "--to", "B"), "B")
         proved(sites.on(blog, "status"), "A")
         proved(sites.on(blog, "switch", "--to", "B"), "B")
@@ -40,16 +44,6 @@ def test_a_second_application_becomes_a_site_of_its_own(any_nginx, tmp_path, htt
         lines = [(app.dir / "live/marker.conf").read_text().count("keepalive_min_timeout ") for app in sites.apps]
         assert sum(lines) <= (0 if http else 1)
         assert sites.test().returncode == 0
-
-
-def test_without_a_choice_between_two_sites_nothing_is_done_and_both_are_named(any_nginx, tmp_path):
-    with two_sites(any_nginx, tmp_path) as sites:
-        sites.adopt()
-        refused = sites.upswitch("switch", "--to", "B")
-        assert refused.exit == 2
-        assert all(f"{app.name} ({app.site_file})" in refused.json["said"] for app in sites.apps)
-        assert "-s NAME" in refused.json["hint"]
-        assert {app.live for app in sites.apps} == {"000001-A"}
 
 
 @pytest.mark.every_nginx
@@ -74,6 +68,21 @@ def test_two_sites_that_switch_at_the_same_moment_lose_no_request_and_both_are_p
             assert (app.serves, app.answers) == ("B", app.live)
             assert (load.summary.lost, load.summary.failed) == (0, 0), load.summary
             assert {body[:1] for body in load.summary.bodies} == {"A", "B"}
+
+
+def test_a_second_site_that_nginx_rejects_is_undone_and_the_first_one_serves_on(any_nginx, tmp_path):
+    with two_sites(any_nginx, tmp_path) as sites, socket.socket() as thief:
+        shop, blog = sites.apps
+        sites.adopt_one(shop)
+        before = sites.conf.read_text()
+        thief.bind(("127.0.84.1", 0))  # bound, but not listening: only the reload finds it
+        refused = sites.init(blog, f"--marker=127.0.84.1:{thief.getsockname()[1]}")
+        assert (refused.exit, "bind" in refused.json["said"]) == (3, True), refused
+        assert (sites.conf.read_text(), blog.site_file.exists(), (blog.dir / "live").is_symlink()) == (before, False, False)
+        proved(sites.on(shop, "switch", "--to", "B"), "B")
+        sites.adopt_one(blog)
+        proved(sites.on(blog, "status"), "A")
+        proved(sites.on(shop, "status"), "B")
 
 
 def test_the_dead_man_of_one_site_takes_only_that_site_back_and_a_watch_goes_on_over_it(any_nginx, tmp_path):

@@ -1,0 +1,58 @@
+"""What `sites` prints."""
+
+import click
+
+from upswitch.cli.exit_codes import Exit
+from upswitch.cli.site_files import SharedSiteError
+from upswitch.cli.views import acted, fleet
+from upswitch.cli.views.sites import sites
+from upswitch.cli.views.status import StatusView
+from upswitch.generations.generation import Live
+
+PROVED = Live(disk="000002-B", running="000002-B", pool="B")
+SPLIT = Live(disk="000002-B", running="000001-A", pool="B")
+
+
+def serving(live):
+    return StatusView(
+        command="sites",
+        exit=Exit.DONE if live.agrees else Exit.FINDINGS,
+        production=live,
+        generations=(),
+        edited=(),
+        master=0,
+        workers=0,
+        draining=(),
+        unfinished="",
+        lock="",
+        findings=(),
+    )
+
+
+def test_each_site_is_a_row_with_what_it_serves():
+    view = sites([("/etc/upswitch/blog.toml", ("blog", serving(PROVED))), ("/etc/upswitch/shop.toml", ("shop", serving(PROVED)))])
+    assert (view.exit, len(view.sites)) == (0, 2)
+    assert view.text.splitlines() == [
+        "SITE  SERVES  GENERATION  FILE",
+        "blog  B       000002-B    /etc/upswitch/blog.toml",
+        "shop  B       000002-B    /etc/upswitch/shop.toml",
+    ]
+
+
+def test_what_is_not_proved_stands_below_its_site_and_is_exit_3():
+    shared = acted.ended("sites", SharedSiteError("this site and that of /x share the folder /y"), None, file="/e/shop.toml")
+    hosts = fleet.together("sites", {"lb1": serving(PROVED), "lb2": serving(SPLIT)})
+    view = sites([("/e/blog.toml", ("blog", hosts)), ("/e/shop.toml", ("shop", shared))])
+    assert view.exit == Exit.FINDINGS
+    assert view.text.splitlines() == [
+        "SITE  HOST  SERVES  GENERATION  FILE",
+        "blog  lb1   B       000002-B    /e/blog.toml",
+        "blog  lb2   B       000001-A    /e/blog.toml",
+        f"    {SPLIT.text}",
+        "shop        ?       ?           /e/shop.toml",
+        "    /e/shop.toml: this site and that of /x share the folder /y",
+    ]
+
+
+def test_without_a_site_file_it_says_how_to_make_one():
+    assert "upswitch init" in click.unstyle(sites([]).text)
