@@ -9,7 +9,7 @@ from upswitch_lab.conf import Layout
 from upswitch_lab.lab import Lab
 
 SECRET = "key=of-the-owner"
-QUICK = Layout(site={"watch": {"duration": "2s"}})
+QUICK = Layout(site={"watch": {"duration": "5s"}})
 
 
 def add_locations(lab: Lab, text: str) -> None:
@@ -39,7 +39,8 @@ def test_a_probe_that_fails_already_is_refused_with_what_it_said_and_its_query_i
         assert f"http://{lab.place.public}/in?(not shown)" in str(shown)
         accepted = upswitch(lab, "switch", "--to", "B", "--one-way")
         assert accepted.exit == 4, accepted  # judged as it was said
-        assert "status 401. The watch would" in accepted.err
+        assert "status 401. It must be answered with 2xx or 3xx" in accepted.err
+        assert "A switch is refused." in str(shown)
         assert SECRET not in f"{shown} {accepted} {(lab.folder / 'state' / 'journal.jsonl').read_text()}"
 
 

@@ -6,7 +6,7 @@ from upswitch.basics.errors import Owner, Refusal, RefusedError
 from upswitch.basics.result import Why
 from upswitch.basics.value import Value
 from upswitch.health import rounds
-from upswitch.hosts.host import Asking, Ports
+from upswitch.hosts.host import Ports
 from upswitch.site.model import Site
 from upswitch.switch import machine, run, warm
 from upswitch.switch.job import Job, diff, for_switch, is_unchanged
@@ -17,6 +17,7 @@ from upswitch.switch.run import Plan
 from upswitch.switch.session import Ask, Choices
 from upswitch.switch.warm import Warmth
 from upswitch.watch import attribution
+from upswitch.watch.tried import tried
 
 
 class Planned(Value):
@@ -45,7 +46,7 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
         gate=rounds.one_round(ports, job.new, job.old),
         is_unchanged=is_unchanged(ports.host, job),
         warmth=job.warmth,
-        notes=(*warm.notes(site, ask.pool, job.warmth, facts), *filter(None, [job.flag_stays_down]), *_seen(site, job)),
+        notes=(*warm.notes(site, ask.pool, job.warmth, facts), *filter(None, [job.flag_stays_down]), *_seen(ports, site, job)),
     )
 
 
@@ -55,10 +56,11 @@ def _unfinished(holder: Owner | None) -> Refusal:
     return Refusal(what=f"a run is under way: {holder.text}", hint="wait for its end; `upswitch status` shows what is live")
 
 
-def _seen(site: Site, job: Job) -> tuple[str, ...]:
-    """What the watch would read, and what it can't see."""
+def _seen(ports: Ports, site: Site, job: Job) -> tuple[str, ...]:
+    """What the watch would read and request, and what it can't see. Its own requests are tried now."""
     if Step.WATCH in job.plan.skips:
         return ()
-    return attribution.told(
-        job.facts.access_logs, job.attribution, asked=[Asking(url=each) for each in (site.watch.probe,) if each]
-    )
+    own = tried(ports, site, job.live, logs=job.facts.access_logs, conf=job.facts.conf)
+    refused = (f"{own.refusal}. A switch is refused.",) if own.refusal else ()
+    asked = own.asked if site.watch.probe else ()
+    return (*refused, *attribution.told(job.facts.access_logs, job.attribution, asked=asked), *own.told)

@@ -214,12 +214,16 @@ class Probation(Value):
 
     @property
     def last(self) -> Judgement:
-        return ending.last(self.history, self.seen, self.judged)
+        """The last requests of clients; our own where only those fail."""
+        of_clients, own = ending.last(self.history, self.seen, self.judged), rule.last(self.history, self.own)
+        return own if ending.fails_half(own) and not ending.fails_half(of_clients) else of_clients
 
     def held(self) -> Failed:
         """Why a person must decide, where the last requests fail."""
-        what = rule.numbers(self.last, self.pool, self._requests)
-        details = (f"{ending.held_because(self.last)}.", *rule.compared(self.last))
+        last = self.last
+        requests = _OWN if last == rule.last(self.history, self.own) else self._requests
+        what = rule.numbers(last, self.pool, requests)
+        details = (f"{ending.held_because(last)}.", *rule.compared(last))
         return Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=details)
 
     @property

@@ -80,7 +80,7 @@ class _Trial:
         if self._said(marked):
             said = self._said(Asking(url=url))
             shown = f"watch.probe, {Asking(url=url).shown}, fails now, while {self._live.pool} serves: {said}"
-            refusal = f"{shown}. The watch would take this for a failure of the new pool (2xx or 3xx is needed)" if said else ""
+            refusal = f"{shown}. It must be answered with 2xx or 3xx, or the watch would take this for a failure" if said else ""
             return Tried(asked=(Asking(url=url),), refusal=refusal)
         line = self._line()
         if line is None:
