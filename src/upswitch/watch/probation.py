@@ -14,7 +14,7 @@ from upswitch.basics.result import Failure, Took, Why
 from upswitch.basics.value import Value
 from upswitch.health import gate
 from upswitch.health.gate import ServerHealth
-from upswitch.logs.line import HISTORY_S
+from upswitch.logs.line import ENOUGH_FAILED, HISTORY_S
 from upswitch.site.model import Probe
 from upswitch.watch import clients, ending, rule
 from upswitch.watch.clients import Clients, Fair
@@ -167,10 +167,9 @@ class Probation(Value):
         """Why the pool must not stay; None while it may."""
         if look.is_spike:
             return self.spike(look)
-        own = rule.judge(self.history, self.own)
-        if own.is_spike and not self.is_log_blind:
-            what = rule.numbers(own, self.pool, _OWN)
-            return Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=rule.answers(own), failure=own.kind)
+        own = None if self.is_log_blind else self._own_spike()
+        if own:
+            return own
         down = [each for each in self.servers if not each.is_up]
         if down:
             what = f"health check: {down[0].text} ({len(down)} of {len(self.servers)} servers are unhealthy)"
@@ -178,6 +177,15 @@ class Probation(Value):
         if self.crashes > _CRASHES:
             return Failed(why=Why.WORKERS_DIED, at_s=self.at_s, what=f"{self.crashes} nginx workers died in 10 s")
         return None
+
+    def _own_spike(self) -> Failed | None:
+        """Of our own requests, beside those of clients."""
+        if sum(each.failures for each in self.own) < ENOUGH_FAILED:  # most seconds: no need to look
+            return None
+        look = rule.judge(self.history, self.own)
+        what = rule.numbers(look, self.pool, _OWN)
+        failed = Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=rule.answers(look), failure=look.kind)
+        return failed if look.is_spike else None
 
     def spike(self, look: Judgement) -> Failed:
         what = rule.numbers(look, self.pool, self._requests)
