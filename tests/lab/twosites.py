@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from command import Answer
+from upswitch.nginx.drain_compare import advice
+from upswitch.nginx.drain_lines import with_lines
+from upswitch.nginx.dump import parse_dump
 from upswitch_lab.find import read_build
 from upswitch_lab.lab import Server
 from upswitch_lab.process import Process, ask, free_port, is_listening, until
@@ -75,17 +78,19 @@ class TwoSites:
         user = "user root root;\n" if os.geteuid() == 0 else ""
         main = f"{user}daemon off;\nworker_processes 2;\npid {folder}/nginx.pid;\nerror_log {folder}/error.log;\nevents {{}}\n"
         self.conf = folder / "nginx.conf"
-        self.conf.write_text(f"{main}http {{\n    access_log access.log;\n{temps}    {includes}\n    # more\n{servers}}}\n")
+        http = f"http {{\n    access_log access.log;\n{temps}    {includes}\n    # more\n{servers}}}\n"
+        self.conf.write_text(self._with_drain_lines(main + http))
         self.start()
 
     def _server(self, app: App) -> str:
+        return f"    server {{ listen {app.public} backlog=1024; location / {{ proxy_pass http://{app.name}; }} }}\n"
+
+    def _with_drain_lines(self, text: str) -> str:
         """Where nginx needs the drain flag, both applications test the same one."""
-        passed, lines, named = f"proxy_pass http://{app.name};", "", ""
         build = read_build(self.binary)
-        if build is not None and build.needs_drain_flag:
-            lines = f"if (-f {self.drain_flag}) {{ return 418; }} error_page 418 = @drain; "
-            named = f"location @drain {{ keepalive_timeout 0; {passed} }} "
-        return f"    server {{ listen {app.public} backlog=1024; location / {{ {lines}{passed} }} {named}}}\n"
+        assert build is not None
+        conf = parse_dump(f"# configuration file {self.conf}:\n{text}\n")
+        return with_lines(text, advice(conf, build, [app.name for app in self.apps], flag=self.drain_flag))
 
     @property
     def argv(self) -> tuple[str, ...]:
