@@ -4,6 +4,7 @@ A switch that is refused changes nothing, and test_switch.py proves that it is: 
 """
 
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -223,10 +224,28 @@ def rejected_way_back(at: OnHost) -> None:
 def no_reload(at: OnHost) -> None:
     """The reload command is refused: here it is another program, in life it is mostly sudo or polkit that says no."""
     site = at.lab.site_file
-    reload = next(line for line in site.read_text().splitlines() if line.startswith("reload = "))
+    reload = _reload_line(at)
     at.edit(site, reload, 'reload = ["false"]')
-    assert upswitch(at.lab, "switch", "--to", at.pool).exit == 5
+    assert upswitch(at.lab, "switch", "--to", at.pool).exit == 3
     at.acts = [lambda: at.edit(site, 'reload = ["false"]', reload)]
+
+
+def no_reload_back(at: OnHost) -> None:
+    """The same, but the right goes missing during the watch: nginx stays on the failing release."""
+    reload, script, lost = _reload_line(at), at.lab.folder / "reload", at.lab.folder / "right-lost"
+    script.write_text(f"#!/bin/sh\n[ ! -e {lost} ] && {shlex.join((*at.lab.place.argv, '-s', 'reload'))}\n")
+    script.chmod(0o755)
+    at.edit(at.lab.site_file, reload, f'reload = ["{script}"]')
+    at.after.callback(at.edit, at.lab.site_file, f'reload = ["{script}"]', reload)
+    with at.under_watch() as command:
+        lost.touch()
+        at.kill_one()
+        assert command.end().exit == 5
+    at.acts = [lost.unlink]
+
+
+def _reload_line(at: OnHost) -> str:
+    return next(line for line in at.lab.site_file.read_text().splitlines() if line.startswith("reload = "))
 
 
 def locked(at: OnHost) -> None:
@@ -280,6 +299,7 @@ STATES: dict[str, Callable[[OnHost], None]] = {
     "refused#disagree": disk_differs,
     "refused#unfinished": killed_run,
     "refused#nginx-down": nginx_down,
+    "refused#reload-refused": no_reload,
     "refused#journal": journal_damaged,
     "refused#taken-back": taken_back,
     "rolled-back#the-release": failed_release,
@@ -287,7 +307,7 @@ STATES: dict[str, Callable[[OnHost], None]] = {
     "stuck#disk": disk_read_only,
     "stuck#generation-gone": way_back_removed,
     "stuck#no-master": master_gone,
-    "stuck#reload-refused": no_reload,
+    "stuck#reload-refused": no_reload_back,
     "stuck#outage": outage,
     "stuck#rejected": rejected_way_back,
     "locked": locked,

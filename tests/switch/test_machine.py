@@ -34,7 +34,8 @@ def test_every_walk_ends_where_what_it_touched_says(skips):
     seen = set()
     for walk, ending in walks(skips):
         has_touched = any((step, result) in TOUCHING for _, step, result in walk)
-        assert ending in (TOUCHED_ENDINGS if has_touched else {Phase.REFUSED, Phase.INTERRUPTED})
+        is_as_before = any(result is Result.UNTOUCHED for _, _, result in walk)
+        assert ending in (TOUCHED_ENDINGS if has_touched and not is_as_before else {Phase.REFUSED, Phase.INTERRUPTED})
         seen.add(ending)
     assert seen == {Phase.REFUSED, Phase.INTERRUPTED, Phase.DONE, Phase.ROLLED_BACK, Phase.STUCK, Phase.HELD}
 
@@ -85,6 +86,10 @@ def test_every_step_can_succeed_fail_or_be_unknown():
 
 def test_only_the_watch_and_a_dead_way_back_can_hold():
     assert [step for step, moves in MOVES.values() if Result.HOLD in moves] == [Step.WATCH, Step.RESTORE]
+
+
+def test_every_step_of_the_way_back_can_find_that_nginx_was_left_as_it_was():
+    assert {phase for phase, (_, moves) in MOVES.items() if moves.get(Result.UNTOUCHED) is Phase.REFUSED} == WAY_BACK
 
 
 def test_what_changes_production_has_its_undo_on_the_way_back():

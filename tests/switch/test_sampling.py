@@ -117,6 +117,8 @@ def test_a_master_that_is_stopped_or_being_replaced_is_not_signalled(lab):
     oldbin = lab.folder / "nginx.pid.oldbin"
     oldbin.write_text(f"{os.getpid()}\n")
     assert reloaded(lab, master).exit == sh.Exit.CHANGED
+    oldbin.write_text("4000000\n")  # a file that a killed upgrade left
+    assert reloaded(lab, master).exit == 0
     oldbin.unlink()
 
 

@@ -8,13 +8,17 @@ from upswitch.basics.value import Value
 
 
 class Result(StrEnum):
-    """How a step ended. UNKNOWN: it timed out or lost its connection, so it may or may not have happened."""
+    """How a step ended. UNKNOWN: it timed out or lost its connection, so it may or may not have happened.
+
+    UNTOUCHED: on the way back it was found that nginx never left what it served before the run, and the link names that again.
+    """
 
     OK = "ok"
     FAILED = "failed"
     UNKNOWN = "unknown"
     INTERRUPTED = "interrupted"
     HOLD = "hold"
+    UNTOUCHED = "untouched"
 
 
 class Failure(StrEnum):

@@ -28,13 +28,17 @@ _NO_PID_FILE = "the pid file does not exist: nginx is not running, or it runs el
 
 
 class Running(Value):
-    """What runs. `problem` says why the master must not be signalled, or "". `marker` is nginx's own answer."""
+    """What runs. `problem` says why the master must not be signalled, or "". `marker` is nginx's own answer.
+
+    `upgrade` is the pid of the old master while a new binary takes over, else 0.
+    """
 
     pid_file: str = ""
     pid: int = 0
     family: Family | None = None
     problem: str = ""
     marker: Marker | None = None
+    upgrade: int = 0
 
 
 # ---- the marker ----
@@ -86,7 +90,7 @@ def running_from(host: Host, nginx: Nginx, ran: Ran) -> Running:
         problem = f"{seen.pid_file} {seen.fault}: nginx is not running, or it runs elsewhere" if seen.pid_file else _NO_PID_FILE
         return Running(pid_file=seen.pid_file, problem=problem, marker=marker)
     problem = processes.problem(seen)
-    return Running(pid_file=seen.pid_file, pid=seen.pid, family=seen.family, problem=problem, marker=marker)
+    return Running(pid_file=seen.pid_file, pid=seen.pid, family=seen.family, problem=problem, marker=marker, upgrade=seen.upgrade)
 
 
 def read_family(host: Host, pid: int) -> Family:

@@ -236,6 +236,7 @@ _WORDS = {
     Result.UNKNOWN: "UNKNOWN: ",
     Result.INTERRUPTED: "interrupted: ",
     Result.HOLD: "HOLD: ",
+    Result.UNTOUCHED: "",
 }
 
 

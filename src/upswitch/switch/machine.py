@@ -7,7 +7,7 @@ see `Retried` and `Fired` in run.py.)
 Rule 2: the swap is the point of no return. Before it every way out ends where production was never touched, or serves the same
 pool with the new one beside it as a standby (REFUSED, INTERRUPTED). From it on there is no way out but forward, with proof, or
 back, with proof; what can be proved neither way is STUCK and a person must look. The way back to a pool that is
-dead is not taken (HELD).
+dead is not taken (HELD), and where nginx was never asked there is none to take (REFUSED).
 
 Rule 3: UNKNOWN is not FAILED. A step that timed out or lost its connection may have happened. FAILED says that it did not:
 so a swap that FAILED refuses, a swap that is UNKNOWN goes back. A reload is never believed either way: OK and UNKNOWN
@@ -98,6 +98,11 @@ def _back_out_unless(ok: Phase) -> Mapping[Result, Phase]:
     return {OK: ok, FAILED: Phase.BACKING_OUT, UNKNOWN: Phase.BACKING_OUT, INTERRUPTED: Phase.BACKING_OUT}
 
 
+def _back_or_stuck(ok: Phase) -> Mapping[Result, Phase]:
+    """A step of the way back."""
+    return {OK: ok, FAILED: Phase.STUCK, UNKNOWN: Phase.STUCK, Result.UNTOUCHED: Phase.REFUSED}
+
+
 MOVES: Mapping[Phase, tuple[Step, Mapping[Result, Phase]]] = MappingProxyType(
     {
         Phase.PLANNED: (Step.GATE, _untouched(Phase.GATED)),
@@ -118,13 +123,10 @@ MOVES: Mapping[Phase, tuple[Step, Mapping[Result, Phase]]] = MappingProxyType(
         Phase.CONFIRMED: (Step.WATCH, {**_back_out_unless(Phase.JUDGED), HOLD: Phase.HELD}),
         Phase.JUDGED: (Step.FINISH, {OK: Phase.DONE, FAILED: Phase.STUCK, UNKNOWN: Phase.STUCK}),
         # ---- the way back ----
-        # HOLD: the former pool is dead, so to go back would be an outage.
-        Phase.BACKING_OUT: (
-            Step.RESTORE,
-            {OK: Phase.RESTORED, FAILED: Phase.STUCK, UNKNOWN: Phase.STUCK, HOLD: Phase.HELD},
-        ),
-        Phase.RESTORED: (Step.RELOAD_BACK, {OK: Phase.RELOADED_BACK, FAILED: Phase.STUCK, UNKNOWN: Phase.RELOADED_BACK}),
-        Phase.RELOADED_BACK: (Step.CONFIRM_BACK, {OK: Phase.ROLLED_BACK, FAILED: Phase.STUCK, UNKNOWN: Phase.STUCK}),
+        # HOLD: the former pool is dead, so to go back would be an outage. UNTOUCHED: no reload has reached nginx, or it can't act.
+        Phase.BACKING_OUT: (Step.RESTORE, {**_back_or_stuck(Phase.RESTORED), HOLD: Phase.HELD}),
+        Phase.RESTORED: (Step.RELOAD_BACK, {**_back_or_stuck(Phase.RELOADED_BACK), UNKNOWN: Phase.RELOADED_BACK}),
+        Phase.RELOADED_BACK: (Step.CONFIRM_BACK, _back_or_stuck(Phase.ROLLED_BACK)),
     }
 )
 

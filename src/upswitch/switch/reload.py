@@ -55,6 +55,8 @@ class Reloader:
         self._before: Before | None = None
         self._asked_at = 0.0
         self._can_sample = True
+        self.may_act = True  # whether a reload may have reached nginx; also one that a killed run began
+        self.is_refused = False  # whether the last one failed
         self._raised = 0  # a token of its own for each raise: an older watcher must not lower a younger flag
 
     # ---- drain: nginx before 1.27.4 ----
@@ -111,6 +113,15 @@ class Reloader:
     def reload(self) -> Took:
         """Reload a master that was verified just now. An exit code of 0 only says that the command ran."""
         argv = commands.reload(self._nginx, self._facts.build)
+        took = self._asked(argv)
+        self.is_refused = took.result is Result.FAILED
+        # `nginx -s reload` sends no signal where it fails. Another command may have failed after that.
+        is_nginx = argv[0] == self._nginx.binary and argv[-2:] == ("-s", "reload")
+        is_unasked = self.is_refused and (took.why is Why.NO_MASTER or is_nginx)
+        self.may_act = self.may_act or not is_unasked
+        return took
+
+    def _asked(self, argv: tuple[str, ...]) -> Took:
         ran = self._reloaded(argv) if self._master else None
         if ran is None:  # never verified, or nginx has been restarted since
             running = read_running(self._host, self._nginx, self._facts.pid_file)

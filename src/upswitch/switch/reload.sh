@@ -5,12 +5,13 @@
 # processes.problem). What was before is printed first: the processes, the log's inode and size, the time.
 
 is_it() {
-  named='' stat='' title=''
+  named='' stat='' title='' older=none
   read -r named < "$1"
   read -r stat < "/proc/$2/stat"
   IFS= read -r title < "/proc/$2/cmdline"
   case $title in "nginx: master process"*) ;; *) return 1 ;; esac
-  [ "$named" = "$2" ] && [ ! -e "$1.oldbin" ] || return 1
+  read -r older < "$1.oldbin"
+  [ "$named" = "$2" ] && [ ! -e "/proc/$older/stat" ] || return 1
   start=$3
   # shellcheck disable=SC2086  # the fields of /proc/PID/stat
   set -- ${stat##*) }

@@ -141,7 +141,9 @@ class Steps:
                 unguarded=self._unguarded,
                 unready=self._unready,
             )
-        disk = store.read_disk(self._ports.host, self._nginx)
+        disk, runs = survey.glance(self._ports.host, self._nginx)
+        if runs.problem:
+            return Took(result=Result.FAILED, said=runs.problem, why=Why.NO_MASTER)
         if disk.live != self._job.plan.base:
             said = f"the live link points to {disk.live or 'nothing'} now, not to {self._job.plan.base}"
             return Took(result=Result.FAILED, said=said, why=Why.MOVED)
@@ -192,6 +194,7 @@ class Steps:
     # ---- the swap and its proof ----
 
     def swap(self) -> Took:
+        self._reloader.may_act = False  # what was asked before has been proved
         return store.point(self._ports.host, self._nginx, expect=self._job.plan.base, to=self._job.plan.to)
 
     def _watched_pool(self) -> Watched:
@@ -298,6 +301,9 @@ class Steps:
 
     def restore(self) -> Took:
         """Point at the prepared way back, from wherever the link points within this run. Idempotent."""
+        untouched = self._untouched() if self._reloader.is_refused else None
+        if untouched is not None:
+            return untouched
         plan = self._job.plan
         live = self._read_again().live
         if live not in {plan.former, plan.base, plan.to, plan.back}:
@@ -331,7 +337,22 @@ class Steps:
         return found
 
     def reload_back(self) -> Took:
-        return self._reloader.reload()
+        took = self._reloader.reload()
+        if not self._reloader.is_refused:
+            return took
+        untouched = self._untouched()
+        if untouched is None and self._reloader.may_act:  # the command may have failed after it had sent the signal
+            proved = self._reloader.confirm(store.read_disk(self._ports.host, self._nginx).live)
+            return _proved(proved) if proved.proof is Proof.APPLIED else took
+        return untouched or took
+
+    def _untouched(self) -> Took | None:
+        """See way_back.py. A new binary may have read the new generation, and its workers answer beside the old ones."""
+        runs = self._running()
+        if runs.upgrade:
+            return None
+        settle = self._reloader.confirm if self._reloader.may_act and not runs.problem else None
+        return way_back.untouched(self._ports.host, self._nginx, self._job.plan, settle=settle)
 
     def confirm_back(self) -> Took:
         """Of what `restore` put live: the prepared way back, or, where that was damaged, the former generation itself."""
@@ -345,8 +366,13 @@ class Steps:
             )
         finding = self._reloader.confirm(live)
         self._lower()
+        if finding.proof is Proof.UNKNOWN and self._running().problem:
+            return self._untouched() or _proved(finding)
         dialect = self._job.facts.dialect
         return way_back.never_left(self._ports.host, self._nginx, plan, finding, live=live, dialect=dialect) or _proved(finding)
+
+    def _running(self) -> running.Running:
+        return running.read_running(self._ports.host, self._nginx, self._job.facts.pid_file)
 
     def _lower(self) -> None:
         if Step.DRAIN not in self._job.plan.skips:

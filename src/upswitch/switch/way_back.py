@@ -1,9 +1,9 @@
-"""Is there a way back? One short look at the servers that it leads to.
+"""Is there a way back, and is it needed? One short look at the servers that it leads to, and at what nginx serves.
 
 To go back to a dead pool, over one that answers, would be an outage that upswitch makes itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from upswitch.basics.errors import HostError, Refusal, RefusedError
 from upswitch.basics.result import Result, Took, Why
@@ -13,7 +13,7 @@ from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Dialect, Nginx, Probe, Site, Target
-from upswitch.switch.proof import Finding, Proof
+from upswitch.switch.proof import MARKS, Finding, Proof
 from upswitch.switch.run import Plan
 
 TIMEOUTS = (0.8, 3.0)
@@ -70,6 +70,31 @@ def never_left(host: Host, nginx: Nginx, plan: Plan, finding: Finding, *, live: 
     crash = "; UNTIL A RELOAD SUCCEEDS, A WORKER THAT DIES CRASHES IN A LOOP (a fault of the check module): fix nginx first"
     warned = crash if dialect is not Dialect.NONE else ""
     return Took(result=Result.OK, said=f"nginx rejects every reload and serves {marker.generation}: {finding.said}{warned}")
+
+
+def untouched(host: Host, nginx: Nginx, plan: Plan, *, settle: Callable[[str], Finding] | None) -> Took | None:
+    """UNTOUCHED where nginx serves what it served before the run: the link then names that again. None where it serves another.
+
+    `settle` waits for what a reload may still do; None where none has reached nginx. The link is put back first, so a late reload
+    loads what serves now. One that began earlier is found by asking nginx again.
+    """
+    served, live = _served(host, nginx), store.read_disk(host, nginx).live
+    if served not in {plan.former, plan.base} or live not in {plan.former, plan.base, plan.to, plan.back}:
+        return None
+    took = store.point(host, nginx, expect=live, to=served) if live != served else None
+    if took is not None and took.result is not Result.OK:
+        return took
+    finding = settle(served) if settle else None
+    if (finding is not None and finding.proof is Proof.OUTAGE) or _served(host, nginx) != served:
+        return None
+    return Took(result=Result.UNTOUCHED, said=f"nginx never left {served}, and the live link points to it again")
+
+
+def _served(host: Host, nginx: Nginx) -> str:
+    """The generation that nginx reports MARKS times in a row; "" where it reports several, or none."""
+    marks = [ask_marker(host, nginx) for _ in range(MARKS)]
+    names = {mark.generation if mark else "" for mark in marks}
+    return names.pop() if len(names) == 1 else ""
 
 
 def refuse_dead(ports: Ports, site: Site, dialect: Dialect, *, back: Manifest, live: Manifest, is_forced: bool) -> None:
