@@ -13,7 +13,7 @@ five times, 500 ms apart). It is an OUTAGE when workers could not be started, or
 from collections.abc import Sequence
 from enum import StrEnum
 
-from upswitch.basics.result import Why
+from upswitch.basics.result import Result, Took, Why
 from upswitch.basics.value import Value
 from upswitch.nginx.marker import Marker
 from upswitch.nginx.processes import Family, Process, keys
@@ -73,6 +73,18 @@ def judge(before: Family, samples: Sequence[Sample], *, want: str, deadline: flo
         return Finding(proof=Proof.REJECTED, said=f"nginx kept its old configuration: {now.emerg[-1]}")
     proof = Proof.UNKNOWN if now.at >= deadline else Proof.WAITING
     return Finding(proof=proof, said=_what_is_missing(before, now, want))
+
+
+def took(finding: Finding) -> Took:
+    """The finding as the result of a step."""
+    match finding.proof:
+        case Proof.APPLIED:
+            return Took(result=Result.OK, said=finding.said)
+        case Proof.REJECTED | Proof.OUTAGE:
+            why = Why.REJECTED if finding.proof is Proof.REJECTED else Why.OUTAGE
+            return Took(result=Result.FAILED, said=f"{finding.proof}: {finding.said}", why=why)
+        case Proof.UNKNOWN | Proof.WAITING:
+            return Took(result=Result.UNKNOWN, said=finding.said, why=finding.why)
 
 
 def _new_workers(before: Family, now: Family) -> tuple[Process, ...]:

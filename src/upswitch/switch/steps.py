@@ -17,7 +17,7 @@ from upswitch.hosts.wait import until
 from upswitch.nginx import commands, running
 from upswitch.nginx.conf_logs import tells_crashes
 from upswitch.site.model import Verdict
-from upswitch.switch import candidate, deadman, warm, way_back
+from upswitch.switch import candidate, deadman, proof, warm, way_back
 from upswitch.switch.deadman import DeadMan, disarm_argv
 from upswitch.switch.job import Job
 from upswitch.switch.machine import Step
@@ -65,7 +65,7 @@ class Steps:
         if report.verdict is not Verdict.PASS:
             return _refused(self._job.plan, report)
         if not report.has_way_back and not self._job.accept_one_way:
-            return _no_way_back(self._job.plan, report)
+            return way_back.none(self._job.plan, report)
         refused = self._try_requests(has_way_back=report.has_way_back)
         if refused:
             return Took(result=Result.FAILED, said=refused, why=Why.PROBE_FAILED)
@@ -245,7 +245,7 @@ class Steps:
     def _confirmed(self, want: str) -> Took:
         self._finding = self._reloader.confirm(want)
         self._lower()
-        return _proved(self._finding)
+        return proof.took(self._finding)
 
     def watch(self) -> Took:
         if self._watcher is None:
@@ -343,7 +343,7 @@ class Steps:
         untouched = self._untouched()
         if untouched is None and self._reloader.may_act:  # the command may have failed after it had sent the signal
             proved = self._reloader.confirm(store.read_disk(self._ports.host, self._nginx).live)
-            return _proved(proved) if proved.proof is Proof.APPLIED else took
+            return proof.took(proved) if proved.proof is Proof.APPLIED else took
         return untouched or took
 
     def _untouched(self) -> Took | None:
@@ -367,9 +367,9 @@ class Steps:
         finding = self._reloader.confirm(live)
         self._lower()
         if finding.proof is Proof.UNKNOWN and self._running().problem:
-            return self._untouched() or _proved(finding)
+            return self._untouched() or proof.took(finding)
         dialect = self._job.facts.dialect
-        return way_back.never_left(self._ports.host, self._nginx, plan, finding, live=live, dialect=dialect) or _proved(finding)
+        return way_back.never_left(self._ports.host, self._nginx, plan, finding, live=live, dialect=dialect) or proof.took(finding)
 
     def _running(self) -> running.Running:
         return running.read_running(self._ports.host, self._nginx, self._job.facts.pid_file)
@@ -391,17 +391,6 @@ _DO: Mapping[Step, Callable[[Steps], Took]] = {step: getattr(Steps, step) for st
 """Each step is the method of its name."""
 
 
-def _proved(finding: Finding) -> Took:
-    match finding.proof:
-        case Proof.APPLIED:
-            return Took(result=Result.OK, said=finding.said)
-        case Proof.REJECTED | Proof.OUTAGE:
-            why = Why.REJECTED if finding.proof is Proof.REJECTED else Why.OUTAGE
-            return Took(result=Result.FAILED, said=f"{finding.proof}: {finding.said}", why=why)
-        case Proof.UNKNOWN | Proof.WAITING:
-            return Took(result=Result.UNKNOWN, said=finding.said, why=finding.why)
-
-
 def _refused(plan: Plan, report: rounds.GateReport) -> Took:
     down = gate.down(report.new)
     said = f"{len(down)} of {len(report.new)} servers of {plan.pool} are not healthy after {report.seconds:.1f} s"
@@ -409,8 +398,3 @@ def _refused(plan: Plan, report: rounds.GateReport) -> Took:
     if not report.has_way_back:
         details += (f"The live pool {plan.former_pool} fails its health checks too",)
     return Took(result=Result.FAILED, said=said, details=details, why=Why.SERVERS_DOWN)
-
-
-def _no_way_back(plan: Plan, report: rounds.GateReport) -> Took:
-    said = f"{plan.pool} is healthy, but the former pool {plan.former_pool} is not: no rollback is possible (see --one-way)"
-    return Took(result=Result.FAILED, said=said, details=tuple(tally.text for tally in report.old), why=Why.NO_WAY_BACK)

@@ -10,6 +10,7 @@ from upswitch.basics.result import Result, Took, Why
 from upswitch.generations import store
 from upswitch.generations.generation import Manifest
 from upswitch.health import rounds
+from upswitch.health.rounds import GateReport
 from upswitch.hosts.host import Host, Ports
 from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Dialect, Nginx, Probe, Site, Target
@@ -70,6 +71,12 @@ def never_left(host: Host, nginx: Nginx, plan: Plan, finding: Finding, *, live: 
     crash = "; UNTIL A RELOAD SUCCEEDS, A WORKER THAT DIES CRASHES IN A LOOP (a fault of the check module): fix nginx first"
     warned = crash if dialect is not Dialect.NONE else ""
     return Took(result=Result.OK, said=f"nginx rejects every reload and serves {marker.generation}: {finding.said}{warned}")
+
+
+def none(plan: Plan, report: GateReport) -> Took:
+    """The refusal of a switch whose way back is dead already."""
+    said = f"{plan.pool} is healthy, but the former pool {plan.former_pool} is not: no rollback is possible (see --one-way)"
+    return Took(result=Result.FAILED, said=said, details=tuple(tally.text for tally in report.old), why=Why.NO_WAY_BACK)
 
 
 def untouched(host: Host, nginx: Nginx, plan: Plan, *, settle: Callable[[str], Finding] | None) -> Took | None:
