@@ -26,6 +26,7 @@ Clients = Mapping[str, Second]
 """Requests of some seconds by client: all that failed, and a sample of the others."""
 
 _ALONE = 3
+_AT_LEAST = 3
 _LAST_S = 60
 _DIFFERENT = 0.05
 _SAMPLE = 30
@@ -94,7 +95,7 @@ def _different(seconds: Sequence[Second], clients: Clients, known: Clients) -> t
         own = clients[name].failures
         requests = own + round(_share(name, clients) * (whole.total - whole.failures))
         others = failed - own, total - requests
-        if own >= ENOUGH_FAILED and not _is_proxy(name, known) and rule.odds(own, requests, *others) < _DIFFERENT:
+        if own >= _AT_LEAST and not _is_proxy(name, known) and rule.odds(own, requests, *others) < _DIFFERENT:
             found.append(name)
             failed, total = others
     return tuple(found)
