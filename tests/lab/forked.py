@@ -115,6 +115,7 @@ def _be_new(env: Mapping[str, str] | None) -> None:
     _KEPT.extend((sys.stdin, sys.stdout, sys.stderr))
     sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
+    _KEPT.extend((sys.stdin, sys.stdout, sys.stderr))  # as Python keeps its own: a command replaces them
     sys.unraisablehook, threading.excepthook = sys.__unraisablehook__, threading.__excepthook__
     warnings.resetwarnings()
     warnings.simplefilter("ignore")
