@@ -278,7 +278,7 @@ KINDS = (
         "} location @limited { limit_req zone=own burst=9 nodelay; proxy_pass http://app; }",
         _get("/lim/x"),
         (),
-        no_cure="its limit_req would be the one of its server while the flag is up",
+        no_cure="would come after the limits of its server while the flag is up",
     ),
 )
 

@@ -129,7 +129,9 @@ def test_our_own_lines_must_be_as_they_were_printed(old, new):
     text = ours(f"location / {{\n{PASS}\n}}", "location @app { proxy_pass http://app; }")
     assert compared(text) == []
     assert old in text
-    assert compared(text.replace(old, new)) != []
+    changed = text.replace(old, new)
+    assert compared(changed) != []
+    assert advice(read(changed), OLD, ["app"], flag=FLAG) != ()
 
 
 def test_our_lines_hold_whatever_stands_in_the_location_and_are_not_advised_twice():

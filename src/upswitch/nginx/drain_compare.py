@@ -16,8 +16,8 @@ from upswitch.basics.value import Value
 from upswitch.nginx import drain_lines
 from upswitch.nginx.build import Build
 from upswitch.nginx.configuration import PASSES, http, http_children
-from upswitch.nginx.drain_lines import REWRITES, DrainLines, Passing, flag_of
-from upswitch.nginx.dump import Directive, NginxConf, parse_dump, quoted
+from upswitch.nginx.drain_lines import REWRITES, DrainLines, Passing, Shape, flag_of, shapes
+from upswitch.nginx.dump import Directive, NginxConf, quoted
 
 _NOT_INHERITED = (*PASSES, *REWRITES, "limit_except", "try_files")
 _NOT_COMPARED = ("location", "include", "server", "server_name", "listen", "keepalive_timeout", "internal")
@@ -25,9 +25,6 @@ _GROUPS = {"deny": "allow", **dict.fromkeys(REWRITES, "rewrite")}
 """Directives of which one replaces what is inherited of the other, or whose order counts."""
 _ACCESS = re.compile(r"allow|satisfy|auth_|limit_|secure_link|client_max_body_size|valid_referers")
 _ACCESS_REWRITES = ("if", "return")
-
-Shape = tuple[str, tuple[str, ...], tuple["Shape", ...]]
-"""A directive without its place: name, arguments, block."""
 
 
 class Jump(Value):
@@ -92,7 +89,10 @@ def advice(conf: NginxConf, build: Build, upstreams: Collection[str], *, flag: s
     places = passing(conf, upstreams)
     old = {(each.location.file, each.location.line): ways for each, ways in places}
     return tuple(
-        replace(each, remove=tuple(_removal(jump) for jump in old.get((each.file, each.line), ()) if not jump.is_ours))
+        replace(
+            each,
+            remove=(*each.remove, *(_removal(jump) for jump in old.get((each.file, each.line), ()) if not jump.is_ours)),
+        )
         for each in drain_lines.missing((each for each, _ in places), flag)
     )
 
@@ -161,14 +161,10 @@ def effective(conf: NginxConf, around: tuple[Directive, ...]) -> dict[str, tuple
         own: dict[str, list[Shape]] = {}
         for each in block.block or ():
             if each.name not in _NOT_COMPARED:
-                own.setdefault(_GROUPS.get(each.name, each.name), []).append(_shape(each))
+                own.setdefault(_GROUPS.get(each.name, each.name), []).extend(shapes([each]))
         inherited = {name: shapes for name, shapes in held.items() if not any(shape[0] in _NOT_INHERITED for shape in shapes)}
         held = inherited | {name: tuple(shapes) for name, shapes in own.items()}
     return held
-
-
-def _shape(each: Directive) -> Shape:
-    return each.name, each.args, tuple(_shape(inner) for inner in each.block or () if inner.name != "include")
 
 
 def _differences(conf: NginxConf, jump: Jump) -> Iterator[Difference]:
@@ -193,31 +189,16 @@ def _drain(target: Directive) -> str:
 
 
 def _not_ours(jump: Jump) -> Iterator[tuple[str, str]]:
-    """What is missing of our own lines, or was changed. They count from their server's first line on."""
-    each, server = Passing(around=jump.around, upstreams=()), jump.around[0]
-    if _shapes(server.children(*REWRITES))[: len(drain_lines.server_lines())] != _parsed(*drain_lines.server_lines()):
+    """What of our own lines is missing, or was changed."""
+    each = Passing(around=jump.around, upstreams=())
+    if not drain_lines.has_server_lines(each.server):
         yield "server", "the drain lines of its server are not complete, or its other rewrite lines come before them"
-    if jump.path != drain_lines.through(each) or _shapes((jump.target,) if jump.target else ()) != _parsed(
-        drain_lines.through_block(each)
-    ):
+    if jump.path != drain_lines.through(each) or not drain_lines.has_through_block(each):
         yield "location", f"the location {jump.path} is not as upswitch prints it"
-    first = next(line for line in jump.around[-1].children(*REWRITES) if not _is_other_flag(line, jump))
-    if _shapes((jump.test,)) != _parsed(drain_lines.location_line(each, jump.flag)) or first is not jump.test:
+    if not drain_lines.has_location_line(each, jump.flag):
         yield "if", "its drain line is not as upswitch prints it for this location, or another rewrite line comes before it"
     if reason := drain_lines.no_cure(each):
         yield "if", f"no drain lines fit this location, because {reason}"
-
-
-def _is_other_flag(line: Directive, jump: Jump) -> bool:
-    return line.name == "if" and flag_of(line) not in ("", jump.flag)
-
-
-def _shapes(block: Iterable[Directive]) -> tuple[Shape, ...]:
-    return tuple(_shape(each) for each in block)
-
-
-def _parsed(*lines: str) -> tuple[Shape, ...]:
-    return _shapes(parse_dump("# configuration file drain:\n" + "\n".join(lines) + "\n").tree)
 
 
 Both = tuple[tuple[Shape, ...], tuple[Shape, ...]]
@@ -249,7 +230,7 @@ def _compared(one: tuple[Shape, ...], other: tuple[Shape, ...], drain: str) -> s
 
 def _without_the_way(ours: dict[str, tuple[Shape, ...]], jump: Jump) -> None:
     """Take the `if` itself out of what holds."""
-    kept = tuple(shape for shape in ours.get("rewrite", ()) if shape != _shape(jump.test))
+    kept = tuple(shape for shape in ours.get("rewrite", ()) if (shape,) != shapes([jump.test]))
     ours.pop("rewrite", None)
     if kept:
         ours["rewrite"] = kept

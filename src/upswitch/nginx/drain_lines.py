@@ -14,10 +14,14 @@ Three things do not survive the way there and back, and the lines respect each o
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from functools import cache
+from itertools import takewhile
+
+from msgspec.structs import replace
 
 from upswitch.basics.value import Value
 from upswitch.nginx.configuration import PASSES, http_children, passed_upstream
-from upswitch.nginx.dump import Directive, NginxConf, quoted
+from upswitch.nginx.dump import Directive, NginxConf, parse_dump, quoted, walk
 from upswitch.nginx.statements import block_start, line_span
 
 LOST = "8 to 22 requests lost per reload with 32 busy keep-alive connections"
@@ -37,7 +41,9 @@ _SERVER = (
     f"if ($request_uri ~ [^!-~]) {{ set {_ESCAPED} -escaped; }}",
 )
 _AS_SENT = ("proxy_pass", "grpc_pass")
-_LIMITS = ("limit_req", "limit_conn")
+Shape = tuple[str, tuple[str, ...], tuple["Shape", ...]]
+"""A directive without its place: name, arguments, block."""
+
 _CAPTURE = re.compile(r"\$\{?[1-9]")
 
 
@@ -126,32 +132,63 @@ def passes_of(block: Directive) -> tuple[Directive, ...]:
 
 
 def missing(around: Iterable[Passing], flag: str) -> tuple[DrainLines, ...]:
-    """The lines that these locations need, those of their servers first. What stands there already is not asked for again."""
+    """The lines that these locations need, those of their servers first. What stands there as it should is not asked for again."""
     needed: dict[tuple[str, int, tuple[str, ...]], DrainLines] = {}
 
-    def need(block: Directive, *lines: str, no_cure: str = "") -> None:
-        key = (block.file, block.line, (block.name, *block.args))
-        had = needed[key].lines if key in needed else ()
-        new = tuple(line for line in lines if line not in had)
-        needed[key] = DrainLines(file=key[0], line=key[1], words=key[2], lines=(*had, *new), no_cure=no_cure)
+    def need(block: Directive, *lines: str, remove: Iterable[Directive] = (), no_cure: str = "") -> None:
+        words = (block.name, *block.args)
+        had = needed.get((block.file, block.line, words), DrainLines(file=block.file, line=block.line, words=words))
+        old = (f"`{each.text.rstrip(';')}` at {each.place}" for each in remove)
+        needed[block.file, block.line, words] = replace(
+            had,
+            lines=tuple(dict.fromkeys((*had.lines, *lines))),
+            remove=tuple(dict.fromkeys((*had.remove, *old))),
+            no_cure=no_cure,
+        )
 
     for each in around:
-        reason = no_cure(each)
-        if reason:
+        if reason := no_cure(each):
             need(each.location, no_cure=reason)
             continue
-        if not any(line.args[:1] == (_DONE,) for line in each.server.children("set")):
-            need(each.server, _HEAD, *_SERVER)
-        if not any(location.args[-1:] == (through(each),) for location in each.server.children("location")):
-            need(each.server, through_block(each))
-        if not any(flag_of(test) == flag and _leads_through(test) for test in each.location.children("if")):
-            need(each.location, location_line(each, flag))
+        if not has_server_lines(each.server):
+            need(each.server, _HEAD, *_SERVER, remove=(line for line in each.server.children("set", "if") if _ours(line)))
+        if not has_through_block(each):
+            need(each.server, through_block(each), remove=_at(each.server, through(each)))
+        if not has_location_line(each, flag):
+            need(each.location, location_line(each, flag), remove=_tests(each.location, flag))
     return tuple(sorted(needed.values(), key=lambda each: each.words[0] != "server"))
 
 
-def server_lines() -> tuple[str, ...]:
-    """What every server with such a location begins with."""
-    return _SERVER
+def has_server_lines(server: Directive) -> bool:
+    """Whether the server begins with them: no other line of the rewrite phase comes before."""
+    return shapes(server.children(*REWRITES))[: len(_SERVER)] == parsed(*_SERVER)
+
+
+def has_through_block(each: Passing) -> bool:
+    return shapes(_at(each.server, through(each))) == parsed(through_block(each))
+
+
+def has_location_line(each: Passing, flag: str) -> bool:
+    """Whether it is there, and no line of the rewrite phase comes before, but for the same line with another flag."""
+    tests = _tests(each.location, flag)
+    before = takewhile(lambda line: line not in tests, each.location.children(*REWRITES))
+    return shapes(tests) == parsed(location_line(each, flag)) and all(_leads_through(line) for line in before)
+
+
+def _at(server: Directive, address: str) -> tuple[Directive, ...]:
+    return tuple(each for each in server.children("location") if each.args[-1:] == (address,))
+
+
+def _tests(location: Directive, flag: str) -> tuple[Directive, ...]:
+    return tuple(each for each in location.children("if") if flag_of(each) == flag and _leads_through(each))
+
+
+def _leads_through(test: Directive) -> bool:
+    return any(line.args[1].startswith(THROUGH) for line in test.children("rewrite"))
+
+
+def _ours(line: Directive) -> bool:
+    return any(word in (_DONE, _ESCAPED, _URI) for each in walk([line]) for word in each.args)
 
 
 def through(each: Passing) -> str:
@@ -181,10 +218,6 @@ def flag_of(test: Directive) -> str:
     return test.args[1].partition(_DONE)[0] if test.args[:1] == ("-f",) and test.args[1:] else ""
 
 
-def _leads_through(test: Directive) -> bool:
-    return any(line.args[1].startswith(THROUGH) for line in test.children("rewrite"))
-
-
 def _sends_as_written(each: Passing) -> bool:
     """A variable in it changes nothing: it may be empty, and then no URI part is left."""
     return any(one.name in _AS_SENT for one in passes_of(each.location))
@@ -194,10 +227,8 @@ def no_cure(each: Passing) -> str:
     """Why no lines can keep this location as it is, or ""."""
     if not each.location.args[0].startswith("~") and (using := _outer_capture(each)):
         return f"`{using.text}` uses a capture of a regex outside of it"
-    limits = [name for name in _LIMITS if each.name.startswith("@") and each.location.children(name) and each.server.children(name)]
-    if limits:
-        return f"its {limits[0]} would be the one of its server while the flag is up"
-    return ""
+    limits = each.location.children("limit_req", "limit_conn") if each.name.startswith("@") else ()
+    return f"`{limits[0].text}` would come after the limits of its server while the flag is up" if limits else ""
 
 
 def _outer_capture(each: Passing) -> Directive | None:
@@ -216,7 +247,18 @@ def _outside_regexes(block: Directive) -> Iterator[Directive]:
             yield from _outside_regexes(each)
 
 
-# ---- writing them into a file ----
+# ---- comparing and writing ----
+
+
+def shapes(block: Iterable[Directive]) -> tuple[Shape, ...]:
+    """Directives without their places."""
+    return tuple((each.name, each.args, shapes(each.block or ())) for each in block if each.name != "include")
+
+
+@cache
+def parsed(*lines: str) -> tuple[Shape, ...]:
+    """The same of a text."""
+    return shapes(parse_dump("# configuration file drain:\n" + "\n".join(lines) + "\n").tree)
 
 
 def with_lines(text: str, needed: Iterable[DrainLines]) -> str:
