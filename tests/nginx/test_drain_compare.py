@@ -7,6 +7,7 @@ from upswitch.nginx.build import parse_build
 from upswitch.nginx.drain_compare import advice, differences, jumps
 from upswitch.nginx.drain_lines import with_lines
 from upswitch.nginx.dump import parse_dump
+from upswitch.nginx.statements import StatementError
 
 OLD = parse_build("nginx version: nginx/1.22.1\nconfigure arguments:\n")
 FLAG = "/run/drain"
@@ -141,6 +142,31 @@ def test_our_lines_hold_whatever_stands_in_the_location_and_are_not_advised_twic
     )
     assert compared(text) == []
     assert advice(read(text), OLD, ["app"], flag=FLAG) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http { server { location / { proxy_pass http://app; } location /b { proxy_pass http://app; } } }",
+        "http\n{\nserver\n{\n\tlocation /\n\t{\n\t\tproxy_pass http://app;\n\t}\n}\n}\n",
+        "http {\nserver { # the shop\nlocation / { # all\nproxy_pass http://app; # here\n}\n}\n}",
+        'http {\nserver {\nlocation ~ "^/[{;]a{1,2} b$" { proxy_pass http://app; }\nlocation "/a b" {fastcgi_pass app;}\n}\n}',
+        "http {\r\nserver {\r\n  location / {\r\n    proxy_pass http://app;\r\n  }\r\n}\r\n}\r\n",
+        "http { map $uri $x { default 'server {'; }\nserver { location /server { proxy_pass http://app; } }\n}",
+    ],
+)
+def test_lines_go_behind_the_right_brace_however_a_file_is_laid_out(text):
+    new = with_lines(text, advice(read(text), OLD, ["app"], flag=FLAG))
+    assert advice(read(new), OLD, ["app"], flag=FLAG) == ()
+    assert compared(new) == []
+    kept = [line.strip() for line in text.splitlines()]
+    assert all(part in new for line in kept for part in line.split(" {"))
+
+
+def test_two_servers_on_one_line_can_not_be_told_apart():
+    text = "http { server { location / { proxy_pass http://app; } } server { location / { proxy_pass http://app; } } }"
+    with pytest.raises(StatementError, match=r"line 1: .*begin it on a line of its own"):
+        with_lines(text, advice(read(text), OLD, ["app"], flag=FLAG))
 
 
 def test_another_sites_flag_in_the_same_location_is_left_alone():

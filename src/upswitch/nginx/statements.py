@@ -78,7 +78,7 @@ def block_start(text: str, line: int, words: tuple[str, ...]) -> int:
     StatementError unless there is exactly one.
     """
     start, end = line_span(text, line)
-    begins = [found.start() for found in re.finditer(rf"(?<![^\s;{{}}]){re.escape(words[0])}(?=\s|{{)", text[start:end])]
+    begins = [found.start() for found in re.finditer(rf"(?<![^\s;{{}}]){re.escape(words[0])}(?=[\s{{]|$)", text[start:end])]
     found = [at for begin in begins if (at := _opened(text, start + begin, words))]
     if len(found) != 1:
         raise StatementError(f"line {line}: the block `{' '.join(words)}` can't be told from others; begin it on a line of its own")
