@@ -26,7 +26,7 @@ REASONS = {200: "OK", 400: "Bad Request", 500: "Internal Server Error", 502: "Ba
 
 
 class Mode(StrEnum):
-    """What a server does to a request. SICK: only /healthz fails, with 503. BROKEN: 500. RAW: no HTTP."""
+    """What a server does to a request. SICK: only /healthz fails, with 503. BROKEN: 500. RAW: no HTTP. CUT: half an answer."""
 
     OK = "ok"
     RESET = "reset"
@@ -36,11 +36,13 @@ class Mode(StrEnum):
     SICK = "sick"
     BROKEN = "broken"
     RAW = "raw"
+    CUT = "cut"
 
 
 _LAST_WORDS = {
     Mode.CLOSE: b"",
     Mode.RAW: b"-ERR no such command\r\n",
+    Mode.CUT: b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf",
 }
 
 
@@ -129,7 +131,7 @@ class Connection:
         match mode:
             case Mode.HANG:
                 return self._receive()
-            case Mode.CLOSE | Mode.RAW:
+            case Mode.CLOSE | Mode.RAW | Mode.CUT:
                 self._socket.sendall(_LAST_WORDS[mode])
                 return False
             case Mode.RESET:

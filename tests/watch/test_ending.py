@@ -23,9 +23,20 @@ def test_an_app_that_fails_by_itself_is_taken_back_held_or_kept_as_the_owner_sai
         with lab.load("--connections", "4", "--rate", "50", "--timeout", "0.5"):
             answer = upswitch(lab, "switch", "--to", "B")
         assert answer.exit == exit_, answer
-        assert (" failed in the app (500 or another 5xx, or no HTTP: 009)" in answer.json["said"]) is (policy != "ignore")
+        assert (" failed in the app (500 or another 5xx, 009, or cut short)" in answer.json["said"]) is (policy != "ignore")
         assert (answer.json["why"] == "spike") is (policy != "ignore")
         agree(lab, answer, serves)
+
+
+def test_answers_that_break_off_are_seen_by_our_own_requests_though_nginx_logs_them_as_complete(one_nginx):
+    with Lab(one_nginx, Layout(servers_per_pool=1, site={"watch": {"duration": "6s"}})) as lab:
+        lab.site_file.write_text(re.sub(r'(probe = ".*)/healthz"', r'\1/"', lab.site_file.read_text()))
+        lab.backend("B", 1).mode("cut", lying=True)
+        answer = upswitch(lab, "switch", "--to", "B")
+        assert (answer.exit, answer.json["why"]) == (4, "spike"), answer
+        assert "requests by upswitch itself to B failed in the app" in answer.json["said"]
+        assert '"completion":"OK"' in lab.access_log.read_text().splitlines()[-1]
+        agree(lab, answer, "A")
 
 
 def wrote(lab: Lab, *spans: tuple[int, float]) -> None:

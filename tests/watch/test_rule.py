@@ -209,7 +209,7 @@ def test_errors_of_the_app_are_judged_apart_and_named():
     since = (Second(total=100, app=3, gateway=1),) * 4
     look = judge(CLEAN, since)
     assert (look.kind, look.is_spike, look.failed, look.total) == (Failure.APP, True, 12, 396)
-    assert "12 of 396 requests to B failed in the app (500 or another 5xx, or no HTTP: 009)" in sentence(look, 4, "B")
+    assert "12 of 396 requests to B failed in the app (500 or another 5xx, 009, or cut short)" in sentence(look, 4, "B")
 
 
 def counts(most_failed):

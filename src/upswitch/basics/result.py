@@ -24,8 +24,8 @@ class Result(StrEnum):
 class Failure(StrEnum):
     """How a request failed.
 
-    GATEWAY: the pool's last answer was 502/503/504. HUNG: the client left after 1 s or more unanswered. APP: any other 5xx, or no
-    HTTP at all.
+    GATEWAY: the pool's last answer was 502/503/504. HUNG: the client left after 1 s or more unanswered. APP: any other 5xx, no
+    HTTP at all, or an answer that broke off.
     """
 
     NONE = "none"

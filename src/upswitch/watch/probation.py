@@ -100,6 +100,9 @@ class Probation(Value):
             app=through.count(Failure.APP),
         )
         is_seen = new.total > 0 or (ours is not None and ours.total > 0)
+        if ours is not None:  # an answer that broke off is logged as complete
+            cut = min(asked.app, ours.failed(Failure.NONE))
+            ours = replace(ours, app=ours.app + cut)
         return replace(
             self,
             at_s=self.at_s + 1,

@@ -57,7 +57,7 @@ _HOW = {
     Failure.NONE: "failed",
     Failure.GATEWAY: f"failed ({'/'.join(map(str, GATEWAY))})",
     Failure.HUNG: f"hung (the client left after {HUNG_S} s or more without an answer: {CLIENT_LEFT})",
-    Failure.APP: f"failed in the app ({OWN_ERROR} or another 5xx, or no HTTP: {NOT_HTTP:03})",
+    Failure.APP: f"failed in the app ({OWN_ERROR} or another 5xx, {NOT_HTTP:03}, or cut short)",
 }
 
 

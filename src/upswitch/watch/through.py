@@ -1,12 +1,19 @@
 """Requests through nginx, as a client would make them: what the watch asks on a quiet site."""
 
+import time
+from typing import TYPE_CHECKING
+
 from upswitch.basics.errors import HostError
 from upswitch.basics.result import Failure
 from upswitch.basics.text import plain
 from upswitch.hosts.host import Asked, Asking, Host
 from upswitch.logs.line import GOOD
 
+if TYPE_CHECKING:
+    import httpx
+
 _TIMEOUT = 2.0
+_MOST = 1 << 16  # bytes of an answer
 _HEADERS = {"Connection": "close", "User-Agent": "upswitch-watch"}
 
 
@@ -41,10 +48,28 @@ class ThroughProbe:
             return Asked(failure=Failure.HUNG, said=f"no answer within {_TIMEOUT:g} s")
         except self._httpx.TransportError as exc:
             return Asked(failure=Failure.GATEWAY, said=f"no answer ({plain(str(exc)) or type(exc).__name__})")
+        is_cut = self._is_cut(response)
         response.close()
-        if response.status_code in GOOD:
-            return Asked(failure=Failure.NONE)
-        return Asked(failure=Failure.GATEWAY, said=f"status {response.status_code}")
+        if response.status_code not in GOOD:
+            return Asked(failure=Failure.GATEWAY, said=f"status {response.status_code}")
+        return Asked(failure=Failure.APP, said="the answer broke off") if is_cut else Asked(failure=Failure.NONE)
+
+    def _is_cut(self, response: "httpx.Response") -> bool:
+        """Whether the answer breaks off. nginx logs such an answer as complete, so only who reads it knows.
+
+        It is read as far as it comes within the time of one request.
+        """
+        until, size = time.monotonic() + _TIMEOUT, 0
+        try:
+            for part in response.iter_raw():
+                size += len(part)
+                if size > _MOST or time.monotonic() > until:
+                    return False
+        except self._httpx.TimeoutException:
+            return False
+        except self._httpx.TransportError:
+            return True
+        return False
 
     def close(self) -> None:
         self._client.close()
