@@ -203,7 +203,14 @@ class Probation(Value):
         failed, total = self.whole.failures, self.whole.total
         before = f" (before: {look.before_failed} of {look.before_total} in {look.before_s} s)" if look.before_s else ""
         silent = f"; no request in the log for {self.silent_s} s, but nginx answers upswitch" if self.is_silent else ""
-        return f"t+{self.at_s}s: {failed} of {total} {self._requests} to {self.pool} failed{before}{silent}{self._left_out}"
+        said = f"t+{self.at_s}s: {failed} of {total} {self._requests} to {self.pool} failed"
+        return f"{said}{before}{self._own}{silent}{self._left_out}"
+
+    @property
+    def _own(self) -> str:
+        """What our own requests got, where those of clients are judged."""
+        asked = self.asked
+        return f"; {asked.failures} of {asked.total} {_OWN} failed" if asked.total and not self.is_log_blind else ""
 
     @property
     def _left_out(self) -> str:
