@@ -7,6 +7,7 @@ import pytest
 
 from command import upswitch
 from jsonpage import documented
+from upswitch.basics.errors import Refusal
 from upswitch.cli.views import acted, diagnose, fleet, plan, sites, status, watch
 from upswitch.cli.views.keys import KEYS, getters
 from upswitch.diagnose.finding import Finding, Setting
@@ -64,6 +65,7 @@ EMBEDDED = (
     LintFinding,
     LogRead,
     DrainLines,
+    Refusal,
 )
 NAMES = {kind.__name__: kind for kind in (*EMBEDDED, Applied, DrainReport, InitRequest, Plan, Planned, Proposal)}
 """What the views import for type checkers only."""

@@ -112,6 +112,33 @@ def test_one_dead_server_behind_retries_is_taken_back_by_the_gate(watched):
     agree(watched, answer, "A")
 
 
+def test_a_plan_says_why_a_switch_would_be_refused_now_and_what_was_accepted_is_named_in_the_result(lab):
+    def plan(*words):
+        answer = upswitch(lab, "plan", "--to", "B", *words)
+        assert answer.exit == (3 if answer.json["refusals"] else 0), answer
+        return [each["why"] for each in answer.json["refusals"]]
+
+    assert plan() == []
+    lab.backend("B", 1).kill()
+    assert plan() == ["servers_down"]
+    lab.backend("B", 1).restart()
+    live = lab.folder / "upswitch" / "live" / "app.conf"
+    live.write_text(live.read_text() + "# tuned by hand\n")
+    assert upswitch(lab, "plan", "--to", "B").json["why"] == "edited"
+    for server in lab.pool("A"):
+        server.kill()
+    assert plan("--adopt")[0] == "no_way_back"
+    assert plan("--adopt", "--one-way") == []
+    assert upswitch(lab, "plan", "--to", "A", "--adopt").json["refusals"] != []
+    forced = upswitch(lab, "switch", "--to", "B", "--yes", "--no-watch")
+    assert forced.exit == 0, forced
+    assert "--yes is deprecated" in forced.err
+    edited, way_back = forced.json["accepted"]
+    assert "live/app.conf" in edited
+    assert "A was unhealthy" in way_back
+    assert upswitch(lab, "switch", "--to", "B", "--force").json["accepted"] == []
+
+
 def test_a_spike_is_held_when_the_site_says_hold(watched):
     for number in (1, 2):
         watched.backend("B", number).restart("--fail-after", "1", "--fail-mode", "close")

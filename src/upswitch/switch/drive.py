@@ -49,7 +49,10 @@ _WAITING = frozenset(
 
 
 class Ending(Value):
-    """How a command that may change things ended; cli/views/acted.py turns it into text and JSON."""
+    """How a command that may change things ended; cli/views/acted.py turns it into text and JSON.
+
+    `accepted`: what would have refused the run, had the caller not accepted it.
+    """
 
     run: Run
     outcome: Outcome
@@ -60,6 +63,7 @@ class Ending(Value):
     why: Why = Why.NONE
     gate: rounds.GateReport | None = None
     watch: WatchReport | None = None
+    accepted: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -116,7 +120,19 @@ def drive_on(ports: RunPorts, begun: Run, job: Job, journal: Journal) -> Ending:
     seen = survey.live(*steps.found) if steps.found else None
     ending = close(ports, over, journal, job.site.nginx, seen=seen, outdated=steps.outdated)
     details = (*ending.details, job.flag_stays_down) if job.flag_stays_down and _has_swapped(over) else ending.details
-    return msgspec.structs.replace(ending, details=details, gate=steps.gate_report, watch=steps.watch_report)
+    accepted = tuple(_accepted(job, steps)) if _has_swapped(over) else ()
+    return msgspec.structs.replace(ending, details=details, gate=steps.gate_report, watch=steps.watch_report, accepted=accepted)
+
+
+def _accepted(job: Job, steps: Steps) -> Iterator[str]:
+    if job.adopted:
+        files = ", ".join(f"{job.site.nginx.live}/{name}" for name in job.facts.disk.drift)
+        yield f"live files that were edited by hand (--adopt): {files}"
+    report = steps.gate_report
+    if report is not None and not report.has_way_back and job.accept_one_way:
+        yield f"no rollback was possible, because {job.plan.former_pool} was unhealthy before the switch (--one-way)"
+    if steps.tried.refusal and job.accept_one_way:
+        yield f"{steps.tried.refusal} (--one-way)"
 
 
 def _has_swapped(over: Run) -> bool:

@@ -1,6 +1,6 @@
 """`plan`: what a switch would do, with nothing of it done."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from upswitch.basics.errors import Owner, Refusal, RefusedError
 from upswitch.basics.result import Why
@@ -17,11 +17,14 @@ from upswitch.switch.run import Plan
 from upswitch.switch.session import Ask, Choices
 from upswitch.switch.warm import Warmth
 from upswitch.watch import attribution
-from upswitch.watch.tried import tried
+from upswitch.watch.tried import Tried, tried
 
 
 class Planned(Value):
-    """What a switch would do. `diff` is unified; `gate` is one round of health checks made now; `notes` say what it can't know."""
+    """What a switch would do. `diff` is unified; `gate` is one round of health checks made now; `notes` say what it can't know.
+
+    `refusals`: why the switch would be refused now.
+    """
 
     plan: Plan
     steps: tuple[Step, ...]
@@ -30,23 +33,27 @@ class Planned(Value):
     is_unchanged: bool
     warmth: Warmth
     notes: tuple[str, ...]
+    refusals: tuple[Refusal, ...] = ()
 
 
 def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, choices: Choices) -> Planned:
-    """The switch that `ask` describes. RefusedError where it would be refused before its first step."""
+    """The switch that `ask` describes. RefusedError where it can't be planned: it would be refused before its first step."""
+    runs, holder = journal_of(ports.host, site.nginx).read(), ports.lock.holder()
+    if holder or run.unfinished(runs):
+        raise RefusedError(_unfinished(holder))
     facts = surveyed(ports.host, site, adopt=choices.adopt)
-    runs = journal_of(ports.host, site.nginx).read()
-    if run.unfinished(runs):
-        raise RefusedError(_unfinished(ports.lock.holder()))
     job = for_switch(ports, site, ask, facts=facts, runs=runs, templates=templates)
+    gate, own = rounds.one_round(ports, job.new, job.old), _tried(ports, site, job)
+    is_same = is_unchanged(ports.host, job)
     return Planned(
         plan=job.plan,
         steps=machine.way(job.plan.skips),
         diff=diff(ports.host, job),
-        gate=rounds.one_round(ports, job.new, job.old),
-        is_unchanged=is_unchanged(ports.host, job),
+        gate=gate,
+        is_unchanged=is_same,
         warmth=job.warmth,
-        notes=(*warm.notes(site, ask.pool, job.warmth, facts), *filter(None, [job.flag_stays_down]), *_seen(ports, site, job)),
+        notes=(*warm.notes(site, ask.pool, job.warmth, facts), *filter(None, [job.flag_stays_down]), *_seen(site, job, own)),
+        refusals=() if is_same else tuple(_refusals(site, job.plan, gate, own=own, choices=choices)),
     )
 
 
@@ -56,11 +63,30 @@ def _unfinished(holder: Owner | None) -> Refusal:
     return Refusal(what=f"a run is under way: {holder.text}", hint="wait for its end; `upswitch status` shows what is live")
 
 
-def _seen(ports: Ports, site: Site, job: Job) -> tuple[str, ...]:
-    """What the watch would read and request, and what it can't see. Its own requests are tried now."""
+def _refusals(site: Site, plan: Plan, gate: rounds.GateReport, *, own: Tried, choices: Choices) -> Iterator[Refusal]:
+    """What the gate would say if nothing changed until then."""
+    down = [each for each in gate.new if each.failed]
+    if down:
+        what = f"{len(down)} of {len(gate.new)} servers of {plan.pool} fail a health check now"
+        hint = f"start them; a switch waits for them, at most {site.gate.deadline:g} s"
+        yield Refusal(what=what, hint=hint, why=Why.SERVERS_DOWN)
+    if not gate.has_way_back and not choices.one_way:
+        what = f"the former pool {plan.former_pool} fails its health checks: no rollback is possible"
+        yield Refusal(what=what, hint=f"fix {plan.former_pool}, or go on without a way back with --one-way", why=Why.NO_WAY_BACK)
+    if own.refusal and not choices.one_way:
+        yield Refusal(what=own.refusal, hint="fix watch.probe, or the pool that serves now", why=Why.PROBE_FAILED)
+
+
+def _tried(ports: Ports, site: Site, job: Job) -> Tried:
+    """The watch's own requests, tried now."""
+    if Step.WATCH in job.plan.skips:
+        return Tried()
+    return tried(ports, site, job.live, logs=job.facts.access_logs, conf=job.facts.conf)
+
+
+def _seen(site: Site, job: Job, own: Tried) -> tuple[str, ...]:
+    """What the watch would read and request, and what it can't see."""
     if Step.WATCH in job.plan.skips:
         return ()
-    own = tried(ports, site, job.live, logs=job.facts.access_logs, conf=job.facts.conf)
-    refused = (f"{own.refusal}. A switch is refused.",) if own.refusal else ()
     asked = own.asked if site.watch.probe else ()
-    return (*refused, *attribution.told(job.facts.access_logs, job.attribution, asked=asked), *own.told)
+    return (*attribution.told(job.facts.access_logs, job.attribution, asked=asked), *own.told)

@@ -43,7 +43,7 @@ class Steps:
         self._nginx = job.site.nginx
         self._reloader = Reloader(ports, job.site.nginx, job.facts)
         self._watcher: Watcher | None = None
-        self._tried = Tried()
+        self.tried = Tried()
         self._is_armed = False
         self.gate_report: rounds.GateReport | None = None
         self.watch_report: WatchReport | None = None
@@ -77,12 +77,12 @@ class Steps:
         if Step.WATCH in self._job.plan.skips:
             return ""
         facts, probe = self._job.facts, self._job.site.watch.probe
-        self._tried = Tried(asked=(Asking(url=probe),) if probe else ())
+        self.tried = Tried(asked=(Asking(url=probe),) if probe else ())
         if has_way_back:
-            self._tried = tried(self._ports, self._job.site, self._job.live, logs=facts.access_logs, conf=facts.conf)
-        if self._tried.refusal and self._job.accept_one_way:
-            self._ports.tell("gate", f"{self._tried.refusal}. It is used all the same (--one-way).", is_bad=True)
-        return "" if self._job.accept_one_way else self._tried.refusal
+            self.tried = tried(self._ports, self._job.site, self._job.live, logs=facts.access_logs, conf=facts.conf)
+        if self.tried.refusal and self._job.accept_one_way:
+            self._ports.tell("gate", f"{self.tried.refusal}. It is used all the same (--one-way).", is_bad=True)
+        return "" if self._job.accept_one_way else self.tried.refusal
 
     def stage(self) -> Took:
         """The new generation, and the way back beside it: going back must need no new bytes."""
@@ -207,7 +207,7 @@ class Steps:
             master=facts.running.pid,
             tells_crashes=tells_crashes(facts.conf, facts.build),
             known=known_of(facts.conf, facts.build),
-            tried=self._tried,
+            tried=self.tried,
         )
 
     def _watched(self) -> tuple[ServerHealth, ...]:

@@ -13,13 +13,15 @@ from upswitch.switch.session import Choices, Session
 @on_site
 @click.option("--to", "pool", required=True, metavar="POOL", help="The pool that would become live.")
 @click.option("--adopt", is_flag=True, help="Accept live files that were edited by hand, as `switch --adopt` does.")
+@click.option("--one-way", is_flag=True, help="Accept that the former pool is down, as `switch --one-way` does.")
 @with_program
-def plan(program: Program, /, *, common: Common, pool: str, adopt: bool) -> int:
+def plan(program: Program, /, *, common: Common, pool: str, adopt: bool, one_way: bool) -> int:
     """Show what `switch --to` would do; change nothing.
 
-    The steps, the changed files as a diff, one health check of each server, and the 502s that a plain reload would cost.
+    The steps, the changed files as a diff, one health check of each server, and the 502s that a plain reload would cost. Where the
+    switch would be refused now, the first line says why: exit 3.
     """
-    choices = Choices(adopt=adopt)
+    choices = Choices(adopt=adopt, one_way=one_way)
     return program.serve("plan", common, lambda session: show_plan(session, pool, choices=choices))
 
 

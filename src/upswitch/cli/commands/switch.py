@@ -27,7 +27,8 @@ from upswitch.switch.session import Choices, Session
 )
 @click.option("--adopt", is_flag=True, help="Accept live files that were edited by hand: a rollback returns to them.")
 @click.option("--one-way", is_flag=True, help="Accept that the former pool is down: no rollback is possible.")
-@click.option("--yes", is_flag=True, help="Both --adopt and --one-way.")
+@click.option("--force", is_flag=True, help="Both --adopt and --one-way: go on in spite of these two safety checks.")
+@click.option("--yes", is_flag=True, hidden=True)
 @click.option("--dry-run", is_flag=True, help="The same as `upswitch plan`.")
 @events_option
 @with_program
@@ -40,7 +41,10 @@ def switch(program: Program, /, *, common: Common, pool: str, **options: Any) ->
 
     common = msgspec.structs.replace(common, pool=pool, on_spike=options["on_spike"] or "")
     common = msgspec.structs.replace(common, is_strict=options["strict"], accepts_elevated=options["accept_elevated"])
-    choices = Choices(adopt=options["adopt"] or options["yes"], one_way=options["one_way"] or options["yes"])
+    if options["yes"]:
+        click.echo("--yes is deprecated: it skips two safety checks. Use --force, or only one of --adopt and --one-way.", err=True)
+    is_forced = options["force"] or options["yes"]
+    choices = Choices(adopt=options["adopt"] or is_forced, one_way=options["one_way"] or is_forced)
     if options["dry_run"]:
         return program.serve("plan", common, lambda each: show_plan(each, pool, choices=choices, is_unwatched=options["no_watch"]))
 

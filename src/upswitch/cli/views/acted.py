@@ -38,6 +38,7 @@ class Acted(View):
     gate: "GateReport | None" = None
     watch: "WatchReport | None" = None
     problems: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -47,6 +48,7 @@ class Acted(View):
             is_decisive = any(each.step is Step.WATCH and (each.result is not Result.OK or each.why) for each in self.steps)
             lines += [] if is_decisive else [f"Watch: {self.watch.said}"]  # the headline has it
             lines += [f"Watch: {note}" for note in self.watch.notes]
+        lines += [f"Accepted: {each}" for each in self.accepted]
         if self.why:
             lines.append(f"Why: {self.why} ({self.why.words})")
         if self.production is not None:
@@ -72,6 +74,7 @@ def acted(command: str, ending: "Ending") -> Acted:
         steps=over.steps,
         gate=ending.gate,
         watch=ending.watch,
+        accepted=ending.accepted,
     )
 
 

@@ -254,7 +254,7 @@ def _plan_key(view: View) -> str:
     servers = [(each.target.server, each.is_up) for each in (*found.gate.new, *found.gate.old)]
     diff = re.sub(r"\d{6,}-", "N-", found.diff)
     notes = [re.sub(r"\S*[/:]\S*", "", note) for note in found.notes]  # paths and addresses differ from host to host
-    return f"{plan.pool} {plan.former_pool} {found.is_unchanged} {found.steps} {notes} {servers} {diff}"
+    return f"{plan.pool} {plan.former_pool} {found.is_unchanged} {found.refusals} {found.steps} {notes} {servers} {diff}"
 
 
 # ---- what to do next ----

@@ -21,7 +21,7 @@ KEYS = {
         why cause""",
     "PlanView": """
         command exit plan.pool plan.former_pool generation=plan.to way_back=plan.back unchanged=planned.is_unchanged
-        planned.steps blackout_s plain_blackout_s warm planned.notes planned.gate planned.diff production""",
+        planned.steps blackout_s plain_blackout_s warm planned.notes planned.gate planned.diff refusals production""",
     "InitView": """
         command exit applied=is_applied said site_file=request.out site_text proposal.generation proposal.diff backup backups
         proposal.notes advice hint production""",

@@ -8,6 +8,7 @@ from upswitch.cli.views import View, next_lines
 from upswitch.generations.generation import Live
 
 if TYPE_CHECKING:
+    from upswitch.basics.errors import Refusal
     from upswitch.init.adopt import InitRequest, Proposal
     from upswitch.init.apply import Applied
     from upswitch.nginx.drain_lines import DrainLines
@@ -24,6 +25,11 @@ class PlanView(View):
     @property
     def plan(self) -> "Plan":
         return self.planned.plan
+
+    @property
+    def refusals(self) -> tuple["Refusal", ...]:
+        """Why the switch would be refused now."""
+        return self.planned.refusals
 
     @property
     def blackout_s(self) -> float:
@@ -51,6 +57,7 @@ class PlanView(View):
             return f"UNCHANGED: {plan.pool} is already live with the same servers\nProduction: {self.production.text}"
         return "\n".join(
             [
+                *(f"`switch --to {plan.pool}` would be refused because {each.what}\n  {each.hint}" for each in self.refusals),
                 f"`switch --to {plan.pool}` would go from {plan.former_pool} to generation {plan.to}; nothing was changed",
                 f"Steps: {', '.join(self.planned.steps)}. A rollback would make {plan.back} live.",
                 *self._blackout,
@@ -82,7 +89,7 @@ class PlanView(View):
 
 
 def planned(found: "Planned", live: Live) -> PlanView:
-    return PlanView(command="plan", exit=Exit.DONE, planned=found, production=live)
+    return PlanView(command="plan", exit=Exit.FINDINGS if found.refusals else Exit.DONE, planned=found, production=live)
 
 
 class InitView(View):
