@@ -142,7 +142,6 @@ class TwoSites:
         done = self.init(app)
         assert done.exit == 0, done
         self.set(app, '# interval = "1s"', 'interval = "100ms"')
-        self.set(app, "\n[nginx]\n", '\n[nginx]\ndrain = "500ms"\n')
         self.set(app, '# duration = "60s"', f'duration = "{watch}"')
 
     def set(self, app: App, old: str, new: str) -> None:
