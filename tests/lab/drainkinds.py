@@ -27,14 +27,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Kind:
-    """`conf` stands in a server. `closes` are the requests (by number) whose connection the flag must close."""
+    """`conf` stands in a server: that of all kinds, or one of its own with the lines `around`.
+
+    `closes` are the requests (by number) whose connection the flag must close. `warm` are sent once before.
+    """
 
     name: str
     conf: str
     requests: Sequence[Request]
     closes: Sequence[int] = (0,)
     no_cure: str = ""
-    server: str = ""
+    around: str = ""
     warm: Sequence[Request] = field(default=())
 
 
@@ -177,10 +180,10 @@ KINDS = (
         "error_page",
         "location /wrong/ { proxy_intercept_errors on; error_page 500 = /sorry; "
         "error_page 404 =200 @nothing; proxy_pass http://app; }"
-        " location @nothing { proxy_set_header X-Status $status; proxy_pass http://app; }",
+        " location @nothing { proxy_set_header X-Status $status; proxy_pass http://app; }"
+        ' location = /sorry { internal; return 500 "sorry $uri"; }',
         _get("/wrong/500", "/wrong/404", "/wrong/fine"),
         (1, 2),
-        server='location = /sorry { internal; return 500 "sorry $uri"; }',
     ),
     Kind(
         "sub_filter",
@@ -274,11 +277,25 @@ KINDS = (
     ),
     Kind(
         "a limit of a named location and of its server",
-        "location /lim/ { try_files /none @limited; "
-        "} location @limited { limit_req zone=own burst=9 nodelay; proxy_pass http://app; }",
-        _get("/lim/x"),
+        "location / { try_files /none @limited; } location @limited { limit_req zone=own burst=9 nodelay; proxy_pass http://app; }",
+        _get("/x"),
         (),
         no_cure="would come after the limits of its server while the flag is up",
+        around="limit_req zone=own burst=99 nodelay;",
+    ),
+    Kind(
+        "limits of the server around a named location",
+        "location / { try_files /none @counted; } location @counted { proxy_set_header X-Key ''; proxy_pass http://app; }",
+        (Request("/x", "X-Key: KEY\r\n", times=4),),
+        around="limit_req zone=around burst=1 nodelay;",
+    ),
+    Kind(
+        "a named location without the password of its server",
+        "location / { auth_basic off; try_files /none @open; } location @open { auth_basic off; proxy_pass http://app; }"
+        " location /closed/ { proxy_pass http://app; }",
+        _get("/x", "/closed/x"),
+        (0, 1),
+        around=_BASIC,
     ),
 )
 
@@ -289,18 +306,22 @@ def nginx_conf(folder: Path, port: int, addresses: Mapping[str, str]) -> dict[st
     upstreams = "".join(f"upstream {name} {{ server {address}; }}\n" for name, address in addresses.items())
     zones = (
         "limit_req_zone $http_x_key zone=requests:1m rate=1r/m; limit_req_zone $http_x_key zone=own:1m rate=9r/m;"
+        " limit_req_zone $http_x_key zone=around:1m rate=1r/m;"
         f" limit_conn_zone $http_x_key zone=connections:1m; proxy_cache_path {folder}/cache keys_zone=store:1m;"
         " map $http_upgrade $upgraded { default upgrade; '' close; }"
     )
-    kinds = [f"{kind.conf}\n{kind.server}" for kind in KINDS]
-    plain = [text for text in kinds if "zone=own" not in text]
-    limited = "limit_req zone=own burst=99 nodelay;\n" + next(text for text in kinds if "zone=own" in text)
+    plain = [kind.conf for kind in KINDS if not kind.around]
+    own = [
+        f"server {{ listen 127.0.0.1:{port}; server_name {host(kind)};\n{kind.around}\n{kind.conf}\n}}\n"
+        for kind in KINDS
+        if kind.around
+    ]
     main = (
         f"user root root; daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log warn; events {{}}\n"
         f"http {{ {temps} {zones} access_log {folder}/access.log;\n{upstreams}"
         f"server {{\n    listen 127.0.0.1:{port};\n    rewrite ^/moved$ /plain/moved;\n    include more.conf;\n"
         + "\n".join(plain[::2])
-        + f"\n}}\nserver {{ listen 127.0.0.1:{port}; server_name limited;\n{limited}\n}}\n}}\n"
+        + f"\n}}\n{''.join(own)}}}\n"
     )
     more = "\n".join(plain[1::2]) + "\n"
     names = {"FOLDER": str(folder), "CERTIFICATE": f"{folder}/certificate.pem"}
@@ -409,14 +430,18 @@ def _grpc(stream: socket.socket, got: list[bytes]) -> None:
 # ---- what the client gets ----
 
 
-def ask(port: int, request: Request, key: str) -> list[tuple[bytes, bytes]]:
+def host(kind: Kind) -> str:
+    """The name that its requests are sent to."""
+    return f"kind{KINDS.index(kind)}.example" if kind.around else "shop.example"
+
+
+def ask(port: int, request: Request, host: str, key: str) -> list[tuple[bytes, bytes]]:
     """The answers, head and body, of the same request sent `times` times. For `/hold` all are under way at once."""
     holding = "/hold" in request.path
     with ExitStack() as closing:
         found = []
         for _ in range(request.times):
             stream = closing.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
-            host = "limited" if request.path.startswith("/lim/") else "shop.example"
             length = f"Content-Length: {len(request.body)}\r\n" if request.body else ""
             head = f"{request.method} {request.path} HTTP/1.1\r\nHost: {host}\r\n{request.headers.replace('KEY', key)}{length}\r\n"
             stream.sendall(head.encode("latin-1") + request.body)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from drainkinds import KINDS, UPSTREAMS, ask, backends, nginx_conf
+from drainkinds import KINDS, UPSTREAMS, ask, backends, host, nginx_conf
 from dumps import real_dump
 from upswitch.nginx.drain_compare import differences, jumps
 from upswitch.nginx.drain_lines import missing, passing, with_lines
@@ -33,8 +33,9 @@ class Table:
                 process = Process((nginx, "-p", str(folder), "-c", f"{folder}/nginx.conf", "-e", f"{folder}/error.log"), out=out)
             try:
                 until(lambda: is_listening(f"127.0.0.1:{port}"), what="nginx")
-                for request in (request for kind in KINDS for request in kind.warm):
-                    ask(port, request, "warm")
+                for kind in KINDS:
+                    for request in kind.warm:
+                        ask(port, request, host(kind), "warm")
                 self.down = self._asked(port, got, "down")
                 self.flag.touch()
                 self.up = self._asked(port, got, "up")
@@ -49,7 +50,7 @@ class Table:
             found[kind.name] = []
             for request in kind.requests:
                 got.clear()
-                answers = ask(port, request, key)
+                answers = ask(port, request, host(kind), key)
                 found[kind.name].append((answers, sorted(got)))
         return found
 

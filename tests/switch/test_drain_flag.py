@@ -8,7 +8,7 @@ from command import upswitch
 from upswitch.nginx.drain_compare import advice
 from upswitch.nginx.drain_lines import with_lines
 from upswitch.nginx.dump import parse_dump
-from upswitch_lab.conf import UPSTREAM
+from upswitch_lab.conf import UPSTREAM, Layout
 from upswitch_lab.lab import Lab, Load
 from upswitch_lab.process import free_port, is_listening, until
 
@@ -72,3 +72,23 @@ def test_the_flag_stays_down_where_a_location_would_answer_differently_and_plan_
     assert "drain" not in [step["step"] for step in answer.json["steps"]]
     assert said in answer.details
     assert set(asking.summary.status) == {"401"}
+
+
+def test_what_drain_lines_prints_can_be_pasted_and_then_lint_finds_nothing_more(old_nginx):
+    with Lab(old_nginx, Layout(cure=False)) as lab:
+        printed = upswitch(lab, "drain-lines").json
+        assert [block["block"] for block in printed["blocks"]] == ["server", "location /"]
+        assert "no_drain_lines" in codes(lab)
+        path = lab.folder / "nginx.conf"
+        lines = path.read_text().splitlines()
+        for block in sorted(printed["blocks"], key=lambda block: -block["line"]):
+            lines[block["line"] : block["line"]] = block["lines"]
+        path.write_text("\n".join(lines) + "\n")
+        lab.renew()
+        assert not codes(lab) & {"no_drain_lines", "drain_location_differs", "drain_lines_old"}
+        assert upswitch(lab, "drain-lines").json["said"].startswith("Nothing to add")
+        assert "drain" in upswitch(lab, "plan", "--to", "B").json["steps"]
+
+
+def codes(lab):
+    return {each["code"] for each in upswitch(lab, "lint").json["findings"]}
