@@ -59,6 +59,13 @@ def test_a_switch_to_what_is_live_writes_nothing_and_reloads_nothing(lab):
     agree(lab, answer, "A")
 
 
+def test_a_live_pool_that_is_dead_is_no_success(lab):
+    lab.backend("A", 2).kill()
+    answer = upswitch(lab, "switch", "--to", "A")
+    assert (answer.exit, answer.json["why"]) == (3, "servers_down"), answer
+    assert lab.backend("A", 2).address in answer.json["said"]
+
+
 def test_a_pool_that_does_not_answer_is_refused_and_each_server_is_named(lab):
     lab.backend("B", 2).kill()
     answer = upswitch(lab, "switch", "--to", "B")

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 
 import msgspec
 
+from upswitch.basics.errors import Refusal, RefusedError
+from upswitch.basics.result import Why
+from upswitch.health import rounds
 from upswitch.site.model import Site
 from upswitch.switch.drive import Ending, start, unchanged
-from upswitch.switch.job import for_switch, is_unchanged, taken_back
+from upswitch.switch.job import Job, for_switch, is_unchanged, taken_back
 from upswitch.switch.journal import journal_of
 from upswitch.switch.machine import Outcome
 from upswitch.switch.preflight import surveyed
@@ -23,7 +26,19 @@ def switch(ports: RunPorts, site: Site, ask: Ask, templates: Mapping[str, str], 
     facts = surveyed(ports.host, site, adopt=choices.adopt)
     job = for_switch(ports, site, ask, facts=facts, runs=journal.opened, templates=templates)
     if is_unchanged(ports.host, job):
+        _refuse_unhealthy(ports, job)
         ports.turn.meet(Meeting.UNCHANGED)
         return unchanged(ports, job.plan, site.nginx)
     spans = taken_back(ports, journal.opened)
     return start(ports, msgspec.structs.replace(job, accept_one_way=choices.one_way, taken_back=spans), journal)
+
+
+def _refuse_unhealthy(ports: RunPorts, job: Job) -> None:
+    """What is live already is no success where its servers fail."""
+    failed = rounds.failed_twice(ports, job.new)
+    if failed:
+        what = (
+            f"{job.plan.pool} is live already, and {len(failed)} of its {len(job.new)} servers are unhealthy: {'; '.join(failed)}"
+        )
+        hint = "fix the servers; or switch to another pool; `upswitch status` shows the health of every pool"
+        raise RefusedError(Refusal(what=what, hint=hint, why=Why.SERVERS_DOWN))
