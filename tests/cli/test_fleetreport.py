@@ -242,3 +242,9 @@ def test_a_host_out_of_reach_is_named_with_its_page_and_the_command_for_later(co
     found = together(command, {"lb1": unreachable(command, NO_ROUTE)})
     assert (found.exit, "help unreachable" in found.hint) == (exit_, True)
     assert ("--host lb1" in found.hint) == (command != "switch")
+
+
+def test_a_remark_of_hosts_that_did_as_asked_is_shown_once_with_their_names():
+    done = replace(acted("SWITCHED", 0, "B"), details=("The drain flag stays down",))
+    text = together("switch", {"a": done, "b": done, "c": acted("SWITCHED", 0, "B")}).text
+    assert "a, b: The drain flag stays down" in text

@@ -56,9 +56,9 @@ class FleetView(View):
 
     @property
     def _details(self) -> list[str]:
-        """The hosts where an acting command failed; every host of a reading command. Hosts that say the same are one entry."""
+        """The hosts where an acting command failed, or that have a remark; all of a reading command. Same texts are one entry."""
         if self.outcome:
-            return _failures(self.table)
+            return [*_failures(self.table), *_remarks(self.hosts)]
         if self.command == "plan":
             return _plans(self.hosts)
         texts = _gathered((view.text, name) for name, view in self.hosts.items())
@@ -231,6 +231,13 @@ def _failures(table: Sequence[HostLine]) -> list[str]:
     bad = [line for line in table if line.exit]
     is_told = any(line.why != Why.OTHER_HOST for line in bad)
     gathered = _gathered((_followed(line) if is_told and line.why == Why.OTHER_HOST else line.said, line.host) for line in bad)
+    return [f"{', '.join(hosts)}: {said}" for said, hosts in gathered]
+
+
+def _remarks(hosts: Mapping[str, View]) -> list[str]:
+    """What hosts that did as asked have to say besides."""
+    done = ((name, view) for name, view in hosts.items() if isinstance(view, Acted) and not view.exit)
+    gathered = _gathered((detail, name) for name, view in done for detail in view.details)
     return [f"{', '.join(hosts)}: {said}" for said, hosts in gathered]
 
 
