@@ -1,6 +1,6 @@
 """Can a client steer the watch? Attacks on the rule, over real log lines: to force a good release back, and to hide a bad one.
 
-    python bench/attack.py [--runs 10] [--seed 1] [--against CHECKOUT]
+    python bench/attack.py [--runs 10] [--seed 1] [--only TEXT] [--against CHECKOUT]
 
 Made: the lines that nginx would write in the advised format, of ten minutes before a switch and of 60 s since. The site has 200
 clients, some busier than others (Zipf), and 0.1 % of its requests fail. Read and judged: by the real counters, attribution and
@@ -237,8 +237,8 @@ def begun(timeline: Timeline) -> Probation:
 # ---- what is printed ----
 
 
-def results(runs: int, seed: int) -> Iterator[tuple[str, int, Counter[str], list[int]]]:
-    for scenario in SCENARIOS:
+def results(runs: int, seed: int, only: str) -> Iterator[tuple[str, int, Counter[str], list[int]]]:
+    for scenario in (each for each in SCENARIOS if only in each.name):
         for rate in scenario.rates:
             endings, seconds = Counter[str](), list[int]()
             for run in range(max(2, runs // 5) if rate >= 1000 else runs):
@@ -258,16 +258,27 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--against", type=Path, help="another checkout of upswitch")
+    parser.add_argument("--only", default="", help="scenarios with this in their names")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     began = time.monotonic()
     if options.json:
-        for name, rate, endings, seconds in results(options.runs, options.seed):
+        for name, rate, endings, seconds in results(options.runs, options.seed, options.only):
             print(json.dumps([name, rate, endings, seconds]), flush=True)
         return
     other = {}
     if options.against:
-        argv = (sys.executable, __file__, "--json", "--runs", str(options.runs), "--seed", str(options.seed))
+        argv = (
+            sys.executable,
+            __file__,
+            "--json",
+            "--runs",
+            str(options.runs),
+            "--seed",
+            str(options.seed),
+            "--only",
+            options.only,
+        )
         environment = {**os.environ, "PYTHONPATH": str(options.against / "src")}
         ran = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
         other = {
@@ -275,7 +286,7 @@ def main() -> None:
             for name, rate, endings, seconds in map(json.loads, ran.stdout.splitlines())
         }
     wanted = {each.name: each for each in SCENARIOS}
-    for name, rate, endings, seconds in results(options.runs, options.seed):
+    for name, rate, endings, seconds in results(options.runs, options.seed, options.only):
         scenario = wanted[name]
         right = endings[scenario.right] / endings.total()
         mark = "open" if scenario.is_open else "ok" if right == 1 else "NO"
