@@ -666,3 +666,29 @@ def test_a_host_name_that_begins_like_a_unix_socket_is_resolved_like_any_other(l
     answer = upswitch(lab, "switch", "--to", "B")
     assert answer.exit == 3, answer
     assert answer.json["why"] == "unresolved"
+
+
+def test_a_name_is_resolved_at_the_switch_and_may_stop_resolving_while_its_pool_serves(lab):
+    """Only the switch to B can resolve the name, in a mount namespace; nginx itself, and all that follows, never can."""
+    hosts = lab.folder / "hosts"
+    hosts.write_text("127.0.0.1 localhost app-b.upswitch.test\n")
+    apart = ["unshare", "-m", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh"]
+    if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    text = lab.site_file.read_text()
+    for server in lab.pool("B"):
+        text = text.replace(server.address, server.address.replace("127.0.0.1", "app-b.upswitch.test"))
+    lab.site_file.write_text(text)
+    words = [sys.executable, "-m", "upswitch", "switch", "--to", "B", "--no-watch", "-c", str(lab.site_file)]
+    ran = subprocess.run([*apart, *words], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran
+    live = (lab.folder / "upswitch" / "live" / "app.conf").read_text()
+    assert "upswitch.test" not in live
+    assert all(f"server {server.address}" in live for server in lab.pool("B"))
+    lab.stop_nginx()
+    lab.start_nginx()
+    assert {server[0] for server in served_by(lab)} == {"B"}
+    again = upswitch(lab, "switch", "--to", "A", "--no-watch")
+    assert again.exit == 0, again
+    assert upswitch(lab, "rollback").exit == 0
+    assert {server[0] for server in served_by(lab)} == {"B"}

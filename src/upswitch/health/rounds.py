@@ -13,8 +13,8 @@ from upswitch.health import gate
 from upswitch.health.gate import ServerHealth
 from upswitch.hosts.host import Ports
 from upswitch.hosts.wait import until
-from upswitch.site.model import Dialect, GateRule, Server, Site, Target, Verdict, effective_check
-from upswitch.site.server_line import probe_address
+from upswitch.site.model import Dialect, GateRule, Pool, Server, Site, Target, Verdict, effective_check
+from upswitch.site.server_line import is_name, probe_address
 
 
 class GateReport(Value):
@@ -62,6 +62,22 @@ def checked(site: Site, pool: str, names: Resolved) -> dict[str, tuple[str, ...]
         for upstream in site.upstreams
         if upstream.check is not None
     }
+
+
+def without_names(site: Site, pool: str, names: Resolved) -> Site:
+    """The site with addresses for the names of `pool`, as nginx would resolve them. One with `resolve` stays: nginx follows it."""
+
+    def fixed(server: Server) -> tuple[Server, ...]:
+        if not is_name(server.address) or "resolve" in server.params:
+            return (server,)
+        return tuple(msgspec.structs.replace(server, address=each) for each in _addresses(server, 0, names))
+
+    def served(each: Pool) -> Pool:
+        servers = tuple(server for old in each.servers for server in fixed(old))
+        return msgspec.structs.replace(each, servers=servers) if each.name == pool else each
+
+    upstreams = (msgspec.structs.replace(each, pools=tuple(map(served, each.pools))) for each in site.upstreams)
+    return msgspec.structs.replace(site, upstreams=tuple(upstreams))
 
 
 def _addresses(server: Server, port: int, names: Resolved) -> tuple[str, ...]:

@@ -139,13 +139,17 @@ def no_check(subject: Subject) -> Iterator[LintFinding]:
 
 
 def host_name(subject: Subject) -> Iterator[LintFinding]:
-    """nginx resolves names once, when it starts, and does not start where that fails (nginx-facts.md, section 1.2)."""
+    """A switch writes the addresses that a name has then: nginx would not start where it does not resolve (docs/design.md)."""
     for upstream in subject.site.upstreams:
-        servers = [server.address for pool in upstream.pools for server in pool.servers]
-        named = [address for address in servers if is_name(address)]
+        servers = [server for pool in upstream.pools for server in pool.servers if "resolve" not in server.params]
+        named = [server.address for server in servers if is_name(server.address)]
         if named:
-            what = f"upstream {upstream.name} has host names ({', '.join(named)}): nginx can't start while one does not resolve"
-            yield warning(what, "write IP addresses instead")
+            what = (
+                f"upstream {upstream.name} has host names ({', '.join(named)}): "
+                "a switch writes their addresses of that moment, and a later change in the DNS has no effect"
+            )
+            hint = "after such a change run `switch --to POOL`; or add `resolve` to the server (nginx 1.27.3 and later follows it)"
+            yield warning(what, hint)
 
 
 def quiet_site(subject: Subject) -> Iterator[LintFinding]:

@@ -89,7 +89,8 @@ def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Iterab
     warmth = warm.needed(site, checked[ask.pool], facts)
     resolved = names_of[ask.pool]
     plan = planned(ask, *_live_and_next(facts, runs), has_warm=warmth.why != "", skips=_skips(site, facts, warmth))
-    making = Making(site=site, facts=facts, templates=templates, checked=checked)
+    fixed = rounds.without_names(site, ask.pool, resolved)  # a name that stops resolving would keep nginx from starting
+    making = Making(site=fixed, facts=facts, templates=templates, checked=checked)
     manifest = _manifest(ports, site, facts, plan, servers=rounds.servers(site, ask.pool, resolved))
     base, files = facts.disk.manifest or _bare(plan), _live_files(ports.host, site, facts)
     if plan.warm:
