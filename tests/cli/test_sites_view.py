@@ -8,6 +8,8 @@ from upswitch.cli.views import acted, fleet
 from upswitch.cli.views.sites import sites
 from upswitch.cli.views.status import StatusView
 from upswitch.generations.generation import Live
+from upswitch.site.model import Problem
+from upswitch.site.read import SiteInvalid
 
 PROVED = Live(disk="000002-B", running="000002-B", pool="B")
 SPLIT = Live(disk="000002-B", running="000001-A", pool="B")
@@ -52,6 +54,12 @@ def test_what_is_not_proved_stands_below_its_site_and_is_exit_3():
         "shop        ?       ?           /e/shop.toml",
         "    /e/shop.toml: this site and that of /x share the folder /y",
     ]
+
+
+def test_every_problem_of_a_site_file_is_in_its_row():
+    invalid = SiteInvalid((Problem(key="a", value="1", allowed="x"), Problem(key="b", value="2", allowed="y")))
+    view = sites([("/e/shop.toml", ("shop", acted.ended("sites", invalid, None, file="/e/shop.toml")))])
+    assert view.sites[0].problem == "/e/shop.toml: 2 problems; a = 1: x; b = 2: y"
 
 
 def test_without_a_site_file_it_says_how_to_make_one():

@@ -60,7 +60,7 @@ def _lines(name: str, file: str, view: View) -> Iterator[SiteLine]:
 def _line(name: str, file: str, host: str, view: View) -> SiteLine:
     seen: Live | None = getattr(view, "production", None)
     proved = seen is not None and seen.agrees
-    said = view.said if isinstance(view, Acted) else seen.text if seen else ""
+    said = "; ".join((view.said, *view.problems)) if isinstance(view, Acted) else seen.text if seen else ""
     return SiteLine(
         name=name,
         file=file,
