@@ -18,7 +18,8 @@ from upswitch.switch.machine import Step
 from upswitch.switch.plan import Planned
 from upswitch.switch.run import Plan
 from upswitch.switch.warm import Warmth
-from upswitch.watch.rule import History, judge
+from upswitch.watch.history import History
+from upswitch.watch.rule import judge
 from upswitch.watch.watch import WatchReport
 
 
@@ -248,3 +249,10 @@ def test_a_remark_of_hosts_that_did_as_asked_is_shown_once_with_their_names():
     done = replace(acted("SWITCHED", 0, "B"), details=("The drain flag stays down",))
     text = together("switch", {"a": done, "b": done, "c": acted("SWITCHED", 0, "B")}).text
     assert "a, b: The drain flag stays down" in text
+
+
+@pytest.mark.parametrize(("quiet", "where"), [(("lb1", "lb2"), ""), (("lb2",), " on lb2")])
+def test_hosts_that_were_kept_without_proof_by_traffic_are_named_in_the_headline(quiet, where):
+    views = {name: replace(SWITCHED, why=Why.UNPROVEN if name in quiet else Why.NONE) for name in ("lb1", "lb2")}
+    found = together("switch", views)
+    assert (found.exit, found.said) == (0, f"SWITCHED, NOT PROVEN BY TRAFFIC{where}: 2 of 2 hosts: B serves on lb1, lb2")
