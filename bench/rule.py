@@ -48,7 +48,7 @@ from operator import add
 import checkout  # noqa: F401
 
 from upswitch.logs.line import BIG_PERCENT, ENOUGH_FAILED, HISTORY_S
-from upswitch.watch import ending, rule
+from upswitch.watch import ending
 from upswitch.watch.history import History, Second
 from upswitch.watch.rule import LUCK, NEW_TIMES, judge
 
@@ -255,7 +255,7 @@ def usual_share(before: Seconds) -> float:
 
 
 def is_held(before: Seconds, after: Seconds) -> bool:
-    end = rule.last(History(seconds=tuple(before)), after)
+    end = ending.last(History(seconds=tuple(before)), after, after)
     return ending.fails_half(end) or ending.fails_more(end)
 
 

@@ -11,10 +11,11 @@ from msgspec.structs import replace
 import loglines
 from upswitch.basics.result import Failure
 from upswitch.logs.line import compile_format
+from upswitch.watch import ending
 from upswitch.watch.attribution import Attribution
 from upswitch.watch.ending import Final, finish
 from upswitch.watch.history import History, Second, added, added_histories
-from upswitch.watch.rule import judge, last, looks, odds, sentence
+from upswitch.watch.rule import judge, looks, odds, sentence
 
 
 def seconds(total, failed, times=1):
@@ -127,12 +128,12 @@ def test_hung_clients_are_judged_apart_and_named():
     ],
 )
 def test_a_watch_without_a_spike_ends_by_what_it_saw(since, seen, final):
-    assert finish(judge(CLEAN, since), last(CLEAN, since), **seen) is final
+    assert finish(judge(CLEAN, since), ending.last(CLEAN, since, since), **seen) is final
 
 
 def test_a_spike_is_no_ending_to_keep():
     with pytest.raises(ValueError, match="spike"):
-        finish(judge(CLEAN, seconds(10, 10, 5)), last(CLEAN, ()), has_log=True, new=50, former=0, probes=0)
+        finish(judge(CLEAN, seconds(10, 10, 5)), ending.last(CLEAN, (), ()), has_log=True, new=50, former=0, probes=0)
 
 
 # ---- incidents: what came once is not what a site always has ----
@@ -176,7 +177,7 @@ def test_what_lasts_and_does_not_recur_is_an_incident(before, is_usual):
         (seconds(100, 60, 600), seconds(100, 50, 60), Final.HELD),
         (seconds(100, 60, 600), seconds(100, 49, 60), Final.KEEP),  # the former pool failed more
         (seconds(100, 10, 600), seconds(100, 25, 60), Final.HELD),
-        (seconds(100, 10, 600), seconds(100, 25, 50) + seconds(100, 9, 10), Final.KEEP_ELEVATED),  # the last 10 s are better
+        (seconds(100, 10, 600), seconds(100, 25, 30) + seconds(100, 9, 30), Final.KEEP_ELEVATED),  # the last 30 s are better
         (
             seconds(100, 0, 590) + seconds(100, 15, 9),
             seconds(100, 0, 50) + seconds(100, 11, 10),
@@ -188,7 +189,7 @@ def test_what_lasts_and_does_not_recur_is_an_incident(before, is_usual):
 )
 def test_a_pool_that_fails_its_last_requests_is_held_whatever_came_before(before, since, final):
     history = History(seconds=before)
-    look, end = judge(history, since), last(history, since)
+    look, end = judge(history, since), ending.last(history, since, since)
     assert finish(look, end, has_log=True, new=6000, former=0, probes=0) is final
 
 
@@ -196,13 +197,13 @@ def test_what_is_elevated_can_be_accepted_and_half_can_not():
     history = History(seconds=seconds(100, 20, 600))
     for failed, final in ((25, Final.KEEP_ELEVATED), (50, Final.HELD)):
         since = seconds(100, failed, 60)
-        look, end = judge(history, since), last(history, since)
+        look, end = judge(history, since), ending.last(history, since, since)
         assert finish(look, end, has_log=True, new=6000, former=0, probes=0, accepts_elevated=True) is final
 
 
 def test_all_ways_to_fail_count_together_at_the_end():
     since = (Second(total=90, gateway=15, hung=15, app=15),) * 60
-    assert last(History(seconds=since * 10), since).failed == 450
+    assert ending.last(History(seconds=since * 10), since, since).failed == 450
 
 
 def test_errors_of_the_app_are_judged_apart_and_named():

@@ -8,7 +8,8 @@ What is kept must serve its clients:
     than luck: also more than in the worst stretch,
     and a larger share than in the last minute
 
-The last requests are those of the last 10 s; of the last 60 s where those are fewer than 10; else all.
+The last requests are those of the last 10 s for the first question, of the last 30 s for the second: a burst must not hold a good
+release. Where those are fewer than 10, the last 60 s count; else all.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ _PROVING_REQUESTS = 30
 _FORMER_STILL_SERVES = 20
 _HELD_FAILED = 2  # one failed request is no trend, however few there are
 _ELEVATED_PERCENT = 10
+_MORE_S = 30
 
 
 class Final(StrEnum):
@@ -67,7 +69,7 @@ def finish(
 def last(history: History, seconds: Sequence[Second], fair: Sequence[Second]) -> Judgement:
     """The last requests: all of them where half failed, else those without single clients (watch/clients.py)."""
     every = rule.last(history, seconds)
-    return every if fails_half(every) else rule.last(history, fair)
+    return every if fails_half(every) else rule.last(history, fair, shortest_s=_MORE_S)
 
 
 def fails_half(last: Judgement) -> bool:

@@ -137,10 +137,12 @@ def looks(history: History, since: Sequence[Second], thresholds: Thresholds = DE
     return (_loudest(both, end, thresholds) for end in range(1, len(since) + 1))
 
 
-def last(history: History, since: Sequence[Second]) -> Judgement:
+def last(history: History, since: Sequence[Second], *, shortest_s: int = _SHORT_S) -> Judgement:
     """The last requests, however they failed (`kind` NONE): of the shortest stretch with enough of them, else all."""
     sight, end = _sight(Failure.NONE, history, since), len(since)
-    found = [_look(sight, (end, stretch), DEFAULT) for stretch in _stretches(end)]
+    least = min(shortest_s, max(_SHORT_S, end))
+    stretches = [each for each in sorted({least, *_stretches(end)}) if each >= least]
+    found = [_look(sight, (end, stretch), DEFAULT) for stretch in stretches]
     return next((look for look in found if look.total >= _LAST_REQUESTS), found[-1])
 
 
