@@ -234,7 +234,8 @@ class Probation(Value):
     def last(self) -> Judgement:
         """The last requests of clients; our own where only those fail."""
         of_clients, own = ending.last(self.history, self.seen, self.judged), rule.last(self.history, self.own)
-        return own if ending.fails_half(own) and not ending.fails_half(of_clients) else of_clients
+        is_own = own.failed >= ENOUGH_FAILED and ending.fails_half(own) and not ending.fails_half(of_clients)
+        return own if is_own else of_clients
 
     def held(self) -> Failed:
         """Why a person must decide, where the last requests fail."""
