@@ -109,7 +109,23 @@ def test_a_nested_location_inherits_all_but_what_nginx_does_not_pass_on():
     assert compared(server(f"location /x/ {{ {way} {held} {PASS} {inner} }}")) == []
     assert compared(server(f"location /x/ {{ {way} limit_except GET {{ deny all; }} {PASS} {inner} }}")) == [("limit_except", True)]
     assert compared(server(f"location /x/ {{ {way} if ($bad) {{ return 403; }} {PASS} {inner} }}")) == [("rewrite", True)]
-    assert compared(server(f"location /x/ {{ {way} {PASS} {inner} }}").replace("$request_uri", "/y")) == [("proxy_pass", False)]
+    assert compared(server(f"location /x/ {{ {way} {PASS} {inner} }}").replace("$request_uri", "/y")) == [
+        ("rewrite", False),
+        ("proxy_pass", False),
+    ]
+
+
+def test_a_nested_location_must_ask_the_server_for_the_same_address():
+    plain = f"if (-f {FLAG}) {{ rewrite ^ /x/d last; }} {PASS} location = /x/d {{ keepalive_timeout 0; {PASS} }}"
+    assert compared(server(f"location /x/ {{ {plain} }}")) == [("rewrite", False)]
+    sent = plain.replace(f"timeout 0; {PASS}", "timeout 0; proxy_pass http://app$request_uri;")
+    assert compared(server(f"location /x/ {{ {sent} }}")) == []
+    rewritten = server(f"location /x/ {{ {sent} }}", "location /old { rewrite ^/old(.*) /x$1 last; }")
+    assert compared(rewritten) == [("rewrite", False), ("proxy_pass", False)]
+    part = f"if (-f {FLAG}) {{ rewrite ^/x/(.*)$ /x/d/$1 last; }} proxy_pass http://app/v1/;"
+    inner = "location ^~ /x/d/ { keepalive_timeout 0; proxy_pass http://app/v1/; }"
+    assert compared(server(f"location /x/ {{ {part} {inner} }}")) == []
+    assert compared(server(f"location /x/ {{ {part} {inner} }}".replace("/x/d/$1", "/x/d/"))) == [("rewrite", False)]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from upswitch.nginx import drain_lines
 from upswitch.nginx.build import Build
 from upswitch.nginx.configuration import PASSES, http, http_children
 from upswitch.nginx.drain_lines import REWRITES, DrainLines, Passing, Shape, flag_of, shapes
-from upswitch.nginx.dump import Directive, NginxConf, quoted
+from upswitch.nginx.dump import Directive, NginxConf, quoted, walk
 
 _NOT_INHERITED = (*PASSES, *REWRITES, "limit_except", "try_files")
 _NOT_COMPARED = ("location", "include", "server", "server_name", "listen", "keepalive_timeout", "internal")
@@ -214,9 +214,13 @@ def _unlike(conf: NginxConf, jump: Jump, target: Directive) -> Iterator[tuple[st
         yield from _pages(conf, jump, theirs)
         theirs.pop("error_page", None)
         ours.pop("error_page", None)
+    is_kept = not jump.code and _is_address_kept(jump, target)
+    if not jump.code and not is_kept:
+        said = f"its drain line rewrites the address to {jump.path}, and {_drain(target)} may ask the server for another one"
+        yield "rewrite", said, ((), ())
     for name in dict.fromkeys((*ours, *theirs)):
         one, other = ours.get(name, ()), theirs.get(name, ())
-        if one != other and not _is_same_pass(name, one, other):
+        if one != other and not (is_kept and name in PASSES):
             yield name, _compared(one, other, _drain(target)), (one, other)
 
 
@@ -257,12 +261,29 @@ def _pages(conf: NginxConf, jump: Jump, theirs: dict[str, tuple[Shape, ...]]) ->
         )
 
 
-def _is_same_pass(name: str, one: tuple[Shape, ...], other: tuple[Shape, ...]) -> bool:
-    """`http://app$request_uri` sends what `http://app` sends, where no rewrite came before."""
-    if name not in PASSES or len(one) != 1 or len(other) != 1:
+def _is_address_kept(jump: Jump, target: Directive) -> bool:
+    """Whether a rewrite to another location still asks the server for the same: in the two forms of which that is known.
+
+    With a URI part, nginx replaces the nested prefix as it would replace the location's. Without one, `$request_uri` is what the
+    client wrote, which is right as long as nothing else in the server rewrites addresses.
+    """
+    passes = [[line.args[0] for line in block.children(*PASSES)] for block in (jump.around[-1], target)]
+    if [len(each) for each in passes] != [1, 1]:
         return False
-    given = one[0][1][0]
-    return "/" not in given.partition("://")[2] and other[0][1] == (f"{given}$request_uri",)
+    (given,), (used,) = passes
+    if "/" in given.partition("://")[2]:
+        return used == given and jump.path.endswith("$1")
+    return used == f"{given}$request_uri" and not _rewrites(jump)
+
+
+def _rewrites(jump: Jump) -> bool:
+    others = (line for line in walk(jump.around[0].block or ()) if not any(line is own for own in jump.test.block or ()))
+    ends = ("break", "redirect", "permanent")
+    return any(
+        (line.name == "rewrite" and line.args[-1] not in ends)
+        or (line.name in ("try_files", "error_page") and not line.args[-1].startswith(("@", "=")))
+        for line in others
+    )
 
 
 def _is_access(name: str, one: tuple[Shape, ...], other: tuple[Shape, ...]) -> bool:
