@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 import upswitch
+from upswitch.logs.count_on_host import count_program
+from upswitch.logs.entries import EntryCounter, by_second
+from upswitch.logs.line import compile_format
+from upswitch.watch.attribution import Attribution, counter_for, counts_of, judged
 
 PROGRAM = r"""
 import subprocess, sys
@@ -61,3 +65,29 @@ def test_another_status_or_time_of_a_hung_client_is_one_change(tmp_path, change,
     *counts, sentence = ran.stdout.splitlines()
     assert counts == [f"{way} {hung}" for way in ("by blocks", "line by line", "by awk", "by replay", "by diagnose")]
     assert f"left after {after_s} s or more without an answer: {left}" in sentence
+
+
+@pytest.mark.skipif(not shutil.which("awk"), reason="no awk here")
+def test_errors_of_the_app_are_the_same_for_every_way_of_counting():
+    reader, ours = (
+        compile_format("$msec $status $request_time $upstream_status $upstream_addr $upstream_header_time"),
+        Attribution(),
+    )
+    answers = ("500 500", "501 501", "200 200", "404 404", "502 502", "502 500", "200 500, 200", "009 200")
+    split = [each.split(" ", 1) for each in answers]
+    block = "".join(f"1795000000.000 {status} 0.010 {answer} a:1 0.010\n" for status, answer in split).encode()
+    program = count_program(reader)
+    rows = subprocess.run(
+        ["awk", "-v", f"n={len(block)}", "-v", "most=0", program.awk], input=block, capture_output=True, check=True
+    )
+    lines, alike = program.rows(rows.stdout)
+    (moment,) = by_second(EntryCounter(reader, is_timed=True).count(block))[0].values()
+    for counted in (
+        counts_of(counter_for(ours, reader).count(block), ours),
+        counts_of(counter_for(ours, reader, is_for_diagnosis=True).count(block), ours),
+        counts_of(counter_for(ours, reader).count(lines, alike), ours),
+        judged(moment.items(), ours),
+        judged(((reader.read(line), 1) for line in block.splitlines()), ours),
+    ):
+        assert (counted.new.app, counted.new.gateway, counted.new.total) == (4, 1, 8)
+    assert judged(moment.items(), Attribution(ignores_app=True)).new.failures == 1
