@@ -1,15 +1,19 @@
 """`drain`: is anybody left on the pool that served before?"""
 
+import re
 import socket
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from command import upswitch
 from here import OWNER, TEMPLATES, ports, site_of
 from upswitch.hosts.clock import SystemClock
+from upswitch.hosts.local.host import LocalHost
 from upswitch.nginx import processes
+from upswitch.nginx.running import read_family
 from upswitch.switch import drained, drive
 from upswitch.switch.machine import Outcome, Step
 from upswitch.switch.session import Ask, Choices, new_run
@@ -21,6 +25,7 @@ from upswitch_lab.process import until
 HEAD = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
 CLOCK = SystemClock()
+HOST = LocalHost(CLOCK)
 
 
 def row(peer, state="01"):
@@ -106,13 +111,51 @@ def test_an_old_worker_with_a_slow_request_is_named_and_its_end_makes_the_pool_s
         report = drained.drained(its, site)
         assert (report.pool, report.is_safe, len(report.old_workers)) == ("A", False, 1)
         assert report.connections == {lab.backend("A", 1).address: 1}
-        assert f"old nginx workers still run (pids {report.old_workers[0]})" in report.said
+        assert "old workers still hold connections: 1 of 1 reload, the first for " in report.said
+        assert f"(pids {report.old_workers[0]})" in report.said
         assert f"open connections to {lab.backend('A', 1).address}: 1" in report.said
         assert not drained.wait(its, site, deadline=0.3).is_safe
         client.close()
         report = drained.wait(its, site, deadline=10)
         assert report.is_safe, report.said
         assert report.said == f"safe to stop A: no old worker, no connection to {lab.backend('A', 1).address}"
+
+
+def test_old_workers_that_pile_up_are_a_finding_with_their_age_and_memory(any_nginx):
+    with Lab(any_nginx, ONE_EACH) as lab, ExitStack() as clients:
+        for held in range(1, processes.PILE + 1):
+            clients.enter_context(hanging_request(lab))
+            assert upswitch(lab, "status", "--no-probe").json["findings"] == []
+            lab.reload()
+            until(lambda held=held: len(read_family(HOST, lab.nginx_pid).draining) == held, what="the next old worker")
+        found = upswitch(lab, "status", "--no-probe")
+        assert found.exit == 3, found
+        (finding,) = found.json["findings"]
+        said = re.search(
+            r"3 of 3 reloads, the first for (\d+) s, with up to (\d+) MiB of memory\. `worker_shutdown_timeout`", finding
+        )
+        assert int(said[1]) < 60, finding
+        assert 1 <= int(said[2]) < 200, finding
+        linted = upswitch(lab, "lint").json["findings"]
+        (piled,) = (each["what"] for each in linted if each["code"] == "old_workers_pile_up")
+        assert "worker_shutdown_timeout is not set" in piled
+        lab.backend("A", 1).mode("ok")
+        switch(lab, "B")
+        assert "`worker_shutdown_timeout` in nginx.conf would end them" in upswitch(lab, "drain").json["said"]
+
+
+def test_old_workers_are_counted_by_reload_and_finish_from_the_next_start_on():
+    def worker(pid, start, title="nginx: worker process is shutting down"):
+        return processes.Process(pid=pid, parent=1, start=start, state="S", title=title)
+
+    two = (worker(11, 1000), worker(12, 1001))
+    three = (*two, worker(21, 5000), worker(31, 9000, "nginx: worker process"))
+    found = processes.old_workers(
+        processes.Family(master=None, children=three), up=100.0, resident=dict.fromkeys((11, 12, 21, 31), 4096000)
+    )
+    assert (found.pids, found.reloads, found.seconds, found.memory) == ((11, 12, 21), 2, 50.0, 3 * 4096000)
+    assert not found.are_piling_up
+    assert processes.old_workers(processes.Family(master=None, children=three[3:]), up=100.0, resident={}) == processes.OldWorkers()
 
 
 def test_before_any_switch_there_is_no_former_pool(lab):

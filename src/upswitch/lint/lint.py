@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from msgspec.structs import replace
 
 from upswitch.basics.errors import NginxBrokenError
-from upswitch.generations import generation
+from upswitch.generations import generation, survey
 from upswitch.hosts.host import Host, Ports
 from upswitch.lint import check_rules, drain_rules, rules
 from upswitch.lint.rules import Ground, LintFinding, OnMarker, Rule, Subject
@@ -29,6 +29,7 @@ RULES: Mapping[Ground, tuple[Rule, ...]] = {
     ),
     Ground.NGINX: (
         rules.include_missing,
+        rules.old_workers_pile_up,
         rules.upstream_twice,
         rules.upstream_unused,
         rules.truncates_on_reload,
@@ -128,6 +129,7 @@ def _read_host(host: Host, site: Site, templates: Mapping[str, str]) -> Subject:
         modules=() if dialect is Dialect.NONE else (dialect,),
         checked=rules.all_checked(site, conf),
         marker=_on_marker(host, site.nginx),
+        old=survey.glance(host, site.nginx)[1].old,
     )
     return replace(subject, template_errors=tuple(_template_errors(subject, templates, dialect)))
 

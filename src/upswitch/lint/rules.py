@@ -17,6 +17,7 @@ from upswitch.nginx import configuration, drain_lines
 from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.nginx.dump import NginxConf, walk
+from upswitch.nginx.processes import OldWorkers
 from upswitch.site.model import CheckType, Dialect, Gate, Nginx, SilencePolicy, Site, Watch, effective_check
 from upswitch.site.names import generation_variable, prefix_of
 from upswitch.site.server_line import is_name
@@ -57,7 +58,7 @@ class Subject(Value):
 
     `broken` is why nginx's configuration can't be read, or "". `logs` are those that log requests to the site's upstreams.
     `template_errors` are by pool. `modules` are the check modules that this nginx may have, and `checked` the upstreams that they
-    check: in nginx's configuration, and in the site file.
+    check: in nginx's configuration, and in the site file. `old` are nginx's workers of former reloads.
     """
 
     site: Site = NO_SITE
@@ -69,6 +70,7 @@ class Subject(Value):
     marker: OnMarker = OnMarker.OURS
     modules: tuple[Dialect, ...] = ()
     checked: tuple[CheckedUpstream, ...] = ()
+    old: OldWorkers = OldWorkers()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -160,6 +162,15 @@ def quiet_site(subject: Subject) -> Iterator[LintFinding]:
 
 
 # ---- nginx around it ----
+
+
+def old_workers_pile_up(subject: Subject) -> Iterator[LintFinding]:
+    """An old worker lives as long as its last request or websocket (nginx-facts.md, section 3)."""
+    if subject.old.are_piling_up:
+        limit = next((each.args[0] for each in subject.conf.tree if each.name == "worker_shutdown_timeout" and each.args), "")
+        what = f"worker_shutdown_timeout is {limit}" if limit else "worker_shutdown_timeout is not set, so nothing ends them"
+        hint = "set worker_shutdown_timeout at the top of nginx.conf to the longest time that a client may need, such as 1h"
+        yield warning(f"{subject.old.text}; {what}", hint)
 
 
 def include_missing(subject: Subject) -> Iterator[LintFinding]:

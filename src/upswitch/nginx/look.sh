@@ -1,6 +1,6 @@
 #!/bin/sh
 # $1: the pid file, or "" for the one that the live manifest names, $2: the upswitch folder, $3 and $4: the marker's IP and port.
-# Prints the name of the pid file, its content, the master and its children (family.sh, as a function), a binary upgrade under way,
+# Prints the name of the pid file, its content, seconds since boot, the size of a page of memory, the master and its children (family.sh, as a function), a binary upgrade under way,
 # and nginx's whole answer on the marker, which is empty where there is no bash. Each line begins with a word of ours or a path.
 say_number() {
   number=
@@ -11,7 +11,9 @@ say_number() {
 }
 file=$1
 [ -n "$file" ] || file=$(sed -n '/"pid_file": *"/{s/.*"pid_file": *"\([^"\\]*\)".*/\1/p;q}' "$2/live/manifest.json" 2>/dev/null)
-printf 'file %s\n' "$file"
+# shellcheck disable=SC2034  # the rest of the line
+read -r up rest < /proc/uptime
+printf 'file %s\nup %s\npage %s\n' "$file" "$up" "$(getconf PAGESIZE 2>/dev/null)"
 if [ -n "$file" ] && say_number pid "$file"; then
   family "$number"
   say_number old "$file.oldbin" && [ -e "/proc/$number/stat" ] && echo 'upgrade'

@@ -10,12 +10,13 @@ colon and the port (proc_pid_net(5)). An IPv4 peer of an IPv6 socket has a mappe
 
 import ipaddress
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from upswitch.basics.value import Value
 from upswitch.hosts.sh import script
 
 _STAT = re.compile(r"(?P<pid>\d+) \(.*\) (?P<state>\S) (?P<ppid>\d+) (?:\S+ ){17}(?P<start>\d+)")
+_RESIDENT = re.compile(r"^/proc/(\d+)/stat:.*\) \S (?:\S+ ){20}(\d+)", re.MULTILINE)
 _ESTABLISHED = b"01"
 _UNIX_CONNECTED = b"03"  # SS_CONNECTED, linux/net.h
 _UNIX_FIELDS = 8
@@ -69,10 +70,58 @@ class Family(Value):
         return tuple(child for child in self.children if child.is_shutting_down)
 
 
+class OldWorkers(Value):
+    """Workers that finish what they hold. Those of one reload began together; `seconds` is how long the first of them have done so.
+
+    `memory`: bytes, at most, as workers share some.
+    """
+
+    pids: tuple[int, ...] = ()
+    reloads: int = 0
+    seconds: float = 0.0
+    memory: int = 0
+
+    @property
+    def are_piling_up(self) -> bool:
+        return self.reloads >= PILE
+
+    @property
+    def text(self) -> str:
+        many = f"{len(self.pids)} of {self.reloads} reload{'s' if self.reloads > 1 else ''}"
+        size = f"{self.memory / (1 << 20):.0f} MiB"
+        return f"old workers still hold connections: {many}, the first for {self.seconds:.0f} s, with up to {size} of memory"
+
+
+PILE = 3
+"""Old workers of so many reloads are a finding: two switches in a row are normal."""
+_HZ = 100  # clock ticks a second, in /proc of every Linux that we run on
+_TOGETHER = 10  # ticks between two workers of one start, at most
+
+
+def old_workers(family: Family, *, up: float, resident: Mapping[int, int]) -> OldWorkers:
+    """`up` is seconds since boot; `resident` has bytes of memory by pid. The workers of one start finish from the next start on."""
+    starts: list[list[Process]] = []
+    for each in sorted((*family.workers, *family.draining), key=lambda each: each.start):
+        if not starts or each.start - starts[-1][-1].start > _TOGETHER:
+            starts.append([])
+        starts[-1].append(each)
+    old = family.draining
+    if not old:
+        return OldWorkers()
+    are_old = [any(each in old for each in group) for group in starts]
+    later = starts[are_old.index(True) + 1 :]
+    return OldWorkers(
+        pids=tuple(each.pid for each in old),
+        reloads=sum(are_old),
+        seconds=max(0.0, up - later[0][0].start / _HZ) if later else 0.0,
+        memory=sum(resident.get(each.pid, 0) for each in old),
+    )
+
+
 class Sighting(Value):
     """What `look` saw. `pid` is 0 where the pid file names none, and `fault` says why. `upgrade` is the old master's pid, or 0.
 
-    `reply` is the marker's whole answer.
+    `old` are the workers of former reloads, and `reply` is the marker's whole answer.
     """
 
     pid_file: str = ""
@@ -80,6 +129,7 @@ class Sighting(Value):
     fault: str = ""
     family: Family | None = None
     upgrade: int = 0
+    old: OldWorkers = OldWorkers()
     reply: bytes = b""
 
 
@@ -99,12 +149,16 @@ def parse_look(output: bytes) -> Sighting:
         word, _, rest = line.partition(" ")
         said.setdefault(word, rest)
     pid = _number(said.get("pid", ""))
+    family = parse_family(head, master=pid) if pid else None
+    up, page = said.get("up", ""), _number(said.get("page", ""))
+    resident = {int(each): int(pages) * page for each, pages in _RESIDENT.findall(head.decode("utf-8", "backslashreplace"))}
     return Sighting(
         pid_file=said.get("file", ""),
         pid=pid,
         fault=_FAULTS.get(said.get("pid", "none"), ""),
-        family=parse_family(head, master=pid) if pid else None,
+        family=family,
         upgrade=_number(said.get("old", "")) if "upgrade" in said else 0,
+        old=old_workers(family, up=float(up), resident=resident) if family and up else OldWorkers(),
         reply=reply,
     )
 

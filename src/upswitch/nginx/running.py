@@ -11,7 +11,7 @@ from upswitch.hosts.sh import QUICK_S
 from upswitch.nginx import commands, conf_logs, configuration, dump, processes
 from upswitch.nginx.build import Build, BuildError, parse_build, parse_dialect
 from upswitch.nginx.marker import CheckStatus, Marker, body_of, parse_check_status, parse_marker
-from upswitch.nginx.processes import Family
+from upswitch.nginx.processes import Family, OldWorkers
 from upswitch.site.model import Dialect, Nginx, Site
 from upswitch.site.server_line import is_name, probe_address
 
@@ -30,7 +30,7 @@ _NO_PID_FILE = "the pid file does not exist: nginx is not running, or it runs el
 class Running(Value):
     """What runs. `problem` says why the master must not be signalled, or "". `marker` is nginx's own answer.
 
-    `upgrade` is the pid of the old master while a new binary takes over, else 0.
+    `upgrade` is the pid of the old master while a new binary takes over, else 0. `old` are the workers of former reloads.
     """
 
     pid_file: str = ""
@@ -39,6 +39,7 @@ class Running(Value):
     problem: str = ""
     marker: Marker | None = None
     upgrade: int = 0
+    old: OldWorkers = OldWorkers()
 
 
 # ---- the marker ----
@@ -90,7 +91,9 @@ def running_from(host: Host, nginx: Nginx, ran: Ran) -> Running:
         problem = f"{seen.pid_file} {seen.fault}: nginx is not running, or it runs elsewhere" if seen.pid_file else _NO_PID_FILE
         return Running(pid_file=seen.pid_file, problem=problem, marker=marker)
     problem = processes.problem(seen)
-    return Running(pid_file=seen.pid_file, pid=seen.pid, family=seen.family, problem=problem, marker=marker, upgrade=seen.upgrade)
+    return Running(
+        pid_file=seen.pid_file, pid=seen.pid, family=seen.family, problem=problem, marker=marker, upgrade=seen.upgrade, old=seen.old
+    )
 
 
 def read_family(host: Host, pid: int) -> Family:

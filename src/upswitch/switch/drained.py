@@ -12,6 +12,7 @@ from upswitch.generations.store import Disk
 from upswitch.hosts.host import Host, Ports
 from upswitch.hosts.wait import until
 from upswitch.nginx import processes
+from upswitch.nginx.processes import OldWorkers
 from upswitch.nginx.running import Running
 from upswitch.site.model import Dialect, Nginx, Site
 from upswitch.switch import way_back
@@ -34,6 +35,7 @@ class DrainReport(Value):
     connections: dict[str, int] = msgspec.field(default_factory=dict)
     shared: tuple[str, ...] = ()
     problem: str = ""
+    old: OldWorkers = OldWorkers()
 
     @property
     def is_safe(self) -> bool:
@@ -60,7 +62,8 @@ def drained(ports: Ports, site: Site) -> DrainReport:
         pool=former.pool,
         live=disk.live,
         addresses=former.addresses,
-        old_workers=tuple(process.pid for process in running.family.draining) if running.family else (),
+        old_workers=running.old.pids,
+        old=running.old,
         connections=_connections(ports.host, running, former.addresses),
         shared=tuple(address for address in former.addresses if address in disk.manifest.addresses),
         problem=running.problem or _disagreement(disk, running, nginx) or _under_way(ports, nginx),
@@ -131,7 +134,9 @@ def _left(report: DrainReport) -> Iterator[str]:
     if report.problem:
         yield report.problem
     if report.old_workers:
-        yield f"old nginx workers still run (pids {', '.join(map(str, report.old_workers))})"
+        yield f"{report.old.text} (pids {', '.join(map(str, report.old_workers))})"
+        if report.old.are_piling_up:
+            yield "`worker_shutdown_timeout` in nginx.conf would end them"
     if report.connections:
         total = sum(report.connections.values())
         yield f"open connections to {', '.join(report.connections)}: {total}"

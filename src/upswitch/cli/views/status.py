@@ -77,6 +77,7 @@ def status(
         *(each.problem for each in compared if each.is_serving and each.problem),
         *(f"servers of the live pool are unhealthy: {pool.text}" for pool in probed if pool.is_live and pool.failed),
         *([_REJECTED.format(rejection)] if rejection else []),
+        *([f"{running.old.text}. `worker_shutdown_timeout` in nginx.conf would end them"] if running.old.are_piling_up else []),
     )
     return StatusView(
         command="status",
