@@ -1,8 +1,8 @@
 """The watch on a host: what clients got since the switch, once a second, until it can be judged.
 
-Three guards (docs/design.md): the rule over the access log, the gate, which stays armed, and requests of our own
-through nginx, which land in the same log. Logs are opened and history is read before the swap, so that "since the switch"
-has no gap and what the watch can't see is known before. `upswitch watch` (live.py) has the same seconds and the same PoolWatch.
+Its guards (docs/design.md): the rule over the access log, the gate, which stays armed, our own requests through nginx, judged
+beside the log, and requests that don't end (hang.py). Logs are opened and history is read before the swap, so that "since the
+switch" has no gap and what the watch can't see is known before. `upswitch watch` (live.py) has the same seconds and PoolWatch.
 """
 
 from collections.abc import Callable, Generator, Sequence
