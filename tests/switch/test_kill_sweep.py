@@ -15,7 +15,7 @@ from upswitch_lab.lab import Lab
 SITE = {"watch": {"duration": "1s"}, "gate": {"interval": "20ms", "type": "tcp"}}
 
 # A watch that sees nothing and may not keep what it did not see: the shortest real way back.
-SILENT = {"watch": {"duration": "1s", "probe": None, "on_silence": "rollback"}, "gate": {"interval": "20ms"}}
+SILENT = {"watch": {"duration": "1s", "probe": None, "on_silence": "rollback"}, "gate": {"interval": "20ms", "type": "tcp"}}
 ALL = find_nginx()
 
 
