@@ -231,6 +231,24 @@ def test_apply_makes_nginx_answer_the_marker_while_it_serves_on(owner):
     assert owner.says() == (200, "A1\n")
 
 
+def test_init_is_undone_where_requests_are_not_served_any_more_and_says_so_where_they_were_not_before(owner):
+    class Dying(LocalHost):
+        """The servers end while the edit is written."""
+
+        def write(self, path, data, **how):
+            for server in owner.servers if path == proposal.edits[0].path else ():
+                server.end()
+            return super().write(path, data, **how)
+
+    proposal, before = owner.propose(), owner.files()
+    with pytest.raises(RefusedError, match=r"requests that were answered before are not answered now: .*: status 502"):
+        apply(ports(owner.request().nginx, Dying(SystemClock())), proposal, OWNER)
+    assert owner.files().items() >= before.items()
+    applied = apply(ports(owner.request().nginx), owner.propose(), OWNER)
+    assert applied.unserved == (f"http://{owner.public}/ (tornado_servers): status 502",)
+    assert owner.marked() == applied.generation
+
+
 @pytest.mark.parametrize(
     ("options", "path"), [({"inline": True}, "nginx.conf"), ({"conf": "sites/app", "inline": True}, "sites/app")]
 )

@@ -228,10 +228,14 @@ class Asking(Value):
 
 
 class Asked(Value):
-    """The answer to one of our own requests. Only 2xx and 3xx are good ones. `said` is what came instead, "" where it was good."""
+    """The answer to one of our own requests. Only 2xx and 3xx are good ones. `said` is what came instead, "" where it was good.
+
+    `status` is 0 where no answer came.
+    """
 
     failure: Failure
     said: str = ""
+    status: int = 0
 
 
 class Through(Protocol):

@@ -27,9 +27,11 @@ from upswitch.basics.text import printable
 from upswitch.basics.value import Value
 from upswitch.generations import store
 from upswitch.generations.survey import Facts
+from upswitch.health import nginx_check
 from upswitch.hosts.host import Ran
 from upswitch.hosts.sh import WRITE_S, Exit
 from upswitch.hosts.wait import until
+from upswitch.init import serving
 from upswitch.init.adopt import Edit, Proposal
 from upswitch.init.propose import program, read_facts, refuse_obstacles
 from upswitch.init.site_text import has_secret
@@ -41,15 +43,20 @@ from upswitch.switch.reload import Reloader
 from upswitch.switch.session import RunPorts
 
 _LOOK_EVERY = 0.02
+_SERVED_S = 2.0  # seconds for a request to be answered again after the reload
 
 
 class Applied(Value):
-    """A first use that nginx confirmed. `backups` are the edited files as they were, that of the adoption first."""
+    """A first use that nginx confirmed. `backups` are the edited files as they were, that of the adoption first.
+
+    `unserved`: requests through nginx that no server answers, as before.
+    """
 
     generation: str
     backups: tuple[str, ...]
     tested: str
     proof: str
+    unserved: tuple[str, ...] = ()
 
 
 class _StepError(Exception):
@@ -95,6 +102,7 @@ class _Adoption:
 
     def _take(self, undo: ExitStack) -> Applied:
         name = self._proposal.generation
+        before = self._unserved()
         undo.callback(self._undo, self._forget)
         _must(store.stage(self._host, self._nginx, {name: self._proposal.files}))
         self._link(name)
@@ -113,7 +121,30 @@ class _Adoption:
         finding = self._reloader.confirm(name)
         if finding.proof is not Proof.APPLIED:
             raise _StepError(f"{finding.proof}: {finding.said}")
-        return Applied(generation=name, backups=tuple(self._backups.values()), tested=tested, proof=finding.said)
+        return Applied(
+            generation=name,
+            backups=tuple(self._backups.values()),
+            tested=tested,
+            proof=finding.said,
+            unserved=self._still_unserved(before),
+        )
+
+    def _unserved(self) -> dict[str, str]:
+        names = [upstream.name for upstream in self._proposal.site.upstreams]
+        return serving.unserved(self._ports, self._facts.conf, names)
+
+    def _still_unserved(self, before: dict[str, str]) -> tuple[str, ...]:
+        """A reload may make nginx's own check begin anew, so a request that was answered before is waited for."""
+        checks = [each.check for each in nginx_check.checked_of_conf(self._facts.conf)]
+        within = _SERVED_S + max(map(nginx_check.longest_to_up, checks), default=0.0)
+        now = until(lambda seen: not seen.keys() - before.keys(), self._unserved, every=0.2, clock=self._ports.clock, within=within)
+        status = running.ask_status(self._host, self._nginx) if now else None
+        down = [each.text for each in status.servers if not each.is_up] if status else []
+        held = (f"nginx's own health check holds down: {', '.join(down)}",) if down else ()
+        said = tuple(f"{url}: {what}" for url, what in now.items())
+        if now.keys() - before.keys():
+            raise _StepError(f"requests that were answered before are not answered now: {'; '.join((*said, *held))}")
+        return (*said, *held)
 
     # ---- before the edit ----
 

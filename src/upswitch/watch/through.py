@@ -51,8 +51,9 @@ class ThroughProbe:
         is_cut = self._is_cut(response)
         response.close()
         if response.status_code not in GOOD:
-            return Asked(failure=Failure.GATEWAY, said=f"status {response.status_code}")
-        return Asked(failure=Failure.APP, said="the answer broke off") if is_cut else Asked(failure=Failure.NONE)
+            return Asked(failure=Failure.GATEWAY, said=f"status {response.status_code}", status=response.status_code)
+        failure, said = (Failure.APP, "the answer broke off") if is_cut else (Failure.NONE, "")
+        return Asked(failure=failure, said=said, status=response.status_code)
 
     def _is_cut(self, response: "httpx.Response") -> bool:
         """Whether the answer breaks off. nginx logs such an answer as complete, so only who reads it knows.

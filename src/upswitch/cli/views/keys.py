@@ -24,7 +24,7 @@ KEYS = {
         planned.steps blackout_s plain_blackout_s warm planned.notes planned.gate planned.diff refusals production""",
     "InitView": """
         command exit applied=is_applied said site_file=request.out site_text proposal.generation proposal.diff backup backups
-        proposal.notes advice hint production""",
+        proposal.notes advice unserved hint production""",
     "DrainLinesView": "command exit said blocks=needed pasted",
     "DrainLines": "file line block lines no_cure remove",
     "DrainView": """

@@ -108,6 +108,11 @@ class InitView(View):
         return self.proposal.request
 
     @property
+    def unserved(self) -> tuple[str, ...]:
+        """Requests through nginx that no server answers."""
+        return self.done.unserved if self.done else ()
+
+    @property
     def is_applied(self) -> bool:
         return self.done is not None
 
@@ -156,7 +161,7 @@ class InitView(View):
 
     @property
     def text(self) -> str:
-        lines = [self.said, ""]
+        lines = [self.said, *(f"NOT SERVED, before init and now: {each}" for each in self.unserved), ""]
         if not self.is_applied:
             lines += [f"--- {self.request.out} would contain", self.site_text.rstrip(), ""]
             by = "one line" if not self.request.drain_lines else "one line and the drain lines"
