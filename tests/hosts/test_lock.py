@@ -11,7 +11,8 @@ import pytest
 
 from sshd import ME, OTHER, owner
 from upswitch.basics.errors import HostError
-from upswitch.hosts.local.host import FileLock
+from upswitch.hosts.clock import SystemClock
+from upswitch.hosts.local.host import FileLock, LocalHost
 
 HOLD = """
 import sys, msgspec
@@ -76,6 +77,19 @@ def test_a_process_that_the_holder_starts_does_not_hold_the_lock(path):
             again.release()
         finally:
             child.kill()
+
+
+def test_a_process_that_a_command_under_the_lock_leaves_behind_does_not_hold_it(path):
+    lock = FileLock(path)
+    assert lock.acquire(ME) is None
+    ran = LocalHost(SystemClock(), lock).run(("sh", "-c", "sleep 60 & echo $!"), deadline=30, holds_lock=True)
+    try:
+        lock.release()
+        again = FileLock(path)
+        assert again.acquire(OTHER) is None
+        again.release()
+    finally:
+        os.kill(int(ran.out), signal.SIGKILL)
 
 
 def test_asking_who_holds_the_lock_never_takes_it(path):

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import signal
 import socket
 import stat
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -85,6 +87,15 @@ class RunContract:
         assert ran.exit is None
         child = Path(f"/proc/{int(started.read_text())}/stat")
         until(lambda: not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z", what="the end of the child")
+
+    def test_a_child_that_keeps_the_outputs_open_does_not_hold_the_command(self, host: Host):
+        began = time.monotonic()
+        ran = host.run(("sh", "-c", "sleep 60 & printf %s $!; printf err >&2; exit 3"), deadline=40, stdin=b"x")
+        try:
+            assert (ran.exit, ran.err) == (3, b"err")
+            assert time.monotonic() - began < 20
+        finally:
+            os.kill(int(ran.out), signal.SIGKILL)
 
     def test_a_missing_program_is_127(self, host: Host):
         ran = host.run(("/nowhere/at-all", "x"), deadline=10)

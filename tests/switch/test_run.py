@@ -95,6 +95,18 @@ def test_a_bad_line_in_the_middle_is_named(bad):
     assert caught.value.line == 2
 
 
+@pytest.mark.parametrize("run", ["", "../../x", "a\0b", "a b", "-rf", "\n", "x" * 5000])
+def test_a_run_whose_name_is_not_ours_is_corruption(run):
+    with pytest.raises(JournalCorruptError, match="line 1: a run or a generation has a name that upswitch does not give"):
+        decode(encode(Started(plan=msgspec.structs.replace(PLAN, run=run), at="t")))
+
+
+@pytest.mark.parametrize("field", ["former", "to", "back", "warm", "copy_of"])
+def test_a_generation_whose_name_is_not_ours_is_corruption(field):
+    with pytest.raises(JournalCorruptError, match="line 1: a run or a generation"):
+        decode(encode(Started(plan=msgspec.structs.replace(PLAN, **{field: "../../x"}), at="t")))
+
+
 def test_a_journal_from_before_there_were_reasons_still_reads():
     old = b'{"kind":"ended","run":"r1","step":"gate","result":"failed","said":"1 of 2 down | a down","at":"t","seconds":0.1}\n'
     (run,) = replay(decode(encode(Started(plan=PLAN, at="t")) + old))

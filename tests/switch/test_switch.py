@@ -1,7 +1,9 @@
 """Every ending of a switch, produced by a real situation on a real nginx."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -692,3 +694,64 @@ def test_a_name_is_resolved_at_the_switch_and_may_stop_resolving_while_its_pool_
     assert again.exit == 0, again
     assert upswitch(lab, "rollback").exit == 0
     assert {server[0] for server in served_by(lab)} == {"B"}
+
+
+def test_a_reload_command_that_leaves_a_process_behind_holds_neither_the_run_nor_the_lock(lab):
+    left = lab.folder / "left"
+    script = lab.folder / "reload.sh"
+    script.write_text(f'sleep 600 & echo $! >> {left}; exec "$@" -s reload')
+    words = json.dumps(["sh", f"{script}", *lab.place.argv])
+    lab.site_file.write_text(re.sub(r"(?m)^reload = .*", lambda _: f"reload = {words}", lab.site_file.read_text()))
+    try:
+        for pool in ("B", "A"):
+            answer = upswitch(lab, "switch", "--to", pool, "--no-watch")
+            assert answer.exit == 0, answer
+            agree(lab, answer, pool)
+            assert sum(step["seconds"] for step in answer.json["steps"]) < 30
+    finally:
+        for pid in left.read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def test_a_run_whose_outputs_nobody_reads_goes_on_to_its_end(lab):
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    os.set_blocking(writing, True)
+    words = [sys.executable, "-m", "upswitch", "switch", "--to", "B", "--no-watch", "--events", f"/dev/fd/{writing}"]
+    try:
+        ran = subprocess.run(
+            [*words, "-c", str(lab.site_file)], stdout=writing, stderr=writing, pass_fds=(writing,), timeout=90, check=False
+        )
+    finally:
+        os.close(writing)
+        os.close(reading)
+    assert ran.returncode == 0
+    assert running(lab) == on_disk(lab) == "000002-B"
+
+
+def test_signals_that_mean_nothing_do_not_end_a_run_in_the_middle(watched):
+    command = Command(watched, "switch", "--to", "B")
+    command.wait_for("confirm ")
+    for number in (signal.SIGUSR1, signal.SIGALRM, signal.SIGTSTP, signal.SIGRTMIN, signal.SIGPIPE):
+        command.signal(number)
+    command.signal(signal.SIGQUIT)
+    answer = command.end()
+    assert (answer.exit, answer.json["why"]) == (4, "signal"), answer
+    agree(watched, answer, "A")
+
+
+def test_a_journal_with_a_run_whose_name_is_not_ours_is_no_bug(lab):
+    assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
+    journal = lab.folder / "state" / "journal.jsonl"
+    started = json.loads(journal.read_text().splitlines()[0])
+    started["plan"]["run"] = "a\0b"
+    with journal.open("a") as file:
+        file.write(json.dumps(started) + "\n")
+    for words in ("status", "history", "repair", "drain", "switch --to A", "rollback"):
+        answer = upswitch(lab, *words.split())
+        assert answer.exit == 3, answer
+    assert upswitch(lab, "repair", "--forget").exit == 0
+    agree(lab, upswitch(lab, "status"), "B")

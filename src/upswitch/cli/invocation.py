@@ -44,9 +44,9 @@ def become(user: str) -> None:
         raise click.UsageError(f"nginx.user = {user}: this machine has no such user; nothing was read or changed") from exc
     if os.geteuid() == wanted:
         return
-    sudo = ["sudo", "-n", "-u", user, "--"]
+    sudo, nothing = ["sudo", "-n", "-u", user, "--"], subprocess.DEVNULL
     try:
-        allowed = subprocess.run([*sudo, "true"], capture_output=True, check=False).returncode == 0
+        allowed = subprocess.run([*sudo, "true"], stdin=nothing, stdout=nothing, stderr=nothing, check=False).returncode == 0
     except OSError:
         allowed = False
     if allowed:

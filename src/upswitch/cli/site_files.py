@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from upswitch.basics.value import Value
+from upswitch.hosts.local import opened
 from upswitch.site import names
 from upswitch.site.model import Site
 from upswitch.site.read import SiteInvalid, parse_site
@@ -126,7 +127,7 @@ def chosen_site(file: SiteFile) -> Site:
 def read_site(path: str) -> Site:
     """The site, from a file that nobody else may write: it names commands that are run."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(opened.named(path), encoding="utf-8", errors="surrogateescape") as file:
             status = os.fstat(file.fileno())
             caller = os.environ.get("SUDO_UID", "")  # root trusts the files of the user who called sudo
             owners = {0, os.geteuid(), int(caller) if caller.isdecimal() else 0}
@@ -144,7 +145,7 @@ def site_if_any(file: SiteFile) -> Site | None:
     if file.why:
         return None
     try:
-        with open(file.path, encoding="utf-8", errors="surrogateescape") as text:
+        with open(opened.named(file.path), encoding="utf-8", errors="surrogateescape") as text:
             return parse_site(text.read(_LARGEST))
     except OSError as exc:
         if not file.is_asked:

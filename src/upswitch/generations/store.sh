@@ -13,7 +13,7 @@ look() {
     [ -d "$folder" ] && printf 'generation %s\n' "$name"
   done
   [ -e live/. ] && (cd live/ && hash_files | sed 's/^/sum /')
-  [ -r live/manifest.json ] && { printf 'manifest '; tr -d '\n' < live/manifest.json; printf '\n'; }
+  [ -f live/manifest.json ] && [ -r live/manifest.json ] && { printf 'manifest '; tr -d '\n' < live/manifest.json; printf '\n'; }
   exit 0
 }
 
@@ -28,7 +28,7 @@ hash_files() {
 manifests() {
   cd "$1/generations" || exit "$NO_FOLDER"
   for manifest in */manifest.json; do
-    [ -r "$manifest" ] && { tr -d '\n' < "$manifest"; echo; }
+    [ -f "$manifest" ] && [ -r "$manifest" ] && { tr -d '\n' < "$manifest"; echo; }
   done
   exit 0
 }

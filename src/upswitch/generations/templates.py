@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from upswitch.basics.errors import HostError
+from upswitch.hosts.local import opened
 from upswitch.site.model import Site
 
 PACKAGED = ("upstream.conf.j2", "marker.conf.j2", "standby.conf.j2")
@@ -29,7 +30,8 @@ def load(site: Site | None = None) -> dict[str, str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with opened.text(str(path), errors="strict") as file:
+            return file.read()
     except (OSError, UnicodeDecodeError) as exc:
         raise HostError(f"read the template {path}", str(exc)) from exc
 

@@ -1,9 +1,7 @@
 """`upswitch lint`: every rule in one table, and what the rules look at: a host, or a configuration as it lies on this machine."""
 
-import errno
 import glob
 import os
-import stat
 from collections.abc import Iterator, Mapping
 
 from msgspec.structs import replace
@@ -11,6 +9,7 @@ from msgspec.structs import replace
 from upswitch.basics.errors import NginxBrokenError
 from upswitch.generations import generation, survey
 from upswitch.hosts.host import Host, Ports
+from upswitch.hosts.local import opened
 from upswitch.lint import check_rules, drain_rules, rules
 from upswitch.lint.rules import Ground, LintFinding, OnMarker, Rule, Subject
 from upswitch.nginx import conf_logs, configuration, dump, running
@@ -188,10 +187,8 @@ def _read_files(path: str) -> NginxConf:
 
 def _text(path: str, *, is_included: bool) -> str:
     """OSError where it is no plain file: a device never ends, and nobody writes into a pipe that is only included."""
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode) and (is_included or not stat.S_ISFIFO(mode)):
-        raise OSError(errno.EINVAL, "not a regular file", path)
-    with open(path, encoding="utf-8", errors="backslashreplace", newline="") as file:
+    descriptor = opened.regular(path) if is_included else opened.named(path)
+    with open(descriptor, encoding="utf-8", errors="backslashreplace", newline="") as file:
         text = file.read(_LARGEST + 1)
     if len(text) > _LARGEST:
         raise DumpError(f"{path} is larger than {_LARGEST >> 20} MiB")

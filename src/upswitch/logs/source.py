@@ -22,6 +22,7 @@ from upswitch.basics.text import plain
 from upswitch.basics.value import Value
 from upswitch.hosts.count_program import Alike, CountProgram, span_argv
 from upswitch.hosts.host import Host
+from upswitch.hosts.local import opened
 from upswitch.logs.line import HISTORY_S, LineReader, seconds_of
 from upswitch.logs.since import AccessTimes, Span, Times
 
@@ -234,7 +235,7 @@ class FileSource:
         if self._pipe:
             yield self._pipe
             return
-        with open(self._path, "rb") as file:
+        with open(opened.named(self._path), "rb") as file:
             yield file
 
     @contextlib.contextmanager
@@ -272,7 +273,7 @@ class _Pipe(io.RawIOBase):
     """What is no plain file, once from its start to its end. Its first read waits until there is enough to look at."""
 
     def __init__(self, name: str) -> None:
-        self._file = open(0 if name == STDIN else name, "rb", closefd=name != STDIN)  # noqa: SIM115  (for the life of the process)
+        self._file = open(0 if name == STDIN else opened.named(name), "rb", closefd=name != STDIN)  # noqa: SIM115  (for our life)
         self._first = self._file.read(PEEK)
 
     def readable(self) -> bool:

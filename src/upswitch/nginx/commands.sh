@@ -57,8 +57,10 @@ configure() {
 }
 
 # An argv of nginx with `-e stderr` in it. nginx before 1.19.5 refuses that option and does nothing: it is run again without.
+# Its error output is read up to its own end: a process that it leaves behind may hold that open for ever.
 dump() {
-  { err=$("$@" 2>&1 >&3 3>&-); code=$?; } 3>&1
+  { err=$({ "$@" 2>&1 >&3 3>&-; printf '\nend %s\n' "$?"; } | sed '/^end [0-9]*$/q'); } 3>&1
+  code=${err##*end } err=${err%?end *}
   case $err in *'invalid option: "e"'*) ;; *) printf '%s\n' "$err" >&2; exit "$code" ;; esac
   for word; do
     shift

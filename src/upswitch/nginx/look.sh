@@ -10,7 +10,8 @@ say_number() {
   echo "$1 $number"
 }
 file=$1
-[ -n "$file" ] || file=$(sed -n '/"pid_file": *"/{s/.*"pid_file": *"\([^"\\]*\)".*/\1/p;q}' "$2/live/manifest.json" 2>/dev/null)
+[ -n "$file" ] || [ ! -f "$2/live/manifest.json" ] ||
+  file=$(sed -n '/"pid_file": *"/{s/.*"pid_file": *"\([^"\\]*\)".*/\1/p;q}' "$2/live/manifest.json" 2>/dev/null)
 # shellcheck disable=SC2034  # the rest of the line
 read -r up rest < /proc/uptime
 printf 'file %s\nup %s\npage %s\n' "$file" "$up" "$(getconf PAGESIZE 2>/dev/null)"

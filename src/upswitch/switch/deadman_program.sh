@@ -39,7 +39,7 @@ clock() {
 read_lease() {
   lease=
   clock
-  read -r lease < "$state/lease"
+  [ -f "$state/lease" ] && read -r lease < "$state/lease"
   is_number "$lease" && [ "$lease" -le $((now + 600)) ]
 }
 
@@ -55,7 +55,7 @@ say_up() {
 # In place, so that a full disk has room for it.
 raise_epoch() {
   epoch=
-  read -r epoch < "$state/epoch"
+  [ -f "$state/epoch" ] && read -r epoch < "$state/epoch"
   is_number "$epoch" || epoch=$first_epoch
   epoch=$((epoch + 1))
   printf '%s\n' "$epoch" | dd of="$state/epoch" oflag=nofollow conv=notrunc,fsync status=none &&
@@ -138,8 +138,8 @@ is_master() {
 
 find_master() {
   named='' older=''
-  read -r named < "$pid_file"
-  read -r older < "$pid_file.oldbin"
+  [ -f "$pid_file" ] && read -r named < "$pid_file"
+  [ -f "$pid_file.oldbin" ] && read -r older < "$pid_file.oldbin"
   if is_number "$older" && ticks "$older"; then
     why="a binary upgrade is under way" && return 1
   fi
@@ -239,7 +239,7 @@ restore() {
 # A torn last line is cut off: what follows it would make it a bad line in the middle. A write that fails leaves nothing behind.
 write_journal() {
   journal=$state/journal.jsonl
-  [ ! -L "$journal" ] || return 1
+  [ ! -L "$journal" ] && { [ ! -e "$journal" ] || [ -f "$journal" ]; } || return 1
   if [ -s "$journal" ] && [ "$(tail -c 1 "$journal" | wc -l)" -eq 0 ]; then
     torn=$(tail -n 1 "$journal" | wc -c)
     truncate -s "-$torn" "$journal" || return 1
@@ -285,7 +285,7 @@ done
 trap : HUP
 read_lease && fallback=$((lease + 10)) || fallback=$((now + 10))
 first_epoch=
-read -r first_epoch < "$state/epoch"
+[ -f "$state/epoch" ] && read -r first_epoch < "$state/epoch"
 is_number "$first_epoch" || first_epoch=0
 say_up || exit "$NOT_DONE"
 while [ -e armed ]; do

@@ -27,4 +27,6 @@ shift 6
 # shellcheck disable=SC2034  # the rest of the line
 read -r up rest < /proc/uptime
 printf 'up %s\nreload\n' "$up"
-exec timeout -s KILL "$seconds" "$@"
+# Only this shell keeps the lock (holds_lock): what the command leaves behind must not hold it.
+(exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec timeout -s KILL "$seconds" "$@")
+exit "$?"

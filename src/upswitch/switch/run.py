@@ -4,6 +4,7 @@
 about a killed run is what the run itself believed.
 """
 
+import re
 from collections.abc import Iterable
 
 import msgspec
@@ -16,6 +17,7 @@ from upswitch.switch import machine
 from upswitch.switch.machine import Outcome, Phase, Step
 
 VERSION = 4
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FIRED = {Result.OK: Phase.ROLLED_BACK, Result.HOLD: Phase.HELD}
 _LATER_STEPS = {1: (Step.WARM, Step.ARM), 2: (Step.ARM,), 3: ()}  # those that a version's machine did not have
 
@@ -245,13 +247,15 @@ def decode(data: bytes) -> tuple[AnyRecord, ...]:
         if isinstance(record, Started) and record.version > VERSION:
             raise JournalCorruptError(number, f"written by a newer upswitch (journal version {record.version})")
         if isinstance(record, Started) and not _is_ours(record.plan):
-            raise JournalCorruptError(number, "a generation has a name that upswitch does not give")
+            raise JournalCorruptError(number, "a run or a generation has a name that upswitch does not give")
         records.append(record)
     return tuple(records)
 
 
 def _is_ours(plan: Plan) -> bool:
-    return all(map(parse_name, (plan.former, plan.to, plan.back, plan.base)))
+    """Names become parts of paths and of commands."""
+    names = (plan.former, plan.to, plan.back, plan.base, plan.copy_of or plan.to)
+    return all(map(parse_name, names)) and _RUN.fullmatch(plan.run) is not None
 
 
 def replay(records: Iterable[AnyRecord]) -> tuple[Run, ...]:

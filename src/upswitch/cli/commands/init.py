@@ -12,6 +12,7 @@ from upswitch.cli.site_files import SiteFile
 from upswitch.cli.views import View
 from upswitch.cli.views.plan import InitView
 from upswitch.generations import templates
+from upswitch.hosts.local import opened
 from upswitch.site import names
 from upswitch.site.model import Gate, Nginx, Site, Watch
 from upswitch.switch.session import Session
@@ -28,7 +29,7 @@ def _name(name: str, source: str) -> str:
     if name:
         return name
     try:
-        with open(source, encoding="utf-8", errors="replace") as file:
+        with opened.text(source, errors="replace") as file:
             upstream = first_upstream(file.read())
     except OSError:
         return ""

@@ -7,13 +7,13 @@ the file has grown past our place again; what was cut before we read it is lost 
 """
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.result import why_of
 from upswitch.hosts.host import Clock
+from upswitch.hosts.local import opened
 
 MAX_HALF = 1 << 16
 """Bytes. A line that is longer and has not ended yet is dropped."""
@@ -139,15 +139,11 @@ class _Tail:
 
 
 def _open(path: str) -> _Tail | None:
-    """None where it is not there. HostError where it is no file: in a container, access.log may be a link to /dev/stdout."""
+    """None where it is not there. OSError where it is no file: in a container, access.log may be a link to /dev/stdout."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return _Tail(opened.regular(path))
     except FileNotFoundError:
         return None
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return _Tail(descriptor)
-    os.close(descriptor)
-    raise HostError(f"follow {path}", "it is no regular file")
 
 
 @contextmanager

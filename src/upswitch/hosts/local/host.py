@@ -16,8 +16,10 @@ from upswitch.basics.errors import HostError, Owner
 from upswitch.basics.result import Why
 from upswitch.hosts import sh
 from upswitch.hosts.host import Chunk, Clock, Follower, Ran
+from upswitch.hosts.local import opened
 from upswitch.hosts.local.follow import LogFollower, mapped
 
+_LINGER_S = 0.2
 _FENCED = "another upswitch or the dead-man has changed this host since this run took the lock"
 
 
@@ -46,7 +48,7 @@ class LocalHost:
             return Ran(exit=127, err=f"{argv[0]}: {exc.strerror}".encode())
         with process:
             try:
-                out, err = process.communicate(stdin, timeout=deadline)
+                out, err = self._outputs(process, stdin, self._clock.monotonic() + deadline)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 return Ran(exit=None, reason=f"no end within {deadline:g} s")
@@ -54,17 +56,28 @@ class LocalHost:
             return Ran(exit=None, out=out, err=err, reason=f"killed by signal {-process.returncode}")
         return Ran(exit=process.returncode, out=out, err=err)
 
+    def _outputs(self, process: subprocess.Popen[bytes], stdin: bytes, until: float) -> tuple[bytes, bytes]:
+        """Both outputs, up to the program's own end: a child that it leaves behind may hold them open for ever."""
+        is_over, given = False, stdin or None
+        while True:
+            left = max(0.0, until - self._clock.monotonic())
+            try:
+                return process.communicate(given, timeout=min(_LINGER_S, left))
+            except subprocess.TimeoutExpired as exc:
+                if is_over:  # read once more after its end
+                    return exc.stdout or b"", exc.stderr or b""
+                is_over, given = process.poll() is not None, None
+                if not left and not is_over:
+                    raise
+
     def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
         with mapped(f"read {path}"):
             try:
-                # Not blocking: a rollback must not wait for a writer when a log or the journal is a FIFO.
-                descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                descriptor = opened.regular(path)
             except FileNotFoundError:
                 return None
             with open(descriptor, "rb") as file:
                 status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    raise HostError(f"read {path}", "it is no regular file")
                 file.seek(offset)
                 return Chunk(inode=status.st_ino, size=status.st_size, data=file.read(limit))
 
@@ -89,7 +102,7 @@ class LocalHost:
         if self._lock and not self._lock.is_ours:
             raise HostError(f"append to {path}", f"refused: {_FENCED}", why=Why.FENCED)
         with mapped(f"append to {path}"):
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = opened.regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW)
             try:
                 before = os.fstat(descriptor).st_size
                 written = os.write(descriptor, data)
@@ -118,7 +131,7 @@ class LocalHost:
 
 
 def _write_synced(path: str, data: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = opened.regular(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
@@ -169,7 +182,7 @@ class FileLock:
     def acquire(self, owner: Owner) -> Owner | None:
         """None when it is ours now; else its holder. HostError where the lock file can't be made."""
         with mapped(f"open the lock {self._path}"):
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = opened.regular(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -180,8 +193,12 @@ class FileLock:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, msgspec.json.encode(owner) + b"\n", 0)
         self._descriptor = descriptor
-        self._begin_epoch()
-        self.beat()
+        try:
+            self._begin_epoch()
+            self.beat()
+        except HostError:
+            self.release()
+            raise
         return None
 
     @property
@@ -200,12 +217,8 @@ class FileLock:
 
     def _begin_epoch(self) -> None:
         self.epoch = _number(self._epoch_file) + 1
-        try:
-            with mapped(f"write {self._epoch_file}"):
-                _write(self._epoch_file, self.epoch)
-        except HostError:
-            self.release()
-            raise
+        with mapped(f"write {self._epoch_file}"):
+            _write(self._epoch_file, self.epoch)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -216,7 +229,7 @@ class FileLock:
         """Who holds it now, by /proc/locks: to look must not take the lock, even for a moment."""
         try:
             inode = os.stat(self._path).st_ino
-            with open("/proc/locks", encoding="ascii") as locks, open(self._path, "rb") as file:
+            with open("/proc/locks", encoding="ascii") as locks, open(opened.regular(self._path), "rb") as file:
                 is_held = any(f":{inode} " in line and "FLOCK" in line for line in locks)
                 return holder_in(file.read(4096)) if is_held else None
         except OSError:
@@ -224,6 +237,7 @@ class FileLock:
 
     def release(self) -> None:
         if self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # also for a process that a command under the lock left behind
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -233,7 +247,7 @@ _DIGITS = 10
 
 def _write(path: str, number: int) -> None:
     """In place and always of one length, so that it needs no new block. A shell reads it, so no zeros stand in front."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = opened.regular(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW)
     try:
         os.pwrite(descriptor, f"{number:<{_DIGITS}}\n".encode(), 0)
     finally:
@@ -243,7 +257,7 @@ def _write(path: str, number: int) -> None:
 def _number(path: str) -> int:
     """0 where there is none."""
     try:
-        with open(path, "rb") as file:
+        with open(opened.regular(path), "rb") as file:
             text = file.read(_DIGITS + 1).strip()
     except OSError:
         return 0

@@ -22,6 +22,7 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.result import Why
 from upswitch.basics.text import plain
 from upswitch.basics.value import Value
+from upswitch.hosts.local import opened
 from upswitch.hosts.ssh.login import Login
 
 _NAMES_TYPE_KEY = 3
@@ -42,7 +43,7 @@ def records(login: Login) -> tuple[Record, ...]:
     found: list[Record] = []
     for path in login.known_hosts:
         try:
-            with open(path, encoding="utf-8", errors="replace") as file:
+            with opened.text(path, errors="replace") as file:
                 found += _parse(path, file, login.known_as.lower())
         except OSError:
             continue
@@ -199,6 +200,9 @@ class Keyring:
 
 def _load(path: str, passphrase: bytes | None) -> paramiko.PKey:
     try:
+        for each in (path, f"{path}-cert.pub"):  # paramiko reads both, and would wait for a FIFO
+            if os.path.exists(each):
+                os.close(opened.regular(each))
         return paramiko.PKey.from_path(path, passphrase)
     except OSError as exc:
         raise HostError(f"use the key {path}", exc.strerror or str(exc)) from exc

@@ -108,7 +108,7 @@ class SshLock:
         if self._shell is None:
             return
         with contextlib.suppress(HostError):
-            self._shell.evaluate("exec 9>&-", deadline=_DEADLINE)
+            self._shell.evaluate("flock -u 9; exec 9>&-", deadline=_DEADLINE)
         self._shell.close()
         self._shell = None
 

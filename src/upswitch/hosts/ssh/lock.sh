@@ -21,6 +21,9 @@ count_up() {
 take() {
   umask 077
   [ ! -L "$state/lock" ] || { echo 'x: Too many levels of symbolic links' >&2; return 1; }
+  for each in lock lease epoch; do # to open a FIFO would wait
+    [ ! -e "$state/$each" ] || [ -f "$state/$each" ] || { echo "x: $each is no regular file" >&2; return 1; }
+  done
   touch -- "$state/lock" && command exec 9>>"$state/lock" || return 1
   is_fenced "$2" && return "$FENCED"
   if [ "$3" = 0 ]; then flock -n 9; else flock -w "$3" 9; fi

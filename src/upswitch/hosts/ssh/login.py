@@ -14,6 +14,7 @@ import paramiko
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.value import Value
+from upswitch.hosts.local import opened
 
 PORT = 22
 _ALLOWED = re.compile(r"[A-Za-z0-9._:@\[\]%][A-Za-z0-9._:@\[\]%-]*")
@@ -134,7 +135,7 @@ def _lines(path: str, *, folder: str, depth: int = 0) -> list[str]:
     if depth > _DEEPEST:
         raise HostError(f"read {path}", "more than 16 Includes lie one in the other")
     try:
-        with open(os.path.expanduser(path), encoding="utf-8", errors="surrogateescape") as file:
+        with opened.text(os.path.expanduser(path)) as file:
             lines = file.read().splitlines()
     except OSError as exc:
         raise HostError(f"read {path}", exc.strerror or str(exc)) from exc
