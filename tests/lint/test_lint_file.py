@@ -92,7 +92,7 @@ def test_a_configuration_without_a_check_has_no_finding(tmp_path, text):
         ("root:x:0:0:root:/root:/bin/sh\n", 'a ";" is missing'),
         ("include missing.conf;", "missing.conf"),
         ("include a.conf;", "includes itself"),
-        ("include .;", "not a regular file"),
+        ("include .;", "no regular file"),
     ],
 )
 def test_what_is_not_a_whole_configuration_is_exit_2_in_one_line_before_what_to_do(tmp_path, text, said):

@@ -599,7 +599,7 @@ def test_a_site_file_that_others_may_write_is_not_obeyed(lab):
     lab.site_file.chmod(0o666)
     answer = upswitch(lab, "switch", "--to", "B")
     assert answer.exit == 2, answer
-    assert "other users can write this file" in answer.json["said"]
+    assert "upswitch.toml: every user may write it" in answer.json["said"]
 
 
 def test_rollback_after_a_switch_that_was_killed_at_its_very_end_goes_back_from_it(lab):

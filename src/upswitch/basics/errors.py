@@ -6,6 +6,7 @@ UpswitchError
 ├── LockedError          another upswitch holds the host's lock: exit 6
 ├── StuckError           neither the new state nor the former one could be confirmed: exit 5
 ├── HostError            a host could not be asked, or could not do it; inside a step: UNKNOWN
+│   ├── UntrustedError    other users may change a file that decides what upswitch does: exit 2
 │   └── NotAppendedError  what was to be on disk before a command could not be: the command was not begun
 ├── NginxBrokenError     nginx's own configuration does not pass as it is
 └── JournalCorruptError  a line of the journal is not ours
@@ -76,6 +77,15 @@ class HostError(UpswitchError):
         self.what = what
         self.reason = reason
         self.why = why
+
+
+class UntrustedError(HostError):
+    """Other users may change this file or folder, which decides what upswitch does. `fix` is the command that ends that."""
+
+    def __init__(self, path: str, reason: str, fix: str) -> None:
+        super().__init__(f"trust {path}", reason)
+        self.path = path
+        self.fix = fix
 
 
 class NotAppendedError(HostError):

@@ -128,6 +128,14 @@ _STRERRORS = {
 }
 
 
+_OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL}
+
+
+def is_own_limit(exc: BaseException | None) -> bool:
+    """Whether we could not even ask: open files, ports or memory of our own ran out. That says nothing of whom we asked."""
+    return isinstance(exc, OSError) and exc.errno in _OWN_LIMITS
+
+
 def why_of(exc: OSError) -> Why:
     """The reason that the kernel gave; NONE for one that we have no name for."""
     return _ERRNOS.get(exc.errno or 0, Why.NONE)

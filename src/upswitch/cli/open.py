@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from upswitch.basics.errors import HostError
+from upswitch.basics.errors import HostError, UntrustedError
 from upswitch.basics.result import Why
 from upswitch.basics.text import plain, told
 from upswitch.cli.invocation import Act
@@ -125,6 +125,8 @@ class Fleet:
         hosts, interrupts = self._site.hosts, self._shared.interrupts
         try:
             machines = opener("ssh", ask=_ask)
+        except UntrustedError:
+            raise
         except HostError as exc:
             return {entry.name: HostError(plain(exc.what), plain(exc.reason), why=exc.why) for entry in hosts}
         found: dict[str, RunPorts | HostError] = {}
@@ -138,6 +140,9 @@ class Fleet:
         for thread in threads:
             look = thread.is_alive
             until(operator.not_, look, every=_LOOK_EVERY, clock=self._shared.clock, interrupts=interrupts, sleep=thread.join)
+        for untrusted in found.values():
+            if isinstance(untrusted, UntrustedError):  # files of this machine
+                raise untrusted
         cut = HostError("reach the host", f"{interrupts.name} came before the host answered", why=Why.UNREACHABLE)
         return self._each_once({entry.name: found.get(entry.name, cut) for entry in hosts})
 
@@ -159,6 +164,8 @@ class Fleet:
             shared.closing.callback(host.close)
             lock = host.lock_in(entry.nginx.state)
             self._boots[entry.name] = _boot(host, entry)
+        except UntrustedError as exc:
+            return exc
         except HostError as exc:
             return HostError(plain(exc.what), plain(exc.reason), why=exc.why)
         here = LocalHost(shared.clock) if self._site.gate.vantage is Vantage.HERE else None

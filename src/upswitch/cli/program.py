@@ -12,6 +12,7 @@ from typing import IO, Any
 import click
 import msgspec
 
+from upswitch.basics.errors import UntrustedError
 from upswitch.basics.text import plain
 from upswitch.cli import streams
 from upswitch.cli.invocation import Act, Command, Common, become, person
@@ -62,7 +63,7 @@ class Program:
         """The name of the site in this file, and what came of `act` on its hosts. Nothing is printed."""
         try:
             site = chosen_site(SiteFile(path=path, is_asked=True))
-        except (SiteInvalid, NoSiteError) as exc:
+        except (SiteInvalid, NoSiteError, UntrustedError) as exc:
             return Path(path).stem, acted.ended("sites", exc, None, file=clean(path))
         if site.nginx.user and not site.hosts:
             become(site.nginx.user)
@@ -73,19 +74,22 @@ class Program:
         try:
             site, act = read()
             site = _asked_for(site, common)
-        except (SiteInvalid, NoSiteError, click.UsageError) as exc:
+        except (SiteInvalid, NoSiteError, UntrustedError, click.UsageError) as exc:
             return self.show(acted.ended(command, exc, None, file=clean(common.file.path)), as_json=common.as_json)
         if site.nginx.user and not site.hosts:
             become(site.nginx.user)
         interrupts = Interrupts()
         if command in _COUNTING_SIGNALS:
             interrupts.install()  # and left in place: a late Ctrl-C must not cost the result and the exit code
-        with self._opened(site, interrupts, common.events) as opened:
-            view = opened.serve(command, act)
-            while every and not interrupts.count and not streams.is_lost():
-                self.show(fleet.with_site(view, common.file.words), as_json=common.as_json)
-                interrupts.sleep(every)
+        try:
+            with self._opened(site, interrupts, common.events) as opened:
                 view = opened.serve(command, act)
+                while every and not interrupts.count and not streams.is_lost():
+                    self.show(fleet.with_site(view, common.file.words), as_json=common.as_json)
+                    interrupts.sleep(every)
+                    view = opened.serve(command, act)
+        except UntrustedError as exc:  # before any host was reached
+            view = acted.ended(command, exc, None)
         return self.show(fleet.with_site(view, common.file.words), as_json=common.as_json)
 
     def show(self, view: View, *, as_json: bool) -> int:

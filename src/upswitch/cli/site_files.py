@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from upswitch.basics.errors import UntrustedError
 from upswitch.basics.value import Value
-from upswitch.hosts.local import opened
+from upswitch.hosts.local import opened, trusted
 from upswitch.site import names
 from upswitch.site.model import Site
 from upswitch.site.read import SiteInvalid, parse_site
@@ -125,14 +126,13 @@ def chosen_site(file: SiteFile) -> Site:
 
 
 def read_site(path: str) -> Site:
-    """The site, from a file that nobody else may write: it names commands that are run."""
+    """The site, from a file that nobody else may change (UntrustedError): it names commands that are run."""
     try:
         with open(opened.named(path), encoding="utf-8", errors="surrogateescape") as file:
             status = os.fstat(file.fileno())
-            caller = os.environ.get("SUDO_UID", "")  # root trusts the files of the user who called sudo
-            owners = {0, os.geteuid(), int(caller) if caller.isdecimal() else 0}
-            if status.st_uid not in owners or status.st_mode & stat.S_IWOTH:
-                raise NoSiteError("other users can write this file, and it names commands that are run: use chown and chmod o-w")
+            trusted.check_status(path, status)
+            if stat.S_ISREG(status.st_mode):
+                trusted.check(path)
             return parse_site(file.read(_LARGEST))
     except FileNotFoundError:
         raise
@@ -168,5 +168,5 @@ def _readable(path: str) -> Site | None:
     """None for a file that can't be read: it is reported when it is used."""
     try:
         return read_site(path)
-    except (OSError, NoSiteError, SiteInvalid):
+    except (OSError, NoSiteError, SiteInvalid, UntrustedError):
         return None

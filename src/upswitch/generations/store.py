@@ -7,7 +7,7 @@ import io
 import tarfile
 from collections.abc import Mapping
 
-from upswitch.basics.errors import HostError
+from upswitch.basics.errors import HostError, UntrustedError
 from upswitch.basics.result import Result, Took, Why
 from upswitch.basics.text import told
 from upswitch.basics.value import Value
@@ -38,11 +38,13 @@ def _program(function: str, *words: str) -> tuple[str, ...]:
 
 
 def prepare(host: Host, nginx: Nginx) -> None:
-    """Make our two folders and check who may write them. HostError names the one that can't be used."""
+    """Make our two folders and check who may write them. HostError, and UntrustedError, name what can't be used."""
     ran = host.run(_program("folders", nginx.dir, nginx.state), deadline=WRITE_S)
     if ran.exit == 0:
         return
-    reason = ran.reason or told(ran.err) or f"{nginx.state} is a link, belongs to another user, or others may write to it"
+    if ran.exit == Exit.OTHERS_MAY_WRITE:
+        raise UntrustedError(*map(told, ran.out.splitlines()))
+    reason = ran.reason or told(ran.err) or f"{nginx.state} is a link"
     raise HostError(f"use {nginx.dir} and {nginx.state}", reason, why=ran.why or Why.DENIED)
 
 

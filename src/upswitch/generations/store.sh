@@ -34,19 +34,34 @@ manifests() {
 }
 
 # $2: the state folder. Makes both folders, and checks who may write them. Whoever may write a part of the path decides what root's
-# nginx loads (reliability.md, S6 and S8). So every part belongs to root or to us, and others may write it only if it is sticky.
+# nginx loads (reliability.md, S6 and S8). So every part, also behind a link, and every generation belongs to root or to us, and
+# others may write a folder only if it is sticky. Else it prints the path, what is wrong, and the command that fixes it.
 folders() {
   umask 022
   mkdir -p "$1/generations" || exit "$NO_FOLDER"
   (umask 077; mkdir -p "$2") || exit "$NO_STATE"
-  [ "$(stat -c %u "$2")" = "$(id -u)" ] && [ ! -L "$2" ] && [ -z "$(find "$2" -prune -perm /022)" ] || exit "$NOT_PRIVATE"
-  folder=$1 path=$1
+  [ ! -L "$2" ] || exit "$NOT_PRIVATE"
+  folder=$1 state=$2 me=$(id -u) ours=$(id -g)
   set -- /
-  while [ -n "$path" ]; do set -- "$@" "$path/."; path=${path%/*}; done
-  set -- "$@" "$folder/generations"
-  bad=$(find "$@" -prune \( -perm -0002 ! -perm -1000 -o ! -user 0 ! -user "$(id -u)" -o \
-    -perm -0020 ! -perm -1000 ! -group 0 ! -group "$(id -g)" \))
-  [ -z "$bad" ] || { echo "others may write $bad" >&2; exit "$OTHERS_MAY_WRITE"; }
+  for path in "$folder" "$state" "$(readlink -f -- "$folder")" "$(readlink -f -- "$state")"; do
+    while [ -n "$path" ]; do set -- "$@" "$path/."; path=${path%/*}; done
+  done
+  bad=$(wrong "$@" -prune | head -n 1)
+  [ -n "$bad" ] || bad=$(wrong "$folder/generations" ! -type l | head -n 1)
+  [ -n "$bad" ] || bad=$(find "$state" -prune \( ! -user "$me" -o -perm /022 \))
+  [ -z "$bad" ] || untrusted "${bad%/.}"
+}
+
+wrong() {
+  find "$@" \( -perm -0002 ! -perm -1000 -o ! -user 0 ! -user "$me" -o -perm -0020 ! -perm -1000 ! -group 0 ! -group "$ours" \)
+}
+
+untrusted() {
+  case $(stat -c '%u' -- "$1") in
+    0 | "$me") printf '%s\nother users may write it\nchmod go-w %s\n' "$1" "$1" ;;
+    *) printf '%s\nit belongs to %s\nchown %s %s\n' "$1" "$(stat -c '%U (%u)' -- "$1")" "$(id -un)" "$1" ;;
+  esac
+  exit "$OTHERS_MAY_WRITE"
 }
 
 # $2: the generation that a rollback leads to, or "". The rest are names of generations. A tar with a folder for each is on stdin.

@@ -1,11 +1,9 @@
 """The texts of the templates: the packaged ones, and those that the site file names by path."""
 
-import os
-import stat
 from pathlib import Path
 
 from upswitch.basics.errors import HostError
-from upswitch.hosts.local import opened
+from upswitch.hosts.local import opened, trusted
 from upswitch.site.model import Site
 
 PACKAGED = ("upstream.conf.j2", "marker.conf.j2", "standby.conf.j2")
@@ -19,12 +17,12 @@ def folder() -> Path:
 
 
 def load(site: Site | None = None) -> dict[str, str]:
-    """Every text by the name that the site file uses. HostError: one can't be read, or others may write to it."""
+    """Every text by the name that the site file uses. HostError, and UntrustedError where others may write to it."""
     texts = {name: _read(folder() / name) for name in PACKAGED}
     for name in {upstream.template for upstream in site.upstreams} - texts.keys() if site else ():
         path = Path(name) if name.startswith("/") else folder() / name
-        _check_owner(path)
         texts[name] = _read(path)
+        trusted.check(str(path))  # it is code: who may write it decides what nginx does (reliability.md, S2)
     return texts
 
 
@@ -34,15 +32,3 @@ def _read(path: Path) -> str:
             return file.read()
     except (OSError, UnicodeDecodeError) as exc:
         raise HostError(f"read the template {path}", str(exc)) from exc
-
-
-def _check_owner(path: Path) -> None:
-    """A template is code: whoever may write to it decides what nginx does (reliability.md, S2)."""
-    try:
-        status = path.stat()
-    except OSError as exc:
-        raise HostError(f"read the template {path}", exc.strerror or str(exc)) from exc
-    if status.st_uid not in {0, os.geteuid()} or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise HostError(
-            f"use the template {path}", "others may write to it: it must belong to root or to you, with mode 0644 at most"
-        )

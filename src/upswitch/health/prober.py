@@ -5,13 +5,13 @@ held down there. That is why http_send goes out byte for byte, and not as a requ
 """
 
 import contextlib
-import errno
 import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from upswitch.basics.result import is_own_limit
 from upswitch.basics.text import printable
 from upswitch.health.types import PROBE_TYPES, tls
 from upswitch.health.types.answer import MORE, ProbeType
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST_AT_ONCE = 256
 MATCH_S = 1.0
 """Seconds of processor time for one search for `expect_body`."""
-_OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL}
+_AGAIN_S = 0.02
 _HEAD = 80  # bytes of a wrong answer that are shown
 
 
@@ -54,19 +54,31 @@ class NetProber:
 
     def probe(self, target: Target) -> Probe:
         began = self._clock.monotonic()
-        until = began + target.rule.timeout
         try:
-            with self._host.connect(target.address, timeout=target.rule.timeout) as stream:
-                self._ask(stream, target.rule, until)
+            began, stream = self._connected(target)
+            with stream:
+                self._ask(stream, target.rule, began + target.rule.timeout)
         except ProbeFailedError as exc:
             return self._failed(began, str(exc), exc.head)
         except TimeoutError:
             return self._failed(began, f"no answer within {target.rule.timeout:g} s")
         except OSError as exc:
-            if exc.errno in _OWN_LIMITS:
+            if is_own_limit(exc):
                 return Probe(ok=False, is_unknown=True, error=f"upswitch could not ask: {exc.strerror}")
             return self._failed(began, exc.strerror or str(exc))
         return Probe(ok=True, seconds=self._clock.monotonic() - began)
+
+    def _connected(self, target: Target) -> tuple[float, Connection]:
+        """When it was begun, and the connection. At a limit of our own it waits until other probes are over."""
+        began = first = self._clock.monotonic()
+        while True:
+            try:
+                return began, self._host.connect(target.address, timeout=target.rule.timeout)
+            except OSError as exc:
+                if not is_own_limit(exc) or began - first > target.rule.timeout:
+                    raise
+            self._clock.sleep(_AGAIN_S)
+            began = self._clock.monotonic()
 
     def _ask(self, stream: Connection, rule: GateRule, until: float) -> None:
         armed = Stream(stream, self._clock, until)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 
 from upswitch.basics.errors import HostError, NginxBrokenError
+from upswitch.basics.result import is_own_limit
 from upswitch.basics.text import told
 from upswitch.basics.value import Value
 from upswitch.hosts.host import Host, Ran
@@ -66,7 +67,9 @@ def ask(host: Host, nginx: Nginx, *, path: str, timeout: float = MARKER_S) -> by
             while len(answer) < _LARGEST and (data := stream.recv(_PART)):
                 answer += data
                 stream.settimeout(max(0.001, until - time.monotonic()))
-    except OSError:
+    except OSError as exc:
+        if is_own_limit(exc):
+            raise HostError(f"ask {nginx.marker}", exc.strerror or str(exc)) from exc
         return None
     return body_of(answer)
 

@@ -4,7 +4,7 @@ import time
 from typing import TYPE_CHECKING
 
 from upswitch.basics.errors import HostError
-from upswitch.basics.result import Failure
+from upswitch.basics.result import Failure, is_own_limit
 from upswitch.basics.text import plain
 from upswitch.hosts.host import Asked, Asking, Host
 from upswitch.logs.line import GOOD
@@ -40,13 +40,15 @@ class ThroughProbe:
     def ask(self) -> Asked:
         """Make one request and judge it, in the terms of the watch rule. No answer is nginx's own failure: GATEWAY.
 
-        HostError where the host itself is lost: that says nothing of nginx.
+        HostError where the host itself is lost, or a limit of our own is reached: that says nothing of nginx.
         """
         try:
             response = self._client.send(self._request, stream=True)
         except self._httpx.ReadTimeout:
             return Asked(failure=Failure.HUNG, said=f"no answer within {_TIMEOUT:g} s")
         except self._httpx.TransportError as exc:
+            if is_own_limit(exc.__cause__):
+                raise HostError("make a request of our own", str(exc)) from exc
             return Asked(failure=Failure.GATEWAY, said=f"no answer ({plain(str(exc)) or type(exc).__name__})")
         is_cut = self._is_cut(response)
         response.close()

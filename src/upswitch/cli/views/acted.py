@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 import msgspec
 
-from upswitch.basics.errors import HostError, JournalCorruptError, LockedError, RefusedError, StuckError
+from upswitch.basics.errors import HostError, JournalCorruptError, LockedError, RefusedError, StuckError, UntrustedError
 from upswitch.basics.result import Result, Why
 from upswitch.cli.exit_codes import Exit, exit_of
 from upswitch.cli.site_files import NoSiteError, SeveralSitesError, SharedSiteError
@@ -98,6 +98,7 @@ ENDINGS: dict[type[Exception], End] = {
     SharedSiteError: End("USAGE", "{file}: {error}", "give each site a name and places of its own; nothing was changed", "usage"),
     NoSiteError: End("USAGE", "{file}: {error}", "name the site file with -c, or make one with `upswitch init`", "usage"),
     SiteInvalid: End("USAGE", "{file}: {error}", "fix the site file; no host was asked, and nothing was changed", "usage"),
+    UntrustedError: End("USAGE", "{error}", "find out who changed it, then run `{hint}`; nothing was changed", "usage"),
     RefusedError: End("REFUSED", "REFUSED: {error}", "{hint}", "refused"),
     HostError: End("REFUSED", "REFUSED: {error}", "fix the cause, then try again; `upswitch status` shows what is live", "refused"),
     JournalCorruptError: End(
@@ -130,6 +131,8 @@ def ended(command: str, error: Exception, live: Live | None, *, file: str = "") 
     end = _end(error)
     first, *others = _texts(error)
     hint, why = "", error.why if isinstance(error, HostError) else end.why
+    if isinstance(error, UntrustedError):
+        hint = error.fix
     if isinstance(error, RefusedError):
         hint, why = error.refusals[0].hint, error.refusals[0].why
     return Acted(

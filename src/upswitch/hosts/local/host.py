@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from upswitch.basics.errors import HostError, Owner
-from upswitch.basics.result import Why
+from upswitch.basics.result import Why, is_own_limit
 from upswitch.hosts import sh
 from upswitch.hosts.host import Chunk, Clock, Follower, Ran
 from upswitch.hosts.local import opened
@@ -45,6 +45,8 @@ class LocalHost:
                 pass_fds=self._lock.descriptors if self._lock and holds_lock else (),
             )
         except OSError as exc:
+            if is_own_limit(exc):
+                return Ran(exit=None, reason=f"{argv[0]} could not be started: {exc.strerror}")
             return Ran(exit=127, err=f"{argv[0]}: {exc.strerror}".encode())
         with process:
             try:

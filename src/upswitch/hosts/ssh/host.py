@@ -17,7 +17,7 @@ from upswitch.hosts.host import Chunk, Follower, Ran, Tell
 from upswitch.hosts.ssh import files
 from upswitch.hosts.ssh.connection import TIMEOUT
 from upswitch.hosts.ssh.follower import FarFollower
-from upswitch.hosts.ssh.keys import Ask, Keyring
+from upswitch.hosts.ssh.keys import Ask, Keyring, check_files
 from upswitch.hosts.ssh.lock import FencedError, SshLock
 from upswitch.hosts.ssh.login import Login, load, login
 from upswitch.hosts.ssh.shell import Shell, Shells, open_shell
@@ -40,6 +40,8 @@ class Opener:
             found = login(address, self._settings)
         except ValueError as exc:  # paramiko's, for an ssh_config that it can't read
             raise HostError(f"use the host {address}", plain(str(exc)), why=Why.UNREACHABLE) from exc
+        for each in (found, *found.jumps):
+            check_files(each)
         return SshHost(name, found, keyring=self._keyring, user=user, tell=tell)
 
 

@@ -22,7 +22,7 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.result import Why
 from upswitch.basics.text import plain
 from upswitch.basics.value import Value
-from upswitch.hosts.local import opened
+from upswitch.hosts.local import opened, trusted
 from upswitch.hosts.ssh.login import Login
 
 _NAMES_TYPE_KEY = 3
@@ -128,6 +128,16 @@ def _is_hash_of(hashed: str, name: str) -> bool:
         return bool(paramiko.HostKeys.hash_host(name, hashed) == hashed)
     except (ValueError, AssertionError):  # no such hash
         return False
+
+
+def check_files(login: Login) -> None:
+    """UntrustedError where other users may change the recorded keys, or read a private one."""
+    for path in login.known_hosts:
+        if os.path.isfile(path):
+            trusted.check(path)
+    for path in login.identities:
+        if os.path.isfile(path):
+            trusted.check(path, is_secret=True)
 
 
 # ---- the user's keys ----

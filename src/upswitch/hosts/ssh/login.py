@@ -14,7 +14,7 @@ import paramiko
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.value import Value
-from upswitch.hosts.local import opened
+from upswitch.hosts.local import opened, trusted
 
 PORT = 22
 _ALLOWED = re.compile(r"[A-Za-z0-9._:@\[\]%][A-Za-z0-9._:@\[\]%-]*")
@@ -137,6 +137,7 @@ def _lines(path: str, *, folder: str, depth: int = 0) -> list[str]:
     try:
         with opened.text(os.path.expanduser(path)) as file:
             lines = file.read().splitlines()
+        trusted.check(os.path.expanduser(path))
     except OSError as exc:
         raise HostError(f"read {path}", exc.strerror or str(exc)) from exc
     block, out = "Host *", []
