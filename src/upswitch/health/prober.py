@@ -5,6 +5,7 @@ held down there. That is why http_send goes out byte for byte, and not as a requ
 """
 
 import contextlib
+import resource
 import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ MOST_AT_ONCE = 256
 MATCH_S = 1.0
 """Seconds of processor time for one search for `expect_body`."""
 _AGAIN_S = 0.02
+_KEPT_FREE = 40  # descriptors
 _HEAD = 80  # bytes of a wrong answer that are shown
 
 
@@ -43,7 +45,7 @@ class NetProber:
         self._host = host
         self._clock = clock
         self._hellos = Hellos()
-        self._pool = ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="probe")
+        self._pool = ThreadPoolExecutor(_at_once(), thread_name_prefix="probe")
 
     def round(self, targets: Sequence[Target]) -> tuple[Probe, ...]:
         """One probe of each target, in their order. Takes as long as the slowest, at most its timeout."""
@@ -93,6 +95,12 @@ class NetProber:
 
     def _failed(self, began: float, error: str, head: bytes = b"") -> Probe:
         return Probe(ok=False, error=printable(error.encode()), head=printable(head), seconds=self._clock.monotonic() - began)
+
+
+def _at_once() -> int:
+    """So many that descriptors are left for all else: logs, the journal, programs that are started."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_AT_ONCE if most == resource.RLIM_INFINITY else max(1, min(MOST_AT_ONCE, most - _KEPT_FREE))
 
 
 def _ask_tcp(stream: Stream) -> None:
