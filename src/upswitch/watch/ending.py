@@ -19,7 +19,7 @@ from upswitch.watch import rule
 from upswitch.watch.history import History, Second
 from upswitch.watch.rule import Judgement, is_worse
 
-_PROVING_REQUESTS = 30
+PROVING_REQUESTS = 30
 _FORMER_STILL_SERVES = 20
 _HELD_FAILED = 2  # one failed request is no trend, however few there are
 _ELEVATED_PERCENT = 10
@@ -61,7 +61,7 @@ def finish(
         return Final.HELD
     if is_silent or (not has_log and not probes):
         return Final.BLIND
-    if new < _PROVING_REQUESTS and not probes:
+    if new < PROVING_REQUESTS and not probes:
         return Final.UNPROVEN
     return Final.KEEP_ELEVATED if look.is_elevated or fails_more(last) else Final.KEEP
 

@@ -208,9 +208,10 @@ class Probation(Value):
 
     @property
     def _own(self) -> str:
-        """What our own requests got, where those of clients are judged."""
+        """What our own requests got, where clients' requests are judged and say little, or ours failed."""
         asked = self.asked
-        return f"; {asked.failures} of {asked.total} {_OWN} failed" if asked.total and not self.is_log_blind else ""
+        is_worth_it = asked.total > 0 and (asked.failures > 0 or self.logged.total < ending.PROVING_REQUESTS)
+        return f"; {asked.failures} of {asked.total} {_OWN} failed" if is_worth_it and not self.is_log_blind else ""
 
     @property
     def _left_out(self) -> str:
