@@ -188,7 +188,7 @@ def test_a_hint_to_help_is_a_command_that_can_be_typed(tmp_path):
     assert answer.exit == 2
     (tmp_path / "site.toml").write_text('[upstreams.app]\nA = ["10.0.0.1:80"]\nB = ["10.0.0.2:80"]\n')
     answer = diagnose("--error-log", "nowhere.log", "-c", "site.toml", folder=tmp_path)
-    assert "`upswitch diagnose --help` lists the options; nothing was changed" in answer.out
+    assert "upswitch diagnose --help" in map(str.strip, answer.out.splitlines())
 
 
 def test_a_log_of_the_host_that_is_not_there_cannot_be_read(tmp_path):
