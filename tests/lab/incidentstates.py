@@ -276,6 +276,7 @@ def interrupted(at: OnHost) -> None:
     command.wait_for("gate ")
     command.signal(signal.SIGINT)
     assert command.end().exit == 130
+    at.start()
     at.edit(at.lab.site_file, 'deadline = "60s"', 'deadline = "500ms"')
 
 
