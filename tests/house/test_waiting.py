@@ -8,7 +8,6 @@ WAITS = {"sleep", "wait", "wait_for"}
 ALLOWED = {
     "cli/plot.py": "draws what comes, as it comes",
     "cli/program.py": "shows a view again every so many seconds, for as long as somebody reads it",
-    "hosts/ssh/shell.py": "reads an answer as it comes; hands out a shell when one is given back",
     "hosts/ssh/wire.py": "counts the ticks in which a peer is silent",
     "watch/watch.py": "goes from second to second",
 }

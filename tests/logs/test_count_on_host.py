@@ -99,7 +99,7 @@ def test_good_lines_are_counted_and_not_sent(awk, name):
     line = plain_line(name)
     rows, _ = run(awk, count_program(reader), line * 5000)
     lines, alike = count_program(reader).rows(rows)
-    assert (lines, [each.times for each in alike]) == (b"", [5000])
+    assert (lines, sum(each.times for each in alike)) == (b"", 5000)  # some are counted apart, by client
     assert len(rows) < 200
 
 
@@ -181,7 +181,7 @@ def test_a_hung_client_beyond_the_number_is_counted_as_hung(awk):
     rows, _ = run(awk, count_program(reader), block, most=0)
     _, alike = count_program(reader).rows(rows)
     far, near = counted(reader, ATTRIBUTIONS[1], b"", alike), counted(reader, ATTRIBUTIONS[1], block)
-    assert far.new == near.new == Second(total=4, hung=2)
+    assert far.new == near.new == Second(total=3, hung=2)  # who left at once is no good request
 
 
 @at_most(20)

@@ -132,7 +132,7 @@ _OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EA
 
 
 def is_own_limit(exc: BaseException | None) -> bool:
-    """Whether we could not even ask: open files, ports or memory of our own ran out. That says nothing of whom we asked."""
+    """Whether we could not even ask: open files, ports or memory of our own ran out. That says nothing about the server."""
     return isinstance(exc, OSError) and exc.errno in _OWN_LIMITS
 
 

@@ -17,6 +17,7 @@ from upswitch.basics.text import printable
 from upswitch.health.types import PROBE_TYPES, tls
 from upswitch.health.types.answer import MORE, ProbeType
 from upswitch.hosts.host import Clock, Connection, Host, Stream
+from upswitch.hosts.wait import until
 from upswitch.site.model import Dialect, GateRule, Probe, Target, Verdict
 
 if TYPE_CHECKING:
@@ -72,15 +73,21 @@ class NetProber:
 
     def _connected(self, target: Target) -> tuple[float, Connection]:
         """When it was begun, and the connection. At a limit of our own it waits until other probes are over."""
-        began = first = self._clock.monotonic()
-        while True:
+
+        def attempt() -> tuple[float, Connection] | OSError:
+            began = self._clock.monotonic()
             try:
                 return began, self._host.connect(target.address, timeout=target.rule.timeout)
             except OSError as exc:
-                if not is_own_limit(exc) or began - first > target.rule.timeout:
+                if not is_own_limit(exc):
                     raise
-            self._clock.sleep(_AGAIN_S)
-            began = self._clock.monotonic()
+                return exc
+
+        within = target.rule.timeout
+        found = until(lambda seen: not isinstance(seen, OSError), attempt, every=_AGAIN_S, clock=self._clock, within=within)
+        if isinstance(found, OSError):
+            raise found
+        return found
 
     def _ask(self, stream: Connection, rule: GateRule, until: float) -> None:
         armed = Stream(stream, self._clock, until)
