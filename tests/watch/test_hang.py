@@ -1,6 +1,7 @@
 """A pool that hangs behind patient clients writes no line: what stops at the swap while connections wait is evidence."""
 
 import os
+import re
 import socket
 from contextlib import ExitStack
 
@@ -27,7 +28,7 @@ def test_a_total_hang_of_a_busy_site_whose_clients_wait_is_taken_back(any_nginx)
             given_minutes(lab, ("127.0.0.1", every(1 / 12, of=60), 200))
             answer = upswitch(lab, "switch", "--to", "B")
         assert (answer.exit, answer.json["why"], answer.json["watch"]["verdict"]) == (4, "hang", "rollback"), answer
-        assert "12 requests to B wait for an answer: 0 ended in the last 10 s" in answer.json["said"]
+        assert re.search(r"\d+ requests to B wait for an answer: 0 ended in the last 10 s", answer.json["said"]), answer
         agree(lab, answer, "A")
 
 
