@@ -88,3 +88,28 @@ def test_the_written_lines_are_complete_and_make_no_difference(table):
     assert differences(table.conf, found) == ()
     assert all(each.no_cure for each in missing(passing(table.conf, UPSTREAMS), str(table.flag)) if each.lines == ())
     assert [line for line in table.errors.splitlines() if "uninitialized" in line or "[alert]" in line or "cycle" in line] == []
+
+
+NAMED_BY_REGEX = r"""# configuration file /etc/nginx/nginx.conf:
+http {
+    upstream app { server 127.0.0.1:1; }
+    server {
+        server_name NAME;
+        location / { root /sites/$2; }
+        location /api/ { proxy_pass http://app; }
+        include shared.conf;
+    }
+    server { include shared.conf; }
+}
+# configuration file /etc/nginx/shared.conf:
+location /shared/ { proxy_pass http://app; }
+"""
+
+
+@pytest.mark.parametrize("name", [r"~^(www\.)?(.+)$", r"~^(?<tenant>.+)$"])
+def test_a_server_whose_name_sets_captures_gets_no_line_and_what_it_shares_gets_none_elsewhere(name):
+    needed = missing(passing(parse_dump(NAMED_BY_REGEX.replace("NAME", name)), ("app",)), "/run/flag")
+    of_locations = [each for each in needed if each.words[0] == "location"]
+    assert [each.lines for each in of_locations] == [(), ()]
+    assert all(f"`server_name {name}` sets $1" in each.text for each in of_locations)
+    assert {each.line for each in needed if each.words[0] == "server"} <= {9}  # the second one

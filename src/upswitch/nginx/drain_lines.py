@@ -9,7 +9,8 @@ Three things do not survive the way there and back, and the lines respect each o
 - nginx forgets how the client wrote the address (`valid_unparsed_uri`). `proxy_pass` without a URI part sends exactly that. So a
   request whose address holds escapes, `//` or raw bytes is not sent around (`$upswitch_escaped`): its connection stays open.
 - A named location has no address that leads to it. `try_files` of its own drain location leads back, which sets no status.
-- The numeric captures of a regex outside of the location are gone. Such a location gets no lines (`no_cure`).
+- The numeric captures of a regex outside of the location are gone. Such a location gets no lines (`no_cure`). A server whose
+  name is a regex with numbered captures gets none at all: the regex in our server lines would clear them for every request.
 """
 
 import re
@@ -45,6 +46,7 @@ Shape = tuple[str, tuple[str, ...], tuple["Shape", ...]]
 """A directive without its place: name, arguments, block."""
 
 _CAPTURE = re.compile(r"\$\{?[1-9]")
+_NUMBERED = re.compile(r"\((?!\?)")
 
 
 class Passing(Value):
@@ -143,12 +145,13 @@ def missing(around: Iterable[Passing], flag: str) -> tuple[DrainLines, ...]:
             had,
             lines=tuple(dict.fromkeys((*had.lines, *lines))),
             remove=tuple(dict.fromkeys((*had.remove, *old))),
-            no_cure=no_cure,
+            no_cure=had.no_cure or no_cure,
         )
 
     for each in around:
         if reason := no_cure(each):
-            need(each.location, no_cure=reason)
+            old = "".join(f"; remove the line at {test.place}" for test in _tests(each.location, flag))
+            need(each.location, no_cure=reason + old)
             continue
         if not has_server_lines(each.server):
             need(each.server, _HEAD, *_SERVER, remove=(line for line in each.server.children("set", "if") if _ours(line)))
@@ -156,7 +159,9 @@ def missing(around: Iterable[Passing], flag: str) -> tuple[DrainLines, ...]:
             need(each.server, through_block(each), remove=_at(each.server, through(each)))
         if not has_location_line(each, flag):
             need(each.location, location_line(each, flag), remove=_tests(each.location, flag))
-    return tuple(sorted(needed.values(), key=lambda each: each.words[0] != "server"))
+    # A file that several servers include may have no cure in one of them: then no server gets the line.
+    found = (replace(each, lines=(), remove=()) if each.no_cure else each for each in needed.values())
+    return tuple(sorted(found, key=lambda each: each.words[0] != "server"))
 
 
 def has_server_lines(server: Directive) -> bool:
@@ -225,10 +230,19 @@ def _sends_as_written(each: Passing) -> bool:
 
 def no_cure(each: Passing) -> str:
     """Why no lines can keep this location as it is, or ""."""
+    if name := _captured_name(each.server):
+        return f"`server_name {name}` sets $1, and the lines of its server would clear it"
     if not each.location.args[0].startswith("~") and (using := _outer_capture(each)):
         return f"`{using.text}` uses a capture of a regex outside of it"
     limits = each.location.children("limit_req", "limit_conn") if each.name.startswith("@") else ()
     return f"`{limits[0].text}` would come after the limits of its server while the flag is up" if limits else ""
+
+
+def _captured_name(server: Directive) -> str:
+    """A regex in `server_name` that sets $1, or any regex there where the server uses $1; "" where there is none."""
+    names = [arg for line in server.children("server_name") for arg in line.args if arg.startswith("~")]
+    is_used = any(_CAPTURE.search(" ".join(line.args)) for line in walk([server]))
+    return next((name for name in names if is_used or _NUMBERED.search(name)), "")
 
 
 def _outer_capture(each: Passing) -> Directive | None:
