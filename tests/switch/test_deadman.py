@@ -392,23 +392,28 @@ def test_nginx_is_asked_with_bash_or_curl_and_else_nothing_is_claimed(scene, tmp
     assert said.said.endswith(f"nginx reports {scene.back}" if more else "nginx was not asked: there is no bash and no curl")
 
 
+@pytest.mark.parametrize("mode", ["ok", "error", "hang"])
 @pytest.mark.parametrize("more", [("bash",), ("curl",)])
-def test_a_way_back_whose_servers_are_dead_is_not_taken(scene, tmp_path, more):
+def test_a_way_back_whose_servers_are_dead_is_not_taken(scene, tmp_path, more, mode):
+    """In one upstream no server takes connections, or the only one that does answers 502, or nothing."""
     path = tools(tmp_path / "bin", *more)
-    alive, dead = scene.lab.backend("A", 1).address, f"127.0.0.1:{free_port('127.0.0.1')}"
-    servers = (("app", dead), ("app", alive), ("api", dead), ("api", "[::1]:1"))
+    server, dead = scene.lab.backend("A", 1), f"127.0.0.1:{free_port('127.0.0.1')}"
+    server.mode(mode)
+    servers = (("app", dead, ""), ("app", server.address, ""), ("api", dead, "/"), ("api", "[::1]:1", "/"))
+    servers = servers if mode == "ok" else (*servers, ("api", server.address, "/healthz"))
     watch = msgspec.structs.replace(scene.watch, servers=servers)
     scene.swap()
     assert HOST.run(("env", f"PATH={path}", *deadman.arm_argv(scene.nginx, watch)), deadline=20).exit == 0
     fired = scene.vanish()
+    server.mode("ok")
     assert (fired.result, scene.live, scene.lab.marker()) == (Result.HOLD, scene.to, scene.to), fired
-    assert "no server of api takes connections" in fired.said
+    assert "no server of api is alive" in fired.said
 
 
 def test_a_way_back_with_one_server_that_lives_is_taken(scene):
     dead = f"127.0.0.1:{free_port('127.0.0.1')}"
     scene.swap()
-    scene.arm(servers=(("app", dead), ("app", scene.lab.backend("A", 1).address)))
+    scene.arm(servers=(("app", dead, "/"), ("app", scene.lab.backend("A", 1).address, "/healthz")))
     assert scene.vanish().result is Result.OK
 
 

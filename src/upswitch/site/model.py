@@ -327,6 +327,12 @@ class GateRule(Value):
     fastcgi_param: tuple[tuple[str, str], ...] = ()
     dialect: Dialect = Dialect.NONE
 
+    @property
+    def path(self) -> str:
+        """What an http check requests; "" of another check."""
+        words = self.http_send.split() if self.type is CheckType.HTTP else []
+        return words[1] if words[1:] and words[1].startswith("/") else ""
+
 
 def effective_check(upstream: Upstream, gate: Gate, dialect: Dialect = Dialect.NONE) -> GateRule:
     """The gate's keys come before the check's, and the check's before the module's defaults."""

@@ -37,11 +37,11 @@ class DeadMan(Value):
     """What a watcher is armed with. All generations are this run's; it leaves alone a live link that names any other.
 
     `to`: the new one. `back`: the prepared way back. `base`: what is live just before the swap, and where the way leads when
-    `back` is damaged. `servers`: upstream and address of each server of the way back; where an upstream has none that takes
-    connections, the host stays as it is. `expect`: further ones of the former pool (the former one, where `base` is the warm
-    one). `marker`: HOST:PORT where nginx answers with its generation. `pid` and `start` (ticks) are the master's, for when
-    `pid_file` is gone. Times are seconds: `grace` after the end of the lease, `poll` between two looks, `lock_wait` for the lock
-    before it goes on without it, `proof` for nginx to answer.
+    `back` is damaged. `servers`: upstream, address and http path ("": another check) of each server of the way back; where no
+    server of an upstream is alive, the host stays as it is. `expect`: further ones of the former pool (the former one, where
+    `base` is the warm one). `marker`: HOST:PORT where nginx answers with its generation. `pid` and `start` (ticks) are the
+    master's, for when `pid_file` is gone. Times are seconds: `grace` after the end of the lease, `poll` between two looks,
+    `lock_wait` for the lock before it goes on without it, `proof` for nginx to answer.
     """
 
     run: str
@@ -50,7 +50,7 @@ class DeadMan(Value):
     base: str
     reload: tuple[str, ...]
     marker: str
-    servers: tuple[tuple[str, str], ...] = ()
+    servers: tuple[tuple[str, str, str], ...] = ()
     expect: tuple[str, ...] = ()
     pid_file: str = ""
     pid: int = 0
@@ -173,7 +173,7 @@ def arm_argv(nginx: Nginx, deadman: DeadMan) -> tuple[str, ...]:
         *(nginx.dir, deadman.to, deadman.back, deadman.base, " ".join(deadman.expect)),
         *(deadman.marker, deadman.pid_file, str(deadman.pid), str(deadman.start)),
         *(str(deadman.grace), f"{deadman.poll:g}", f"{deadman.lock_wait:g}", str(deadman.proof)),
-        " ".join(f"{upstream},{address}" for upstream, address in deadman.servers),
+        " ".join(",".join(server) for server in deadman.servers),
         *deadman.reload,
     )
     if not deadman.reload or any("\n" in order or "\0" in order for order in orders):

@@ -91,31 +91,39 @@ ask() {
   case " $to $back $base $expect " in *" $reply "*) [ -z "$reply" ] || answer=$reply ;; *) answer='something else' ;; esac
 }
 
-# $1: an address. Whether a server takes connections there.
+# $1: an address, $2: the path of an http check or nothing. Whether a server takes connections there; an answer must not be a 5xx.
 takes_connections() {
+  path=$2
   case $1 in
-    unix:*) set -- --unix-socket "${1#unix:}" "http://localhost/" ;;
+    unix:*) set -- --unix-socket "${1#unix:}" "http://localhost$path" ;;
     *)
       if command -v bash >/dev/null; then
         port=${1##*:} host=${1%:*}
         host=${host#"["}
         # shellcheck disable=SC2016  # for bash
-        timeout -k 1 2 bash -c 'exec 3<>"/dev/tcp/$1/$2"' bash "${host%"]"}" "$port"
+        timeout -k 1 2 bash -c '
+          exec 3<>"/dev/tcp/$1/$2" || exit
+          [ -n "$3" ] || exit 0
+          printf "GET %s HTTP/1.0\r\nHost: %s\r\n\r\n" "$3" "$1" >&3
+          read -r line <&3
+          case $line in "" | HTTP/[0-9].[0-9]" 5"*) exit 1 ;; esac
+        ' bash "${host%"]"}" "$port" "$path"
         return
       fi
-      set -- "http://$1/"
+      set -- "http://$1$path"
       ;;
   esac
   command -v curl >/dev/null || return 0
-  curl -q -s -g -o /dev/null -m 2 --noproxy '*' "$@"
-  case $? in 7 | 28) return 1 ;; esac
+  status=$(curl -q -s -g -o /dev/null -m 2 --noproxy '*' -w '%{time_connect} %{http_code}' "$@")
+  case "$path $status" in *' 0 '??? | *' 0.000000 '??? | /*' 5'?? | /*' 000') return 1 ;; esac
 }
 
 # Whether every upstream of the way back has a server that takes connections; dead: the upstreams without one.
 has_way_back() {
   alive=$(
     for server in $servers; do
-      takes_connections "${server#*,}" </dev/null >/dev/null 9>&- && printf '%s ' "${server%%,*}" &
+      address=${server#*,}
+      takes_connections "${address%%,*}" "${address#*,}" </dev/null >/dev/null 9>&- && printf '%s ' "${server%%,*}" &
     done
     wait
   )
@@ -216,7 +224,7 @@ restore() {
     return
   fi
   if [ "$live" = "$to" ] && [ "$answer" = "$to" ] && ! has_way_back; then
-    result=hold said="the former pool is dead: no server of $dead takes connections"
+    result=hold said="the former pool is dead: no server of $dead is alive"
     return
   fi
   point || return

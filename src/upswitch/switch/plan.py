@@ -44,7 +44,7 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
     facts = surveyed(ports.host, site, adopt=choices.adopt)
     job = for_switch(ports, site, ask, facts=facts, runs=runs, templates=templates)
     gate, own = rounds.one_round(ports, job.new, job.old), _tried(ports, site, job)
-    is_same = is_unchanged(ports.host, job)
+    is_same, refusals = is_unchanged(ports.host, job), _refusals(site, job.plan, gate, own=own, choices=choices)
     return Planned(
         plan=job.plan,
         steps=machine.way(job.plan.skips),
@@ -53,7 +53,7 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
         is_unchanged=is_same,
         warmth=job.warmth,
         notes=(*warm.notes(site, ask.pool, job.warmth, facts), *filter(None, [job.flag_stays_down]), *_seen(site, job, own)),
-        refusals=() if is_same else tuple(_refusals(site, job.plan, gate, own=own, choices=choices)),
+        refusals=tuple(each for each in refusals if not is_same or each.why is Why.SERVERS_DOWN),
     )
 
 

@@ -178,7 +178,7 @@ class Steps:
                 start=master.start if master else 0,
                 reload=commands.reload(self._nginx, facts.build),
                 marker=self._nginx.marker,
-                servers=tuple((each.upstream, each.address) for each in back),
+                servers=tuple((each.upstream, each.address, each.rule.path) for each in back),
             ),
         )
 

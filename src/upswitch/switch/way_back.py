@@ -106,9 +106,12 @@ def _served(host: Host, nginx: Nginx) -> str:
 
 def refuse_dead(ports: Ports, site: Site, dialect: Dialect, *, back: Manifest, live: Manifest, is_forced: bool) -> None:
     """RefusedError where a rollback by hand would lead from a pool that answers to a dead one, and is not forced to."""
-    failed = dead(ports, site, dialect, back=back, live=live)
-    if failed:
-        ports.tell("rollback", f"pool {back.pool} is dead: {'; '.join(failed)}", is_bad=True)
+    seen = look(ports, rounds.staged_targets(site, back, dialect=dialect), timeout=TIMEOUTS[0])
+    sick = [f"{target.server}: {probe.error}" for target, probe in seen if not (probe.ok or probe.is_unknown)]
+    if sick:
+        said = f"{len(sick)} of {len(seen)} servers of pool {back.pool} are unhealthy: {'; '.join(sick)}"
+        ports.tell("rollback", said, is_bad=True)
+    failed = dead(ports, site, dialect, back=back, live=live) if sick else ()
     targets = rounds.staged_targets(site, live, dialect=dialect) if failed and not is_forced else ()
     if any(probe.ok for _, probe in look(ports, targets, timeout=TIMEOUTS[0])):
         what = f"pool {back.pool} is dead, and pool {live.pool}, which is live, answers: {'; '.join(failed)}"
