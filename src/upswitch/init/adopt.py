@@ -19,7 +19,7 @@ from upswitch.init.site_text import site_text
 from upswitch.nginx.configuration import includes, includes_live, lives, upstream_blocks
 from upswitch.nginx.drain_lines import DrainLines
 from upswitch.nginx.dump import ConfFile, Directive, NginxConf, is_glob, matches_include, unescaped
-from upswitch.nginx.statements import StatementError
+from upswitch.nginx.statements import StatementError, line_span
 from upswitch.nginx.upstream_file import UpstreamBlock, read_upstream_at, read_upstreams
 from upswitch.site.model import Nginx, Site
 
@@ -218,7 +218,7 @@ def _only_include(conf: NginxConf, file: ConfFile) -> Directive:
 
 def _span(text: str, include: Directive) -> tuple[int, int]:
     """Where the include begins and ends in the text. crossplane gives only its line, which may hold other statements too."""
-    start, end = _line_span(text, include.line)
+    start, end = line_span(text, include.line)
     for found in _INCLUDE.finditer(text, start):
         quoted = found[1]
         if found.start() < end and unescaped(quoted[1:-1] if quoted[0] in "\"'" else quoted) == include.args[0]:
@@ -233,21 +233,13 @@ def _inline(file: ConfFile, blocks: list[Directive]) -> _Place:
             f"{file.path} holds {len(blocks)} upstreams ({names}) beside other things; move them into a file of their own, "
             "include that file by its name in the http block, reload nginx, and run init again"
         )
-    start, end = _line_span(file.text, blocks[0].line)
+    start, end = line_span(file.text, blocks[0].line)
     found = next((each for each in _UPSTREAM.finditer(file.text, start) if each.start() < end), None)
     if found is None:
         raise AdoptRefused(f"{blocks[0].place}: the upstream block can't be found in the text; begin it on a line of its own")
     block = read_upstream_at(file.text, found.start())
     content = File(name=_generation_name(f"{block.name}.conf"), text=file.text[block.start : block.end] + "\n")
     return _Place(file=file, start=block.start, end=block.end, content=content, upstreams=(block,))
-
-
-def _line_span(text: str, line: int) -> tuple[int, int]:
-    start = 0
-    for _ in range(line - 1):
-        start = text.find("\n", start) + 1
-    newline = text.find("\n", start)
-    return start, len(text) if newline < 0 else newline
 
 
 def _generation_name(path: str) -> str:
