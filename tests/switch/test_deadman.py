@@ -21,7 +21,7 @@ from upswitch.hosts.sh import Exit
 from upswitch.site.model import Nginx
 from upswitch.switch import deadman
 from upswitch.switch import run as runs
-from upswitch.switch.deadman import DeadMan, Mark
+from upswitch.switch.deadman import Asked, DeadMan, Mark
 from upswitch.switch.journal import journal_of
 from upswitch.switch.run import Fired, Plan, Started
 from upswitch_lab.conf import Layout
@@ -399,21 +399,47 @@ def test_a_way_back_whose_servers_are_dead_is_not_taken(scene, tmp_path, more, m
     path = tools(tmp_path / "bin", *more)
     server, dead = scene.lab.backend("A", 1), f"127.0.0.1:{free_port('127.0.0.1')}"
     server.mode(mode)
-    servers = (("app", dead, ""), ("app", server.address, ""), ("api", dead, "/"), ("api", "[::1]:1", "/"))
-    servers = servers if mode == "ok" else (*servers, ("api", server.address, "/healthz"))
+    servers = (asked("app", dead), asked("app", server.address), asked("api", dead, "/"), asked("api", "[::1]:1", "/"))
+    servers = servers if mode == "ok" else (*servers, asked("api", server.address, "/healthz"))
     watch = msgspec.structs.replace(scene.watch, servers=servers)
     scene.swap()
     assert HOST.run(("env", f"PATH={path}", *deadman.arm_argv(scene.nginx, watch)), deadline=20).exit == 0
     fired = scene.vanish()
     server.mode("ok")
     assert (fired.result, scene.live, scene.lab.marker()) == (Result.HOLD, scene.to, scene.to), fired
-    assert "no server of api is alive" in fired.said
+    assert f"api: 0 of {len(servers) - 2} servers of the former pool are alive" in fired.said
+
+
+def asked(upstream, address, path="", *, is_new=False):
+    return Asked(upstream=upstream, address=address, path=path, statuses="23" if path else "", is_new=is_new)
+
+
+@pytest.mark.parametrize("more", [("bash",), ("curl",)])
+@pytest.mark.parametrize(("mode", "is_taken"), [("sick", False), ("refused", True)])
+def test_a_way_back_half_of_which_answers_wrongly_is_not_taken_over_a_healthy_pool(scene, tmp_path, more, mode, is_taken):
+    path = tools(tmp_path / "bin", *more)
+    new, dead = scene.lab.backend("B", 1), f"127.0.0.1:{free_port('127.0.0.1')}"
+    with Lab(scene.lab.place.binary, SMALL) as other:
+        wrong = other.backend("A", 1)
+        if mode != "refused":
+            wrong.mode(mode)
+        servers = (
+            asked("app", scene.lab.backend("A", 1).address, "/healthz"),
+            asked("app", dead if mode == "refused" else wrong.address, "/healthz"),
+            asked("app", new.address, "/healthz", is_new=True),
+        )
+        scene.swap()
+        argv = deadman.arm_argv(scene.nginx, msgspec.structs.replace(scene.watch, servers=servers))
+        assert HOST.run(("env", f"PATH={path}", *argv), deadline=20).exit == 0
+        fired = scene.vanish()
+    assert (fired.result, scene.live) == ((Result.OK, scene.back) if is_taken else (Result.HOLD, scene.to)), fired
+    assert "app: 1 of 2 servers of the former pool are alive, 1 of 1 of the new pool" in fired.said
 
 
 def test_a_way_back_with_one_server_that_lives_is_taken(scene):
     dead = f"127.0.0.1:{free_port('127.0.0.1')}"
     scene.swap()
-    scene.arm(servers=(("app", dead, "/"), ("app", scene.lab.backend("A", 1).address, "/healthz")))
+    scene.arm(servers=(asked("app", dead, "/"), asked("app", scene.lab.backend("A", 1).address, "/healthz")))
     assert scene.vanish().result is Result.OK
 
 

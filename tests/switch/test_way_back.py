@@ -2,6 +2,7 @@
 
 import signal
 
+import msgspec
 import pytest
 
 from command import Command, agree, on_disk, running, upswitch
@@ -73,6 +74,67 @@ def test_no_end_of_a_run_leads_back_to_a_pool_that_died(lab, ending):
     lab.backend("A", 1).restart()
     back = upswitch(lab, "rollback")
     agree(lab, back, "A")
+
+
+THREE = msgspec.structs.replace(WATCHED, servers_per_pool=3)
+
+
+def go_sick(lab: Lab, mode: str, *numbers: int, pool: str = "A") -> None:
+    for number in numbers:
+        server = lab.backend(pool, number)
+        server.kill() if mode == "refused" else server.mode(mode)
+
+
+@pytest.mark.parametrize(
+    ("ending", "mode", "sick", "is_taken"),
+    [
+        ("SIGTERM", "error", (1, 2), False),
+        ("SIGTERM", "error", (1,), True),
+        ("SIGTERM", "refused", (1, 2), True),
+        ("SIGTERM", "close", (1, 2), True),
+        ("SIGTERM", "hang", (1, 2), False),
+        ("repair", "sick", (1, 2), False),
+        ("spike", "broken", (1, 2), False),
+    ],
+)
+def test_no_end_of_a_run_leads_back_to_a_pool_most_of_which_answers_wrongly(one_nginx, ending, mode, sick, is_taken):
+    """nginx retries a refused or closed connection on another server, but passes a wrong answer on to the client."""
+    with Lab(one_nginx, THREE) as lab:
+        command = switch_in_watch(lab)
+        go_sick(lab, mode, *sick)
+        if ending == "spike":
+            go_sick(lab, "error", 1, pool="B")
+            with lab.load():
+                answer = command.end()
+        else:
+            command.signal(signal.SIGTERM if ending == "SIGTERM" else signal.SIGKILL)
+            answer = command.end() if ending == "SIGTERM" else upswitch(lab, "repair")
+        assert answer.json["outcome"] == ("ROLLED_BACK" if is_taken else "HELD"), answer
+        assert all(lab.backend("A", number).address in answer.details for number in sick), answer
+        if not is_taken:
+            alive = 2 if ending == "spike" else 3
+            assert answer.json["why"] == "no_way_back"
+            assert f"app: 1 of 3 servers of A are alive, {alive} of 3 of B" in answer.details, answer
+
+
+def test_a_rollback_to_a_pool_half_of_which_answers_wrongly_is_refused_unless_the_live_pool_is_no_better(one_nginx):
+    with Lab(one_nginx, msgspec.structs.replace(WATCHED, servers_per_pool=2)) as lab:
+        assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
+        lab.backend("A", 1).mode("broken")
+        answer = upswitch(lab, "rollback")
+        assert (answer.exit, answer.json["why"]) == (3, "no_way_back"), answer
+        assert "app: 1 of 2 servers of A are alive, 2 of 2 of B" in answer.json["said"]
+        stays_on_b(lab)
+        lab.backend("B", 2).mode("sick")
+        back = upswitch(lab, "rollback")
+        assert (back.exit, back.json["production"]["pool"]) == (0, "A"), back
+        assert lab.backend("A", 1).address in back.details, back
+        lab.backend("B", 2).mode("ok")
+        lab.backend("A", 1).kill()
+        agree(lab, upswitch(lab, "rollback"), "B")
+        back = upswitch(lab, "rollback")
+        assert (back.exit, back.json["production"]["pool"]) == (0, "A"), back
+        assert lab.backend("A", 1).address in back.details, back
 
 
 def test_a_one_way_switch_that_is_stopped_stays_and_has_no_dead_man(lab):

@@ -39,6 +39,10 @@ class ProbeFailedError(Exception):
         self.head = head[:_HEAD]
 
 
+class ClosedError(ProbeFailedError):
+    """The server closed the connection before its answer was whole."""
+
+
 class NetProber:
     """Rounds of probes, all targets at once. No retry, no redirect, no proxy, no name but the target's own."""
 
@@ -56,15 +60,16 @@ class NetProber:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def probe(self, target: Target) -> Probe:
-        began = self._clock.monotonic()
+        began, is_reached = self._clock.monotonic(), False
         try:
             began, stream = self._connected(target)
+            is_reached = True
             with stream:
                 self._ask(stream, target.rule, began + target.rule.timeout)
         except ProbeFailedError as exc:
-            return self._failed(began, str(exc), exc.head)
+            return self._failed(began, str(exc), exc.head, is_wrong=not isinstance(exc, ClosedError))
         except TimeoutError:
-            return self._failed(began, f"no answer within {target.rule.timeout:g} s")
+            return self._failed(began, f"no answer within {target.rule.timeout:g} s", is_wrong=is_reached)
         except OSError as exc:
             if is_own_limit(exc):
                 return Probe(ok=False, is_unknown=True, error=f"upswitch could not ask: {exc.strerror}")
@@ -100,8 +105,9 @@ class NetProber:
             if rule.expect_body:
                 _expect(read(armed, answer), rule.expect_body)
 
-    def _failed(self, began: float, error: str, head: bytes = b"") -> Probe:
-        return Probe(ok=False, error=printable(error.encode()), head=printable(head), seconds=self._clock.monotonic() - began)
+    def _failed(self, began: float, error: str, head: bytes = b"", *, is_wrong: bool = False) -> Probe:
+        seconds = self._clock.monotonic() - began
+        return Probe(ok=False, is_wrong=is_wrong, error=printable(error.encode()), head=printable(head), seconds=seconds)
 
 
 def _at_once() -> int:
@@ -113,7 +119,7 @@ def _at_once() -> int:
 def _ask_tcp(stream: Stream) -> None:
     """ngx_http_upstream_check_peek_one_byte: data or "nothing yet" is alive; a closed or reset connection is not."""
     if stream.peek() == b"":
-        raise ProbeFailedError("connected, then closed at once")
+        raise ClosedError("connected, then closed at once")
 
 
 def _await_verdict(stream: Stream, rule: GateRule, probe_type: ProbeType) -> bytes:
@@ -122,7 +128,7 @@ def _await_verdict(stream: Stream, rule: GateRule, probe_type: ProbeType) -> byt
     while answer.verdict is Verdict.RUNNING:
         more = stream.drain()
         if not more:
-            raise ProbeFailedError(f"closed inside {probe_type.part}" if data else "closed without an answer", data)
+            raise ClosedError(f"closed inside {probe_type.part}" if data else "closed without an answer", data)
         data += more
         answer = probe_type.read(data, rule)
     if answer.verdict is Verdict.FAIL:

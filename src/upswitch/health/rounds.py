@@ -3,7 +3,7 @@
 The former pool is probed beside it until it has answered once: whether there is a way back is known before there is need of one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -99,6 +99,13 @@ def staged_targets(site: Site, manifest: Manifest, *, dialect: Dialect) -> tuple
         )
         found += [target(upstream.name, each, rule) for each in manifest.servers.get(upstream.name, ()) if each not in unused]
     return tuple(found)
+
+
+def differing(ours: Sequence[Target], others: Sequence[Target]) -> tuple[Target, ...]:
+    """`ours`, without the upstreams that have the same servers in both."""
+    pairs = [{(each.upstream, each.server) for each in targets} for targets in (ours, others)]
+    changed = {upstream for upstream, _ in pairs[0] ^ pairs[1]}
+    return tuple(each for each in ours if each.upstream in changed)
 
 
 def within(target: Target, timeout: float) -> Target:

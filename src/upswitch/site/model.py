@@ -377,10 +377,13 @@ class Probe(Value):
     """The result of one health check. `error` says what was wrong. `head` holds the first bytes of a wrong body.
 
     `is_unknown`: the server was not asked, because upswitch reached a limit of its own (open files, ports, memory).
+    `is_wrong`: it answered wrongly, or not in time. nginx passes that on to clients; where a server refuses or closes the
+    connection, nginx tries another one (`proxy_next_upstream`).
     """
 
     ok: bool
     is_unknown: bool = False
+    is_wrong: bool = False
     error: str = ""
     head: str = ""
     seconds: float = 0.0

@@ -12,6 +12,7 @@ When it fires it raises STATE/epoch: a process that held the lock before, and wa
 """
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
@@ -20,9 +21,10 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.result import Result, Took, Why
 from upswitch.basics.text import plain
 from upswitch.basics.value import Value
+from upswitch.health.rounds import differing
 from upswitch.hosts.host import Host, Ran
 from upswitch.hosts.sh import SH, Exit, script
-from upswitch.site.model import Nginx
+from upswitch.site.model import Nginx, Target
 from upswitch.switch.run import Fired
 
 WAIT = 60.0  # seconds for a watcher that has fired to be done: 10 for the lock, 31 for the reload, 10 for the proof
@@ -33,15 +35,27 @@ _LOOK = 5.0
 _BEYOND = 10.0  # seconds for a program beyond what it may wait
 
 
+class Asked(Value):
+    """A server that is asked before the way back; `is_new`: of the new pool. `path` is that of an http check, "" of another check.
+
+    `statuses` are the first digits of the good answers.
+    """
+
+    upstream: str
+    address: str
+    path: str = ""
+    statuses: str = ""
+    is_new: bool = False
+
+
 class DeadMan(Value):
     """What a watcher is armed with. All generations are this run's; it leaves alone a live link that names any other.
 
     `to`: the new one. `back`: the prepared way back. `base`: what is live just before the swap, and where the way leads when
-    `back` is damaged. `servers`: upstream, address and http path ("": another check) of each server of the way back; where no
-    server of an upstream is alive, the host stays as it is. `expect`: further ones of the former pool (the former one, where
-    `base` is the warm one). `marker`: HOST:PORT where nginx answers with its generation. `pid` and `start` (ticks) are the
-    master's, for when `pid_file` is gone. Times are seconds: `grace` after the end of the lease, `poll` between two looks,
-    `lock_wait` for the lock before it goes on without it, `proof` for nginx to answer.
+    `back` is damaged. `servers` of both pools: the host stays as it is where an upstream of the way back is dead. `expect`:
+    further ones of the former pool (the former one, where `base` is the warm one). `marker`: HOST:PORT where nginx answers with
+    its generation. `pid` and `start` (ticks) are the master's, for when `pid_file` is gone. Times are seconds: `grace` after the
+    end of the lease, `poll` between two looks, `lock_wait` for the lock before it goes on without it, `proof` for nginx to answer.
     """
 
     run: str
@@ -50,7 +64,7 @@ class DeadMan(Value):
     base: str
     reload: tuple[str, ...]
     marker: str
-    servers: tuple[tuple[str, str, str], ...] = ()
+    servers: tuple[Asked, ...] = ()
     expect: tuple[str, ...] = ()
     pid_file: str = ""
     pid: int = 0
@@ -173,7 +187,7 @@ def arm_argv(nginx: Nginx, deadman: DeadMan) -> tuple[str, ...]:
         *(nginx.dir, deadman.to, deadman.back, deadman.base, " ".join(deadman.expect)),
         *(deadman.marker, deadman.pid_file, str(deadman.pid), str(deadman.start)),
         *(str(deadman.grace), f"{deadman.poll:g}", f"{deadman.lock_wait:g}", str(deadman.proof)),
-        " ".join(",".join(server) for server in deadman.servers),
+        " ".join(map(_order, deadman.servers)),
         *deadman.reload,
     )
     if not deadman.reload or any("\n" in order or "\0" in order for order in orders):
@@ -181,6 +195,25 @@ def arm_argv(nginx: Nginx, deadman: DeadMan) -> tuple[str, ...]:
     watcher = script(_PACKAGE, "deadman_program.sh")
     swap = script("upswitch.generations", "swap.sh")
     return _program("arm", nginx.state, _checked(deadman.run), watcher, swap, *orders)
+
+
+def asked(former: Sequence[Target], new: Sequence[Target]) -> tuple[Asked, ...]:
+    """The servers of the upstreams that differ. `http_4xx` is 4."""
+    return tuple(
+        Asked(
+            upstream=each.upstream,
+            address=each.address,
+            path=each.rule.path,
+            statuses="".join(alive[5] for alive in each.rule.http_expect_alive) if each.rule.path else "",
+            is_new=is_new,
+        )
+        for is_new, targets in ((False, differing(former, new)), (True, differing(new, former)))
+        for each in targets
+    )
+
+
+def _order(server: Asked) -> str:
+    return ",".join(("new" if server.is_new else "former", server.upstream, server.address, server.path, server.statuses))
 
 
 def disarm_argv(state: str, run: str, *, wait: float = WAIT) -> tuple[str, ...]:

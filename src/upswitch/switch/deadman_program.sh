@@ -91,9 +91,10 @@ ask() {
   case " $to $back $base $expect " in *" $reply "*) [ -z "$reply" ] || answer=$reply ;; *) answer='something else' ;; esac
 }
 
-# $1: an address, $2: the path of an http check or nothing. Whether a server takes connections there; an answer must not be a 5xx.
-takes_connections() {
-  path=$2
+# $1: an address, $2: the path of an http check or nothing, $3: the first digits of its good answers. 0: the server is alive.
+# 1: it refuses or closes connections, 2: it answers 5xx or not in time, 3: it answers otherwise. nginx retries only a 1.
+try() {
+  path=$2 good=$3
   case $1 in
     unix:*) set -- --unix-socket "${1#unix:}" "http://localhost$path" ;;
     *)
@@ -101,35 +102,79 @@ takes_connections() {
         port=${1##*:} host=${1%:*}
         host=${host#"["}
         # shellcheck disable=SC2016  # for bash
-        timeout -k 1 2 bash -c '
-          exec 3<>"/dev/tcp/$1/$2" || exit
+        timeout -k 1 3 bash -c '
+          exec 3<>"/dev/tcp/$1/$2" || exit 1
           [ -n "$3" ] || exit 0
           printf "GET %s HTTP/1.0\r\nHost: %s\r\n\r\n" "$3" "$1" >&3
-          read -r line <&3
-          case $line in "" | HTTP/[0-9].[0-9]" 5"*) exit 1 ;; esac
-        ' bash "${host%"]"}" "$port" "$path"
-        return
+          IFS= read -r -t 2 line <&3 || [ $? -lt 128 ] || exit 2
+          case $line in
+            "") exit 1 ;;
+            HTTP/[0-9].[0-9]" "["$4"]*) exit 0 ;;
+            HTTP/[0-9].[0-9]" 5"*) exit 2 ;;
+          esac
+          exit 3
+        ' bash "${host%"]"}" "$port" "$path" "$good"
+        code=$?
+        case $code in 0 | 2 | 3) return "$code" ;; esac
+        return 1
       fi
       set -- "http://$1$path"
       ;;
   esac
   command -v curl >/dev/null || return 0
-  status=$(curl -q -s -g -o /dev/null -m 2 --noproxy '*' -w '%{time_connect} %{http_code}' "$@")
-  case "$path $status" in *' 0 '??? | *' 0.000000 '??? | /*' 5'?? | /*' 000') return 1 ;; esac
+  found=$(curl -q -s -g -o /dev/null -m 2 --noproxy '*' -w '%{time_connect} %{http_code}' "$@")
+  code=$?
+  case $found in '0 '??? | '0.000000 '???) return 1 ;; esac
+  [ -n "$path" ] || return 0
+  case $code.$found in
+    28.*) return 2 ;;
+    *' '["$good"]??) return 0 ;;
+    *' 5'??) return 2 ;;
+    *' 000') return 1 ;;
+  esac
+  return 3
 }
 
-# Whether every upstream of the way back has a server that takes connections; dead: the upstreams without one.
+# n: how many servers were seen so.
+count() {
+  n=0
+  for each in $seen; do
+    # shellcheck disable=SC2254  # a pattern
+    case $each in $1) n=$((n + 1)) ;; esac
+  done
+}
+
+# Whether no upstream of the way back is dead: no server of it is alive, or half answer wrongly and the new pool is healthier.
+# counted: how many are alive where one is not.
 has_way_back() {
-  alive=$(
+  seen=$(
     for server in $servers; do
-      address=${server#*,}
-      takes_connections "${address%%,*}" "${address#*,}" </dev/null >/dev/null 9>&- && printf '%s ' "${server%%,*}" &
+      (
+        IFS=,
+        # shellcheck disable=SC2086  # its five fields
+        set -f -- $server
+        try "$3" "$4" "$5" </dev/null >/dev/null 9>&-
+        printf '%s,%s,%s ' "$1" "$2" $?
+      ) &
     done
     wait
   )
-  dead=
+  dead='' counted='' known=''
   for server in $servers; do
-    case " $alive $dead " in *" ${server%%,*} "*) ;; *) dead="$dead${dead:+ }${server%%,*}" ;; esac
+    name=${server#*,} name=${name%%,*}
+    case $server,"$known" in new,* | *" $name "*) continue ;; esac
+    known="$known $name "
+    count "former,$name,*" && all=$n
+    count "former,$name,0" && alive=$n
+    count "former,$name,[23]" && wrong=$n
+    count "former,$name,3" && odd=$n
+    count "new,$name,*" && new=$n
+    count "new,$name,0" && healthy=$n
+    [ "$alive" = "$all" ] ||
+      counted="$counted; $name: $alive of $all servers of the former pool are alive, $healthy of $new of the new pool"
+    if [ $((alive + odd)) = 0 ] || { [ $((2 * wrong)) -ge "$all" ] && [ $((healthy * all)) -gt $((alive * new)) ]; }; then
+      dead=yes
+    fi
   done
   [ -z "$dead" ]
 }
@@ -223,9 +268,12 @@ restore() {
     result=ok said="nothing had to be restored: nginx reports $live and the live link points to it"
     return
   fi
-  if [ "$live" = "$to" ] && [ "$answer" = "$to" ] && ! has_way_back; then
-    result=hold said="the former pool is dead: no server of $dead is alive"
-    return
+  if [ "$live" = "$to" ] && [ "$answer" = "$to" ]; then
+    if ! has_way_back; then
+      result=hold said="the former pool is dead$counted"
+      return
+    fi
+    note="$note$counted"
   fi
   point || return
   if ! find_master; then

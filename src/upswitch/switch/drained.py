@@ -126,8 +126,10 @@ def _under_way(ports: Ports, nginx: Nginx) -> str:
 
 def _dead(ports: Ports, site: Site, live: Manifest, former: Manifest) -> str:
     """Where the live pool is dead, the former one is the way back."""
-    failed = way_back.dead(ports, site, Dialect.NONE, back=live, live=former)
-    return f"the live pool {live.pool} is dead ({'; '.join(failed)}), so {former.pool} is the way back" if failed else ""
+    looks = way_back.look(ports, site, Dialect.NONE, back=live, live=former)
+    dead = way_back.dead_of(looks)
+    named = "; ".join((*dead, *way_back.sick_of(looks)))
+    return f"the live pool {live.pool} is dead ({named}), so {former.pool} is the way back" if dead else ""
 
 
 def _left(report: DrainReport) -> Iterator[str]:

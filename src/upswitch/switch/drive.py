@@ -119,9 +119,11 @@ def drive_on(ports: RunPorts, begun: Run, job: Job, journal: Journal) -> Ending:
     over = _disarmed(ports, over, journal, job.site.nginx)
     seen = survey.live(*steps.found) if steps.found else None
     ending = close(ports, over, journal, job.site.nginx, seen=seen, outdated=steps.outdated)
-    details = (*ending.details, job.flag_stays_down) if job.flag_stays_down and _has_swapped(over) else ending.details
+    told = (*job.sick, *filter(None, [job.flag_stays_down])) if _has_swapped(over) else ()
     accepted = tuple(_accepted(job, steps)) if _has_swapped(over) else ()
-    return msgspec.structs.replace(ending, details=details, gate=steps.gate_report, watch=steps.watch_report, accepted=accepted)
+    return msgspec.structs.replace(
+        ending, details=(*ending.details, *told), gate=steps.gate_report, watch=steps.watch_report, accepted=accepted
+    )
 
 
 def _accepted(job: Job, steps: Steps) -> Iterator[str]:
@@ -193,7 +195,7 @@ def _ending(over: Run, ended: Outcome, *, live: Live) -> Ending:
         live=live,
         headline=outcome.headline(over, ended, live),
         hint=outcome.hint(over, ended, live),
-        details=(*(over.cause.details if over.cause else ()), *(over.steps[-1].details if over.has_stayed else ())),
+        details=(*(over.cause.details if over.cause else ()), *over.way_back_details),
         why=over.why if ended is not Outcome.SWITCHED else Why.UNPROVEN if over.unproven else Why.NONE,
     )
 

@@ -40,6 +40,7 @@ class Job(Value):
     """One run's material: the plan, the host as it was found, and every byte that will be written.
 
     `adopted` is a new manifest for the live generation, whose files a person edited (--adopt); b"" where they are as staged.
+    `sick`: the unhealthy servers that a rollback leads to.
     """
 
     site: Site
@@ -55,6 +56,7 @@ class Job(Value):
     adopted: bytes = b""
     accept_one_way: bool = False
     taken_back: tuple[range, ...] = ()
+    sick: tuple[str, ...] = ()
 
     @property
     def flag_stays_down(self) -> str:
@@ -155,8 +157,9 @@ def for_rollback(
     _refuse_damaged(origin, files, manifests[origin])
     if not is_forced:
         _refuse_taken_back(manifests[origin], runs)
-    if facts.disk.manifest is not None:
-        way_back.refuse_dead(ports, site, facts.dialect, back=manifests[origin], live=facts.disk.manifest, is_forced=is_forced)
+    now, sick = facts.disk.manifest, tuple[str, ...]()
+    if now is not None:
+        sick = way_back.refuse_dead(ports, site, facts.dialect, back=manifests[origin], live=now, is_forced=is_forced)
     if any(map(has_check, files.values())):
         _refuse_down(facts, manifests[origin])
     ask = msgspec.structs.replace(ask, pool=manifests[origin].pool, skips=ROLLBACK_SKIPS)
@@ -175,6 +178,7 @@ def for_rollback(
         new=(),
         old=(),
         addresses=manifest.addresses,
+        sick=sick,
     )
 
 

@@ -194,6 +194,11 @@ class Run(Value):
         return bool(self.steps) and self.steps[-1].step is Step.RESTORE and self.steps[-1].result is Result.HOLD
 
     @property
+    def way_back_details(self) -> tuple[str, ...]:
+        """The unhealthy servers of the former pool, as the last look before the way back saw them."""
+        return next((each.details for each in self.steps[::-1] if each.step is Step.RESTORE and each is not self.cause), ())
+
+    @property
     def cause(self) -> Ended | None:
         """The step that turned the run from its way: the first that was not OK."""
         return next((step for step in self.steps if step.result is not Result.OK), None)

@@ -162,7 +162,6 @@ class Steps:
         self._is_armed = self.gate_report is None or self.gate_report.has_way_back
         if not self._is_armed:
             return Took(result=Result.OK, said=f"no dead-man: {plan.former_pool} is unhealthy, so there is no way back")
-        back = way_back.differing(self._job.old, self._job.new)
         master = facts.running.family.master if facts.running.family else None
         return deadman.arm(
             self._ports.host,
@@ -178,7 +177,7 @@ class Steps:
                 start=master.start if master else 0,
                 reload=commands.reload(self._nginx, facts.build),
                 marker=self._nginx.marker,
-                servers=tuple((each.upstream, each.address, each.rule.path) for each in back),
+                servers=deadman.asked(self._job.old, self._job.new),
             ),
         )
 
@@ -250,7 +249,7 @@ class Steps:
     def watch(self) -> Took:
         if self._watcher is None:
             return Took(result=Result.UNKNOWN, said="upswitch was killed before the watch ended", why=Why.KILLED)
-        self.watch_report = report = self._watcher.run(self._watched(), self._job.old)
+        self.watch_report = report = self._watcher.run(self._watched())
         return Took(result=report.result, said=report.said, details=report.details, why=report.why)
 
     def finish(self) -> Took:
@@ -309,15 +308,16 @@ class Steps:
         if live not in {plan.former, plan.base, plan.to, plan.back}:
             said = f"the live link points to {live or 'nothing'}, which is not a generation of this run: upswitch did not change it"
             return Took(result=Result.FAILED, said=said, why=Why.MOVED)
-        stayed = way_back.stayed(self._ports, self._job.site, self._job.facts.dialect, plan) if live == plan.to else None
-        if stayed is not None:
-            return stayed
+        asked = way_back.asked(self._ports, self._job.site, self._job.facts.dialect, plan, live=live)
+        if asked.result is Result.HOLD:
+            return asked
         # In an outage no client is served, so none has to be drained.
         is_outage = self._finding is not None and self._finding.proof is Proof.OUTAGE
         if Step.DRAIN not in plan.skips and not is_outage:
             self._reloader.drain(min(self._nginx.drain, _WAY_BACK_DRAIN), plan.run)
         is_whole = store.is_whole(self._ports.host, self._nginx, plan.back)
-        return store.point(self._ports.host, self._nginx, expect=live, to=plan.back if is_whole else plan.base)
+        pointed = store.point(self._ports.host, self._nginx, expect=live, to=plan.back if is_whole else plan.base)
+        return msgspec.structs.replace(pointed, details=asked.details)
 
     def _read_again(self) -> store.Disk:
         """What is on disk. It is waited for: a run often goes back because the host could not be reached."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from upswitch.basics.errors import HostError, Refusal, RefusedError
 from upswitch.basics.result import Result, Took, Why
+from upswitch.basics.value import Value
 from upswitch.generations import store
 from upswitch.generations.generation import Manifest
 from upswitch.health import rounds
@@ -21,42 +22,95 @@ TIMEOUTS = (0.8, 3.0)
 """Seconds that a health check may take in the first look and in the second. Only a pool that failed the first gets the second."""
 
 
-def dead(ports: Ports, site: Site, dialect: Dialect, *, back: Manifest, live: Manifest) -> tuple[str, ...]:
-    """The failed servers of each upstream that `back` can't serve; () where the way is open.
+class Side(Value):
+    """The servers of one upstream in one pool. `wrong` of them answered wrongly. `sick`: the unhealthy ones, and why."""
 
-    An upstream that has the same servers in `live` is passed over. A server that upswitch itself could not ask counts as healthy.
-    HostError where the host can't be reached.
+    pool: str
+    servers: int
+    wrong: int
+    sick: tuple[str, ...]
+
+    @property
+    def alive(self) -> int:
+        return self.servers - len(self.sick)
+
+
+class Look(Value):
+    """One upstream by one health check of each server of both pools, all at once."""
+
+    upstream: str
+    back: Side
+    live: Side
+
+    @property
+    def is_dead(self) -> bool:
+        """No server is alive; or half answer wrongly, which nginx passes on to clients, and the live pool is healthier."""
+        is_healthier = self.live.alive * self.back.servers > self.back.alive * self.live.servers
+        return not self.back.alive or (2 * self.back.wrong >= self.back.servers and is_healthier)
+
+    @property
+    def text(self) -> str:
+        alive = f"{self.back.alive} of {self.back.servers} servers of {self.back.pool} are alive"
+        return f"{self.upstream}: {alive}, {self.live.alive} of {self.live.servers} of {self.live.pool}"
+
+
+def look(ports: Ports, site: Site, dialect: Dialect, *, back: Manifest, live: Manifest) -> tuple[Look, ...]:
+    """Each upstream that the two pools serve with different servers; once more where `back` is dead in one.
+
+    A server that upswitch itself could not ask counts as alive. HostError where the host can't be reached.
     """
-    targets = differing(*(rounds.staged_targets(site, each, dialect=dialect) for each in (back, live)))
-    failed: tuple[str, ...] = ()
+    old, new = (rounds.staged_targets(site, each, dialect=dialect) for each in (back, live))
+    old, new = rounds.differing(old, new), rounds.differing(new, old)
     for timeout in TIMEOUTS:
-        seen = look(ports, targets, timeout=timeout)
-        served = {target.upstream for target, probe in seen if probe.ok or probe.is_unknown}
-        failed = tuple(
-            f"{target.upstream} {target.server}: {probe.error}" for target, probe in seen if target.upstream not in served
+        probes = iter(ports.prober.round([rounds.within(target, timeout) for target in (*old, *new)]))
+        seen = [[(target, next(probes)) for target in targets] for targets in (old, new)]
+        looks = tuple(
+            Look(upstream=name, back=_side(name, back.pool, seen[0]), live=_side(name, live.pool, seen[1]))
+            for name in dict.fromkeys(target.upstream for target in old)
         )
-        if not failed:
+        if not any(each.is_dead for each in looks):
             break
-    return failed
+    return looks
 
 
-def stayed(ports: Ports, site: Site, dialect: Dialect, plan: Plan) -> Took | None:
-    """HOLD where nginx serves the new pool of `plan` and the former pool is dead. None where the run goes back.
+def _side(upstream: str, pool: str, seen: Sequence[tuple[Target, Probe]]) -> Side:
+    ours = [(target, probe) for target, probe in seen if target.upstream == upstream]
+    failed = [(target, probe) for target, probe in ours if not (probe.ok or probe.is_unknown)]
+    sick = tuple(f"{upstream} {target.server} of {pool} is unhealthy: {probe.error}" for target, probe in failed)
+    return Side(pool=pool, servers=len(ours), wrong=sum(probe.is_wrong for _, probe in failed), sick=sick)
+
+
+def dead_of(looks: Sequence[Look]) -> tuple[str, ...]:
+    """How many servers of each pool are alive, for each upstream that is dead."""
+    return tuple(each.text for each in looks if each.is_dead)
+
+
+def sick_of(looks: Sequence[Look]) -> tuple[str, ...]:
+    """The unhealthy servers of the pool that the way leads to."""
+    return tuple(line for each in looks for line in each.back.sick)
+
+
+def asked(ports: Ports, site: Site, dialect: Dialect, plan: Plan, *, live: str) -> Took:
+    """HOLD where nginx serves the new pool of `plan` and the former pool is dead; else OK. `details`: its unhealthy servers.
+
+    `live` is the generation that the live link names.
 
     A host that can't be asked goes back: nothing says that it must not.
     """
     try:
         marker = ask_marker(ports.host, site.nginx)
         manifests = store.read_manifests(ports.host, site.nginx)
-        back, live = manifests.get(plan.base), manifests.get(plan.to)
-        if marker is None or marker.generation != plan.to or not back or not live:
-            return None
-        failed = dead(ports, site, dialect, back=back, live=live)
+        back, new = manifests.get(plan.base), manifests.get(plan.to)
+        is_served = marker is not None and marker.generation == plan.to == live
+        looks = look(ports, site, dialect, back=back, live=new) if is_served and back and new else ()
     except HostError as exc:
         ports.tell("restore", f"upswitch could not check the former pool first: {exc}")
-        return None
+        return Took(result=Result.OK, said="")
+    dead, sick = dead_of(looks), sick_of(looks)
+    if not dead:
+        return Took(result=Result.OK, said="", details=sick)
     said = f"the former pool {plan.former_pool} is dead, so upswitch did not go back"
-    return Took(result=Result.HOLD, said=said, details=failed, why=Why.NO_WAY_BACK) if failed else None
+    return Took(result=Result.HOLD, said=said, details=(*dead, *sick), why=Why.NO_WAY_BACK)
 
 
 def never_left(host: Host, nginx: Nginx, plan: Plan, finding: Finding, *, live: str, dialect: Dialect) -> Took | None:
@@ -104,28 +158,12 @@ def _served(host: Host, nginx: Nginx) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
-def refuse_dead(ports: Ports, site: Site, dialect: Dialect, *, back: Manifest, live: Manifest, is_forced: bool) -> None:
-    """RefusedError where a rollback by hand would lead from a pool that answers to a dead one, and is not forced to."""
-    seen = look(ports, rounds.staged_targets(site, back, dialect=dialect), timeout=TIMEOUTS[0])
-    sick = [f"{target.server}: {probe.error}" for target, probe in seen if not (probe.ok or probe.is_unknown)]
-    if sick:
-        said = f"{len(sick)} of {len(seen)} servers of pool {back.pool} are unhealthy: {'; '.join(sick)}"
-        ports.tell("rollback", said, is_bad=True)
-    failed = dead(ports, site, dialect, back=back, live=live) if sick else ()
-    targets = rounds.staged_targets(site, live, dialect=dialect) if failed and not is_forced else ()
-    if any(probe.ok for _, probe in look(ports, targets, timeout=TIMEOUTS[0])):
-        what = f"pool {back.pool} is dead, and pool {live.pool}, which is live, answers: {'; '.join(failed)}"
+def refuse_dead(ports: Ports, site: Site, dialect: Dialect, *, back: Manifest, live: Manifest, is_forced: bool) -> tuple[str, ...]:
+    """The unhealthy servers of `back`. RefusedError where a rollback by hand would lead from a pool that answers to a dead one."""
+    looks = look(ports, site, dialect, back=back, live=live)
+    dead, sick = dead_of(looks), sick_of(looks)
+    if dead and not is_forced and any(each.live.alive for each in looks):
+        what = f"pool {back.pool} is dead, and pool {live.pool}, which is live, answers: {'; '.join((*dead, *sick))}"
         hint = f"start the servers of {back.pool}, then try again; `upswitch rollback --force` goes there anyway"
         raise RefusedError(Refusal(what=what, hint=hint, why=Why.NO_WAY_BACK))
-
-
-def differing(back: Sequence[Target], live: Sequence[Target]) -> tuple[Target, ...]:
-    """The targets of `back`, without the upstreams that have the same servers in both."""
-    pairs = [{(each.upstream, each.server) for each in targets} for targets in (back, live)]
-    changed = {upstream for upstream, _ in pairs[0] ^ pairs[1]}
-    return tuple(each for each in back if each.upstream in changed)
-
-
-def look(ports: Ports, targets: Sequence[Target], *, timeout: float) -> tuple[tuple[Target, Probe], ...]:
-    """One short health check of each server, all at once."""
-    return tuple(zip(targets, ports.prober.round([rounds.within(target, timeout) for target in targets]), strict=True))
+    return sick

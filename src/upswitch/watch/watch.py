@@ -16,13 +16,12 @@ from upswitch.basics.value import Value
 from upswitch.diagnose.diagnose import Diagnosis, about, diagnose, sentence
 from upswitch.diagnose.directives import Known
 from upswitch.diagnose.finding import Finding
-from upswitch.health import gate
 from upswitch.health.gate import ServerHealth
 from upswitch.hosts.host import Ports, Through
 from upswitch.hosts.wait import Pulse
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.nginx.running import ask_marker
-from upswitch.site.model import Probe, SilencePolicy, Site, SpikePolicy, Target
+from upswitch.site.model import Probe, SilencePolicy, Site, SpikePolicy
 from upswitch.watch import attribution, ending
 from upswitch.watch.attribution import Attribution, Counts
 from upswitch.watch.clients import merged
@@ -36,7 +35,6 @@ from upswitch.watch.tried import Tried
 _THROUGH_EVERY = 0.5
 """Seconds between requests of our own through nginx."""
 
-_ASK_FORMER = 3
 _GUARD_EVERY_S = 5
 _LOST_S = 3.0  # without the host; its own dead-man waits 15
 _DEAF_S = 8.0  # without an answer of nginx itself; a host that fell silent is found out before
@@ -216,13 +214,13 @@ class Watcher:
             ports.tell("watch", line)
         self._throughs = tuple(map(ports.through, watched.tried.asked))
 
-    def run(self, servers: tuple[ServerHealth, ...], old: tuple[Target, ...]) -> WatchReport:
+    def run(self, servers: tuple[ServerHealth, ...]) -> WatchReport:
         """Until a failure, a signal, or the end of `watch.duration`."""
         self._pool.begin(self._watched.pool, servers, every=self._site.gate.interval)
         with closing(each_second(self._ports, self._throughs)) as seconds:
-            return next(report for asked in seconds if (report := self._second(self._pool.second(asked, self._errors), old)))
+            return next(report for asked in seconds if (report := self._second(self._pool.second(asked, self._errors))))
 
-    def _second(self, failed: Failed | None, old: tuple[Target, ...]) -> WatchReport | None:
+    def _second(self, failed: Failed | None) -> WatchReport | None:
         """None while the watch goes on."""
         probation, look = self._pool.probation, self._pool.look
         if probation.at_s % _GUARD_EVERY_S == 0 and not self._has_passed:
@@ -230,25 +228,25 @@ class Watcher:
         lost = self._out_of_reach(probation.at_s)
         deaf = self._deaf(probation.at_s)
         if self._has_passed and self._may_end():
-            return self._ended(old, is_over=True)  # decided by all
+            return self._ended(is_over=True)  # decided by all
         if lost:
             return self._report("rollback", _took(lost))
         failed = failed or deaf or self._hang.look(probation)
         self._ports.tell("watch", failed.said() if failed else probation.progress(look), is_passing=True)
         if failed:
-            return self._failed(failed, old)
+            return self._failed(failed)
         if self._ports.interrupts.count:
             said = f"{self._ports.interrupts.name} during the watch"
             return self._report("interrupted", Took(result=Result.INTERRUPTED, said=said, why=Why.SIGNAL))
         stop = self._others.heard(probation)
         if stop:
-            return self._stopped(stop, old)
-        return self._ended(old) if probation.at_s >= self._site.watch.duration else None
+            return self._stopped(stop)
+        return self._ended() if probation.at_s >= self._site.watch.duration else None
 
-    def _stopped(self, stop: Took, old: tuple[Target, ...]) -> WatchReport:
+    def _stopped(self, stop: Took) -> WatchReport:
         """As the whole fleet is."""
         is_held = stop.result is Result.HOLD
-        return self._held(stop, "another host of the fleet is held") if is_held else self._going_back(stop, stop, old)
+        return self._held(stop, "another host of the fleet is held") if is_held else self._report("rollback", stop)
 
     def _may_end(self) -> bool:
         """Whether all hosts may. This one must answer now: its silence would be taken for consent, and its dead-man would act."""
@@ -296,37 +294,18 @@ class Watcher:
     def _unanswered(self) -> str:
         return "" if ask_marker(self._ports.host, self._site.nginx) is not None else "nginx itself has not answered"
 
-    def _failed(self, failed: Failed, old: tuple[Target, ...]) -> WatchReport:
-        held = _took(failed, Result.HOLD)
+    def _failed(self, failed: Failed) -> WatchReport:
         watch = self._site.watch
         if watch.holds(failed.failure):
             key = "on_spike" if watch.on_spike is SpikePolicy.HOLD else "app_errors"
-            return self._held(held, f'watch.{key} is "hold", so a person decides')
-        return self._going_back(_took(failed), held, old)
-
-    def _going_back(self, took: Took, held: Took, old: tuple[Target, ...]) -> WatchReport:
-        """Is there anything to go back to?"""
-        answers = self._asked(old)
-        if not gate.serves(answers):
-            dead = "; ".join(each.text for each in answers)
-            held = msgspec.structs.replace(held, result=Result.HOLD, why=Why.NO_WAY_BACK)
-            return self._held(held, f"the former pool is dead too: {dead}")
-        return self._report("rollback", took)
-
-    def _asked(self, old: tuple[Target, ...]) -> tuple[ServerHealth, ...]:
-        """The former pool, asked until it answers, three times at most: one lost packet must not keep a failing release."""
-        answers = gate.begin(old)
-        for _ in range(_ASK_FORMER):
-            answers = tuple(map(gate.observe, answers, self._ports.prober.round(old)))
-            if gate.serves(answers):
-                break
-        return answers
+            return self._held(_took(failed, Result.HOLD), f'watch.{key} is "hold", so a person decides')
+        return self._report("rollback", _took(failed))
 
     def _held(self, held: Took, because: str) -> WatchReport:
         """What would have been a rollback is not called one."""
         return self._report("rollback", msgspec.structs.replace(held, details=(*held.details, f"held: {because}")))
 
-    def _ended(self, old: tuple[Target, ...], *, is_over: bool = False) -> WatchReport | None:
+    def _ended(self, *, is_over: bool = False) -> WatchReport | None:
         """None where this host would pass, and others are not so far yet. `is_over`: all are."""
         final = self._pool.final
         took = self._took_of(final)
@@ -337,7 +316,7 @@ class Watcher:
             return None
         missed = self._others.judged() if self._has_passed else None
         if missed:
-            return self._stopped(missed, old)
+            return self._stopped(missed)
         return self._report(final, took)
 
     def _took_of(self, final: Final) -> Took:
