@@ -6,13 +6,11 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from command import Command, agree, on_disk, running, served_by, upswitch
+from command import Answer, Command, agree, on_disk, running, served_by, upswitch
 from killing import killed_after, killed_at, settle
 from upswitch.site.model import parse_name
 from upswitch_lab.conf import Layout
@@ -333,32 +331,30 @@ def test_many_servers_get_a_zone_that_holds_them(check_nginx):
 
 def test_an_nginx_that_has_rejected_a_reload_is_taken_over_with_nothing_down(check_nginx):
     with Lab(check_nginx, layout(CHECK)) as lab:
-        own = owners_file(lab)
+        owners_file(lab)
+        until(lambda: {"A1", "A2"} == served_by(lab), deadline=30.0, what="both servers of A to be up")
         with taken_port(lab):
             lab.reload()
             until(lambda: rejected(lab), deadline=20.0, what="the master to give up")
-        nginx = lab.site.nginx
-        words = ["--binary", nginx.binary, "--prefix", nginx.prefix, "--nginx-conf", nginx.conf, "--dir", nginx.dir]
-        words += [
-            "--state",
-            nginx.state,
-            "--marker",
-            nginx.marker,
-            "--from",
-            str(own),
-            "--pool",
-            "A",
-            "--out",
-            str(lab.folder / "new.toml"),
-        ]
         with lab.load("--rate", "200") as load:
-            ran = subprocess.run(
-                [sys.executable, "-m", "upswitch", "init", *words, "--apply", "--json"], capture_output=True, check=False
-            )
+            answer = adopt(lab)
             flow_on(load)
-        assert ran.returncode == 0, ran
+        assert answer.exit == 0, answer
         assert "check" in (lab.folder / "upswitch" / "live" / "own.conf").read_text(), "the owner's check stays"
         assert load.summary.failed == 0, load.summary
+
+
+def test_an_nginx_that_holds_the_servers_down_is_taken_over_and_nobody_says_that_they_serve(check_nginx):
+    with Lab(check_nginx, layout(CHECK)) as lab:
+        owners_file(lab, interval=60000)
+        assert lab.get()[0] == 502
+        answers = [adopt(lab), upswitch(lab, "status")]
+        held = f"nginx's own health check holds down: app {lab.backend('A', 1).address} down"
+        assert held in answers[0].json["unserved"][1]
+        assert answers[0].json["unserved"][1].endswith("; a healthy server is up after 243 s at the latest")
+        for answer in answers:
+            assert answer.exit == 3, answer
+            assert answer.json["production"]["text"].startswith("A is live, but requests FAIL: ")
 
 
 def test_a_line_of_the_log_from_the_future_is_not_believed(quick):
@@ -377,10 +373,11 @@ def test_a_plan_beside_a_run_under_way_does_not_call_it_killed(lab):
     assert command.end().exit == 0
 
 
-def owners_file(lab: Lab) -> Path:
+def owners_file(lab: Lab, interval: int = 1000) -> None:
     """The laboratory as it was before upswitch: the upstream in a file of the owner's, included by its name, and loaded."""
     own = lab.folder / "own.conf"
-    own.write_text((lab.folder / "upswitch" / "live" / "app.conf").read_text().replace("default_down=false", "default_down=true"))
+    text = (lab.folder / "upswitch" / "live" / "app.conf").read_text().replace("default_down=false", "default_down=true")
+    own.write_text(text.replace("interval=1000", f"interval={interval}"))
     shutil.rmtree(lab.folder / "upswitch")
     conf = lab.folder / "nginx.conf"
     conf.write_text(
@@ -388,8 +385,15 @@ def owners_file(lab: Lab) -> Path:
     )
     conf.write_text(conf.read_text().replace("$upswitch_pool", "-"))
     lab.start_nginx()
-    until(lambda: {"A1", "A2"} == served_by(lab), deadline=30.0, what="both servers of A to be up")
-    return own
+
+
+def adopt(lab: Lab) -> Answer:
+    """`init --apply` of that file; the laboratory's site file gives way to the new one."""
+    nginx = lab.site.nginx
+    lab.site_file.unlink()
+    places = (f"--{key}={getattr(nginx, key)}" for key in ("binary", "prefix", "dir", "state", "marker"))
+    words = (f"--from={lab.folder}/own.conf", "--pool=A", f"--nginx-conf={nginx.conf}", *places)
+    return upswitch(lab, "init", *words, "--apply")
 
 
 def flow_on(load) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from command import upswitch
 from here import OWNER, TEMPLATES, ports
 from upswitch.basics.errors import RefusedError, StuckError
 from upswitch.hosts.clock import SystemClock
@@ -94,6 +95,17 @@ class Owner:
         )
         request = InitRequest(from_path=f"{folder}/{path}", pool="A", nginx=nginx, out=f"{folder}/upswitch.toml")
         return msgspec.structs.replace(request, nginx=msgspec.structs.replace(nginx, **changed))
+
+    @property
+    def site_file(self):
+        return self.folder / "upswitch.toml"
+
+    def init(self, *words):
+        """By the command line."""
+        nginx, folder = self.request().nginx, self.folder
+        keys = ("binary", "prefix", "dir", "state", "marker", "drain_flag")
+        places = [f"--{key.replace('_', '-')}={getattr(nginx, key)}" for key in keys]
+        return upswitch(self, "init", f"--from={folder}/upstreamA.conf", "--pool=A", f"--nginx-conf={nginx.conf}", *places, *words)
 
     def propose(self, request=None, templates=TEMPLATES):
         request = request or self.request()
@@ -244,9 +256,12 @@ def test_init_is_undone_where_requests_are_not_served_any_more_and_says_so_where
     with pytest.raises(RefusedError, match=r"requests that were answered before are not answered now: .*: status 502"):
         apply(ports(owner.request().nginx, Dying(SystemClock())), proposal, OWNER)
     assert owner.files().items() >= before.items()
-    applied = apply(ports(owner.request().nginx), owner.propose(), OWNER)
-    assert applied.unserved == (f"http://{owner.public}/ (tornado_servers): status 502",)
-    assert owner.marked() == applied.generation
+    adopted = owner.init("--apply")
+    assert adopted.json["unserved"] == [f"http://{owner.public}/ (tornado_servers): status 502"]
+    assert owner.marked() == adopted.json["generation"]
+    for answer in (adopted, upswitch(owner, "status")):
+        assert answer.exit == 3
+        assert answer.json["production"]["text"].startswith("A is live, but requests FAIL: nginx reports")
 
 
 @pytest.mark.parametrize(

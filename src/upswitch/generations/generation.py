@@ -91,13 +91,17 @@ class Rendering(Value):
 
 
 class Live(Value):
-    """What serves on one host, as it was just read. "" means that it could not be read; before `init` it is not managed."""
+    """What serves on one host, as it was just read. "" means that it could not be read; before `init` it is not managed.
+
+    `is_failing`: no server of an upstream is there for clients, as somebody has just seen.
+    """
 
     disk: str
     running: str
     pool: str
     problem: str = ""
     is_managed: bool = True
+    is_failing: bool = False
 
     @property
     def agrees(self) -> bool:
@@ -107,7 +111,8 @@ class Live(Value):
     def text(self) -> str:
         """One sentence: which pool, and how we know."""
         if self.agrees:
-            return f"{self.pool} serves: nginx reports generation {self.running} and the live link points to it (checked just now)"
+            said = f"nginx reports generation {self.running} and the live link points to it (checked just now)"
+            return f"{self.pool} {'is live, but requests FAIL' if self.is_failing else 'serves'}: {said}"
         if not self.is_managed:
             return "nginx is not managed by upswitch yet; it serves as before"
         said = f"nginx reports {self.running or 'no generation'}, the live link points to {self.disk or 'no generation'}"

@@ -82,6 +82,7 @@ class _Adoption:
         self._proposal = proposal
         self._edits = proposal.edits
         self._nginx = proposal.site.nginx
+        self._upstreams = [upstream.name for upstream in proposal.site.upstreams]
         self._facts = facts
         self._reloader = Reloader(ports, self._nginx, facts)
         self._backups: dict[str, str] = {}
@@ -130,17 +131,18 @@ class _Adoption:
         )
 
     def _unserved(self) -> dict[str, str]:
-        names = [upstream.name for upstream in self._proposal.site.upstreams]
-        return serving.unserved(self._ports, self._facts.conf, names)
+        return serving.unserved(self._ports, self._facts.conf, self._upstreams)
 
     def _still_unserved(self, before: dict[str, str]) -> tuple[str, ...]:
         """A reload may make nginx's own check begin anew, so a request that was answered before is waited for."""
-        checks = [each.check for each in nginx_check.checked_of_conf(self._facts.conf)]
-        within = _SERVED_S + max(map(nginx_check.longest_to_up, checks), default=0.0)
+        checks = [each.check for each in nginx_check.checked_of_conf(self._facts.conf) if each.name in self._upstreams]
+        to_up = max(map(nginx_check.longest_to_up, checks), default=0.0)
+        within = _SERVED_S + to_up
         now = until(lambda seen: not seen.keys() - before.keys(), self._unserved, every=0.2, clock=self._ports.clock, within=within)
         status = running.ask_status(self._host, self._nginx) if now else None
-        down = [each.text for each in status.servers if not each.is_up] if status else []
-        held = (f"nginx's own health check holds down: {', '.join(down)}",) if down else ()
+        down = [each.text for each in status.servers if each.upstream in self._upstreams and not each.is_up] if status else []
+        soon = f"a healthy server is up after {to_up:.0f} s at the latest"
+        held = (f"nginx's own health check holds down: {', '.join(down)}; {soon}",) if down else ()
         said = tuple(f"{url}: {what}" for url, what in now.items())
         if now.keys() - before.keys():
             raise _StepError(f"requests that were answered before are not answered now: {'; '.join((*said, *held))}")

@@ -93,7 +93,8 @@ def init(program: Program, /, *, as_json: bool, source: str, pool: str, is_appli
             return InitView(command="init", exit=Exit.DONE, proposal=proposal)
         done = apply.apply(session.ports, proposal, session.owner(f"init of {request.pool}"))
         exit_ = Exit.FINDINGS if done.unserved else Exit.DONE
-        return InitView(command="init", exit=exit_, proposal=proposal, done=done, production=live(session), words=file.words)
+        now = replace(live(session), is_failing=bool(done.unserved))
+        return InitView(command="init", exit=exit_, proposal=proposal, done=done, production=now, words=file.words)
 
     site = Site(nginx=nginx, upstreams=(), gate=Gate(), watch=Watch())
     return program.serve_site("init", Common(file=file, as_json=as_json), site, act=act)

@@ -126,9 +126,9 @@ class InitView(View):
     def hint(self) -> str:
         if self.done is None:
             return "run the same command with --apply; upswitch then makes the change, and undoes it if a step fails"
-        lint = shlex.join(("upswitch", "lint", *self.words))
+        following = shlex.join(("upswitch", "diagnose" if self.unserved else "lint", *self.words))
         copies = f"{', '.join(self.backups)} {'is a copy' if len(self.backups) == 1 else 'are copies'}"
-        return f"read {self.request.out}, then run `{lint}`; {copies} of what was edited"
+        return f"read {self.request.out}, then run `{following}`; {copies} of what was edited"
 
     @property
     def backup(self) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from upswitch.basics.errors import Owner
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views import View
@@ -69,7 +71,7 @@ def status(
 
     `site` is the site's name.
     """
-    family, live = running.family, survey.live(disk, running)
+    family, live = running.family, replace(survey.live(disk, running), is_failing=_is_failing(compared, probed))
     left = last if last is not None and last.is_left else None
     findings = (
         *_of_run(None if holder else last, standing),  # a run under way is not one that was cut off
@@ -96,6 +98,15 @@ def status(
         needs_repair=holder is None and last is not None and last.needs_repair,
         site=site,
         variables=(disk.manifest.prefix if disk.manifest else "") or UNNAMED,
+    )
+
+
+def _is_failing(compared: Sequence["Compared"], probed: Sequence["PoolHealth"]) -> bool:
+    """Whether nginx calls no server of an upstream up, or where it has no health check, all servers of the live pool fail ours."""
+    serving = [each for each in compared if each.is_serving]
+    up = {each.upstream for each in serving if each.nginx.is_up}
+    return any(each.upstream not in up for each in serving) or any(
+        pool.is_live and pool.failed and len(pool.failed) == pool.servers for pool in probed
     )
 
 
