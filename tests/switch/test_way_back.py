@@ -1,5 +1,6 @@
 """A dead pool is never made live over one that answers, whatever the way back; and `drain` and `status` know it."""
 
+import os
 import signal
 
 import msgspec
@@ -76,6 +77,7 @@ def test_no_end_of_a_run_leads_back_to_a_pool_that_died(lab, ending):
     agree(lab, back, "A")
 
 
+TWO = msgspec.structs.replace(WATCHED, servers_per_pool=2)
 THREE = msgspec.structs.replace(WATCHED, servers_per_pool=3)
 
 
@@ -118,7 +120,7 @@ def test_no_end_of_a_run_leads_back_to_a_pool_most_of_which_answers_wrongly(one_
 
 
 def test_a_rollback_to_a_pool_half_of_which_answers_wrongly_is_refused_unless_the_live_pool_is_no_better(one_nginx):
-    with Lab(one_nginx, msgspec.structs.replace(WATCHED, servers_per_pool=2)) as lab:
+    with Lab(one_nginx, TWO) as lab:
         assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
         lab.backend("A", 1).mode("broken")
         answer = upswitch(lab, "rollback")
@@ -135,6 +137,73 @@ def test_a_rollback_to_a_pool_half_of_which_answers_wrongly_is_refused_unless_th
         back = upswitch(lab, "rollback")
         assert (back.exit, back.json["production"]["pool"]) == (0, "A"), back
         assert lab.backend("A", 1).address in back.details, back
+
+
+@pytest.mark.parametrize("words", [("switch", "--to", "A"), ("rollback",), ("switch", "--to", "B", "--no-watch")])
+def test_a_command_that_first_undoes_a_killed_run_says_so_and_what_serves(one_nginx, words):
+    with Lab(one_nginx, TWO) as lab:
+        command = switch_in_watch(lab)
+        command.signal(signal.SIGKILL)
+        command.process.communicate()
+        run = upswitch(lab, "history").json["runs"][0]["run"]
+        answer = upswitch(lab, *words)
+        said = f"{answer.json['said']} {answer.details}"
+        assert words == ("rollback",) or run in said, answer  # the rollback is that repair
+        assert "ROLLED BACK to A" in said, answer
+        assert answer.json["production"]["pool"] == ("B" if "B" in words else "A")
+        if words[-1] == "A":
+            assert answer.json["said"].startswith("UNCHANGED: A serves. "), answer
+            assert answer.json["hint"].startswith("`upswitch history")
+
+
+def test_a_refusal_after_a_repair_says_what_was_repaired_and_a_repair_looks_at_the_live_pool(one_nginx):
+    with Lab(one_nginx, TWO) as lab:
+        for words in (("switch", "--to", "A"), ("repair",)):
+            command = switch_in_watch(lab)
+            command.signal(signal.SIGKILL)
+            command.process.communicate()
+            lab.backend("A", 1).kill()
+            answer = upswitch(lab, *words)
+            assert (answer.exit, answer.json["production"]["pool"]) == (3, "A"), answer
+            said = "\n".join((answer.json["said"], *answer.json["problems"]))
+            assert ("repaired the unfinished run" in said) is (words != ("repair",)), answer
+            assert lab.backend("A", 1).address in said, answer
+            if words == ("repair",):
+                assert upswitch(lab, "repair").exit == 3
+            lab.backend("A", 1).restart()
+        assert upswitch(lab, "repair").exit == 0
+
+
+def test_a_folder_that_others_may_write_does_not_stop_a_way_back_but_what_a_stranger_put_there_does(one_nginx):
+    with Lab(one_nginx, WATCHED) as lab:
+        assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
+        lab.folder.chmod(0o777)
+        refused = upswitch(lab, "switch", "--to", "A", "--no-watch")
+        assert (refused.exit, refused.json["outcome"]) == (2, "USAGE"), refused
+        answer = upswitch(lab, "rollback")
+        agree(lab, answer, "A")
+        warning = f"WARNING: can't trust {lab.folder}: "
+        assert answer.json["problems"][0].startswith(warning), answer
+        assert answer.err.count(warning) == 2, answer  # of the site file, and of what is beside it
+        for strange in (
+            "state/deadman",
+            "upswitch/generations/000002-B/app.conf",
+            "upswitch/generations/000002-B",
+            "upswitch.toml",
+        ):
+            os.chown(lab.folder / strange, 12345, -1)
+            for words in (("rollback",), ("repair",)):
+                answer = upswitch(lab, *words)
+                assert (answer.exit, answer.json["outcome"]) == (2, "USAGE"), answer
+            os.chown(lab.folder / strange, os.geteuid(), -1)
+        (lab.folder / "upswitch/live").rename(lab.folder / "upswitch/mine")
+        (lab.folder / "upswitch/live").symlink_to((lab.folder / "upswitch/mine").readlink())
+        os.lchown(lab.folder / "upswitch/live", 12345, -1)
+        assert upswitch(lab, "repair").exit == 2
+        os.lchown(lab.folder / "upswitch/live", os.geteuid(), -1)
+        (lab.folder / "upswitch/mine").unlink()
+        answer = upswitch(lab, "repair")
+        assert (answer.exit, answer.json["problems"][0][: len(warning)]) == (0, warning), answer
 
 
 def test_a_one_way_switch_that_is_stopped_stays_and_has_no_dead_man(lab):

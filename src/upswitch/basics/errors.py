@@ -87,6 +87,11 @@ class UntrustedError(HostError):
         self.path = path
         self.fix = fix
 
+    @property
+    def warning(self) -> str:
+        """For a command that goes on all the same."""
+        return f"WARNING: {self}. upswitch goes on, as this is an incident command; afterwards run `{self.fix}`"
+
 
 class NotAppendedError(HostError):
     """What was to be durable before this call could not be made so (`Host.append`, ahead): the call did nothing."""

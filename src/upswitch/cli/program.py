@@ -29,6 +29,7 @@ from upswitch.site.read import SiteInvalid
 from upswitch.switch.session import Alone, Session, clean
 
 _CHANGING = {"switch", "rollback", "repair"}  # after a bug in one of these, a run may have to be rolled back
+_INCIDENT = {"rollback", "repair"}  # these must go on though others may write a folder: they mend an outage
 _COUNTING_SIGNALS = _CHANGING | {"init", "status", "watch"}
 
 
@@ -40,7 +41,9 @@ class Program:
 
     def serve(self, command: str, common: Common, act: Act, *, every: float | None = None) -> int:
         """With `every`: again after so many seconds, until a signal. Every ending is a view; a bug is one too."""
-        return self._serve(command, common, lambda: (chosen_site(common.file), act), every=every)
+        return self._serve(
+            command, common, lambda: (chosen_site(common.file, warn=_warn if command in _INCIDENT else None), act), every=every
+        )
 
     def serve_files(self, command: str, common: Common, act: Callable[[Session, Site | None], View]) -> int:
         """The same on files of this machine, as the caller's own user: nothing that the site file names is run.
@@ -125,6 +128,10 @@ def with_program(command: Command) -> Command:
 def live(session: Session) -> Live:
     """What serves now."""
     return survey.live_now(session.ports.host, session.site.nginx)
+
+
+def _warn(error: UntrustedError) -> None:
+    click.echo(_safe(error.warning), err=True)
 
 
 def _safe(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -111,13 +112,15 @@ def _by_name(name: str) -> str:
 
 # ---- reading ----
 
+Warn = Callable[[UntrustedError], None]
 
-def chosen_site(file: SiteFile) -> Site:
-    """The site of a command. SiteInvalid with every problem; NoSiteError where it can't be used."""
+
+def chosen_site(file: SiteFile, *, warn: Warn | None = None) -> Site:
+    """The site of a command. SiteInvalid with every problem; NoSiteError where it can't be used. `warn`: see trusted.check."""
     if file.why:
         raise SeveralSitesError(file.why)
     try:
-        site = read_site(file.path)
+        site = read_site(file.path, warn=warn)
     except FileNotFoundError as exc:
         where = "" if file.is_asked else f", and {folder()} has no site file"
         raise NoSiteError(f"No such file or directory{where}") from exc
@@ -125,14 +128,14 @@ def chosen_site(file: SiteFile) -> Site:
     return site
 
 
-def read_site(path: str) -> Site:
+def read_site(path: str, *, warn: Warn | None = None) -> Site:
     """The site, from a file that nobody else may change (UntrustedError): it names commands that are run."""
     try:
         with open(opened.named(path), encoding="utf-8", errors="surrogateescape") as file:
             status = os.fstat(file.fileno())
             trusted.check_status(path, status)
             if stat.S_ISREG(status.st_mode):
-                trusted.check(path)
+                trusted.check(path, warn=warn)
             return parse_site(file.read(_LARGEST))
     except FileNotFoundError:
         raise

@@ -37,11 +37,14 @@ def _program(function: str, *words: str) -> tuple[str, ...]:
 # ---- writing ----
 
 
-def prepare(host: Host, nginx: Nginx) -> None:
-    """Make our two folders and check who may write them. HostError, and UntrustedError, name what can't be used."""
-    ran = host.run(_program("folders", nginx.dir, nginx.state), deadline=WRITE_S)
+def prepare(host: Host, nginx: Nginx, *, is_incident: bool = False) -> UntrustedError | None:
+    """Make our two folders and check who may write them. HostError, and UntrustedError, name what can't be used.
+
+    In an incident a folder that others may write is only returned, where everything in our folders is ours (docs/reliability.md).
+    """
+    ran = host.run(_program("folders", nginx.dir, nginx.state, "incident" if is_incident else ""), deadline=WRITE_S)
     if ran.exit == 0:
-        return
+        return UntrustedError(*map(told, ran.out.splitlines())) if ran.out else None
     if ran.exit == Exit.OTHERS_MAY_WRITE:
         raise UntrustedError(*map(told, ran.out.splitlines()))
     reason = ran.reason or told(ran.err) or f"{nginx.state} is a link"

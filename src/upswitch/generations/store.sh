@@ -36,12 +36,13 @@ manifests() {
 # $2: the state folder. Makes both folders, and checks who may write them. Whoever may write a part of the path decides what root's
 # nginx loads (reliability.md, S6 and S8). So every part, also behind a link, and every generation belongs to root or to us, and
 # others may write a folder only if it is sticky. Else it prints the path, what is wrong, and the command that fixes it.
+# $3: `incident` prints the same and goes on, where only the modes of folders are wrong and nothing in them is a stranger's.
 folders() {
   umask 022
   mkdir -p "$1/generations" || exit "$NO_FOLDER"
   (umask 077; mkdir -p "$2") || exit "$NO_STATE"
   [ ! -L "$2" ] || exit "$NOT_PRIVATE"
-  folder=$1 state=$2 me=$(id -u) ours=$(id -g)
+  folder=$1 state=$2 kind=$3 me=$(id -u) ours=$(id -g)
   set -- /
   for path in "$folder" "$state" "$(readlink -f -- "$folder")" "$(readlink -f -- "$state")"; do
     while [ -n "$path" ]; do set -- "$@" "$path/."; path=${path%/*}; done
@@ -49,7 +50,18 @@ folders() {
   bad=$(wrong "$@" -prune | head -n 1)
   [ -n "$bad" ] || bad=$(wrong "$folder/generations" ! -type l | head -n 1)
   [ -n "$bad" ] || bad=$(find "$state" -prune \( ! -user "$me" -o -perm /022 \))
-  [ -z "$bad" ] || untrusted "${bad%/.}"
+  [ -n "$bad" ] || return 0
+  untrusted "${bad%/.}"
+  [ "$kind" = incident ] && ! strange "$@" | grep -q . || exit "$OTHERS_MAY_WRITE"
+}
+
+# Prints what somebody else may have put there: a part of the path, or anything in our folders, that does not belong to root or us,
+# and a file that others may write.
+strange() {
+  for part; do
+    find "$part" "${part%/.}" -prune ! -user 0 ! -user "$me"
+  done
+  find "$folder" "$state" \( ! -user 0 ! -user "$me" -o -type f -perm -0002 -o -type f -perm -0020 ! -group 0 ! -group "$ours" \)
 }
 
 wrong() {
@@ -61,7 +73,6 @@ untrusted() {
     0 | "$me") printf '%s\nother users may write it\nchmod go-w %s\n' "$1" "$1" ;;
     *) printf '%s\nit belongs to %s\nchown %s %s\n' "$1" "$(stat -c '%U (%u)' -- "$1")" "$(id -un)" "$1" ;;
   esac
-  exit "$OTHERS_MAY_WRITE"
 }
 
 # $2: the generation that a rollback leads to, or "". The rest are names of generations. A tar with a folder for each is on stdin.

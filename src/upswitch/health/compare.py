@@ -1,5 +1,7 @@
 """nginx's own view of the site's servers, and ours, side by side."""
 
+from collections.abc import Sequence
+
 from upswitch.basics.errors import HostError
 from upswitch.basics.text import printable
 from upswitch.basics.value import Value
@@ -80,6 +82,18 @@ class PoolHealth(Value):
 
 
 _PROBE_S = 0.8  # seconds that a health check of `status` may take
+
+
+def sick_pool(compared: Sequence[Compared], probed: Sequence[PoolHealth]) -> tuple[str, ...]:
+    """What is wrong with the servers of the live pool; () where they are healthy, or were not asked."""
+    unhealthy = (f"servers of the live pool are unhealthy: {pool.text}" for pool in probed if pool.is_live and pool.failed)
+    return (*(each.problem for each in compared if each.is_serving and each.problem), *unhealthy)
+
+
+def both(ports: Ports, site: Site, live: Manifest | None) -> tuple[tuple[Compared, ...], tuple[PoolHealth, ...]]:
+    """Every server by nginx's own check and ours; where nginx has none, by ours alone."""
+    compared = compare(ports, site, live.pool if live else "")
+    return compared, () if compared else probe_pools(ports, site, live)
 
 
 def probe_pools(ports: Ports, site: Site, live: Manifest | None) -> tuple[PoolHealth, ...]:

@@ -67,9 +67,15 @@ class Ending(Value):
 
 
 @contextmanager
-def locked(ports: RunPorts, site: Site, owner: Owner) -> Iterator[None]:
-    """Hold the host's lock, and send heartbeats. LockedError where another process holds it."""
-    store.prepare(ports.host, site.nginx)
+def locked(ports: RunPorts, site: Site, owner: Owner, *, is_incident: bool = False) -> Iterator[tuple[str, ...]]:
+    """Hold the host's lock, and send heartbeats. LockedError where another process holds it.
+
+    Gives what the result must warn of: in an incident, a folder that others may write.
+    """
+    open_folder = store.prepare(ports.host, site.nginx, is_incident=is_incident)
+    warned = (open_folder.warning,) if open_folder else ()
+    for line in warned:
+        ports.tell("folders", line, is_bad=True)
     stopped = ports.turn.meet(Meeting.LOCK)
     if stopped is not None:
         hint = "run the command again" if stopped.result is Result.INTERRUPTED else "fix the host named above"
@@ -80,7 +86,7 @@ def locked(ports: RunPorts, site: Site, owner: Owner) -> Iterator[None]:
     ports.turn.meet(Meeting.LOCKED)
     beat = Pulse(lambda: _beaten(ports.lock), every=BEAT_EVERY, clock=ports.clock)
     try:
-        yield
+        yield warned
     finally:
         beat.stop()
         ports.lock.release()

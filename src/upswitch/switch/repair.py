@@ -1,6 +1,10 @@
 """`repair`: finish or undo what a killed or STUCK run left. A repair that is killed is simply run again."""
 
-from upswitch.basics.errors import HostError
+from collections.abc import Callable
+
+import msgspec
+
+from upswitch.basics.errors import HostError, Refusal, RefusedError
 from upswitch.basics.result import Why
 from upswitch.generations import survey
 from upswitch.generations.generation import Live
@@ -9,7 +13,7 @@ from upswitch.switch import run
 from upswitch.switch.drive import Ending, close, drive_on, settle_deadman, write
 from upswitch.switch.job import Job
 from upswitch.switch.journal import Journal, journal_of
-from upswitch.switch.machine import Step
+from upswitch.switch.machine import Outcome, Step
 from upswitch.switch.preflight import way_back_facts
 from upswitch.switch.run import AnyRecord, Ended, Retried, Run, Settled
 from upswitch.switch.session import RunPorts
@@ -40,6 +44,22 @@ def repaired(ports: RunPorts, site: Site, journal: Journal) -> Ending | None:
         return close(ports, left, journal, site.nginx)
     job = Job(site=site, plan=plan, facts=way_back_facts(ports.host, site), files={}, back_files={}, new=(), old=())
     return drive_on(ports, left, job, journal)
+
+
+def told(left: Ending | None, act: Callable[[], Ending]) -> Ending:
+    """What `act` comes to, which says too what the repair before it did to an unfinished run."""
+    if left is None:
+        return act()
+    plan = left.run.plan
+    said = f"upswitch first repaired the unfinished run {plan.run} ({plan.command} to {plan.pool}): {left.headline}"
+    try:
+        ending = act()
+    except RefusedError as exc:
+        raise RefusedError(*exc.refusals, Refusal(what=said, hint="")) from exc
+    if ending.outcome is Outcome.UNCHANGED:
+        done = f"UNCHANGED: {ending.live.pool or 'the same pool'} serves. {said[0].upper()}{said[1:]}"
+        return msgspec.structs.replace(ending, headline=done, hint="`upswitch history` shows that run")
+    return msgspec.structs.replace(ending, details=(said, *ending.details))
 
 
 def _rolled_back_by_host(ports: RunPorts, site: Site, journal: Journal) -> Ending | None:

@@ -3,10 +3,10 @@
 from upswitch.site.model import Site
 from upswitch.switch.drive import Ending, start, unchanged
 from upswitch.switch.job import for_rollback, stand, staying
-from upswitch.switch.journal import journal_of
+from upswitch.switch.journal import Journal, journal_of
 from upswitch.switch.machine import Outcome
 from upswitch.switch.preflight import blockers, refuse_if, way_back_facts
-from upswitch.switch.repair import repaired
+from upswitch.switch.repair import repaired, told
 from upswitch.switch.session import Ask, RunPorts
 
 
@@ -22,6 +22,10 @@ def rollback(ports: RunPorts, site: Site, ask: Ask, *, number: int | None, is_fo
         left.outcome is Outcome.STUCK or (number is None and not _is_rollback_left(left, is_forced=is_forced))
     ):
         return left
+    return told(left, lambda: _gone_back(ports, site, ask, number=number, is_forced=is_forced, journal=journal))
+
+
+def _gone_back(ports: RunPorts, site: Site, ask: Ask, *, number: int | None, is_forced: bool, journal: Journal) -> Ending:
     facts = way_back_facts(ports.host, site)
     refuse_if(blockers(site.nginx, facts))
     if number is None and not ports.turn.goes_back(stand(ports, site, facts)):

@@ -10,10 +10,10 @@ from upswitch.health import rounds
 from upswitch.site.model import Site
 from upswitch.switch.drive import Ending, start, unchanged
 from upswitch.switch.job import Job, for_switch, is_unchanged, taken_back
-from upswitch.switch.journal import journal_of
+from upswitch.switch.journal import Journal, journal_of
 from upswitch.switch.machine import Outcome
 from upswitch.switch.preflight import surveyed
-from upswitch.switch.repair import repaired
+from upswitch.switch.repair import repaired, told
 from upswitch.switch.session import Ask, Choices, Meeting, RunPorts
 
 
@@ -23,6 +23,10 @@ def switch(ports: RunPorts, site: Site, ask: Ask, templates: Mapping[str, str], 
     left = repaired(ports, site, journal)
     if left is not None and left.outcome is Outcome.STUCK:
         return left
+    return told(left, lambda: _switched(ports, site, ask, templates, choices=choices, journal=journal))
+
+
+def _switched(ports: RunPorts, site: Site, ask: Ask, templates: Mapping[str, str], *, choices: Choices, journal: Journal) -> Ending:
     facts = surveyed(ports.host, site, adopt=choices.adopt)
     job = for_switch(ports, site, ask, facts=facts, runs=journal.opened, templates=templates)
     if is_unchanged(ports.host, job):

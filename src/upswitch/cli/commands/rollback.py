@@ -1,4 +1,5 @@
 import click
+import msgspec
 
 from upswitch.cli.invocation import Common, events_option, on_site
 from upswitch.cli.program import Program, with_program
@@ -23,7 +24,8 @@ def rollback(program: Program, /, *, common: Common, number: int | None, is_forc
 
     def act(session: Session) -> View:
         ask = session.ask("rollback", "", reason=reason)
-        with drive.locked(session.ports, session.site, session.owner(f"rollback {reason}")):
-            return acted.acted("rollback", rollback.rollback(session.ports, session.site, ask, number=number, is_forced=is_forced))
+        with drive.locked(session.ports, session.site, session.owner(f"rollback {reason}"), is_incident=True) as warned:
+            view = acted.acted("rollback", rollback.rollback(session.ports, session.site, ask, number=number, is_forced=is_forced))
+            return msgspec.structs.replace(view, problems=(*warned, *view.problems))
 
     return program.serve("rollback", common, act)

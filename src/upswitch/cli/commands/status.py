@@ -31,8 +31,7 @@ def _status(session: Session, *, is_probing: bool) -> View:
     last = next(iter(journal_of(host, nginx).read()[::-1]), None)
     holder = session.ports.lock.holder()
     standing = deadman.look(host, nginx) if last is not None and last.is_left and holder is None else None
-    compared = compare.compare(session.ports, session.site, disk.pool) if is_probing else ()
-    probed = compare.probe_pools(session.ports, session.site, disk.manifest) if is_probing and not compared else ()
+    compared, probed = compare.both(session.ports, session.site, disk.manifest) if is_probing else ((), ())
     error_log = disk.manifest.error_log if disk.manifest else ""
     rejection = compare.last_rejection(host, error_log, running.family) if compared else None
     return views.status(
@@ -43,6 +42,7 @@ def _status(session: Session, *, is_probing: bool) -> View:
         standing=standing,
         compared=compared,
         probed=probed,
+        sick=compare.sick_pool(compared, probed),
         rejection=rejection or "",
         site=session.site.name,
     )

@@ -167,19 +167,23 @@ def _texts(error: Exception) -> list[str]:
             return [f"{type(error).__name__}: {error}"]
 
 
-def repaired(ending: "Ending | None", live: Live, *, aside: str) -> Acted:
-    """A repair succeeded when production is proved, whether the run was finished or undone. A HELD run still needs a person."""
+def repaired(ending: "Ending | None", live: Live, *, aside: str, sick: tuple[str, ...]) -> Acted:
+    """A repair succeeded when production is proved, whether the run was finished or undone. A HELD run still needs a person.
+
+    `sick`: what is wrong with the servers of the live pool. A proved generation that fails is a finding, as in `status`.
+    """
     moved = f"The journal was moved to {aside}. " if aside else ""
     if ending is None:
         return Acted(
             command="repair",
             outcome=Outcome.UNCHANGED,
-            exit=Exit.DONE if live.agrees else Exit.FINDINGS,
+            exit=Exit.DONE if live.agrees and not sick else Exit.FINDINGS,
             said=f"{moved}Nothing to repair",
+            problems=sick,
             production=live,
-            hint="nothing to do" if live.agrees else "`upswitch status` shows what is wrong",
+            hint="nothing to do" if live.agrees and not sick else "`upswitch status` shows what is wrong",
         )
     view = acted("repair", ending)
     is_proved = ending.outcome is not Outcome.STUCK and live.agrees
-    done = Exit.HELD if ending.outcome is Outcome.HELD else Exit.DONE
-    return msgspec.structs.replace(view, exit=done if is_proved else Exit.STUCK, said=moved + view.said)
+    done = Exit.HELD if ending.outcome is Outcome.HELD else Exit.FINDINGS if sick else Exit.DONE
+    return msgspec.structs.replace(view, exit=done if is_proved else Exit.STUCK, said=moved + view.said, problems=sick)

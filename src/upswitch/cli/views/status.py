@@ -64,20 +64,20 @@ def status(
     standing: Standing | None,
     compared: Sequence["Compared"],
     probed: Sequence["PoolHealth"],
+    sick: Sequence[str],
     rejection: str,
     site: str,
 ) -> StatusView:
     """`last` is the journal's last run, `standing` its dead-man, `rejection` what nginx said when it last rejected a reload.
 
-    `site` is the site's name.
+    `site` is the site's name, `sick` what is wrong with the servers of the live pool.
     """
     family, live = running.family, replace(survey.live(disk, running), is_failing=_is_failing(compared, probed))
     left = last if last is not None and last.is_left else None
     findings = (
         *_of_run(None if holder else last, standing),  # a run under way is not one that was cut off
         *_of_files(disk, live),
-        *(each.problem for each in compared if each.is_serving and each.problem),
-        *(f"servers of the live pool are unhealthy: {pool.text}" for pool in probed if pool.is_live and pool.failed),
+        *sick,
         *([_REJECTED.format(rejection)] if rejection else []),
         *([f"{running.old.text}. `worker_shutdown_timeout` in nginx.conf would end them"] if running.old.are_piling_up else []),
     )

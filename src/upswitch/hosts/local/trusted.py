@@ -10,17 +10,26 @@ import os
 import pwd
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from upswitch.basics.errors import UntrustedError
 
 _MOST_LINKS = 40  # as the kernel
 
 
-def check(path: str, *, is_secret: bool = False) -> None:
-    """UntrustedError names the first file or folder that is wrong, and the command that fixes it. `is_secret`: none may read it."""
+def check(path: str, *, is_secret: bool = False, warn: Callable[[UntrustedError], None] | None = None) -> None:
+    """UntrustedError names the first file or folder that is wrong, and the command that fixes it. `is_secret`: none may read it.
+
+    `warn` gets it instead, where only the mode of a folder is wrong: what a stranger puts there belongs to the stranger.
+    """
     for each in _way(os.path.abspath(path)):
-        check_status(each, os.lstat(each))
+        status = os.lstat(each)
+        try:
+            check_status(each, status)
+        except UntrustedError as exc:
+            if warn is None or not stat.S_ISDIR(status.st_mode) or status.st_uid not in _owners():
+                raise
+            warn(exc)
     mode = os.stat(path).st_mode
     if is_secret and mode & 0o077 and not stat.S_ISDIR(mode):
         raise UntrustedError(path, "other users may read this private key", f"chmod 600 {shlex.quote(path)}")
