@@ -29,7 +29,8 @@ class Request:
 class Kind:
     """`conf` stands in a server: that of all kinds, or one of its own with the lines `around`.
 
-    `closes` are the requests (by number) whose connection the flag must close. `warm` are sent once before.
+    `closes` are the requests (by number) whose connection the flag must close. `warm` are sent once before. `server_name`
+    is a regex, in which HOST stands for the name that is asked for.
     """
 
     name: str
@@ -39,6 +40,12 @@ class Kind:
     no_cure: str = ""
     around: str = ""
     warm: Sequence[Request] = field(default=())
+    server_name: str = ""
+
+    @property
+    def has_server(self) -> bool:
+        """Whether its server is its own."""
+        return bool(self.around or self.server_name)
 
 
 def _get(*paths: str, headers: str = "") -> tuple[Request, ...]:
@@ -297,6 +304,19 @@ KINDS = (
         (0, 1),
         around=_BASIC,
     ),
+    Kind(
+        "a server name with a named group, used here and in http",
+        "location / { proxy_set_header X-Tenant $tenant; proxy_set_header X-Shard $shard; proxy_pass http://app; }",
+        _get("/x", "/a%20b"),
+        server_name="~^(?<tenant>HOST)$",
+    ),
+    Kind(
+        "an error page that leads past a password",
+        f"location / {{ {_BASIC} proxy_pass http://app; }} location @gone {{ proxy_pass http://app; }}",
+        _get("/x") + _get("/x", headers=_PASSWORD),
+        (0, 1),
+        around="error_page 404 = @gone;",
+    ),
 )
 
 
@@ -309,12 +329,14 @@ def nginx_conf(folder: Path, port: int, addresses: Mapping[str, str]) -> dict[st
         " limit_req_zone $http_x_key zone=around:1m rate=1r/m;"
         f" limit_conn_zone $http_x_key zone=connections:1m; proxy_cache_path {folder}/cache keys_zone=store:1m;"
         " map $http_upgrade $upgraded { default upgrade; '' close; }"
+        " map $tenant $shard { default of-$tenant; ~^(kind)(.*) $1-of-$2; }"
     )
-    plain = [kind.conf for kind in KINDS if not kind.around]
+    plain = [kind.conf for kind in KINDS if not kind.has_server]
     own = [
-        f"server {{ listen 127.0.0.1:{port}; server_name {host(kind)};\n{kind.around}\n{kind.conf}\n}}\n"
+        f"server {{ listen 127.0.0.1:{port}; server_name {kind.server_name.replace('HOST', host(kind)) or host(kind)};\n"
+        f"{kind.around}\n{kind.conf}\n}}\n"
         for kind in KINDS
-        if kind.around
+        if kind.has_server
     ]
     main = (
         f"user root root; daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log warn; events {{}}\n"
@@ -432,7 +454,7 @@ def _grpc(stream: socket.socket, got: list[bytes]) -> None:
 
 def host(kind: Kind) -> str:
     """The name that its requests are sent to."""
-    return f"kind{KINDS.index(kind)}.example" if kind.around else "shop.example"
+    return f"kind{KINDS.index(kind)}.example" if kind.has_server else "shop.example"
 
 
 def ask(port: int, request: Request, host: str, key: str) -> list[tuple[bytes, bytes]]:

@@ -103,6 +103,14 @@ def test_a_location_that_no_lines_fit_is_named_with_the_reason_and_the_cost():
     assert "uses a capture of a regex outside of it: 8 to 22 requests lost" in finding.what
 
 
+def test_a_location_that_no_lines_fit_in_another_server_is_never_followed_by_an_empty_advice():
+    shared = "include shared.conf;"
+    files = conf(http=f"{FORMAT} {LOG} {INCLUDE} server {{ server_name ~^(.+)$; {shared} }}", location="return 204;", server=shared)
+    finding = found(files | {"/etc/nginx/shared.conf": f"location /shared/ {{ {PROXY} }}\n"})["no_drain_lines"]
+    assert "No drain lines fit it" in finding.what
+    assert "add these" not in finding.hint
+
+
 @pytest.mark.parametrize(
     ("location", "drain", "level"),
     [

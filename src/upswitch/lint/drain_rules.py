@@ -24,14 +24,13 @@ def no_drain_lines(subject: Subject) -> Iterator[LintFinding]:
     needed = list(drain_lines.missing(without, subject.site.nginx.drain_flag))
     for each in without:
         passes = f"{each.place} passes to {', '.join(each.upstreams)}"
-        if reason := drain_lines.no_cure(each):
+        places = {(block.file, block.line) for block in (each.server, each.location)}
+        own = [one for one in needed if (one.file, one.line) in places]
+        if reason := next((one.no_cure for one in own if one.block == f"location {each.name}"), ""):
             yield warning(
                 f"{passes}. No drain lines fit it, because {reason}: {LOST}", "nginx 1.27.4 and later needs no drain lines"
             )
             continue
-        own = [
-            one for one in needed if (one.file, one.line) in {(block.file, block.line) for block in (each.server, each.location)}
-        ]
         needed = [one for one in needed if one not in own]
         texts = "\n".join(one.text for one in own)
         yield warning(f"{passes} without drain lines: {LOST}", f"nginx 1.27.4 and later needs none; before, add these:\n{texts}")

@@ -177,7 +177,7 @@ def _differences(conf: NginxConf, jump: Jump) -> Iterator[Difference]:
         path = jump.path or f"an error_page for {jump.code}"
         yield differs("location", f"its drain lines lead to {path}, which does not exist, so clients get an error")
     elif jump.is_ours:
-        yield from (differs(name, said) for name, said in _not_ours(jump))
+        yield from (differs(name, said) for name, said in _not_ours(conf, jump))
     elif len(jump.around) == 1:
         yield differs("if", f"{_drain(jump.target)} stands in for every location of this server, protected or not")
     else:
@@ -188,9 +188,9 @@ def _drain(target: Directive) -> str:
     return f"its drain {_block(target)} ({target.place})"
 
 
-def _not_ours(jump: Jump) -> Iterator[tuple[str, str]]:
+def _not_ours(conf: NginxConf, jump: Jump) -> Iterator[tuple[str, str]]:
     """What of our own lines is missing, or was changed."""
-    each = Passing(around=jump.around, upstreams=())
+    each = Passing(around=jump.around, upstreams=(), captured=drain_lines.captured_in_http(conf))
     if not drain_lines.has_server_lines(each.server):
         yield "server", "the drain lines of its server are not complete, or its other rewrite lines come before them"
     if jump.path != drain_lines.through(each) or not drain_lines.has_through_block(each):

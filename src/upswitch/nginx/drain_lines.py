@@ -11,6 +11,10 @@ Three things do not survive the way there and back, and the lines respect each o
 - A named location has no address that leads to it. `try_files` of its own drain location leads back, which sets no status.
 - The numeric captures of a regex outside of the location are gone. Such a location gets no lines (`no_cure`). A server whose
   name is a regex with numbered captures gets none at all: the regex in our server lines would clear them for every request.
+  Named captures stay.
+
+A client that asks for the location itself gets no answer (444). A 404, as `internal` gives, would be answered by the server's
+error_page, and that may lead past the password that every other address needs.
 """
 
 import re
@@ -21,7 +25,7 @@ from itertools import takewhile
 from msgspec.structs import replace
 
 from upswitch.basics.value import Value
-from upswitch.nginx.configuration import PASSES, http_children, passed_upstream
+from upswitch.nginx.configuration import PASSES, http, http_children, passed_upstream
 from upswitch.nginx.dump import Directive, NginxConf, parse_dump, quoted, walk
 from upswitch.nginx.statements import block_start, line_span
 
@@ -42,6 +46,7 @@ _SERVER = (
     f"if ($request_uri ~ [^!-~]) {{ set {_ESCAPED} -escaped; }}",
 )
 _AS_SENT = ("proxy_pass", "grpc_pass")
+_Key = tuple[str, int, tuple[str, ...]]
 Shape = tuple[str, tuple[str, ...], tuple["Shape", ...]]
 """A directive without its place: name, arguments, block."""
 
@@ -50,10 +55,14 @@ _NUMBERED = re.compile(r"\((?!\?)")
 
 
 class Passing(Value):
-    """A location that passes requests to upstreams. `around` goes from its server to the location itself."""
+    """A location that passes requests to upstreams. `around` goes from its server to the location itself.
+
+    `captured` are the lines of http, outside of all servers, that use $1 to $9.
+    """
 
     around: tuple[Directive, ...]
     upstreams: tuple[str, ...]
+    captured: tuple[Directive, ...] = ()
 
     @property
     def location(self) -> Directive:
@@ -114,17 +123,18 @@ def passing(conf: NginxConf, upstreams: Collection[str]) -> tuple[Passing, ...]:
 
 def all_passing(conf: NginxConf) -> Iterator[Passing]:
     """Every location that passes requests to anything."""
+    captured = captured_in_http(conf)
     for server in http_children(conf, "server"):
-        yield from _passing((server,))
+        yield from _passing((server,), captured)
 
 
-def _passing(around: tuple[Directive, ...]) -> Iterator[Passing]:
+def _passing(around: tuple[Directive, ...], captured: tuple[Directive, ...]) -> Iterator[Passing]:
     for location in around[-1].children("location"):
         chain = (*around, location)
         passes = passes_of(location)
         if passes:
-            yield Passing(around=chain, upstreams=tuple(dict.fromkeys(map(passed_upstream, passes))))
-        yield from _passing(chain)
+            yield Passing(around=chain, upstreams=tuple(dict.fromkeys(map(passed_upstream, passes))), captured=captured)
+        yield from _passing(chain, captured)
 
 
 def passes_of(block: Directive) -> tuple[Directive, ...]:
@@ -135,21 +145,24 @@ def passes_of(block: Directive) -> tuple[Directive, ...]:
 
 def missing(around: Iterable[Passing], flag: str) -> tuple[DrainLines, ...]:
     """The lines that these locations need, those of their servers first. What stands there as it should is not asked for again."""
-    needed: dict[tuple[str, int, tuple[str, ...]], DrainLines] = {}
+    needed: dict[_Key, DrainLines] = {}
 
     def need(block: Directive, *lines: str, remove: Iterable[Directive] = (), no_cure: str = "") -> None:
-        words = (block.name, *block.args)
-        had = needed.get((block.file, block.line, words), DrainLines(file=block.file, line=block.line, words=words))
+        file, line, words = key = _key(block)
+        had = needed.get(key, DrainLines(file=file, line=line, words=words))
         old = (f"`{each.text.rstrip(';')}` at {each.place}" for each in remove)
-        needed[block.file, block.line, words] = replace(
+        needed[key] = replace(
             had,
             lines=tuple(dict.fromkeys((*had.lines, *lines))),
             remove=tuple(dict.fromkeys((*had.remove, *old))),
             no_cure=had.no_cure or no_cure,
         )
 
-    for each in around:
-        if reason := no_cure(each):
+    places = tuple(around)
+    # A file that several servers include may have no cure in one of them: then no server gets the line.
+    reasons = {_key(each.location): reason for each in places if (reason := no_cure(each))}
+    for each in places:
+        if reason := reasons.get(_key(each.location), ""):
             old = "".join(f"; remove the line at {test.place}" for test in _tests(each.location, flag))
             need(each.location, no_cure=reason + old)
             continue
@@ -159,9 +172,11 @@ def missing(around: Iterable[Passing], flag: str) -> tuple[DrainLines, ...]:
             need(each.server, through_block(each), remove=_at(each.server, through(each)))
         if not has_location_line(each, flag):
             need(each.location, location_line(each, flag), remove=_tests(each.location, flag))
-    # A file that several servers include may have no cure in one of them: then no server gets the line.
-    found = (replace(each, lines=(), remove=()) if each.no_cure else each for each in needed.values())
-    return tuple(sorted(found, key=lambda each: each.words[0] != "server"))
+    return tuple(sorted(needed.values(), key=lambda each: each.words[0] != "server"))
+
+
+def _key(block: Directive) -> _Key:
+    return block.file, block.line, (block.name, *block.args)
 
 
 def has_server_lines(server: Directive) -> bool:
@@ -202,8 +217,8 @@ def through(each: Passing) -> str:
 
 
 def through_block(each: Passing) -> str:
-    """That location. It refuses no body, asks for no password, and only gives the address back."""
-    lines = ["internal;", "keepalive_timeout 0;", "client_max_body_size 0;", f"set {_DONE} -done;"]
+    """That location. It refuses no body, asks for no password, and only gives the address back. From outside there is none."""
+    lines = ["keepalive_timeout 0;", "client_max_body_size 0;", f'if ({_URI} = "") {{ return 444; }}', f"set {_DONE} -done;"]
     if each.name.startswith("@"):
         lines += ["satisfy any;", "allow all;", f"rewrite ^ {_URI} break;", f'try_files "" {each.name};']
     else:
@@ -230,7 +245,7 @@ def _sends_as_written(each: Passing) -> bool:
 
 def no_cure(each: Passing) -> str:
     """Why no lines can keep this location as it is, or ""."""
-    if name := _captured_name(each.server):
+    if name := _captured_name(each):
         return f"`server_name {name}` sets $1, and the lines of its server would clear it"
     if not each.location.args[0].startswith("~") and (using := _outer_capture(each)):
         return f"`{using.text}` uses a capture of a regex outside of it"
@@ -238,20 +253,37 @@ def no_cure(each: Passing) -> str:
     return f"`{limits[0].text}` would come after the limits of its server while the flag is up" if limits else ""
 
 
-def _captured_name(server: Directive) -> str:
-    """A regex in `server_name` that sets $1, or any regex there where the server uses $1; "" where there is none."""
-    names = [arg for line in server.children("server_name") for arg in line.args if arg.startswith("~")]
-    is_used = any(_CAPTURE.search(" ".join(line.args)) for line in walk([server]))
+def _captured_name(each: Passing) -> str:
+    """A regex in `server_name` that sets $1, or any regex there where $1 is used; "" where there is none."""
+    names = [arg for line in each.server.children("server_name") for arg in line.args if arg.startswith("~")]
+    is_used = each.captured or any(map(_uses_capture, walk([each.server])))
     return next((name for name in names if is_used or _NUMBERED.search(name)), "")
+
+
+def captured_in_http(conf: NginxConf) -> tuple[Directive, ...]:
+    """The lines of http, outside of all servers, that use $1 to $9. The values behind a regex of a `map` are its own captures."""
+    block = http(conf)
+    found = (line for each in (block.block or () if block else ()) if each.name != "server" for line in walk([each]))
+    return tuple(line for line in found if _uses_capture(line) and not line.name.startswith("~"))
+
+
+def _uses_capture(line: Directive) -> bool:
+    return _CAPTURE.search(" ".join(line.args)) is not None
 
 
 def _outer_capture(each: Passing) -> Directive | None:
     """A directive that uses $1 to $9, which no regex of this location has set just before it."""
-    inherited = (
-        line for block in each.around[:-1] for line in block.block or () if line.block is None and line.name not in REWRITES
-    )
-    found = (line for line in (*inherited, *_outside_regexes(each.location)) if line.name != "rewrite")
-    return next((line for line in found if _CAPTURE.search(" ".join(line.args))), None)
+    blocks = each.around[:-1]
+    inherited = (line for block in blocks for line in block.block or () if line.block is None and line.name not in REWRITES)
+    outside = each.captured if any(map(_may_capture, blocks)) else ()
+    found = (line for line in (*outside, *inherited, *_outside_regexes(each.location)) if line.name != "rewrite")
+    return next(filter(_uses_capture, found), None)
+
+
+def _may_capture(block: Directive) -> bool:
+    """Whether it is a regex location, or a line of its rewrite phase has a group."""
+    tests = (" ".join(line.args) for line in block.children("if", "rewrite"))
+    return any("(" in text for text in (" ".join(block.args), *tests))
 
 
 def _outside_regexes(block: Directive) -> Iterator[Directive]:

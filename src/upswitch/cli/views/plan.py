@@ -153,7 +153,9 @@ class InitView(View):
         if proposal.drain_lines:
             texts = "\n".join(each.text for each in proposal.drain_lines)
             by_itself = "" if self.request.drain_lines else "; `--apply --drain-lines` writes them"
-            found.append(f"add the drain lines, so that a reload loses no request{by_itself}:\n{texts}")
+            has_lines = any(each.lines for each in proposal.drain_lines)
+            add = f"add the drain lines, so that a reload loses no request{by_itself}" if has_lines else _NO_CURE
+            found.append(f"{add}:\n{texts}")
         if proposal.log_format:
             logs = ", ".join(proposal.logs)
             found.append(f"use this log format for {logs}, so that the watch can tell pools apart:\n{proposal.log_format}")
@@ -174,6 +176,9 @@ class InitView(View):
         return "\n".join([*lines, *next_lines(self.hint)])
 
 
+_NO_CURE = "a reload loses a few requests, because no drain lines fit these locations"
+
+
 class DrainLinesView(View):
     """`drain-lines`: nothing was changed. `is_needed`: whether this nginx needs any."""
 
@@ -186,6 +191,8 @@ class DrainLinesView(View):
             return "Nothing to add: nginx 1.27.4 and later needs no drain lines"
         if not self.needed:
             return "Nothing to add: every location has its drain lines"
+        if not any(each.lines for each in self.needed):
+            return f"Nothing to add: {_NO_CURE}"
         return "Add these lines, then run `nginx -t`, reload nginx, and run `upswitch lint`"
 
     @property
