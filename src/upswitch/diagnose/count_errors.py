@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from upswitch.basics.value import Value
 from upswitch.diagnose.causes import Cause, Code, catalogue, cause_of
 from upswitch.diagnose.evidence import MOST_KEPT, OTHERS, UNEXPLAINED, shown
-from upswitch.logs.error_line import failure_of, parse_error
+from upswitch.logs.error_line import CONSOLE, failure_of, parse_error
 from upswitch.logs.line import UNREPEATABLE
 
 # Theory. A regular expression walks over a block and takes of each line its time, its cause (what stands before `, client: `),
@@ -44,19 +44,26 @@ _MOST_REMEMBERED = 1 << 12
 class Kind(Value):
     """What a failure is. `code` None: one towards an upstream that is no known cause, told by `words`.
 
-    `server` is `IP:PORT`, `unix:/path`, the name of an upstream, "" where the lines name none, or OTHERS.
+    `server` is `IP:PORT`, `unix:/path`, the name of an upstream, "" where the lines name none, or OTHERS. `is_stream`: of a
+    connection of nginx's `stream`, which has no HTTP status.
     """
 
     code: str | None
     words: str
     server: str
+    is_stream: bool = False
 
     @property
     def cause(self) -> Cause:
         return catalogue().causes[self.code] if self.code else catalogue().words["unknown"]
 
+    @property
+    def status(self) -> int | None:
+        """What a client got, as far as the cause tells."""
+        return None if self.is_stream else self.cause.status
 
-class ErrorCount(Kind):
+
+class ErrorCount(Kind, kw_only=True):  # every Value is; mypy does not see it here
     """Lines of one cause at one server. Times are nginx's words, `YYYY/MM/DD HH:MM:SS`, without a zone.
 
     `evidence` is the first line seen, escaped and cut. `unrepeatable` of them are of requests that nginx does not send twice
@@ -113,8 +120,8 @@ class _Count:
         self.first, self.last = min(self.first, time), max(self.last, time)
 
 
-Values = tuple[bytes, bytes, bytes, bytes, bytes]
-"""Of a plain line its time, cause, method and upstream; of any other the line, without its newline."""
+Values = tuple[bytes, bytes, bytes, bytes, bytes, bytes]
+"""Of a plain line its time, level (b"" for an error), cause, method and upstream; of any other the line, without its newline."""
 
 
 class ErrorCounter:
@@ -137,7 +144,7 @@ class ErrorCounter:
         self._since, self._until = since.encode(), until.encode() or _ALWAYS
         self._addresses, self._fail_timeout_s = addresses, fail_timeout_s
         self._peers = frozenset(peers).union(addresses, *addresses.values())
-        self._known: dict[tuple[bytes, bytes], tuple[Kind, _Count] | None] = {}
+        self._known: dict[tuple[bytes, bytes, bytes], tuple[Kind, _Count] | None] = {}
         self._counts: dict[Kind, _Count] = {}
         self._no_live: dict[tuple[str, str], _Count] = {}
         self._failed_at: dict[tuple[str, str], int] = {}
@@ -148,9 +155,9 @@ class ErrorCounter:
         """Whole lines, each with its newline."""
         for values, times in walk(block):
             time = time_of(values)
-            if not time:
+            if not time and not values[-1].startswith(CONSOLE):
                 self._unread += times
-            elif self._since <= time <= self._until:
+            elif self._since <= time <= self._until or not time:
                 self._lines += times
                 found = self._found(values, block)
                 if found:
@@ -174,10 +181,10 @@ class ErrorCounter:
 
     def _found(self, values: Values, block: bytes) -> tuple[Kind, _Count] | None:
         """The kind and where it is counted; None for a line that tells of no failure. Only plain lines are remembered."""
-        _, cause, _, upstream, line = values
+        _, level, cause, _, upstream, line = values
         if line:
             return self._kept(values, block)
-        key = (shape(cause), upstream)
+        key = (level, shape(cause), upstream)
         if key not in self._known:
             if len(self._known) >= _MOST_REMEMBERED:
                 self._known.clear()
@@ -190,7 +197,7 @@ class ErrorCounter:
             return None
         is_peer = kind.code is not None and kind.server in self._peers
         if kind not in self._counts and len(self._counts) >= MOST_KEPT and not is_peer:
-            kind = Kind(code=kind.code, words=kind.words and OTHERS, server=OTHERS)
+            kind = replace(kind, words=kind.words and OTHERS, server=OTHERS)
         if kind not in self._counts:
             self._counts[kind] = _Count(first=time_of(values).decode(), evidence=shown(first(block, values)))
         return kind, self._counts[kind]
@@ -200,7 +207,7 @@ class ErrorCounter:
         if kind.code == Code.NO_LIVE_ALL_DOWN:
             after = self._last_failure(kind.server, self._seconds(time))
             self._no_live.setdefault((kind.server, after), _Count(first=time)).add(time, times)
-        elif kind.server and kind.cause.status in FROM_SERVERS:
+        elif kind.server and kind.status in FROM_SERVERS:
             failure = (kind.code or UNEXPLAINED, kind.server)
             self._failed_at.pop(failure, None)
             self._failed_at[failure] = self._seconds(time)
@@ -221,14 +228,14 @@ class ErrorCounter:
         return self._now[1]
 
 
-_HEADED = rb"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[[a-z]{1,10}+\] \d{1,20}+#\d{1,20}+: "
+_STAMP, _PROCESS = rb"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) ", rb" \d{1,20}+#\d{1,20}+: "
 _USUAL = re.compile(
-    rb"^(?:" + _HEADED + rb"\*\d{1,20}+ ([^,\n]{0,600}+), client: [^," + rb'"\n]{0,100}+, server: [^,"\n]{0,256}+'
+    rb"^(?:" + _STAMP + rb"\[(?:error|crit|alert)\]()" + _PROCESS + rb"\*\d{1,20}+ ([^,\n]{0,600}+), client: [^," + rb'"\n]{0,100}+, server: [^,"\n]{0,256}+'
     rb', request: "([A-Z]{1,20}+) \S{0,700}+ HTTP/\d\.\d", upstream: "[a-z]{1,10}+://(?!unix:)([^/"\s]{0,120}+)(?=[/"\s]).*|(.*))\n',
     re.MULTILINE,
 )
 _PLAIN = re.compile(
-    rb"^(?:(?=.{0,2000}$)" + _HEADED + rb"(?>(?:\*\d+ )?)"
+    rb"^(?:(?=.{0,2000}$)" + _STAMP + rb"\[(?:error|crit|alert|([a-z]{1,10}+))\]" + _PROCESS + rb"(?>(?:\*\d+ )?)"
     rb"((?>[^,\n]*(?:,(?! client: )[^,\n]*)*))"
     rb'(?:, client: [^,"\n]*, server: [^,"\n]*'
     rb'(?:, request: "(\S+) \S* HTTP/[\d.]+"(?>(?:, subrequest: "[^\s"]*")?)'
@@ -236,7 +243,7 @@ _PLAIN = re.compile(
     rb"|(.*))\n",
     re.MULTILINE,
 )
-_HEAD, _CONTEXT = b"0000/00/00 00:00:00 [a] 0#0: *0 ", b', client: , server: , request: "G  HTTP/1", upstream: "a://%s"'
+_HEAD, _CONTEXT = b"0000/00/00 00:00:00 [%b] 0#0: *0 ", b', client: , server: , request: "G  HTTP/1", upstream: "a://%s"'
 _METHOD = re.compile(rb'[^,"]*, server: [^,"]*, request: "(\S+) ')
 _VARIABLE = re.compile(
     rb"((?:limiting|delaying) requests?(?:, dry run)?, excess: )[\d.]+"
@@ -256,8 +263,8 @@ def shape(cause: bytes) -> bytes:
 
 def kind_of(values: Values) -> Kind | None:
     """None: a line that tells of no failure."""
-    _, cause, _, upstream, line = values
-    return _kind(line or _HEAD + cause + (_CONTEXT % upstream if upstream else b""))
+    _, level, cause, _, upstream, line = values
+    return _kind(line or _HEAD % (level or b"error") + cause + (_CONTEXT % upstream if upstream else b""))
 
 
 def walk(block: bytes) -> list[tuple[Values, int]]:
@@ -276,27 +283,29 @@ def first(block: bytes, values: Values) -> bytes:
 
 def time_of(values: Values) -> bytes:
     """`YYYY/MM/DD HH:MM:SS`; b"" for a line that is none of nginx's."""
-    time, _, _, _, line = values
-    return time or (line[:_TIME] if parse_error(line) else b"")
+    time, *_, line = values
+    return time or (line[:_TIME] if not line.startswith(CONSOLE) and parse_error(line) else b"")
 
 
 def is_unrepeatable(values: Values) -> bool:
     """Of a request that nginx does not send twice."""
-    _, _, method, _, line = values
+    _, _, _, method, _, line = values
     found = _METHOD.match(line.partition(b", client: ")[2]) if line else None
     return (found[1] if found else method).decode("ascii", "replace") in UNREPEATABLE
 
 
 def _order(item: tuple[Values, int]) -> tuple[bytes, bool]:
     values, _ = item
-    return time_of(values), values[1].startswith(b"no live upstreams ")
+    return time_of(values), values[2].startswith(b"no live upstreams ")
 
 
 def _kind(line: bytes) -> Kind | None:
     parsed = parse_error(line)
-    code = cause_of(parsed) if parsed else None
-    if parsed and code:
+    if parsed is None:
+        return None
+    code = cause_of(parsed)
+    if code:
         checked = _PEER.match(parsed.message) if code == Code.HEALTH_CHECK_DOWN else None
-        return Kind(code=code, words="", server=checked[1] if checked else parsed.upstream)
+        return Kind(code=code, words="", server=checked[1] if checked else parsed.upstream, is_stream=parsed.is_stream)
     failed = failure_of(line)
-    return Kind(code=None, words=failed[0], server=failed[1]) if failed else None
+    return Kind(code=None, words=failed[0], server=failed[1], is_stream=parsed.is_stream) if failed else None

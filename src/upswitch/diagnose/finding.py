@@ -60,7 +60,7 @@ def finding(
         code=code,
         count=sum(each.count for each in counts),
         clients=clients,
-        status=cause.status,
+        status=None if any(isinstance(each, ErrorCount) and each.is_stream for each in counts) else cause.status,
         servers=tuple(dict.fromkeys(each.server for each in counts if each.server)),
         first=min((each.first for each in counts), key=_when),
         last=max((each.last for each in counts), key=_when),

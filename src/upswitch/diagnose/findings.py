@@ -83,7 +83,7 @@ class Attempts:
 
     def _place(self, count: ErrorCount) -> _Place:
         """By the status of the cause; where the access log has only the other one there, by that."""
-        status = count.cause.status
+        status = count.status
         if is_own(count):
             return "", status or 0
         both = sorted(FROM_SERVERS, key=lambda each: each != status)
@@ -100,19 +100,19 @@ def from_errors(errors: Errors, access: Access | None, attempts: Attempts, *, ke
 
 def is_of_server(count: ErrorCount) -> bool:
     """Whether such a line is of an attempt at a server."""
-    return count.cause.is_of_request and count.cause.status in FROM_SERVERS
+    return count.cause.is_of_request and count.status in FROM_SERVERS
 
 
 def is_own(count: ErrorCount) -> bool:
     """Whether such a line is of a request that nginx itself answered with an error, 500 or 503."""
-    cause = count.cause
-    return cause.is_of_request and cause.status is not None and cause.status >= _OWN and cause.status not in FROM_SERVERS
+    status = count.status
+    return count.cause.is_of_request and status is not None and status >= _OWN and status not in FROM_SERVERS
 
 
 def is_without_server(count: ErrorCount, status: int) -> bool:
     """Whether such a line is of a request that got this status and has no server in the access log."""
     is_known = count.code is not None and count.cause.is_of_request
-    return is_known and count.cause.status == status and (status not in FROM_SERVERS or not count.server)
+    return is_known and count.status == status and (status not in FROM_SERVERS or not count.server)
 
 
 def _kind(count: ErrorCount) -> tuple[str, str]:
@@ -218,7 +218,7 @@ def _cut(access: Access, errors: Errors | None) -> Finding | None:
         return _unexplained("broke_off", cut)
     note = "The answer had begun, and the error log has no line about a server that stopped."
     found = finding(Code.CLIENT_CLOSED, cut, 0, note=note)
-    count = found.count - sum(each.count for each in errors.counts if each.cause.status == _CUT and not each.cause.is_benign)
+    count = found.count - sum(each.count for each in errors.counts if each.status == _CUT and not each.cause.is_benign)
     return replace(found, count=count, status=_CUT) if count > 0 else None
 
 
@@ -229,7 +229,7 @@ def _shut(access: Access) -> Finding | None:
 
 def _raw(access: Access, errors: Errors | None) -> Finding | None:
     raw = _of(access, Wrong.RAW)
-    is_known = errors is not None and any(each.cause.status == _RAW for each in errors.counts)
+    is_known = errors is not None and any(each.status == _RAW for each in errors.counts)
     return finding(Code.NOT_HTTP, raw, _clients(raw)) if raw and not is_known else None
 
 

@@ -19,15 +19,27 @@ from msgspec.structs import replace
 from upswitch.basics.text import printable
 from upswitch.basics.value import Value
 
-_HEAD = re.compile(rb"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[([a-z]+)\] (\d+)#\d+: (?:\*(\d+) )?(.*)", re.DOTALL)
+CONSOLE = b"nginx: ["
+"""How a line begins that nginx writes to the terminal, without a time: what `nginx -t` says, and a start that failed."""
+
+_HEAD = re.compile(
+    rb"(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[([a-z]+)\] (\d+)#\d+: (?:\*(\d+) )?|nginx: \[([a-z]+)\] )(.*)", re.DOTALL
+)
 _CAUSE = re.compile(rb"(.*?)(?: \((\d+): ([^()]*(?:\([^()]*\)[^()]*)*)\))?(?: while ([a-zA-Z ]+))?(?:, [^:]*: .*)?", re.DOTALL)
 _CONTEXT = re.compile(
-    rb'[^,"]*, server: [^,"]*, request: "\S+ [^\s"]*(?:"[^\s"]*)* HTTP/[\d.]+"(?:, subrequest: "[^\s"]*")?'
+    rb'[^,"]*, server: [^,"]*(, request: "\S+ [^\s"]*(?:"[^\s"]*)* HTTP/[\d.]+"(?:, subrequest: "[^\s"]*")?)?'
     rb', upstream: "(?:[a-z]+://)?(unix:[^:"\s]*|[^/"\s]*)'
 )
 _TO_ADDRESS = re.compile(r"(connect|bind)\(\) to \S+ failed|(\S+) (could not be resolved)")
 _NO_LIVE = "no live upstreams"
 _BENIGN = ("an upstream response is buffered", "a client request body is buffered", "upstream server temporarily disabled")
+_QUIET = frozenset({"debug", "info", "notice", "warn"})
+_REPORTED = re.compile(rb"(?:epoll_wait|kevent)\(\) reported that (?!client )")
+_LINUX = {
+    **{35: 11, 49: 99, 51: 101, 54: 104, 60: 110, 61: 111, 65: 113},  # BSD and macOS
+    **{10051: 101, 10053: 104, 10054: 104, 10060: 110, 10061: 111, 10065: 113},  # Windows
+}
+"""Linux's number of a network error. Linux's own errors of these numbers come from no socket."""
 _SHOWN = 160
 _TIME = 19  # bytes of a line's time
 _LONGEST = 2048
@@ -37,7 +49,8 @@ _LONGEST = 2048
 class ErrorLine(Value):
     """One line. Text is printable ASCII. `errno` 0, `connection` 0, `upstream` and `action` "": the line has none.
 
-    `message` is all of the cause but errno and action; `upstream` is `IP:PORT`, `unix:/path`, or an upstream's name.
+    `message` is all of the cause but errno (Linux's number, whatever the system) and action; `upstream` is `IP:PORT`, `unix:/path`,
+    or an upstream's name. `is_stream`: it has an upstream and no request.
     """
 
     level: str
@@ -48,6 +61,7 @@ class ErrorLine(Value):
     errno_text: str = ""
     upstream: str = ""
     action: str = ""
+    is_stream: bool = False
 
     @property
     def text(self) -> str:
@@ -61,17 +75,20 @@ def parse_error(line: bytes) -> ErrorLine | None:
     match = _HEAD.fullmatch(line[:_LONGEST])
     if match is None:
         return None
-    level, pid, connection, rest = match.groups()
+    level, pid, connection, console, rest = match.groups()
     cause, _, context = rest.partition(b", client: ")
-    message, errno, errno_text, action = _cause(cause)
+    message, errno, errno_text, action = _cause(_REPORTED.sub(b"", cause, count=1))
+    number = int(errno[:9]) if errno else 0
+    upstream = _upstream(cause, context)
     return ErrorLine(
-        level=level.decode(),
-        pid=int(pid[:18]),
+        level=(level or console).decode(),
+        pid=int(pid[:18]) if pid else 0,
         connection=int(connection[:18]) if connection else 0,
         message=printable(message),
-        errno=int(errno[:9]) if errno else 0,
+        errno=_LINUX.get(number, number),
         errno_text=printable(errno_text or b""),
-        upstream=_upstream(cause, context),
+        upstream=upstream,
+        is_stream=bool(upstream) and b", request: " not in context,
         action=printable(action or b""),
     )
 
@@ -123,12 +140,14 @@ def _upstream(cause: bytes, context: bytes) -> str:
     if b'"' in cause and not cause.startswith((b"upstream ", b"FastCGI ")):
         return ""
     match = _CONTEXT.match(context)
-    return printable(match[1]) if match else ""
+    return printable(match[2]) if match else ""
 
 
 def _is_failure(line: ErrorLine) -> bool:
-    """Not by level: some failures are `[crit]`, TLS alerts changed theirs."""
-    return bool(line.upstream or "upstream" in line.action) and not line.message.startswith(_BENIGN)
+    """Some failures are `[crit]`, and TLS alerts changed their level; none is below `[error]`, or ends in "ignored"."""
+    is_upstreams = "upstream" in line.action or (line.upstream and line.action != "sending to client")
+    is_said = line.level not in _QUIET and not line.message.endswith(", ignored")
+    return bool(is_upstreams) and is_said and not line.message.startswith(_BENIGN)
 
 
 def _name(line: ErrorLine) -> str:
