@@ -7,7 +7,7 @@ import pytest
 from upswitch.diagnose import directives, host
 from upswitch.diagnose.causes import catalogue
 from upswitch.diagnose.host import Places
-from upswitch.logs.line import FormatError, parse_format, recognised, usual_formats
+from upswitch.logs.formats import FormatError, recognised, usual_formats
 from upswitch.logs.since import Since, Span, in_files, parse_since
 from upswitch.nginx import conf_logs, processes
 from upswitch.nginx.dump import parse_dump
@@ -139,23 +139,28 @@ def test_who_listens_instead_is_said_only_of_this_machine(address, said):
 # ---- formats ----
 
 
+def only_format(text):
+    (found,) = given_formats(text)
+    return found
+
+
 def test_a_format_may_be_pasted_as_it_stands_in_the_configuration():
-    pasted = parse_format("log_format mine escape=json '$status '\n  '$uri';")
+    pasted = only_format("log_format mine escape=json '$status '\n  '$uri';")
     assert (pasted.name, pasted.escape, pasted.text) == ("mine", "json", "$status $uri")
-    assert parse_format("escape=json $status x") == parse_format("log_format '' escape=json '$status x'")
-    assert parse_format(conf_logs.log_format_line()).escape == "json"
+    assert only_format("escape=json $status x") == only_format("log_format '' escape=json '$status x'")
+    assert only_format(conf_logs.log_format_line()).escape == "json"
 
 
 @pytest.mark.parametrize("text", ["log_format x 'open", "log_format x } y"])
 def test_a_line_that_nginx_would_refuse_is_refused(text):
     with pytest.raises(FormatError):
-        parse_format(text)
+        only_format(text)
 
 
 def test_the_format_is_the_one_that_most_lines_are_of():
     combined = b'10.1.1.1 - - [20/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 502 157 "-" "curl"'
     main = combined + b' "-"'
-    assert recognised(combined + b"\n" + main + b"\n" + main, usual_formats()).read(main)
+    assert recognised(combined + b"\n" + main + b"\n" + main, usual_formats()).reader.read(main)
     assert recognised(b"what is this", usual_formats()) is None
     assert recognised(b"", usual_formats()) is not None
 

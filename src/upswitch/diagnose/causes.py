@@ -18,6 +18,7 @@ class Code(StrEnum):
     CLIENT_CLOSED = "client_closed"
     DNS_SERVER_DOWN = "dns_server_down"
     DNS_TIMEOUT = "dns_timeout"
+    FASTCGI_PREMATURE_CLOSE = "fastcgi_premature_close"
     HEALTH_CHECK_DOWN = "health_check_down"
     HEALTH_CHECK_NOT_YET_UP = "health_check_not_yet_up"
     KEEPALIVE_RACE = "keepalive_race"
@@ -34,10 +35,12 @@ class Code(StrEnum):
 class Line(Value, forbid_unknown_fields=True):
     """How an error line reads. `message` is a regular expression from its start; any `errno` of these, any beginning of `action`.
 
-    Without `errno` or `action` any will do. `is_outside`: outside of requests and of what a resolver does, which says an action.
+    Without `errno`, `action` or `level` any will do. `is_outside`: outside of requests and of what a resolver does, which says an
+    action.
     """
 
     message: str
+    level: tuple[str, ...] = ()
     errno: frozenset[int] = frozenset()
     action: tuple[str, ...] = ()
     is_outside: bool = False
@@ -45,6 +48,7 @@ class Line(Value, forbid_unknown_fields=True):
     def fits(self, line: ErrorLine) -> bool:
         return (
             (not self.errno or line.errno in self.errno)
+            and (not self.level or line.level in self.level)
             and not (self.is_outside and (line.connection or line.action))
             and (not self.action or line.action.startswith(self.action))
             and re.match(self.message, line.message) is not None
@@ -55,7 +59,8 @@ class Cause(Value, forbid_unknown_fields=True):
     """One cause in words that hold nothing from a log.
 
     `status` is what clients got: None where no access line is written, 0 and 9 where `000` and `009` are. `is_benign`: such a line
-    alone says of nobody that he was hurt. `is_of_request` is false where its lines are not of requests. `settings`: directives.
+    alone says of nobody that he was hurt; `is_noise`: nor does anybody need to read it. `is_of_request` is false where its lines
+    are not of requests. `settings`: directives.
     """
 
     why: str
@@ -63,6 +68,7 @@ class Cause(Value, forbid_unknown_fields=True):
     fix: str
     status: int | None = None
     is_benign: bool = False
+    is_noise: bool = False
     is_of_request: bool = True
     settings: tuple[str, ...] = ()
     lines: tuple[Line, ...] = ()

@@ -28,6 +28,7 @@ from upswitch.logs.line import (
 
 _GATEWAY = frozenset(map(str, GATEWAY))
 _NOTHING = frozenset({None, "", "-"})
+_GIVEN_UP = "given up"
 _SHUT, _CUT = 0, (200, 206)
 
 
@@ -35,10 +36,10 @@ class Wrong(StrEnum):
     """What went wrong with a request, or with one of its attempts at a server."""
 
     OURS = "ours"  # nginx gave up on the server
-    ANSWERED = "answered"  # the server said 502, 503 or 504
+    ANSWERED = "answered"  # the server said 5xx
     EITHER = "either"  # one of these
     UNASKED = "unasked"  # 5xx without a server
-    LEFT = "left"  # the client left after 1 s or more with no answer
+    LEFT = "left"  # the client left with no answer, after 1 s or more where the format tells
     CUT = "cut"  # an answer broke off
     SHUT = "shut"  # status 000
     RAW = "raw"  # status 009
@@ -61,17 +62,19 @@ def troubles(entry: Entry) -> tuple[Trouble, ...]:
     servers = [_name(peer) for peer in peers] if len(peers) >= len(answers) else [""] * len(answers)
     server = servers[len(answers) - 1]
     if status == CLIENT_LEFT:
-        is_hung = entry.upstream_addr not in {"", "-"} and entry.has_left_unanswered(answers[-1])
-        return (Trouble(wrong=Wrong.LEFT, server=server, status=CLIENT_LEFT),) if is_hung else ()
+        is_hung = entry.has_left_unanswered(answers[-1]) or (entry.request_time is None and entry.is_left(answers[-1]))
+        is_asked = entry.upstream_addr not in {"", "-"}
+        return (Trouble(wrong=Wrong.LEFT, server=server, status=CLIENT_LEFT),) if is_hung and is_asked else ()
     if status in {_SHUT, NOT_HTTP}:
         return (Trouble(wrong=Wrong.SHUT if status == _SHUT else Wrong.RAW, server=server, status=status or 0),)
     failed = _failed(entry, answers, servers)
-    if failed or status is None:
+    if status is None or any(each.is_last for each in failed):
         return failed
-    if status >= OWN_ERROR and answers[-1] in _NOTHING:
-        return (Trouble(wrong=Wrong.OURS if server else Wrong.UNASKED, server=server, status=status),)
-    is_cut = status in _CUT and entry.request_completion in {"", "-"}
-    return (Trouble(wrong=Wrong.CUT, server=server, status=status),) if is_cut else ()
+    if status >= OWN_ERROR:
+        is_ours = server and answers[-1] in _NOTHING
+        return (*failed, Trouble(wrong=Wrong.OURS if is_ours else Wrong.UNASKED, server=server if is_ours else "", status=status))
+    is_cut = not failed and status in _CUT and entry.request_completion in {"", "-"}
+    return (Trouble(wrong=Wrong.CUT, server=server, status=status),) if is_cut else failed
 
 
 def asked(entry: Entry) -> tuple[str, ...]:
@@ -84,8 +87,11 @@ def _failed(entry: Entry, answers: list[str], servers: list[str]) -> tuple[Troub
     headers = elements(entry.upstream_header_time)
     failed = []
     for index, (answer, server) in enumerate(zip(answers, servers, strict=False)):
-        if answer in _GATEWAY:
-            wrong = Wrong.EITHER if len(headers) < len(answers) else _whose(headers[index])
+        if answer == _GIVEN_UP:
+            failed.append(Trouble(wrong=Wrong.OURS, server=server, status=GATEWAY[0], is_last=False))
+        elif answer.isdigit() and int(answer) >= OWN_ERROR:
+            is_known = len(headers) >= len(answers) or (answer not in _GATEWAY and entry.upstream_status is not None)
+            wrong = (_whose(headers[index]) if len(headers) >= len(answers) else Wrong.ANSWERED) if is_known else Wrong.EITHER
             failed.append(Trouble(wrong=wrong, server=server, status=int(answer), is_last=index == len(answers) - 1))
     if failed and failed[-1] == Trouble(wrong=Wrong.OURS, server=failed[-1].server, status=GATEWAY[0]):
         failed += _after_sending(entry, failed[-1])
@@ -109,9 +115,13 @@ def _after_sending(entry: Entry, ours: Trouble) -> list[Trouble]:
 
 
 def _answers(entry: Entry) -> list[str]:
-    """The servers' statuses, without the end of a list that leads to no server; `$status` where the format has no list."""
+    """The servers' statuses, without the end of a list that leads to no server.
+
+    Where the format has no list, `$status` is the last server's, and nginx gave up on those that it asked before.
+    """
     if entry.upstream_status is None:
-        return ["" if entry.status is None else f"{entry.status:03}"]
+        status = "" if entry.status is None else f"{entry.status:03}"
+        return [*[_GIVEN_UP] * (entry.upstream_addr or "").rpartition(" : ")[2].count(", "), status]
     answers = elements(entry.upstream_status)
     while len(answers) > 1 and not answers[-1]:
         answers.pop()
@@ -142,6 +152,8 @@ ALL = frozenset(_LIMITS) | {"request", "upstream_connect_time", "upstream_bytes_
 class AccessCount(Trouble, kw_only=True):  # every Value is; mypy does not see it here
     """Requests (OURS, ANSWERED, EITHER: attempts) with which the same went wrong at one server, which may be OTHERS.
 
+    `least_s` and `most_s`: the shortest and the longest of them in whole seconds, 0 where the format does not tell.
+
     `first` and `last` are times as the log writes them, in its order, "" where it has none. `evidence` is the first line seen,
     escaped and cut, without values that may be secrets.
     """
@@ -150,6 +162,8 @@ class AccessCount(Trouble, kw_only=True):  # every Value is; mypy does not see i
     first: str
     last: str
     evidence: str
+    least_s: int = 0
+    most_s: int = 0
 
 
 class Access(Value):
@@ -186,7 +200,7 @@ class Access(Value):
     @property
     def tells_attempts(self) -> bool:
         """Whether failed attempts at each server are seen."""
-        return {"upstream_status", "upstream_addr"} <= self.variables
+        return "upstream_addr" in self.variables and not self.variables.isdisjoint({"status", "upstream_status"})
 
     @property
     def tells_races(self) -> bool:
@@ -199,6 +213,8 @@ class _Count:
 
     first: str
     evidence: str
+    least_s: int
+    most_s: int
     last: str = ""
     count: int = 0
 
@@ -210,6 +226,7 @@ class _Fate:
     counts: tuple[_Count, ...]
     peers: tuple[str, ...]
     is_failed: bool
+    seconds: int
 
 
 class AccessCounter:
@@ -277,18 +294,21 @@ class AccessCounter:
         for count in fate.counts:
             count.count += lines.times
             count.last = lines.time
+            count.least_s, count.most_s = min(count.least_s, fate.seconds), max(count.most_s, fate.seconds)
 
     def _fate(self, entry: Entry, lines: Lines) -> _Fate:
+        seconds = int(entry.request_time or 0)
         return _Fate(
-            counts=tuple(self._kept(trouble, lines) for trouble in troubles(entry)),
+            counts=tuple(self._kept(trouble, lines, seconds) for trouble in troubles(entry)),
             peers=asked(entry),
             is_failed=entry.status is not None and not _NO_HTTP <= entry.status < OWN_ERROR,
+            seconds=seconds,
         )
 
-    def _kept(self, trouble: Trouble, lines: Lines) -> _Count:
+    def _kept(self, trouble: Trouble, lines: Lines, seconds: int) -> _Count:
         """Where it is counted."""
         if trouble not in self._counts and len(self._counts) >= MOST_KEPT:
             trouble = replace(trouble, server=OTHERS)
         if trouble not in self._counts:
-            self._counts[trouble] = _Count(first=lines.time, evidence=self._exhibit.shown(lines.sample))
+            self._counts[trouble] = _Count(lines.time, self._exhibit.shown(lines.sample), seconds, seconds)
         return self._counts[trouble]

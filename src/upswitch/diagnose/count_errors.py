@@ -230,7 +230,8 @@ class ErrorCounter:
 
 _STAMP, _PROCESS = rb"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) ", rb" \d{1,20}+#\d{1,20}+: "
 _USUAL = re.compile(
-    rb"^(?:" + _STAMP + rb"\[(?:error|crit|alert)\]()" + _PROCESS + rb"\*\d{1,20}+ ([^,\n]{0,600}+), client: [^," + rb'"\n]{0,100}+, server: [^,"\n]{0,256}+'
+    rb"^(?:" + _STAMP + rb"\[(?:error|crit|alert)\]()" + _PROCESS + rb"\*\d{1,20}+ ([^,\n]{0,600}+)"
+    rb', client: [^,"\n]{0,100}+, server: [^,"\n]{0,256}+'
     rb', request: "([A-Z]{1,20}+) \S{0,700}+ HTTP/\d\.\d", upstream: "[a-z]{1,10}+://(?!unix:)([^/"\s]{0,120}+)(?=[/"\s]).*|(.*))\n',
     re.MULTILINE,
 )

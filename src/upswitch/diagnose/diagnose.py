@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from upswitch.basics.value import Value
-from upswitch.diagnose.causes import Code
+from upswitch.diagnose.causes import Code, catalogue
 from upswitch.diagnose.count_access import Access
-from upswitch.diagnose.count_errors import ErrorCount, Errors, NoLive
+from upswitch.diagnose.count_errors import FROM_SERVERS, ErrorCount, Errors, NoLive
 from upswitch.diagnose.directives import Known
+from upswitch.diagnose.evidence import UNEXPLAINED
 from upswitch.diagnose.finding import Finding, finding
 from upswitch.diagnose.findings import Attempts, from_access, from_errors
+from upswitch.logs.line import ENOUGH_FAILED
 
 _LONGEST = 300
 _SERVERS = 4
@@ -25,12 +27,15 @@ _WITHOUT_ACCESS = "Without an access log, 502s of the app, retries and clients t
 
 
 class Diagnosis(Value):
-    """Findings, worst first, a consequence directly after its cause. `limits`: what could not be seen, a clause each.
+    """Findings, worst first, a consequence directly after its cause. `noise`: what is no failure of anything.
+
+    `limits`: what could not be seen, a clause each.
 
     `error_lines` and `requests` were read, None where that log was not given; `unread` lines were not of their log's format.
     """
 
     findings: tuple[Finding, ...] = ()
+    noise: tuple[Finding, ...] = ()
     limits: tuple[str, ...] = ()
     error_lines: int | None = None
     requests: int | None = None
@@ -51,8 +56,10 @@ def diagnose(errors: Errors | None = None, access: Access | None = None, known: 
     if any(each.code == Code.DNS_SERVER_DOWN for each in causes):
         follow += [replace(each, consequence_of=Code.DNS_SERVER_DOWN) for each in causes if each.code == Code.DNS_TIMEOUT]
         causes = [each for each in causes if each.code != Code.DNS_TIMEOUT]
+    noise = tuple(each for each in causes if each.code != UNEXPLAINED and catalogue().causes[each.code].is_noise)
     return Diagnosis(
-        findings=_in_order(causes, follow),
+        findings=_in_order([each for each in causes if each not in noise], follow),
+        noise=noise,
         limits=(*(() if errors else (_WITHOUT_ERRORS,)), *(access.limits if access else (_WITHOUT_ACCESS,))),
         error_lines=errors.lines if errors else None,
         requests=access.requests if access else None,
@@ -81,10 +88,11 @@ def sentence(diagnosis: Diagnosis) -> str:
 def _no_live(errors: Errors, attempts: Attempts, known: Known) -> list[Finding]:
     """By what they follow from; where nothing failed before, by what may be so in the configuration."""
     lines = {each.server: each for each in errors.counts if each.code == Code.NO_LIVE_ALL_DOWN}
+    held = _are_held_down(errors)
     groups: dict[tuple[Code, str], list[ErrorCount]] = {}
     for each in sorted(errors.no_live, key=lambda each: -each.count):
         part = replace(lines[each.name], count=each.count, first=each.first, last=each.last)
-        groups.setdefault((_code(each, known), each.after), []).append(part)
+        groups.setdefault((_code(each, known, are_held_down=held), each.after), []).append(part)
     found = []
     for (code, after), counts in groups.items():
         clients, note = attempts.weigh(counts)
@@ -92,10 +100,19 @@ def _no_live(errors: Errors, attempts: Attempts, known: Known) -> list[Finding]:
     return found
 
 
-def _code(no_live: NoLive, known: Known) -> Code:
+def _are_held_down(errors: Errors) -> bool:
+    """Whether the lines alone say that nothing but a health check took the servers out.
+
+    Failures do so for fail_timeout at most. Then nginx asks a server again, and the log has a line about it.
+    """
+    is_failure = any(each.status in FROM_SERVERS and each.code != Code.NO_LIVE_ALL_DOWN for each in errors.counts)
+    return not is_failure and sum(each.count for each in errors.no_live) >= ENOUGH_FAILED
+
+
+def _code(no_live: NoLive, known: Known, *, are_held_down: bool) -> Code:
     if not no_live.after and no_live.name in known.max_conns:
         return Code.MAX_CONNS
-    is_starting = not no_live.after and no_live.name in known.checked
+    is_starting = not no_live.after and (are_held_down or no_live.name in known.checked)
     return Code.HEALTH_CHECK_NOT_YET_UP if is_starting else Code.NO_LIVE_ALL_DOWN
 
 

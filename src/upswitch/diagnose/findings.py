@@ -5,9 +5,11 @@ than the access log was not written by such attempts. The same holds, by status,
 with newlines can forge whole lines of the error log (logs/error_line.py).
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -16,10 +18,16 @@ from upswitch.diagnose.count_access import Access, AccessCount, Wrong
 from upswitch.diagnose.count_errors import FROM_SERVERS, ErrorCount, Errors
 from upswitch.diagnose.evidence import OTHERS, UNEXPLAINED
 from upswitch.diagnose.finding import Finding, finding
-from upswitch.logs.line import BIG_PERCENT, ENOUGH_FAILED
 
 _ATTEMPTS = frozenset({Wrong.OURS, Wrong.EITHER})
 _OWN_ERRORS = frozenset({Wrong.OURS, Wrong.UNASKED})
+_FAILED = _ATTEMPTS | _OWN_ERRORS | {Wrong.ANSWERED}
+_CLOSED = frozenset({Code.UPSTREAM_RESET, Code.UPSTREAM_PREMATURE_CLOSE, Code.FASTCGI_PREMATURE_CLOSE})
+_ENOUGH = 3
+_TIMEOUTS = (
+    "Raise it above the slowest answer: gunicorn --timeout, uWSGI harakiri, php-fpm request_terminate_timeout, Go's WriteTimeout, "
+    "Node's server.requestTimeout."
+)
 _MAY_RACE = frozenset({Code.UPSTREAM_RESET, Code.UPSTREAM_PREMATURE_CLOSE})
 _RACED = "This is likely: requests that nginx does not send twice failed at once, on connections that took no time to make."
 _MAY_HAVE_RACED = (
@@ -42,15 +50,19 @@ class Attempts:
     """What the access log shows of attempts that nginx gave up, dealt out to the causes that the error log has: each goes to one.
 
     Which line is of which attempt no log says. By server and status each cause gets its share, as many of them reached clients.
-    Lines of OTHERS share the attempts at servers of which the error log has no line.
+    Lines of OTHERS share the attempts at servers of which the error log has no line. Where the log's format has no attempts, its
+    failed requests are dealt out, by status.
     """
 
     def __init__(self, errors: Errors, access: Access | None) -> None:
-        self._is_told = access is not None and access.tells_attempts and access.requests > 0
+        self._is_told = access is not None and bool({"status", "upstream_status"} & access.variables) and access.requests > 0
+        self._has_attempts = access is not None and access.tells_attempts
         self._seen, self._last, self._lines = Counter[_Place](), Counter[_Place](), Counter[_Place]()
         named = {line.server for line in errors.counts}
         for seen in access.counts if access else ():
-            if seen.status in FROM_SERVERS:
+            if not self._has_attempts:
+                place, is_one = ("", seen.status), seen.wrong in _FAILED
+            elif seen.status in FROM_SERVERS:
                 place = (seen.server if seen.server in named else OTHERS, seen.status)
                 is_one = seen.wrong in _ATTEMPTS
             else:
@@ -65,13 +77,16 @@ class Attempts:
         """How many of these reached clients, and what the access log has to say against the others."""
         shares = [self._share(each) for each in counts]
         lines, seen, clients = sum(each.count for each in counts), sum(each[0] for each in shares), sum(each[1] for each in shares)
+        if self._is_told and not self._has_attempts:
+            note = f"The access log shows {clients} failed requests for these {lines} lines. The others were tried again."
+            return clients, note if clients < lines else ""
         if lines > seen:
             return clients, f"The access log shows {seen} of these {lines}. {_FORGED_OWN if is_own(counts[0]) else _FORGED}"
         return clients, f"After {lines - clients} of these {lines} nginx asked another server." if clients < lines else ""
 
     def _share(self, count: ErrorCount) -> tuple[int, int]:
         """Of these lines those that the access log shows, and of those the ones after which no other server was asked."""
-        if not self._is_told or not (count.server or is_own(count)):
+        if not self._is_told or (self._has_attempts and not (count.server or is_own(count))):
             return count.count, count.count
         place = self._place(count)
         seen = min(count.count, round(self._seen[place] * count.count / max(self._lines[place], 1)))
@@ -84,6 +99,10 @@ class Attempts:
     def _place(self, count: ErrorCount) -> _Place:
         """By the status of the cause; where the access log has only the other one there, by that."""
         status = count.status
+        if not self._has_attempts:
+            seen = [each for _, each in self._seen]
+            is_seen = status is not None and (status in seen or not seen)
+            return "", (status or 0) if is_seen else max(seen, key=lambda each: each in FROM_SERVERS, default=0)
         if is_own(count):
             return "", status or 0
         both = sorted(FROM_SERVERS, key=lambda each: each != status)
@@ -95,7 +114,18 @@ def from_errors(errors: Errors, access: Access | None, attempts: Attempts, *, ke
     counts = [each for each in errors.counts if each.code != Code.NO_LIVE_ALL_DOWN]
     raced = _raced(counts, access, keeps_alive=keeps_alive)
     tells_races = _tells_races(access)
-    return [_finding(list(group), attempts, tells_races=tells_races) for _, group in groupby(sorted(raced, key=_kind), key=_kind)]
+    found = [_finding(list(group), attempts, tells_races=tells_races) for _, group in groupby(sorted(raced, key=_kind), key=_kind)]
+    return [_with_timeout(each, access) if access and each.code in _CLOSED else each for each in found]
+
+
+def _with_timeout(found: Finding, access: Access) -> Finding:
+    """What is closed after the same time again and again was not closed by a crash."""
+    seen = [each for each in access.counts if each.wrong in _ATTEMPTS and (not each.server or each.server in found.servers)]
+    least, most = min((each.least_s for each in seen), default=0), max((each.most_s for each in seen), default=0)
+    if least == 0 or most > least + 1 or sum(each.count for each in seen) < _ENOUGH:
+        return found
+    note = f"Each of them took {least} s: that is the server's own timeout, and no crash. {_TIMEOUTS}"
+    return replace(found, note=f"{found.note} {note}".strip())
 
 
 def is_of_server(count: ErrorCount) -> bool:
@@ -156,13 +186,15 @@ def _finding(counts: list[ErrorCount], attempts: Attempts, *, tells_races: bool)
     return finding(worst.code, counts, 0 if is_nobodys else clients, note=note)
 
 
+T = TypeVar("T")
+_ADDRESS = re.compile(r":\d+$|^unix:|[\[.]")
 _GATEWAY = frozenset({502, 503, 504})
 _CUT, _RAW = 200, 9  # what clients get of an answer that breaks off, or is no HTTP
 
 
 def from_access(access: Access, errors: Errors | None) -> list[Finding]:
     found = (
-        _answered(access, errors),
+        *_answered(access, errors),
         _gave_up(access, errors),
         _left(access),
         _cut(access, errors),
@@ -173,18 +205,33 @@ def from_access(access: Access, errors: Errors | None) -> list[Finding]:
     return [each for each in found if each]
 
 
-def _answered(access: Access, errors: Errors | None) -> Finding | None:
-    """The servers' own words: by header time, else what the error log has no line for."""
-    said = _of(access, Wrong.ANSWERED)
-    either = _of(access, Wrong.EITHER)
+def _answered(access: Access, errors: Errors | None) -> list[Finding]:
+    """The servers' own words, by status: by header time, else what the error log has no line for."""
+    said, either = _of(access, Wrong.ANSWERED), _of(access, Wrong.EITHER)
     if either and (errors is None or not errors.lines):
-        return _unexplained("answered_by_either", said + either)
-    rest = _beyond(either, access, errors) if errors else []
-    if not said and not rest:
-        return None
-    note = "The error log has no line for these." if rest else ""
-    counts = said + rest
-    return finding(Code.UPSTREAM_ANSWERED, counts, _clients(counts), note=_retried(counts, note))
+        return [_by_either(counts) for counts in _by_status(said + either)]
+    beyond = _beyond(either, access, errors) if errors else []
+    found = []
+    for counts in _by_status(said + beyond):
+        note = "The error log has no line for these." if any(each.wrong is Wrong.EITHER for each in counts) else ""
+        each = finding(Code.UPSTREAM_ANSWERED, counts, _clients(counts), note=_retried(counts, note))
+        found.append(replace(each, status=counts[0].status))
+    return found
+
+
+def _by_either(counts: Sequence[AccessCount]) -> Finding:
+    """An address that is the name of an upstream says that no server of it was left."""
+    if all(each.server and not _ADDRESS.search(each.server) for each in counts):
+        return finding(Code.NO_LIVE_ALL_DOWN, counts, _clients(counts))
+    return replace(_unexplained("answered_by_either", counts), status=counts[0].status)
+
+
+def _by_status(counts: Sequence[AccessCount]) -> list[list[AccessCount]]:
+    """The commonest first."""
+    found = dict[int, list[AccessCount]]()
+    for each in sorted(counts, key=lambda each: -each.count):
+        found.setdefault(each.status, []).append(each)
+    return list(found.values())
 
 
 def _gave_up(access: Access, errors: Errors | None) -> Finding | None:
@@ -200,11 +247,12 @@ def _gave_up(access: Access, errors: Errors | None) -> Finding | None:
 
 
 def _left(access: Access) -> Finding | None:
+    """Whoever waited and left was hurt, however few. Where no time is known, only where half of all requests end so."""
     left = _of(access, Wrong.LEFT)
     if not left:
         return None
     count = sum(each.count for each in left)
-    if count >= ENOUGH_FAILED and count * 100 >= access.requests * BIG_PERCENT:
+    if "request_time" in access.variables or count * 2 >= access.requests:
         return finding(Code.CLIENT_CLOSED, left, count, said=catalogue().words["hangs"])
     return finding(Code.CLIENT_CLOSED, left, 0)
 
@@ -252,21 +300,37 @@ def _of(access: Access, wrong: Wrong) -> list[AccessCount]:
 
 
 def _beyond(counts: Sequence[AccessCount], access: Access, errors: Errors) -> list[AccessCount]:
-    """Attempts beyond the lines that the error log has of the same server; a line cut before the server may be of any."""
-    lines = Counter[str]()
+    """Attempts beyond the lines that the error log has of the same server; a line cut before the server may be of any.
+
+    Where the access log has no servers, and of errors that are no gateway's, the lines of the same status count.
+    """
+    has_servers = "upstream_addr" in access.variables
+    servers, statuses = Counter[str](), Counter[int]()
     for each in errors.counts:
-        lines[each.server] += each.count if is_of_server(each) else 0
+        if has_servers and each.status in FROM_SERVERS:
+            servers[each.server] += each.count if is_of_server(each) else 0
+        elif each.status and each.status >= _OWN and each.cause.is_of_request:
+            statuses[each.status] += each.count
     unasked = sum(each.count for each in _of(access, Wrong.UNASKED) if each.status in FROM_SERVERS)
-    cut = max(0, lines.pop("", 0) - unasked)
+    cut = max(0, servers.pop("", 0) - unasked)
     rest = []
     for attempt in counts:
-        taken = min(attempt.count, lines[attempt.server])
-        lines[attempt.server] -= taken
-        any_ = min(attempt.count - taken, cut)
+        left = attempt.count - _take(attempt.count, servers, attempt.server) - _take(attempt.count, statuses, attempt.status)
+        any_ = min(left, cut)
         cut -= any_
-        if attempt.count > taken + any_:
-            rest.append(replace(attempt, count=attempt.count - taken - any_))
+        left -= any_
+        if not has_servers and attempt.status in _GATEWAY:  # an error page may have changed the status
+            left -= sum(_take(left, statuses, status) for status in sorted(_GATEWAY))
+        if left > 0:
+            rest.append(replace(attempt, count=left))
     return rest
+
+
+def _take(most: int, lines: Counter[T], of: T) -> int:
+    """So many lines at most, taken out of those that are left."""
+    taken = min(most, lines[of])
+    lines[of] -= taken
+    return taken
 
 
 def _unexplained(words: str, counts: Sequence[AccessCount], *, note: str = "") -> Finding:

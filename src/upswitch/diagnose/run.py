@@ -14,8 +14,10 @@ from upswitch.diagnose.directives import Known
 from upswitch.diagnose.host import Asked, HostSight
 from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
-from upswitch.logs import coverage, line, since
-from upswitch.logs.line import FormatError, LineReader, newlines
+from upswitch.logs import coverage, formats, since
+from upswitch.logs.error_line import parse_error
+from upswitch.logs.formats import FormatError
+from upswitch.logs.line import LineReader, newlines
 from upswitch.logs.since import EVER, AccessTimes, ErrorTimes, Since, Span, Times
 from upswitch.logs.source import FileSource, Source, with_rotated
 from upswitch.nginx import conf_logs
@@ -149,6 +151,8 @@ def _unseen(site: Site, live: HostSight) -> Iterator[str]:
 
 def _files(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Logs:
     errors = tuple(map(FileSource, wanted.error_logs))
+    for source in errors:
+        source.unwrap(lambda text: sum(parse_error(line) is not None for line in text.split(b"\n")))
     access, notes = _access_files(wanted, found_formats)
     if wanted.since is None:
         return _Logs(errors=errors, access=access, span=EVER, notes=notes)
@@ -167,7 +171,9 @@ def _access_files(
     found, notes = list[tuple[FileSource, LineReader]](), list[str]()
     for source in map(FileSource, wanted.access_logs):
         try:
-            found.append((source, line.reader_of(source.name, source.head(), given=wanted.log_format, known=found_formats)))
+            known = formats.reader_of(source, given=wanted.log_format, known=found_formats)
+            found.append((source, known.reader))
+            notes += [f"{source.name} is read as the log_format {known.name}."] if not wanted.log_format else []
         except FormatError as exc:
             if wanted.log_format or not wanted.error_logs:
                 raise

@@ -39,6 +39,7 @@ from upswitch.logs.line import (
 
 _PIECE = MAX_LINE + 1
 _MOST_REMEMBERED = 1 << 12
+_LONGEST_S = 999
 _TIME, _BYTES = rb"\d{1,20}\.\d{3}", rb"\d{1,20}"
 
 
@@ -323,17 +324,21 @@ def by_second(lines: Iterable[Lines]) -> tuple[dict[int, Moment], int]:
 def _said(entry: Entry) -> _Said:
     """Without what differs from line to line and decides nothing: else every line would be a kind of its own."""
     time = (entry.time or "").partition(".")[0]
-    is_hung = entry.request_time is not None and entry.request_time >= HUNG_S
     short = replace(
         entry,
         client="",
         time=None,
-        request_time=None if entry.request_time is None else float(HUNG_S * is_hung),
+        request_time=None if entry.request_time is None else _seconds(entry.request_time),
         upstream_header_time=_numbers("0", "0", entry.upstream_header_time),
         upstream_connect_time=_numbers("0", "1", entry.upstream_connect_time),
         upstream_bytes_sent=_numbers("0", "1", entry.upstream_bytes_sent),
     )
     return short, time, is_good(entry)
+
+
+def _seconds(time: float) -> float:
+    """Whole ones, and nothing of less than HUNG_S or more than _LONGEST_S."""
+    return float(min(int(time), _LONGEST_S)) if time >= HUNG_S else 0.0
 
 
 def _numbers(nothing: str, more: str, text: str | None) -> str | None:

@@ -22,9 +22,7 @@ from upswitch.basics.value import Value
 CONSOLE = b"nginx: ["
 """How a line begins that nginx writes to the terminal, without a time: what `nginx -t` says, and a start that failed."""
 
-_HEAD = re.compile(
-    rb"(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[([a-z]+)\] (\d+)#\d+: (?:\*(\d+) )?|nginx: \[([a-z]+)\] )(.*)", re.DOTALL
-)
+_HEAD = re.compile(rb"(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[([a-z]+)\] (\d+)#\d+: (?:\*(\d+) )?|nginx: \[([a-z]+)\] )(.*)", re.DOTALL)
 _CAUSE = re.compile(rb"(.*?)(?: \((\d+): ([^()]*(?:\([^()]*\)[^()]*)*)\))?(?: while ([a-zA-Z ]+))?(?:, [^:]*: .*)?", re.DOTALL)
 _CONTEXT = re.compile(
     rb'[^,"]*, server: [^,"]*(, request: "\S+ [^\s"]*(?:"[^\s"]*)* HTTP/[\d.]+"(?:, subrequest: "[^\s"]*")?)?'
@@ -35,10 +33,9 @@ _NO_LIVE = "no live upstreams"
 _BENIGN = ("an upstream response is buffered", "a client request body is buffered", "upstream server temporarily disabled")
 _QUIET = frozenset({"debug", "info", "notice", "warn"})
 _REPORTED = re.compile(rb"(?:epoll_wait|kevent)\(\) reported that (?!client )")
-_LINUX = {
-    **{35: 11, 49: 99, 51: 101, 54: 104, 60: 110, 61: 111, 65: 113},  # BSD and macOS
-    **{10051: 101, 10053: 104, 10054: 104, 10060: 110, 10061: 111, 10065: 113},  # Windows
-}
+_BSD = {35: 11, 49: 99, 51: 101, 54: 104, 60: 110, 61: 111, 65: 113}
+_WINDOWS = {10051: 101, 10053: 104, 10054: 104, 10060: 110, 10061: 111, 10065: 113}
+_LINUX = _BSD | _WINDOWS
 """Linux's number of a network error. Linux's own errors of these numbers come from no socket."""
 _SHOWN = 160
 _TIME = 19  # bytes of a line's time

@@ -25,6 +25,7 @@ from upswitch.hosts.host import Host
 from upswitch.hosts.local import opened
 from upswitch.logs.line import HISTORY_S, LineReader, seconds_of
 from upswitch.logs.since import AccessTimes, Span, Times
+from upswitch.logs.unwrap import Layer, layers_around
 
 MOST = 2560 << 20
 """Bytes that are read of one log's history, 10 s of work; a busier log has a shorter history, and its length is told."""
@@ -195,20 +196,30 @@ class FileSource:
         with self._raw() as file:
             self._start = file.peek(PEEK) if self._pipe else file.read(PEEK)
         self._is_gzip = self._start.startswith(_GZIP)
+        self._layers: tuple[Layer, ...] = ()
+
+    def unwrap(self, count: Callable[[bytes], int]) -> None:
+        """Takes off what surrounds nginx's lines (unwrap.py). `count`: how many lines of some text can be read."""
+        self._layers = layers_around(self.head(), count)
+
+    def _bare(self, text: bytes) -> bytes:
+        for layer in self._layers:
+            text = layer(text)
+        return text
 
     def blocks(self, times: Times) -> Iterator[bytes]:
         """Whole lines; from not far before the first one that matters, where there is a way to enter there. Of a pipe only once."""
         with self._open() as file:
             if not (self._pipe or self._is_gzip):
-                _enter(file, entry(file.seek(0, 2), lambda at: _peek(file, at), times))
+                _enter(file, entry(file.seek(0, 2), lambda at: self._bare(_peek(file, at)), times))
             yield from self._whole(file)
 
     def head(self) -> bytes:
         """The first lines."""
         if not self._is_gzip:
-            return self._start
+            return self._bare(self._start)
         try:
-            return zlib.decompressobj(_GZIP_WINDOW).decompress(self._start, PEEK)
+            return self._bare(zlib.decompressobj(_GZIP_WINDOW).decompress(self._start, PEEK))
         except zlib.error:
             return b""
 
@@ -254,9 +265,9 @@ class FileSource:
             lines, newline, rest = (half + data).rpartition(b"\n")
             half = rest if len(rest) <= _LONGEST else b""
             if newline:
-                yield lines + newline
+                yield self._bare(lines + newline)
         if half:
-            yield half + b"\n"
+            yield self._bare(half + b"\n")
 
     def _read(self, file: _File) -> bytes:
         try:

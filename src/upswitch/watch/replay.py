@@ -10,9 +10,10 @@ import msgspec
 from upswitch.basics.errors import NginxBrokenError
 from upswitch.basics.value import Value
 from upswitch.hosts.host import Host, Ports
-from upswitch.logs import coverage, line
+from upswitch.logs import coverage
 from upswitch.logs.entries import EntryCounter, Moment, by_second
-from upswitch.logs.line import ALWAYS, HISTORY_S, LATE_S, FormatError, LineReader, seconds_of
+from upswitch.logs.formats import FormatError
+from upswitch.logs.line import ALWAYS, HISTORY_S, LATE_S, LineReader, seconds_of
 from upswitch.logs.since import EVER, AccessTimes, Span
 from upswitch.logs.source import FileSource
 from upswitch.nginx import conf_logs, running
@@ -49,7 +50,7 @@ class Log(Value):
 def logs_given(names: Sequence[str], log_format: str) -> tuple[Log, ...]:
     """The logs with the format that was given, or each with a usual one where none was (reader_of has the errors)."""
     sources = map(FileSource, names)
-    return tuple(Log(source=each, reader=line.reader_of(each.name, each.head(), given=log_format)) for each in sources)
+    return tuple(Log(source=each, reader=formats.reader_of(each, given=log_format).reader) for each in sources)
 
 
 def logs_here(host: Host, site: Site, names: Sequence[str]) -> tuple[Log, ...]:
@@ -75,7 +76,7 @@ def _reader(source: FileSource, logs: Sequence[AccessLog], ours: Sequence[Access
     if len(readers) == 1:
         return next(iter(readers))
     known = [log.format for log in (*same, *ours, *logs) if log.format]
-    return line.reader_of(source.name, source.head(), given="", known=known)
+    return formats.reader_of(source, given="", known=known).reader
 
 
 class Asked(Value):

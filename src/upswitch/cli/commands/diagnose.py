@@ -53,7 +53,7 @@ def diagnose(program: Program, /, *, common: Common, is_live: bool, **words: Any
 
 def _readable(found: "Diagnosed") -> "Diagnosed":
     """FormatError where no line could be read: "nothing found" would be wrong."""
-    from upswitch.logs.line import FormatError
+    from upswitch.logs.formats import FormatError
 
     lines = sum(each.lines for each in found.read)
     if lines and lines == found.diagnosis.unread:
@@ -64,7 +64,7 @@ def _readable(found: "Diagnosed") -> "Diagnosed":
 
 def _shown(diagnose: "Callable[[], Diagnosed]") -> View:
     from upswitch.cli.views.diagnose import diagnosed
-    from upswitch.logs.line import FormatError
+    from upswitch.logs.formats import FormatError
 
     try:
         return diagnosed(diagnose())

@@ -177,7 +177,7 @@ def _replay(program: Program, words: _Words) -> int:
 
 def _replayed(session: Session, words: _Words, site: Site | None) -> View:
     from upswitch.cli.views import watch as watchviews
-    from upswitch.logs.line import FormatError
+    from upswitch.logs.formats import FormatError
     from upswitch.watch import replay
 
     watch = site.watch if site else Watch()
