@@ -7,7 +7,7 @@ import pytest
 from upswitch.diagnose import directives, host
 from upswitch.diagnose.causes import catalogue
 from upswitch.diagnose.host import Places
-from upswitch.logs.formats import FormatError, recognised, usual_formats
+from upswitch.logs.formats import FormatError, given_formats, recognised, usual_formats
 from upswitch.logs.since import Since, Span, in_files, parse_since
 from upswitch.nginx import conf_logs, processes
 from upswitch.nginx.dump import parse_dump

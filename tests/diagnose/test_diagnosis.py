@@ -531,14 +531,14 @@ def test_what_nginx_answered_without_asking_is_a_return_unless_the_error_log_say
     assert "limit_req" in alone.note
 
 
-def test_many_clients_that_left_are_a_hanging_pool_and_a_few_are_not():
+def test_clients_that_waited_and_left_were_hurt_however_few():
     left = access_line(b"499", us=b"-", uht=b"-", time=b"3.000")
     hangs = diagnose(Errors(), access(*[left] * 5, *[access_line(b"200", us=b"200")] * 100)).findings[0]
     assert (hangs.code, hangs.clients, hangs.rank) == ("client_closed", 5, 0)
     assert hangs.why.startswith("These servers hang.")
     assert "proxy_ignore_client_abort" not in hangs.fix
-    few = diagnose(Errors(), access(left)).findings[0]
-    assert (few.code, few.clients, few.note) == ("client_closed", 0, "")
+    one = diagnose(Errors(), access(left, *[access_line(b"200", us=b"200")] * 1000)).findings[0]
+    assert (one.code, one.clients, one.is_hurting) == ("client_closed", 1, True)
 
 
 def test_answers_cut_short_have_the_error_logs_cause_or_the_client_left():
@@ -562,7 +562,7 @@ def test_every_failure_is_told_and_the_sentence_stays_short(error_lines, access_
     found = diagnose(said, seen)
     counted = {each.code or UNEXPLAINED for each in said.counts} - {"client_closed"}
     likely = {"keepalive_race", "no_live_all_down"}
-    told = {each.code for each in found.findings}
+    told = {each.code for each in (*found.findings, *found.noise)}
     assert counted - {"upstream_premature_close"} <= told | likely
     for before, each in zip((None, *found.findings), found.findings, strict=False):
         assert each.count >= each.clients >= 0

@@ -152,7 +152,8 @@ ALL = frozenset(_LIMITS) | {"request", "upstream_connect_time", "upstream_bytes_
 class AccessCount(Trouble, kw_only=True):  # every Value is; mypy does not see it here
     """Requests (OURS, ANSWERED, EITHER: attempts) with which the same went wrong at one server, which may be OTHERS.
 
-    `least_s` and `most_s`: the shortest and the longest of them in whole seconds, 0 where the format does not tell.
+    `least_s` and `most_s`: the shortest and the longest of them in whole seconds (of several attempts their mean), 0 where the
+    format does not tell.
 
     `first` and `last` are times as the log writes them, in its order, "" where it has none. `evidence` is the first line seen,
     escaped and cut, without values that may be secrets.
@@ -297,7 +298,8 @@ class AccessCounter:
             count.least_s, count.most_s = min(count.least_s, fate.seconds), max(count.most_s, fate.seconds)
 
     def _fate(self, entry: Entry, lines: Lines) -> _Fate:
-        seconds = int(entry.request_time or 0)
+        connected = [each for each in elements(entry.upstream_connect_time) if each not in _NOTHING]
+        seconds = int((entry.request_time or 0) / max(1, len(connected)))
         return _Fate(
             counts=tuple(self._kept(trouble, lines, seconds) for trouble in troubles(entry)),
             peers=asked(entry),

@@ -25,7 +25,7 @@ _FAILED = _ATTEMPTS | _OWN_ERRORS | {Wrong.ANSWERED}
 _CLOSED = frozenset({Code.UPSTREAM_RESET, Code.UPSTREAM_PREMATURE_CLOSE, Code.FASTCGI_PREMATURE_CLOSE})
 _ENOUGH = 3
 _TIMEOUTS = (
-    "Raise it above the slowest answer: gunicorn --timeout, uWSGI harakiri, php-fpm request_terminate_timeout, Go's WriteTimeout, "
+    "Raise the server's timeout above its slowest answer: gunicorn --timeout, uWSGI harakiri, php-fpm request_terminate_timeout, Go's WriteTimeout, "
     "Node's server.requestTimeout."
 )
 _MAY_RACE = frozenset({Code.UPSTREAM_RESET, Code.UPSTREAM_PREMATURE_CLOSE})
@@ -124,8 +124,8 @@ def _with_timeout(found: Finding, access: Access) -> Finding:
     least, most = min((each.least_s for each in seen), default=0), max((each.most_s for each in seen), default=0)
     if least == 0 or most > least + 1 or sum(each.count for each in seen) < _ENOUGH:
         return found
-    note = f"Each of them took {least} s: that is the server's own timeout, and no crash. {_TIMEOUTS}"
-    return replace(found, note=f"{found.note} {note}".strip())
+    why = f"Each time the server closed the connection after {least} s. That is its own timeout, and no crash."
+    return replace(found, why=why, fix=_TIMEOUTS)
 
 
 def is_of_server(count: ErrorCount) -> bool:

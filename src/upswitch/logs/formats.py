@@ -1,8 +1,9 @@
 """Which `log_format` a log is of: the one that is given, one of the configuration, a well-known one, or one that its lines show."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -10,7 +11,6 @@ from upswitch.basics.text import printable
 from upswitch.basics.value import Value
 from upswitch.logs.format_regex import exact_pattern, parts_of
 from upswitch.logs.line import LineReader, compile_format
-from upswitch.logs.source import FileSource
 from upswitch.nginx import conf_logs
 from upswitch.nginx.conf_logs import COMBINED, LogFormat, format_of
 from upswitch.nginx.statements import StatementError, statements
@@ -73,7 +73,17 @@ class Recognised(Value):
     name: str
 
 
-def reader_of(source: FileSource, *, given: str, known: Iterable[LogFormat] = ()) -> Recognised:
+class Log(Protocol):
+    """A log that can be read (source.FileSource)."""
+
+    name: str
+
+    def unwrap(self, count: Callable[[bytes], int]) -> None: ...
+
+    def head(self) -> bytes: ...
+
+
+def reader_of(source: Log, *, given: str, known: Iterable[LogFormat] = ()) -> Recognised:
     """Of the `given` format (as people paste it), else of the format that most of the first lines are of.
 
     What surrounds the lines is taken off. FormatError, with the log's name, where there is no such format.
@@ -147,7 +157,8 @@ def misfit(wanted: LogFormat, lines: Iterable[bytes]) -> str:
         if match:
             at = printable(line[match.end() : match.end() + _SHOWN].partition(b"?")[0])
             behind = printable(parts[end].literal)
-            return f"the log_format does not fit: in the first line it wants ${parts[end].variable}{behind} where there is: {at}"
+            part = f"${parts[end].variable}" + (f" and then {behind!r}" if behind else "")
+            return f"the log_format does not fit: in the first line it wants {part} where there is: {at}"
     return f"the log_format does not fit: the first line does not begin with {printable(parts[0].literal)}"
 
 

@@ -10,7 +10,7 @@ import msgspec
 from upswitch.basics.errors import NginxBrokenError
 from upswitch.basics.value import Value
 from upswitch.hosts.host import Host, Ports
-from upswitch.logs import coverage
+from upswitch.logs import coverage, formats
 from upswitch.logs.entries import EntryCounter, Moment, by_second
 from upswitch.logs.formats import FormatError
 from upswitch.logs.line import ALWAYS, HISTORY_S, LATE_S, LineReader, seconds_of

@@ -1,3 +1,4 @@
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,8 +33,9 @@ def _since(text: str) -> "Since":
     "--since", type=Read("time", _since), help="10m, or a time (ISO 8601). Default: 10m on a live host, all of given files."
 )
 @click.option("--live", "is_live", is_flag=True, help="With files: ask the live host too.")
+@click.option("--all", "is_all", is_flag=True, help="Show also lines that are no failure, such as an app's own messages.")
 @with_program
-def diagnose(program: Program, /, *, common: Common, is_live: bool, **words: Any) -> int:
+def diagnose(program: Program, /, *, common: Common, is_live: bool, is_all: bool, **words: Any) -> int:
     """Find out why clients get 502s.
 
     Reads error and access logs; names each cause, where to look, and the fix. Without files it also checks the live host's servers
@@ -41,14 +43,14 @@ def diagnose(program: Program, /, *, common: Common, is_live: bool, **words: Any
     """
     from upswitch.diagnose import run
 
-    wanted = run.Wanted(**words)
+    wanted, shown = run.Wanted(**words), partial(_shown, is_all=is_all)
     if wanted.error_logs.count("-") + wanted.access_logs.count("-") > 1:
         raise click.UsageError("stdin can be only one of the logs")
     if wanted.has_files and common.hosts and not is_live:
         raise click.UsageError("the files are on this machine: use --host only with --live, or without files")
     if wanted.has_files and not is_live:
-        return program.serve_files("diagnose", common, lambda _, site: _shown(lambda: _readable(run.of_files(wanted, site))))
-    return program.serve("diagnose", common, lambda session: _shown(lambda: run.of_host(session.ports, session.site, wanted)))
+        return program.serve_files("diagnose", common, lambda _, site: shown(lambda: _readable(run.of_files(wanted, site))))
+    return program.serve("diagnose", common, lambda session: shown(lambda: run.of_host(session.ports, session.site, wanted)))
 
 
 def _readable(found: "Diagnosed") -> "Diagnosed":
@@ -62,12 +64,12 @@ def _readable(found: "Diagnosed") -> "Diagnosed":
     return found
 
 
-def _shown(diagnose: "Callable[[], Diagnosed]") -> View:
+def _shown(diagnose: "Callable[[], Diagnosed]", *, is_all: bool) -> View:
     from upswitch.cli.views.diagnose import diagnosed
     from upswitch.logs.formats import FormatError
 
     try:
-        return diagnosed(diagnose())
+        return diagnosed(diagnose(), is_all=is_all)
     except OSError as exc:
         raise click.UsageError(plain(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc))) from exc
     except FormatError as exc:

@@ -8,11 +8,15 @@ from upswitch.basics.text import plain
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views import View
 from upswitch.diagnose.causes import Code
+from upswitch.diagnose.evidence import OTHERS
 from upswitch.diagnose.finding import Finding
 from upswitch.diagnose.host import Asked
 from upswitch.diagnose.run import Diagnosed, LogRead
 
 _MOST_SERVERS = 8
+_MOST_COMMANDS = 3
+_QUOTED = re.compile(r"`([^`]+)`")
+_WORD = re.compile(r"\b(?:ADDRESS|HOST|PORT|PATH|NAME|FILE|CERT|KEY|LIST|RESOLVER|WORKER|WORKER_PID|BIGFILE)\b")
 _MSEC = re.compile(r"\d{9,11}(\.\d{3})?")
 _WORDS = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d")
 
@@ -21,6 +25,7 @@ class DiagnoseView(View):
     """`diagnose`: exit 0 with nothing found, or nothing that needs action; else 3."""
 
     found: Diagnosed
+    is_all: bool = False
 
     @property
     def said(self) -> str:
@@ -33,23 +38,50 @@ class DiagnoseView(View):
     @property
     def notes(self) -> tuple[str, ...]:
         diagnosis = self.found.diagnosis
+        noise = sum(each.count for each in diagnosis.noise)
+        hidden = (
+            (f"{_lines(noise)} of the error log are no failed request: `--all` shows them",) if noise and not self.is_all else ()
+        )
         unread = (f"{_lines(diagnosis.unread)} could not be read: not in the log's format",) if diagnosis.unread else ()
-        return (*map(plain, self.found.notes), *unread, *diagnosis.limits)
+        return (*map(plain, self.found.notes), *hidden, *unread, *diagnosis.limits)
 
     @property
     def text(self) -> str:
         found, lines, shown = self.found, [self.said], set[str]()
-        for finding in found.diagnosis.findings:
+        for finding in (*found.diagnosis.findings, *(found.diagnosis.noise if self.is_all else ())):
             lines += ["", *_finding_lines(finding, found, shown)]
             shown = shown if finding.consequence_of else {each.text for each in finding.settings}
         lines += ["", *(f"Problem: {each}" for each in self.problems)] if self.problems else []
         lines += ["", "Each server, checked directly (not through nginx) now:", *_asked_text(found.asked)] if found.asked else []
         lines += ["", *(_log_text(each, found.zone) for each in found.read), *(f"Note: {each}" for each in self.notes)]
+        if commands := _next(found):
+            lines += ["", "Next:", *(f"    {each}" for each in commands)]
         return "\n".join(lines)
 
 
-def diagnosed(found: Diagnosed) -> DiagnoseView:
-    return DiagnoseView(command="diagnose", exit=Exit.FINDINGS if found.is_trouble else Exit.DONE, found=found)
+def diagnosed(found: Diagnosed, *, is_all: bool = False) -> DiagnoseView:
+    exit_ = Exit.FINDINGS if found.is_trouble else Exit.DONE
+    return DiagnoseView(command="diagnose", exit=exit_, found=found, is_all=is_all)
+
+
+def _next(found: Diagnosed) -> tuple[str, ...]:
+    """Commands to type next, of the worst causes first: those that `check` names, with the server put in."""
+    commands = dict[str, None]()
+    for finding in found.diagnosis.findings:
+        if finding.is_hurting:
+            commands |= dict.fromkeys(filter(None, (_filled(each, finding) for each in _QUOTED.findall(finding.check))))
+    return tuple(commands)[:_MOST_COMMANDS]
+
+
+def _filled(command: str, finding: Finding) -> str:
+    """With the server in the place of ADDRESS, HOST and PORT; "" for what is no command, or holds another such word."""
+    server = next((each for each in finding.servers if each != OTHERS), "")
+    host, _, port = server.rpartition(":")
+    named = {"ADDRESS": server, "HOST": host.strip("[]"), "PORT": port if host and port.isdigit() else "", "PATH": ""}
+    if server.startswith("unix:"):
+        named = {"PATH": server.removeprefix("unix:")}
+    text = _WORD.sub(lambda word: named.get(word[0]) or word[0], command)
+    return text if " " in text and not _WORD.search(text) and not text.startswith("proxy_") else ""
 
 
 def _said(found: Diagnosed) -> str:
