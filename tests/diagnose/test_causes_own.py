@@ -318,7 +318,35 @@ def test_a_name_in_the_configuration_that_does_not_resolve_is_named(nginx, tmp_p
 def test_a_bad_address_in_the_configuration_is_no_clients_500(nginx, tmp_path, stack):
     stack.enter_context(running(nginx, tmp_path, server="location / { fastcgi_pass upswitch; }"))
     assert b"no port in upstream" in (tmp_path / "error.log").read_bytes()
-    assert causes(tmp_path) == set()
+    assert causes(tmp_path) == {"config_refused"}
+
+
+@pytest.mark.parametrize(
+    ("server", "cause"),
+    [
+        ("listen 203.0.113.9:1;", "listen_failed"),
+        ("ssl_certificate none.pem; ssl_certificate_key none.pem; listen unix:s ssl;", "certificate_unusable"),
+        ("no_such_directive;", "config_refused"),
+    ],
+)
+def test_why_nginx_refuses_to_start_is_named_from_its_log_and_from_what_it_prints(nginx, tmp_path, stack, server, cause):
+    stack.enter_context(running(nginx, tmp_path, server=server))
+    assert causes(tmp_path) == {cause}
+    printed = [line for line in parsed(tmp_path / "out") if line]
+    assert {cause_of(line) for line in printed} - {None} == {cause}
+
+
+def test_a_redirection_without_end_is_named(nginx, tmp_path, stack):
+    server = "location / { try_files $uri /none; } location = /none { rewrite ^ /again; }"
+    _, address = stack.enter_context(running(nginx, tmp_path, server=server))
+    assert ask(address, "/x")[0] == 500
+    assert causes(tmp_path) == {"rewrite_cycle"}
+
+
+def test_a_full_disk_is_named(nginx, tmp_path, stack):
+    _, address = stack.enter_context(running(nginx, tmp_path, server="access_log /dev/full;"))
+    ask(address, "/pid")
+    until(lambda: causes(tmp_path) == {"disk_full"}, what="the line about the log")
 
 
 def test_what_a_health_check_says_of_a_server_that_it_takes_out_has_its_cause(check_nginx, tmp_path, stack):

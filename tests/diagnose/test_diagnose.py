@@ -361,8 +361,10 @@ def test_benign_lines_alone_are_exit_0(tmp_path):
     (tmp_path / "error.log").write_bytes(line)
     answer = diagnose("--error-log", "error.log", "--json", folder=tmp_path)
     assert answer.exit == 0
-    assert list(findings(answer)) == ["none_buffering_notice"]
-    assert answer.json["said"].startswith("No action needed: 0 of 1 lines")
+    assert list(findings(answer)) == []
+    assert answer.json["said"].startswith("Nothing found: 0 of 1 lines")
+    assert any("--all" in note for note in answer.json["notes"])
+    assert "none_buffering_notice" in diagnose("--error-log", "error.log", "--all", folder=tmp_path).out
 
 
 def test_what_a_client_wrote_forges_no_cause_and_reaches_no_terminal(tmp_path):

@@ -29,6 +29,7 @@ EACH_NGINX = [pytest.param(path, id=version) for version, path in find_nginx()] 
 HAPPENS_IN_OWN = {
     *("auth_request_failed", "body_too_large", "client_closed", "fd_limit", "health_check_down", "host_not_found_config"),
     *("limit_conn", "limit_req", "no_live_all_down", "no_resolver", "none_tolerated", "proxy_pass_invalid_url"),
+    *("certificate_unusable", "config_refused", "disk_full", "listen_failed", "rewrite_cycle"),
     *("worker_connections", "worker_crashed"),
     *("dns_nxdomain", "dns_refused", "dns_server_down", "dns_servfail", "dns_timeout"),
 }

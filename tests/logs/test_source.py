@@ -155,7 +155,7 @@ def test_a_file_of_which_no_line_can_be_read_is_no_sign_of_peace(tmp_path, words
     (tmp_path / "x.log").write_bytes(UNKNOWN)
     answer = diagnose(*words, "--json", folder=tmp_path)
     assert answer.exit == 2, answer
-    assert "no line of x.log (" in answer.json["said"]
+    assert "x.log" in answer.json["said"]
 
 
 def test_an_access_log_that_nobody_knows_is_no_reason_to_leave_the_error_log(tmp_path):

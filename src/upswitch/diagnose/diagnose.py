@@ -22,6 +22,9 @@ from upswitch.logs.line import ENOUGH_FAILED
 _LONGEST = 300
 _SERVERS = 4
 _MORE = "; and more"
+_HELD_DOWN = (
+    "No line says that a server failed. So nginx's own health check holds them down, or nginx.conf marks each of them `down`."
+)
 _WITHOUT_ERRORS = "Without the error log, nginx's own failures have no cause."
 _WITHOUT_ACCESS = "Without an access log, 502s of the app, retries and clients that left are not seen."
 
@@ -96,6 +99,7 @@ def _no_live(errors: Errors, attempts: Attempts, known: Known) -> list[Finding]:
     found = []
     for (code, after), counts in groups.items():
         clients, note = attempts.weigh(counts)
+        note = f"{note} {_HELD_DOWN}".strip() if held and code == Code.HEALTH_CHECK_NOT_YET_UP else note
         found.append(replace(finding(code, counts, clients, note=note), consequence_of=after))
     return found
 

@@ -25,8 +25,8 @@ _FAILED = _ATTEMPTS | _OWN_ERRORS | {Wrong.ANSWERED}
 _CLOSED = frozenset({Code.UPSTREAM_RESET, Code.UPSTREAM_PREMATURE_CLOSE, Code.FASTCGI_PREMATURE_CLOSE})
 _ENOUGH = 3
 _TIMEOUTS = (
-    "Raise the server's timeout above its slowest answer: gunicorn --timeout, uWSGI harakiri, php-fpm request_terminate_timeout, Go's WriteTimeout, "
-    "Node's server.requestTimeout."
+    "Raise the server's timeout above its slowest answer: gunicorn --timeout, uWSGI harakiri, php-fpm request_terminate_timeout, "
+    "Go's WriteTimeout, Node's server.requestTimeout."
 )
 _MAY_RACE = frozenset({Code.UPSTREAM_RESET, Code.UPSTREAM_PREMATURE_CLOSE})
 _RACED = "This is likely: requests that nginx does not send twice failed at once, on connections that took no time to make."

@@ -16,7 +16,7 @@ from upswitch.diagnose.run import Diagnosed, LogRead
 _MOST_SERVERS = 8
 _MOST_COMMANDS = 3
 _QUOTED = re.compile(r"`([^`]+)`")
-_WORD = re.compile(r"\b(?:ADDRESS|HOST|PORT|PATH|NAME|FILE|CERT|KEY|LIST|RESOLVER|WORKER|WORKER_PID|BIGFILE)\b")
+_WORD = re.compile(r"\b(?:ADDRESS|HOST|PORT|PATH|NAME|FILE|LIST|RESOLVER|WORKER|WORKER_PID|BIGFILE)\b")
 _MSEC = re.compile(r"\d{9,11}(\.\d{3})?")
 _WORDS = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d")
 
@@ -38,10 +38,8 @@ class DiagnoseView(View):
     @property
     def notes(self) -> tuple[str, ...]:
         diagnosis = self.found.diagnosis
-        noise = sum(each.count for each in diagnosis.noise)
-        hidden = (
-            (f"{_lines(noise)} of the error log are no failed request: `--all` shows them",) if noise and not self.is_all else ()
-        )
+        noise = 0 if self.is_all else sum(each.count for each in diagnosis.noise)
+        hidden = (f"{_lines(noise)} of the error log are no failed request: `--all` shows them",) if noise else ()
         unread = (f"{_lines(diagnosis.unread)} could not be read: not in the log's format",) if diagnosis.unread else ()
         return (*map(plain, self.found.notes), *hidden, *unread, *diagnosis.limits)
 
