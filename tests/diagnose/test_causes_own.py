@@ -183,6 +183,7 @@ def test_a_client_that_says_what_nginx_writes_makes_no_cause(seen, tmp_path):
 
 def test_every_cause_of_this_file_was_made_to_happen():
     alone = {  # tests of their own
+        *("certificate_unusable", "config_refused", "disk_full", "listen_failed", "rewrite_cycle"),
         *("dns_server_down", "host_not_found_config", "health_check_down"),
         *("fd_limit", "worker_connections", "worker_crashed", "client_closed"),
     }

@@ -22,9 +22,7 @@ from upswitch.logs.line import ENOUGH_FAILED
 _LONGEST = 300
 _SERVERS = 4
 _MORE = "; and more"
-_HELD_DOWN = (
-    "No line says that a server failed. So nginx's own health check holds them down, or nginx.conf marks each of them `down`."
-)
+_HELD_DOWN = "No line says that a server failed. So nginx's own health check holds them down, or nginx.conf says `down` of each."
 _WITHOUT_ERRORS = "Without the error log, nginx's own failures have no cause."
 _WITHOUT_ACCESS = "Without an access log, 502s of the app, retries and clients that left are not seen."
 
