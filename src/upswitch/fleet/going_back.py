@@ -15,7 +15,6 @@ from upswitch.hosts.wait import met
 from upswitch.switch.session import Alone, Stand, Turn
 
 _PATIENCE = 30.0  # seconds for a host to report; one that hangs does not keep the others from going back
-_LOOK_EVERY = 0.2
 
 
 class Retreat:
@@ -43,13 +42,7 @@ class Retreat:
         with self._meeting:
             self._stands[name] = stand
             self._meeting.notify_all()
-            met(
-                self._meeting,
-                lambda: not self._names - self._stands.keys() - self._ended,
-                every=_LOOK_EVERY,
-                clock=self._clock,
-                within=_PATIENCE,
-            )
+            met(self._meeting, lambda: not self._names - self._stands.keys() - self._ended, clock=self._clock, within=_PATIENCE)
             try:
                 return name in going(self._stands)
             except SplitError as exc:

@@ -25,7 +25,6 @@ from upswitch.watch import clients
 from upswitch.watch.history import added, added_histories
 from upswitch.watch.probation import Failed, Probation
 
-_LOOK_EVERY = 0.2  # seconds after which a waiting host looks for a signal
 _LAST_MEETING = 10.0  # seconds that a judged host waits for the others
 
 
@@ -153,7 +152,7 @@ class Rollout:
             def is_over() -> bool:
                 return self._stop is not None or not self._missing
 
-            if not met(self._meeting, is_over, every=_LOOK_EVERY, clock=self._clock, within=_LAST_MEETING):
+            if not met(self._meeting, is_over, clock=self._clock, within=_LAST_MEETING):
                 missing = ", ".join(sorted(self._missing))
                 said = f"{missing}: no answer since its watch passed"
                 self._fail(Took(result=Result.FAILED, said=said, why=Why.OTHER_HOST))
@@ -163,7 +162,7 @@ class Rollout:
 
     def _met(self, is_met: Callable[[], bool]) -> bool:
         """Wait for the others; False where a signal came first."""
-        return met(self._meeting, is_met, every=_LOOK_EVERY, clock=self._clock, interrupts=self._interrupts)
+        return met(self._meeting, is_met, clock=self._clock, interrupts=self._interrupts)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

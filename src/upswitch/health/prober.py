@@ -7,21 +7,30 @@ held down there. That is why http_send goes out byte for byte, and not as a requ
 import contextlib
 import resource
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from upswitch.basics.result import is_own_limit
 from upswitch.basics.text import printable
-from upswitch.health.types import PROBE_TYPES, tls
-from upswitch.health.types.answer import MORE, ProbeType
+from upswitch.health.types import MORE, ProbeType, ajp, fastcgi, http, mysql, tls
 from upswitch.hosts.host import Clock, Connection, Host, Stream
 from upswitch.hosts.wait import until
-from upswitch.site.model import Dialect, GateRule, Probe, Target, Verdict
+from upswitch.site.model import CheckType, Dialect, GateRule, Probe, Target, Verdict
 
 if TYPE_CHECKING:
     import ssl
+
+PROBE_TYPES: Mapping[CheckType, ProbeType | None] = {
+    CheckType.TCP: None,
+    CheckType.HTTP: http.TYPE,
+    CheckType.SSL_HELLO: tls.TYPE,
+    CheckType.MYSQL: mysql.TYPE,
+    CheckType.AJP: ajp.TYPE,
+    CheckType.FASTCGI: fastcgi.TYPE,
+}
+"""By the word in the site file. None: an open connection is enough."""
 
 MOST_AT_ONCE = 256
 MATCH_S = 1.0

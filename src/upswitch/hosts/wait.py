@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _Wait = Callable[["tenacity.RetryCallState"], float]
+_LOOK_EVERY = 0.2  # seconds
 
 
 def until(
@@ -46,19 +47,18 @@ def met(
     changed: threading.Condition,
     is_met: Callable[[], bool],
     *,
-    every: float,
     clock: Clock,
     within: float = math.inf,
     interrupts: Interrupts | None = None,
 ) -> bool:
     """Wait on a condition, whose lock the caller holds, until `is_met`, `within` seconds are over or a signal came.
 
-    It looks at each notification, and at the latest after `every` seconds.
+    It looks at each notification, and every 0.2 s for a signal.
     """
     import tenacity  # noqa: PLC0415  (7 ms; `status` never waits)
 
     is_over = _ended(clock, within=within, interrupts=interrupts)
-    return _waited(bool, is_met, wait=tenacity.wait_fixed(every), sleep=changed.wait, is_over=is_over)
+    return _waited(bool, is_met, wait=tenacity.wait_fixed(_LOOK_EVERY), sleep=changed.wait, is_over=is_over)
 
 
 def _waited(

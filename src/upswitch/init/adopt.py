@@ -1,4 +1,4 @@
-"""What a first use of upswitch changes: the proposal as values, and how the one edit is worked out. Nothing here acts.
+"""What a first use of upswitch changes: the proposal as values, and how its edits are worked out. Nothing here acts.
 
 Two shapes of configuration can be adopted. Either a file holds nothing but upstreams (upstreamA.conf) and is included by its own
 name. Then that include becomes the include of the live generation, and the first generation is the file as it is. Or a file holds
@@ -9,16 +9,18 @@ other byte stays, and nginx serves the same servers before and after. Any other 
 import difflib
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
 from upswitch.basics.value import Value
 from upswitch.generations.generation import File
 from upswitch.init.site_text import site_text
+from upswitch.nginx import drain_compare, drain_lines
+from upswitch.nginx.build import Build
 from upswitch.nginx.configuration import includes, includes_live, lives, upstream_blocks
 from upswitch.nginx.drain_lines import DrainLines
-from upswitch.nginx.dump import ConfFile, Directive, NginxConf, is_glob, matches_include, unescaped
+from upswitch.nginx.dump import ConfFile, Directive, NginxConf, is_glob, matches_include, parse_dump, unescaped
 from upswitch.nginx.statements import StatementError, line_span
 from upswitch.nginx.upstream_file import UpstreamBlock, read_upstream_at, read_upstreams
 from upswitch.site.model import Nginx, Site
@@ -315,3 +317,46 @@ def _edit(place: _Place, nginx: Nginx) -> Edit:
 def _lines(text: str) -> list[str]:
     """The lines as nginx counts them: `splitlines` would also cut at form feeds."""
     return re.findall(r"[^\n]*\n|[^\n]+", text)
+
+
+# ---- `--drain-lines` ----
+
+
+def with_drain_lines(
+    edit: Edit, conf: NginxConf, build: Build, upstreams: Collection[str], *, flag: str
+) -> tuple[tuple[Edit, ...], tuple[DrainLines, ...]]:
+    """The edits with all drain lines that can be written, `edit` first, and what is left for the owner.
+
+    Files with a server come before those with locations alone: after each single edit nginx still starts.
+    """
+    needed = drain_compare.advice(conf, build, upstreams, flag=flag)
+    edits = {edit.path: edit}
+    files = {each.path: each.text for each in conf.files}
+    for path in dict.fromkeys(each.file for each in needed if each.lines and not each.remove):
+        base = edits.get(path) or Edit(path=path, old=files[path], new=files[path])
+        try:
+            new = drain_lines.with_lines(base.new, [_moved(each, base) for each in needed if each.file == path])
+        except StatementError as exc:
+            raise AdoptRefused(f"the drain lines can't be written into {path}: {exc}") from exc
+        edits[path] = msgspec.structs.replace(base, new=new)
+    left = _left({**files, **{path: each.new for path, each in edits.items()}}, build, upstreams, flag=flag)
+    return tuple(edits.values()), left
+
+
+def _moved(each: DrainLines, edit: Edit) -> DrainLines:
+    """The lines at their place after the edit, which replaces one statement that may have several lines."""
+    first = posixpath.commonprefix([edit.old, edit.new]).count("\n") + 1
+    more = edit.new.count("\n") - edit.old.count("\n")
+    return msgspec.structs.replace(each, line=each.line + more) if each.line > first else each
+
+
+def _left(files: dict[str, str], build: Build, upstreams: Collection[str], *, flag: str) -> tuple[DrainLines, ...]:
+    """What the new texts still lack. AdoptRefused where anything else is missing or is not as it should be."""
+    conf = parse_dump("".join(f"# configuration file {path}:\n{text}\n" for path, text in files.items()))
+    left = drain_compare.advice(conf, build, upstreams, flag=flag)
+    wrong = [each.text for each in left if each.lines and not each.remove]
+    own = [jump for jump in drain_compare.jumps(conf, flag=flag) if jump.is_ours]
+    wrong += [each.text for each in drain_compare.differences(conf, own)]
+    if wrong:
+        raise AdoptRefused(f"the drain lines can't be written, add them by hand (`upswitch drain-lines`): {wrong[0]}")
+    return left

@@ -17,7 +17,7 @@ needs a reload.
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from msgspec.structs import replace
 
@@ -28,14 +28,14 @@ from upswitch.basics.value import Value
 from upswitch.generations import store
 from upswitch.generations.survey import Facts
 from upswitch.health import nginx_check
-from upswitch.hosts.host import Ran
+from upswitch.hosts.host import Asking, Ran
 from upswitch.hosts.sh import WRITE_S, Exit
 from upswitch.hosts.wait import until
-from upswitch.init import serving
 from upswitch.init.adopt import Edit, Proposal
 from upswitch.init.propose import program, read_facts, refuse_obstacles
 from upswitch.init.site_text import has_secret
 from upswitch.nginx import commands, configuration, processes, running
+from upswitch.nginx.entrances import entrances
 from upswitch.nginx.processes import Family
 from upswitch.switch import drive, proof
 from upswitch.switch.proof import Proof
@@ -44,6 +44,9 @@ from upswitch.switch.session import RunPorts
 
 _LOOK_EVERY = 0.02
 _SERVED_S = 2.0  # seconds for a request to be answered again after the reload
+_MOST_ASKED = 8  # requests
+_NO_SERVER = frozenset({0, 502, 503, 504})
+"""What nginx answers where no server of the upstream does. 0: no answer. A 404 or 401 comes from the application."""
 
 
 class Applied(Value):
@@ -131,7 +134,15 @@ class _Adoption:
         )
 
     def _unserved(self) -> dict[str, str]:
-        return serving.unserved(self._ports, self._facts.conf, self._upstreams)
+        """One request through nginx at each entrance: what came instead of a server's answer, by URL. HostError."""
+        found = {}
+        for each in entrances(self._facts.conf, self._upstreams)[:_MOST_ASKED]:
+            asking = Asking(url=f"{each.origin}/", name=each.name)
+            with closing(self._ports.through(asking)) as through:
+                asked = through.ask()
+            if asked.status in _NO_SERVER:
+                found[f"{asking.shown} ({each.upstream})"] = asked.said
+        return found
 
     def _still_unserved(self, before: dict[str, str]) -> tuple[str, ...]:
         """A reload may make nginx's own check begin anew, so a request that was answered before is waited for."""

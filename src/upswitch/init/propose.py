@@ -15,7 +15,6 @@ from upswitch.hosts.host import Host, Ports
 from upswitch.hosts.sh import QUICK_S, SH, script
 from upswitch.init import adopt
 from upswitch.init.adopt import Adoption, AdoptRefused, Candidate, Edit, InitRequest, Proposal
-from upswitch.init.drain_edits import with_drain_lines
 from upswitch.nginx import conf_logs, configuration, drain_compare, running
 from upswitch.nginx.drain_lines import DrainLines
 from upswitch.nginx.dump import NginxConf, matches_include
@@ -130,7 +129,7 @@ def _edits(request: InitRequest, edit: Edit, site: Site, facts: Facts) -> tuple[
     if not request.drain_lines:
         return (edit,), drain_compare.advice(facts.conf, facts.build, names, flag=flag)
     try:
-        return with_drain_lines(edit, facts.conf, facts.build, names, flag=flag)
+        return adopt.with_drain_lines(edit, facts.conf, facts.build, names, flag=flag)
     except AdoptRefused as exc:
         raise RefusedError(Refusal(what=str(exc), hint="nothing was changed; run init without --drain-lines")) from exc
 

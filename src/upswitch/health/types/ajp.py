@@ -3,7 +3,7 @@
 Source: https://tomcat.apache.org/connectors-doc/ajp/ajpv13a.html (magic, 2 bytes of length, the packet's code).
 """
 
-from upswitch.health.types.answer import ALIVE, MORE, Answer, ProbeType, dead
+from upswitch.health.types import ALIVE, MORE, Answer, ProbeType, dead
 
 CPING = b"\x12\x34\x00\x01\x0a"
 CPONG = b"AB\x00\x01\x09"

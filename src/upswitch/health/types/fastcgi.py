@@ -14,7 +14,7 @@ import re
 import struct
 from collections.abc import Sequence
 
-from upswitch.health.types.answer import ALIVE, MORE, Answer, ProbeType, dead
+from upswitch.health.types import ALIVE, MORE, Answer, ProbeType, dead
 from upswitch.site.model import Dialect
 
 Params = Sequence[tuple[str, str]]

@@ -7,7 +7,7 @@ Not quite HTTP: any version from 1.0 up with a dot will do, spaces may stand bet
 import re
 from collections.abc import Sequence
 
-from upswitch.health.types.answer import ALIVE, MORE, Answer, ProbeType, dead
+from upswitch.health.types import ALIVE, MORE, Answer, ProbeType, dead
 from upswitch.site.model import Verdict
 
 _LINE = re.compile(rb"(HTTP/[1-9][0-9]*\.[0-9]+ +([0-9]) *[0-9] *[0-9](?:[ .][^\r\n]*)?)\r?\n")

@@ -3,7 +3,7 @@
 Source: https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_packets.html (3 bytes of length, 1 of number).
 """
 
-from upswitch.health.types.answer import ALIVE, MORE, Answer, ProbeType, dead
+from upswitch.health.types import ALIVE, MORE, Answer, ProbeType, dead
 
 _HEADER = 4  # bytes
 _NUMBER = 3  # where the packet's number stands

@@ -10,7 +10,7 @@ Sources: RFC 5246, sections 7.4.1.2 (ClientHello), 7.4.1.4.1 (hashes), 7.2 (aler
 from collections.abc import Iterable
 
 from upswitch.basics.value import Value
-from upswitch.health.types.answer import ALIVE, MORE, Answer, ProbeType, dead
+from upswitch.health.types import ALIVE, MORE, Answer, ProbeType, dead
 from upswitch.site.model import Dialect
 
 RANDOM = 32  # bytes that a hello needs

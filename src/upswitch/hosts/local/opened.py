@@ -11,10 +11,10 @@ WRITER_S = 5
 """Seconds for somebody to write into a FIFO that a user names."""
 
 
-def regular(path: str, flags: int = os.O_RDONLY, *, mode: int = 0o600) -> int:
-    """A descriptor; OSError where the path is no regular file. A new file gets this mode."""
+def regular(path: str, flags: int = os.O_RDONLY) -> int:
+    """A descriptor; OSError where the path is no regular file. A new file gets the mode 0600."""
     try:
-        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     except OSError as exc:
         raise _no_file(path) if exc.errno == errno.ENXIO else exc from None  # a socket, or a FIFO that nobody reads
     if stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -3,29 +3,36 @@
 When the connection is lost, the call that was under way fails: its result is unknown. The next call connects again and says so.
 It first takes a lock that we held again, if nobody else has had it since. While connecting fails, it is tried less and less
 often, so that each further call to a silent host fails at once.
+
+What is done to a file is one script and one round trip. An error's text is the kernel's, as the programs print it.
 """
 
 import contextlib
+import secrets
 import threading
 import time
 from collections.abc import Sequence
 
 from upswitch.basics.errors import HostError, NotAppendedError
 from upswitch.basics.result import Why
-from upswitch.basics.text import plain
+from upswitch.basics.text import plain, printable
+from upswitch.hosts import sh
 from upswitch.hosts.host import Chunk, Follower, Ran, Tell
-from upswitch.hosts.ssh import files
+from upswitch.hosts.sh import Exit
 from upswitch.hosts.ssh.connection import TIMEOUT
 from upswitch.hosts.ssh.follower import FarFollower
 from upswitch.hosts.ssh.keys import Ask, Keyring, check_files
 from upswitch.hosts.ssh.lock import FencedError, SshLock
 from upswitch.hosts.ssh.login import Login, load, login
-from upswitch.hosts.ssh.shell import Shell, Shells, open_shell
+from upswitch.hosts.ssh.shell import Shell, Shells, open_shell, quoted
 from upswitch.hosts.ssh.streams import Pipe, Streams
 
 _AGAIN_S = 5.0
 """For each part of connecting anew."""
 _MOST_SELDOM_S = 30.0
+_FILE_S = 20.0
+"""For a script that reads or writes a file."""
+_PACKAGE = "upswitch.hosts.ssh"
 
 
 class Opener:
@@ -61,7 +68,7 @@ class SshHost:
         self._failure: HostError | None = None
         self._next_try = 0.0
         self._lock: SshLock | None = None
-        self._waiting = files.Waiting()
+        self._waiting = _Waiting()
 
     def lock_in(self, folder: str) -> SshLock:
         """The host's lock in its state folder; commands that change what is live run under it once it is ours."""
@@ -117,7 +124,7 @@ class SshHost:
         """HostError where the connection was lost before the command could be sent; once it is sent, exit None."""
         self._connected()
         path, data = self._waiting.take()
-        before = files.ahead(path, data, fence=self._fence)
+        before = self._appending(path, data) if data else ""
         try:
             if holds_lock and self._lock is not None and self._lock.is_claimed:
                 ran = self._lock.run(argv, deadline=deadline, stdin=stdin, before=before)
@@ -129,13 +136,24 @@ class SshHost:
             raise
         if data and ran.exit is None and self.lost:
             self._waiting.add(path, data)  # it may be there already: then it is there twice, which run.replay knows
-        return files.check_ahead(ran, path) if data else ran
+        if data and ran.exit == Exit.NOT_APPENDED:  # so the command was not begun
+            raise NotAppendedError(f"append to {path}", _last_words(ran), why=ran.why)
+        return ran
 
     def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
-        return files.read(self.run, path, offset=offset, limit=limit)
+        ran = self.run(sh.argv(_PACKAGE, "read.sh", path, str(offset), str(limit)), deadline=_FILE_S)
+        if ran.exit == Exit.NOT_THERE:
+            return None
+        _check(ran, f"read {path}")
+        head, _, data = ran.out.partition(b"\n")
+        inode, _, size = head.partition(b" ")
+        return Chunk(inode=int(inode), size=int(size), data=data)
 
     def write(self, path: str, data: bytes, *, mode: int) -> None:
-        files.write(self.run, path, data, mode=mode)
+        folder, _, name = path.rpartition("/")
+        temp = f"{folder}/.{name}.{secrets.token_hex(4)}.tmp"
+        argv = sh.argv(_PACKAGE, "write.sh", path, temp, f"{mode:o}", str(len(data)))
+        _check(self.run(argv, deadline=_FILE_S, stdin=data), f"write {path}")
 
     def append(self, path: str, data: bytes, *, is_ahead: bool = False) -> None:
         if path != self._waiting.path:
@@ -152,11 +170,13 @@ class SshHost:
         path, data = self._waiting.take()
         if data:
             with self._shells.one() as shell:
-                files.append(shell, path, data, fence=self._fence)
+                _check(shell.evaluate(self._appending(path, data), deadline=_FILE_S), f"append to {path}")
 
-    @property
-    def _fence(self) -> tuple[str, str]:
-        return self._lock.fence if self._lock else ("", "")
+    def _appending(self, path: str, data: bytes) -> str:
+        """A script that appends, if the lock is still ours where we claim it. A NUL byte can't be appended."""
+        fence = self._lock.fence if self._lock else ("", "")
+        text = data.decode("utf-8", "surrogateescape")
+        return f"{sh.script(_PACKAGE, 'append.sh')}append {quoted((path, str(len(data)), *fence, text))}"
 
     def connect(self, address: str, *, timeout: float) -> Pipe:
         return self._connected().open(address, timeout=timeout)
@@ -170,3 +190,37 @@ class SshHost:
 
     def _open_pipe(self, argv: Sequence[str]) -> Pipe:
         return (self._streams or self._connected()).run(argv)
+
+
+_MOST_AHEAD = 1 << 16  # bytes; an argument may have twice as many (MAX_ARG_STRLEN)
+
+
+class _Waiting(threading.local):
+    """What one thread has appended and not sent yet. It is sent with that thread's next command."""
+
+    path: str = ""
+    data: bytes = b""
+
+    @property
+    def is_too_long(self) -> bool:
+        return len(self.data) > _MOST_AHEAD
+
+    def add(self, path: str, data: bytes) -> None:
+        self.path, self.data = path, self.data + data
+
+    def take(self) -> tuple[str, bytes]:
+        data, self.data = self.data, b""
+        return self.path, data
+
+
+def _check(ran: Ran, what: str) -> None:
+    """HostError unless it has ended well."""
+    if ran.exit is None:
+        raise HostError(what, f"no answer came, so it may have been done: {ran.words}", why=ran.why)
+    if ran.exit:
+        raise HostError(what, "it is no regular file" if ran.exit == Exit.NOT_REGULAR else _last_words(ran), why=ran.why)
+
+
+def _last_words(ran: Ran) -> str:
+    lines = ran.err.strip().splitlines() or [b""]
+    return printable(lines[-1].rpartition(b": ")[2]) or f"exit {ran.exit}"
