@@ -57,7 +57,6 @@ class LockedError(UpswitchError):
 
     def __init__(self, owner: Owner) -> None:
         super().__init__(f"LOCKED: another run holds the lock: {owner.text}")
-        self.owner = owner
 
 
 class StuckError(UpswitchError):
@@ -65,8 +64,6 @@ class StuckError(UpswitchError):
 
     def __init__(self, failed: str, undone: str) -> None:
         super().__init__(f"{failed}; undoing init failed too: {undone}")
-        self.failed = failed
-        self.undone = undone
 
 
 class HostError(UpswitchError):

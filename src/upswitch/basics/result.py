@@ -112,21 +112,14 @@ class Took(Value):
     why: Why = Why.NONE
 
 
-_ERRNOS = {
-    errno.ENOSPC: Why.DISK_FULL,
-    errno.EDQUOT: Why.DISK_FULL,
-    errno.EROFS: Why.READ_ONLY,
-    errno.EACCES: Why.DENIED,
-    errno.EPERM: Why.DENIED,
-}
-_STRERRORS = {
-    b"No space left on device": Why.DISK_FULL,
-    b"Disk quota exceeded": Why.DISK_FULL,
-    b"Read-only file system": Why.READ_ONLY,
-    b"Permission denied": Why.DENIED,
-    b"Operation not permitted": Why.DENIED,
-}
-
+_KERNEL_REASONS = (
+    (errno.ENOSPC, b"No space left on device", Why.DISK_FULL),
+    (errno.EDQUOT, b"Disk quota exceeded", Why.DISK_FULL),
+    (errno.EROFS, b"Read-only file system", Why.READ_ONLY),
+    (errno.EACCES, b"Permission denied", Why.DENIED),
+    (errno.EPERM, b"Operation not permitted", Why.DENIED),
+)
+"""The kernel's reasons, by its number and by libc's words for it."""
 
 _OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL}
 
@@ -138,9 +131,9 @@ def is_own_limit(exc: BaseException | None) -> bool:
 
 def why_of(exc: OSError) -> Why:
     """The reason that the kernel gave; NONE for one that we have no name for."""
-    return _ERRNOS.get(exc.errno or 0, Why.NONE)
+    return next((why for number, _, why in _KERNEL_REASONS if number == exc.errno), Why.NONE)
 
 
 def why_printed(err: bytes) -> Why:
     """The same from the error output of a program, which prints the kernel's reason as libc words it."""
-    return next((why for text, why in _STRERRORS.items() if text in err), Why.NONE)
+    return next((why for _, words, why in _KERNEL_REASONS if words in err), Why.NONE)

@@ -257,7 +257,7 @@ def _plans(hosts: Mapping[str, View]) -> list[str]:
 def _plan_key(view: View) -> str:
     if not isinstance(view, PlanView):
         return view.text
-    found, plan = view.planned, view.plan
+    found, plan = view.planned, view.planned.plan
     servers = [(each.target.server, each.is_up) for each in (*found.gate.new, *found.gate.old)]
     diff = re.sub(r"\d{6,}-", "N-", found.diff)
     notes = [re.sub(r"\S*[/:]\S*", "", note) for note in found.notes]  # paths and addresses differ from host to host
@@ -288,7 +288,7 @@ def _next_step(command: str, kind: str, worst: str, views: Mapping[str, View]) -
     if skipped := _of(views, SKIPPED):
         return _for_later(skipped, views)
     planned = next((each for each in views.values() if isinstance(each, PlanView) and not each.planned.is_unchanged), None)
-    return f"`upswitch switch --to {planned.plan.pool}` does it" if planned else _remedy(view, worst) or "nothing to do"
+    return f"`upswitch switch --to {planned.planned.plan.pool}` does it" if planned else _remedy(view, worst) or "nothing to do"
 
 
 def _reach(lost: Mapping[str, Acted], again: str) -> str:

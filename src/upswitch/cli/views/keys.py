@@ -20,11 +20,12 @@ KEYS = {
         plan.run at=started plan.command plan.pool plan.former_pool generation=plan.to outcome=ending said plan.user plan.reason
         why cause""",
     "PlanView": """
-        command exit plan.pool plan.former_pool generation=plan.to way_back=plan.back unchanged=planned.is_unchanged
-        planned.steps blackout_s plain_blackout_s warm planned.notes planned.gate planned.diff refusals production""",
+        command exit planned.plan.pool planned.plan.former_pool generation=planned.plan.to way_back=planned.plan.back
+        unchanged=planned.is_unchanged planned.steps blackout_s plain_blackout_s warm planned.notes planned.gate planned.diff
+        planned.refusals production""",
     "InitView": """
-        command exit applied=is_applied said site_file=request.out site_text proposal.generation proposal.diff backup backups
-        proposal.notes advice unserved hint production""",
+        command exit applied=is_applied said site_file=proposal.request.out site_text proposal.generation proposal.diff backup
+        backups proposal.notes advice unserved hint production""",
     "DrainLinesView": "command exit said blocks=needed pasted",
     "DrainLines": "file line block lines no_cure remove",
     "DrainView": """

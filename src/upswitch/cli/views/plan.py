@@ -8,12 +8,10 @@ from upswitch.cli.views import View, next_lines
 from upswitch.generations.generation import Live
 
 if TYPE_CHECKING:
-    from upswitch.basics.errors import Refusal
-    from upswitch.init.adopt import InitRequest, Proposal
+    from upswitch.init.adopt import Proposal
     from upswitch.init.apply import Applied
     from upswitch.nginx.drain_lines import DrainLines
     from upswitch.switch.plan import Planned
-    from upswitch.switch.run import Plan
 
 
 class PlanView(View):
@@ -21,15 +19,6 @@ class PlanView(View):
 
     planned: "Planned"
     production: Live
-
-    @property
-    def plan(self) -> "Plan":
-        return self.planned.plan
-
-    @property
-    def refusals(self) -> tuple["Refusal", ...]:
-        """Why the switch would be refused now."""
-        return self.planned.refusals
 
     @property
     def blackout_s(self) -> float:
@@ -48,23 +37,23 @@ class PlanView(View):
         warmth = self.planned.warmth
         if not any(warmth.wanted.values()):
             return None
-        return {"generation": self.plan.warm, "why": warmth.why, "longest_s": round(warmth.longest, 1), "down": warmth.down}
+        return {"generation": self.planned.plan.warm, "why": warmth.why, "longest_s": round(warmth.longest, 1), "down": warmth.down}
 
     @property
     def text(self) -> str:
-        plan, gate = self.plan, self.planned.gate
-        if self.planned.is_unchanged:
+        found, plan = self.planned, self.planned.plan
+        if found.is_unchanged:
             return f"UNCHANGED: {plan.pool} is already live with the same servers\nProduction: {self.production.text}"
         return "\n".join(
             [
-                *(f"`switch --to {plan.pool}` would be refused because {each.what}\n  {each.hint}" for each in self.refusals),
+                *(f"`switch --to {plan.pool}` would be refused because {each.what}\n  {each.hint}" for each in found.refusals),
                 f"`switch --to {plan.pool}` would go from {plan.former_pool} to generation {plan.to}; nothing was changed",
-                f"Steps: {', '.join(self.planned.steps)}. A rollback would make {plan.back} live.",
+                f"Steps: {', '.join(found.steps)}. A rollback would make {plan.back} live.",
                 *self._blackout,
-                *(f"Note: {note}" for note in self.planned.notes),
+                *(f"Note: {note}" for note in found.notes),
                 "One health check of each server, now:",
-                *(f"  {server.text}" for server in (*gate.new, *gate.old)),
-                self.planned.diff.rstrip("\n"),
+                *(f"  {server.text}" for server in (*found.gate.new, *found.gate.old)),
+                found.diff.rstrip("\n"),
                 f"Production: {self.production.text}",
             ],
         )
@@ -80,7 +69,7 @@ class PlanView(View):
 
     @property
     def _warming(self) -> str:
-        warmth, generation = self.planned.warmth, self.plan.warm
+        warmth, generation = self.planned.warmth, self.planned.plan.warm
         if not warmth.down and not generation:
             return "nginx's own health check calls every new server up already"
         reload = f"one extra reload with the new servers as a standby, generation {generation} ({warmth.why}), then "
@@ -104,10 +93,6 @@ class InitView(View):
     words: tuple[str, ...] = ()
 
     @property
-    def request(self) -> "InitRequest":
-        return self.proposal.request
-
-    @property
     def unserved(self) -> tuple[str, ...]:
         """Requests through nginx that no server answers."""
         return self.done.unserved if self.done else ()
@@ -118,9 +103,10 @@ class InitView(View):
 
     @property
     def said(self) -> str:
+        request = self.proposal.request
         if self.done is None:
-            return f"upswitch can manage {self.request.from_path} as pool {self.request.pool}; nothing was changed"
-        return f"pool {self.request.pool} is live as generation {self.done.generation}; {self.done.tested}; {self.done.proof}"
+            return f"upswitch can manage {request.from_path} as pool {request.pool}; nothing was changed"
+        return f"pool {request.pool} is live as generation {self.done.generation}; {self.done.tested}; {self.done.proof}"
 
     @property
     def hint(self) -> str:
@@ -128,7 +114,7 @@ class InitView(View):
             return "run the same command with --apply; upswitch then makes the change, and undoes it if a step fails"
         following = shlex.join(("upswitch", "diagnose" if self.unserved else "lint", *self.words))
         copies = f"{', '.join(self.backups)} {'is a copy' if len(self.backups) == 1 else 'are copies'}"
-        return f"read {self.request.out}, then run `{following}`; {copies} of what was edited"
+        return f"read {self.proposal.request.out}, then run `{following}`; {copies} of what was edited"
 
     @property
     def backup(self) -> str:
@@ -152,7 +138,7 @@ class InitView(View):
         proposal, found = self.proposal, []
         if proposal.drain_lines:
             texts = "\n".join(each.text for each in proposal.drain_lines)
-            by_itself = "" if self.request.drain_lines else "; `--apply --drain-lines` writes them"
+            by_itself = "" if proposal.request.drain_lines else "; `--apply --drain-lines` writes them"
             has_lines = any(each.lines for each in proposal.drain_lines)
             add = f"add the drain lines, so that a reload loses no request{by_itself}" if has_lines else _NO_CURE
             found.append(f"{add}:\n{texts}")
@@ -163,10 +149,11 @@ class InitView(View):
 
     @property
     def text(self) -> str:
+        request = self.proposal.request
         lines = [self.said, *(f"NOT SERVED, before init and now: {each}" for each in self.unserved), ""]
         if not self.is_applied:
-            lines += [f"--- {self.request.out} would contain", self.site_text.rstrip(), ""]
-            by = "one line" if not self.request.drain_lines else "one line and the drain lines"
+            lines += [f"--- {request.out} would contain", self.site_text.rstrip(), ""]
+            by = "one line" if not request.drain_lines else "one line and the drain lines"
             lines += [f"--- nginx's configuration would change by {by}"]
         lines += [self.proposal.diff.rstrip(), ""]
         lines += [f"Note: {note}" for note in self.proposal.notes]

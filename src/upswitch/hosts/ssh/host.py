@@ -32,6 +32,7 @@ _AGAIN_S = 5.0
 _MOST_SELDOM_S = 30.0
 _FILE_S = 20.0
 """For a script that reads or writes a file."""
+_MOST_AHEAD = 1 << 16  # bytes; an argument may have twice as many (MAX_ARG_STRLEN)
 _PACKAGE = "upswitch.hosts.ssh"
 
 
@@ -61,7 +62,7 @@ class SshHost:
         self._login = login
         self._keyring = keyring
         self._user = user or login.user
-        self._connecting = threading.Lock()
+        self._connecting = threading.RLock()
         self._streams: Streams | None = None
         self._shells = Shells(lambda: self._open_shell(0))
         self._failed = 0
@@ -71,7 +72,6 @@ class SshHost:
         self._waiting = _Waiting()
 
     def lock_in(self, folder: str) -> SshLock:
-        """The host's lock in its state folder; commands that change what is live run under it once it is ours."""
         self._lock = SshLock(folder, open_shell=self._open_shell, run=self.run, shown=self._login.shown)
         return self._lock
 
@@ -83,7 +83,7 @@ class SshHost:
     def reconnect(self) -> Streams:
         """A new connection, and the lock again if it is still ours; where it is not, every change is refused."""
         timeout = _AGAIN_S if self._streams else TIMEOUT
-        self._close()
+        self.close()
         self._streams = Streams(self._login, self._keyring, user=self._user, timeout=timeout)
         self._shells = Shells(lambda: self._open_shell(0))
         if self._lock is not None and self._lock.is_claimed:
@@ -114,11 +114,8 @@ class SshHost:
 
     def close(self) -> None:
         with self._connecting:
-            self._close()
-
-    def _close(self) -> None:
-        if self._streams:
-            self._streams.close()
+            if self._streams:
+                self._streams.close()
 
     def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", holds_lock: bool = False) -> Ran:
         """HostError where the connection was lost before the command could be sent; once it is sent, exit None."""
@@ -162,7 +159,7 @@ class SshHost:
             except HostError as exc:
                 raise NotAppendedError(exc.what, exc.reason, why=exc.why) from exc
         self._waiting.add(path, data)
-        if not is_ahead or self._waiting.is_too_long:
+        if not is_ahead or len(self._waiting.data) > _MOST_AHEAD:
             self._send_waiting()
 
     def _send_waiting(self) -> None:
@@ -192,18 +189,11 @@ class SshHost:
         return (self._streams or self._connected()).run(argv)
 
 
-_MOST_AHEAD = 1 << 16  # bytes; an argument may have twice as many (MAX_ARG_STRLEN)
-
-
 class _Waiting(threading.local):
     """What one thread has appended and not sent yet. It is sent with that thread's next command."""
 
     path: str = ""
     data: bytes = b""
-
-    @property
-    def is_too_long(self) -> bool:
-        return len(self.data) > _MOST_AHEAD
 
     def add(self, path: str, data: bytes) -> None:
         self.path, self.data = path, self.data + data

@@ -267,17 +267,16 @@ class Streams:
 
     def _forwarded(self, address: str, path: str, timeout: float) -> Pipe:
         what = f"connect to {address} from {self._login.shown}"
-        if path:
-            return Pipe(self.wire.open_stream(what, "direct-streamlocal@openssh.com", path, timeout=timeout), what)
-        name, port = _split(address)
-        return Pipe(self.wire.open_stream(what, "direct-tcpip", (name, int(port)), timeout=timeout), what)
+        kind, to = ("direct-streamlocal@openssh.com", path) if path else ("direct-tcpip", _split(address))
+        return Pipe(self.wire.open_stream(what, kind, to, timeout=timeout), what)
 
     def _relayed(self, address: str, path: str, timeout: float) -> Pipe:
         if not self._relays.acquire(timeout=timeout):
             raise TimeoutError
         with ExitStack() as failed:
             failed.callback(self._relays.release)
-            pipe = self.run((*_BOUNDED, *(_to_file(path) if path else ("bash", "-c", _BASH, *_split(address)))))
+            program = _to_file(path) if path else ("bash", "-c", _BASH, *map(str, _split(address)))
+            pipe = self.run((*_BOUNDED, *program))
             failed.callback(pipe.close)
             if pipe.receive(1, timeout=timeout) != _CONNECTED:
                 raise self._not_relayed(address, pipe.rest_of_err())
@@ -306,6 +305,6 @@ def _as_the_kernel(text: str) -> OSError:
     return OSError(_ERRNOS.get(text, errno.EIO), plain(text))
 
 
-def _split(address: str) -> tuple[str, str]:
+def _split(address: str) -> tuple[str, int]:
     name, _, port = address.rpartition(":")
-    return name.strip("[]"), port
+    return name.strip("[]"), int(port)
