@@ -15,6 +15,7 @@ from upswitch.nginx.configuration import (
     load_modules,
     named_servers,
     passed_upstream,
+    passed_upstreams,
     pid_file,
     resolvers,
     upstream_blocks,
@@ -22,7 +23,7 @@ from upswitch.nginx.configuration import (
     worker_processes,
 )
 from upswitch.nginx.drain_lines import passing
-from upswitch.nginx.dump import DumpError, matches_include, parse_dump
+from upswitch.nginx.dump import DumpError, matches_include, parse_dump, walk
 
 BUILD = parse_build("nginx version: nginx/1.26.0\nconfigure arguments: --prefix=/opt/n --http-log-path=/var/log/a.log\n")
 
@@ -349,3 +350,44 @@ def test_two_sites_that_define_the_same_variable_both_go_without_it():
     conf = two_sites(blog="upswitch")
     assert [owned(conf, live)[1].count("_foreign") for live in ("/e/up/live", "/e/blog/live")] == [1, 1]
     assert lives(conf) == ("/e/up/live", "/e/blog/live")
+
+
+# ---- which logs are of an upstream ----
+
+MAPS = """map $http_x $pool { default app_$color; old "LEGACY"; ~^re $1; } map $cookie_c $color { default blue; g green; }"""
+
+
+@pytest.mark.parametrize(
+    ("passes", "names"),
+    [
+        ("http://App", ("App",)),
+        ("http://$pool", ("app_blue", "app_green", "LEGACY", "")),
+        ("http://$pool/x$uri", ("app_blue", "app_green", "LEGACY", "")),
+        ("$whole", ("set_app",)),
+        ("http://$host", ("",)),
+        ("http://$endless", ("",)),
+    ],
+)
+def test_a_variable_of_a_pass_is_followed_to_the_upstreams_that_it_can_name(passes, names):
+    location = f"location / {{ set $whole http://set_app/x; set $endless $endless; proxy_pass {passes}; }}"
+    conf = parse_dump(made_dump({"/n.conf": f"http {{ {MAPS} server {{ {location} }} }}"}))
+    (line,) = (each for each in walk(conf.tree) if each.name == "proxy_pass")
+    assert sorted(passed_upstreams(conf, line)) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("app", "paths"),
+    [
+        ("proxy_pass http://APP;", {"/app.log"}),
+        ("proxy_pass http://$pool;", {"/app.log"}),
+        ("proxy_pass http://$host;", {"/app.log"}),
+        ("proxy_pass http://other;", {"/static.log"}),
+    ],
+)
+def test_the_log_of_another_vhost_or_of_the_marker_is_no_log_of_the_upstream(app, paths):
+    hosts = {"app": app, "legacy": "proxy_pass http://legacy;", "static": "root /srv;"}
+    servers = "".join(f"server {{ access_log /{name}.log; location / {{ {does} }} }}" for name, does in hosts.items())
+    marker = {"/e/up/live/marker.conf": "server { access_log /marker.log; location / { return 200; } }"}
+    http_ = f"http {{ map $x $pool {{ default app; }} {servers} include up/live/*.conf; }}"
+    conf = parse_dump(made_dump({"/e/n.conf": http_, **marker}))
+    assert {log.path for log in own_logs(conf, BUILD, ("app",), live="/e/up/live")} == paths

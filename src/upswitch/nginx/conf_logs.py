@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from upswitch.basics.value import Value
 from upswitch.nginx.build import Build
-from upswitch.nginx.configuration import PASSES, SCOPES, defines, http, http_children, passed_upstream, variable_prefix
+from upswitch.nginx.configuration import PASSES, SCOPES, defines, http, http_children, passed_upstreams, variable_prefix
 from upswitch.nginx.dump import Directive, NginxConf
 from upswitch.site.names import UNNAMED, generation_variable, prefix_in
 
@@ -113,7 +113,7 @@ def access_logs(conf: NginxConf, build: Build) -> tuple[AccessLog, ...]:
     block = http(conf)
     if block is None:
         return ()
-    reader = _AccessLogs(build, log_formats(conf))
+    reader = _AccessLogs(build, conf)
     default = AccessLog(path=build.http_log_path, format_name="combined", format=reader.formats["combined"])
     inherited = reader.of(block) or (default,)
     effective = [each for server in block.children("server") for each in reader.walk(server, inherited)]
@@ -123,7 +123,9 @@ def access_logs(conf: NginxConf, build: Build) -> tuple[AccessLog, ...]:
 def own_logs(
     conf: NginxConf, build: Build, upstreams: Collection[str], *, path: str = "auto", live: str = "", otherwise: str = UNNAMED
 ) -> tuple[AccessLog, ...]:
-    """The access logs of requests to these upstreams, or all where no log names one. `path`: nginx.access_log of the site file.
+    """The access logs of requests to these upstreams (of all where none is given), else those of scopes that may pass to them.
+
+    Never the marker's own, nor those of scopes that pass to others by name. `path`: nginx.access_log of the site file.
 
     In their formats `$upswitch_generation` is this site's own generation, whatever its name, and no other site's. `live` is
     `Nginx.live`; `otherwise` begins the names of our variables where nothing of ours is live yet.
@@ -134,7 +136,11 @@ def own_logs(
     logs = tuple(_owned(log, prefix, is_ours=is_ours) for log in access_logs(conf, build))
     if path != "auto":
         return tuple(log for log in logs if log.path == path)
-    return tuple(log for log in logs if set(log.upstreams) & set(upstreams)) or logs
+    names = {each.lower() for each in upstreams}
+    others = [log for log in logs if not (live and log.file.startswith(f"{live}/"))]
+    named = [log for log in others if not names.isdisjoint(map(str.lower, log.upstreams))]
+    unknown = [log for log in others if "" in log.upstreams]
+    return tuple((named or unknown or [log for log in others if not log.upstreams]) if names else others)
 
 
 def _owned(log: AccessLog, prefix: str, *, is_ours: bool) -> AccessLog:
@@ -188,15 +194,16 @@ def error_logs(conf: NginxConf, build: Build) -> tuple[ErrorLog, ...]:
 class _AccessLogs:
     """Reads the `access_log` lines of one configuration."""
 
-    def __init__(self, build: Build, formats: dict[str, LogFormat]) -> None:
-        self.formats = formats
-        self._build = build
+    def __init__(self, build: Build, conf: NginxConf) -> None:
+        self.formats = log_formats(conf)
+        self._build, self._conf = build, conf
         self._blocks = count()
 
     def walk(self, scope: Directive, inherited: tuple[AccessLog, ...]) -> Iterator[AccessLog]:
         """The logs in effect in this scope and in every one below it."""
         logs = self.of(scope) or inherited
-        upstreams = tuple(dict.fromkeys(passed_upstream(each) for each in scope.children(*PASSES)))
+        passes = scope.children(*PASSES)
+        upstreams = tuple(dict.fromkeys(name for each in passes for name in passed_upstreams(self._conf, each)))
         yield from (replace(each, upstreams=upstreams) for each in logs)
         for inner in scope.children(*SCOPES):
             yield from self.walk(inner, logs)

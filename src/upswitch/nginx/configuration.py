@@ -14,6 +14,8 @@ SCOPES = ("server", "location", "if", "limit_except")
 
 _SETTERS = ("set", "auth_request_set")
 _SCHEME = re.compile(r"^[a-z]+://")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
+_DEEPEST, _MOST = 4, 64
 
 
 def http(conf: NginxConf) -> Directive | None:
@@ -124,6 +126,35 @@ def passed_upstream(directive: Directive) -> str:
     """The upstream or the address that a `proxy_pass` or the like names. "" where it begins with a variable."""
     target = _SCHEME.sub("", directive.args[0]) if directive.args else ""
     return target.split("/", 1)[0].split("$", 1)[0] if not target.startswith("unix:") else target
+
+
+def passed_upstreams(conf: NginxConf, directive: Directive) -> tuple[str, ...]:
+    """All that a `proxy_pass` or the like can name, through the `map` and `set` of its variables; "" for what is not known."""
+    target = _SCHEME.sub("", directive.args[0]) if directive.args else ""
+    host = target.split("/", 1)[0]
+    if target.startswith("unix:") or "$" not in host:
+        return (passed_upstream(directive),)
+    return tuple(dict.fromkeys(_SCHEME.sub("", each).split("/", 1)[0] for each in _values(conf, host, _DEEPEST)))
+
+
+def _values(conf: NginxConf, text: str, depth: int) -> tuple[str, ...]:
+    """The texts that this one can become; "" where a variable is of nginx's own, or of a regular expression."""
+    found = _VARIABLE.search(text)
+    if found is None:
+        return (text,)
+    places = defines(conf, found[1] or found[2]) if depth else ()
+    given = [value for each in places for value in _given(each)]
+    if not given:
+        return ("",)
+    texts = [f"{text[: found.start()]}{value}{text[found.end() :]}" for value in dict.fromkeys(given)]
+    return tuple(dict.fromkeys(value for each in texts[:_MOST] for value in _values(conf, each, depth - 1)))[:_MOST]
+
+
+def _given(place: Directive) -> tuple[str, ...]:
+    """The values that a `map`, `geo`, `split_clients` or `set` gives."""
+    if place.block is None:
+        return place.args[1:2] if place.name == "set" else ("$_",)
+    return tuple(each.args[-1] for each in place.block if each.args and each.name != "include")
 
 
 def _main_value(conf: NginxConf, name: str) -> str:
