@@ -14,6 +14,7 @@ from command import Answer, Command, agree, on_disk, running, served_by, upswitc
 from killing import killed_after, killed_at, settle
 from upswitch.site.model import parse_name
 from upswitch_lab.conf import Layout
+from upswitch_lab.find import read_build
 from upswitch_lab.lab import Lab
 from upswitch_lab.process import until
 
@@ -127,6 +128,17 @@ def test_a_server_that_nginx_does_not_call_up_refuses_the_switch_though_our_gate
         assert answer.exit == 0, answer
         assert len(numbers(lab)) == 4, "the standby was live already: no further reload for it"
         agree(lab, answer, "B")
+
+
+def test_a_check_that_gets_stuck_in_the_module_is_named_as_the_cause(check_nginx):
+    if read_build(check_nginx).name == "Tengine":
+        pytest.skip("Tengine's module does not get stuck")
+    tcp = {"type": "tcp", "interval": 200, "rise": 3, "fall": 2, "timeout": 200, "http_send": None, "http_expect_alive": None}
+    with Lab(check_nginx, layout(tcp)) as lab:  # two workers
+        answer = upswitch(lab, "switch", "--to", "B")
+        assert (answer.exit, answer.json["why"]) == (3, "check_down"), answer
+        assert "never calls a server up that keeps the connection open (`upswitch lint`, check_tcp_stuck)" in answer.details
+        agree(lab, answer, "A")
 
 
 def test_a_signal_while_nginx_proves_the_standby_leaves_the_former_pool(lab):
@@ -355,6 +367,10 @@ def test_an_nginx_that_holds_the_servers_down_is_taken_over_and_nobody_says_that
         for answer in answers:
             assert answer.exit == 3, answer
             assert answer.json["production"]["text"].startswith("A is live, but requests FAIL: ")
+        found = upswitch(lab, "diagnose").json
+        assert [each["code"] for each in found["findings"]] == ["health_check_not_yet_up"]
+        down = f"nginx's own health check says app {lab.backend('A', 1).address} down"
+        assert any(problem.startswith(down) for problem in found["problems"]), found["problems"]
 
 
 def test_a_line_of_the_log_from_the_future_is_not_believed(quick):

@@ -261,7 +261,7 @@ class HostSight(Value):
 
 def look(host: Host, site: Site) -> HostSight:
     """HostError where the host can't be asked at all."""
-    disk, running = survey.glance(host, site.nginx)
+    disk, live = survey.glance(host, site.nginx)
     build, conf, problem = _conf(host, site.nginx)
     names = resolve(host, site)
     return HostSight(
@@ -269,11 +269,19 @@ def look(host: Host, site: Site) -> HostSight:
         conf=conf,
         dialect=_dialect(host, site.nginx, build, conf),
         disk=disk,
-        running=running,
+        running=live,
         names=names,
         addresses=_addresses(conf, disk),
-        problems=(*filter(None, (running.problem, problem)), *moved(site, disk, names)),
+        problems=(*filter(None, (live.problem, problem)), *moved(site, disk, names), *_held_down(host, site)),
     )
+
+
+def _held_down(host: Host, site: Site) -> tuple[str, ...]:
+    """A sentence for each server of the site that nginx's own health check calls down now."""
+    status = running.ask_status(host, site.nginx)
+    names = {upstream.name for upstream in site.upstreams}
+    down = [each for each in (status.servers if status else ()) if each.upstream in names and not each.is_up]
+    return tuple(f"nginx's own health check says {each.text}, so {each.address} gets no requests." for each in down[:_MOST_NAMED])
 
 
 def ever(host: Host, site: Site, live: HostSight) -> dict[str, frozenset[str]]:

@@ -25,7 +25,8 @@ class Warmth(Value):
     """What has to be up before the swap, by upstream. `why` there must be a reload for it first, "" where there need be none.
 
     `longest` is the worst case in seconds; `down` are those that nginx does not call up now; `trusted` names upstreams whose new
-    servers nginx takes as up unproved; `plain` is what a reload without any of this would cost.
+    servers nginx takes as up unproved; `plain` is what a reload without any of this would cost. `stuck` are sentences about checks
+    that may never succeed.
     """
 
     wanted: Mapping[str, tuple[str, ...]] = {}
@@ -34,6 +35,7 @@ class Warmth(Value):
     down: tuple[str, ...] = ()
     trusted: tuple[str, ...] = ()
     plain: Blackout = NO_BLACKOUT
+    stuck: tuple[str, ...] = ()
 
 
 def needed(site: Site, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -> Warmth:
@@ -58,7 +60,16 @@ def needed(site: Site, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -
         down=marker.down(facts.checked, wanted),
         trusted=trusted,
         plain=max(plain, key=lambda each: each.worst, default=NO_BLACKOUT),
+        stuck=tuple(
+            _STUCK.format(name, checks[name].rise) for name, each in wanted.items() if each and _is_stuck(checks[name], facts)
+        ),
     )
+
+
+_STUCK = (
+    "{}: type=tcp with rise={} and fewer worker processes: yaoweibin's module never calls a server up that keeps the connection "
+    "open (`upswitch lint`, check_tcp_stuck)"
+)
 
 
 def _plain(check: Check, addresses: tuple[str, ...], facts: Facts) -> Blackout:
@@ -70,7 +81,7 @@ def _plain(check: Check, addresses: tuple[str, ...], facts: Facts) -> Blackout:
     return nginx_check.blackout_of(check, servers=len(addresses), workers=max(workers, 1))
 
 
-def notes(site: Site, pool: str, warmth: Warmth, facts: Facts) -> tuple[str, ...]:
+def notes(site: Site, pool: str, warmth: Warmth) -> tuple[str, ...]:
     """Where nginx's own check will not know what it needs to know, or will not be asked."""
     found = [
         f"default_down=false: nginx counts the servers of {name} as up at once; only the gate has checked them"
@@ -84,12 +95,7 @@ def notes(site: Site, pool: str, warmth: Warmth, facts: Facts) -> tuple[str, ...
         ]
         if upstream.check is None:
             found.append(f"{upstream.name} has no check table: nginx counts its servers as up; only the gate has checked them")
-        elif _is_stuck(upstream.check, facts):
-            found.append(
-                f"{upstream.name}: type=tcp with rise={upstream.check.rise} and fewer worker processes: yaoweibin's module never "
-                "calls a server up that keeps the connection open (`upswitch lint`, check_tcp_stuck)"
-            )
-    return tuple(found)
+    return (*found, *warmth.stuck)
 
 
 def _is_stuck(check: Check, facts: Facts) -> bool:
@@ -127,4 +133,4 @@ def _took(warmth: Warmth, down: tuple[str, ...], ports: Ports, seconds: float) -
         said = f"{ports.interrupts.name} while nginx checked the standby"
         return Took(result=Result.INTERRUPTED, said=said, why=Why.SIGNAL)
     said = f"{len(down)} of {count} servers are not up by nginx's own health check after {seconds:.1f} s, its worst case"
-    return Took(result=Result.FAILED, said=said, details=down, why=Why.CHECK_DOWN)
+    return Took(result=Result.FAILED, said=said, details=(*down, *warmth.stuck), why=Why.CHECK_DOWN)
