@@ -4,6 +4,7 @@ import re
 import socket
 from contextlib import ExitStack, closing
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -174,6 +175,62 @@ def test_a_second_release_of_the_same_pool_leaves_the_other_one_as_the_former(an
         its, site = switch(lab, "B")
         report = drained.wait(its, site, deadline=10)
         assert (report.pool, report.is_safe) == ("A", True), report.said
+
+
+def test_servers_that_another_part_of_the_configuration_uses_are_not_safe_to_stop(one_nginx, tmp_path):
+    extra = tmp_path / "other.conf"
+    extra.touch()
+    with Lab(one_nginx, msgspec.structs.replace(ONE_EACH, http=(f"include {extra};",))) as lab:
+        switch(lab, "B")
+        former, live = lab.backend("A", 1).address, lab.backend("B", 1).address
+        for target, is_used in ((former, True), (f"localhost:{former.rpartition(':')[2]}", True), (live, False)):
+            for text in (
+                f"server {{ listen unix:{tmp_path}/s; location / {{ proxy_pass http://{target}; }} }}",
+                f"upstream other {{ server {target}; }}",
+                f"map $host $to {{ default {target}; }}",
+            ):
+                extra.write_text(f"# what another team serves\n{text}\n")
+                answer = upswitch(lab, "drain", "--wait")
+                assert answer.exit == (3 if is_used else 0), answer
+                assert [place.startswith(f"{extra}:2 (") for place in answer.json["used_at"]] == [True] * is_used
+                assert not is_used or f"{extra}:2" in answer.json["said"]
+        extra.write_text("nonsense;\n")
+        answer = upswitch(lab, "drain")
+        assert answer.exit == 3, answer
+        assert "nobody knows who else uses these servers" in answer.json["said"]
+        status = upswitch(lab, "status")
+        assert status.exit == 3, status
+        (finding,) = status.json["findings"]
+        assert finding.startswith("nginx rejects its configuration on disk, so the next reload, by anybody, will fail: ")
+        assert f"{extra}:1" in finding
+        assert status.json["untested"] == ""
+
+
+def test_a_user_who_may_not_test_the_configuration_is_told_so(one_nginx, tmp_path):
+    with Lab(one_nginx, ONE_EACH) as lab:
+        binary = tmp_path / "nginx"
+        binary.touch(mode=0)
+        lab.site_file.write_text(lab.site_file.read_text().replace(lab.place.binary, str(binary), 1))
+        answer = upswitch(lab, "status")
+        assert (answer.exit, answer.json["findings"]) == (0, []), answer
+        assert answer.json["untested"].startswith("this user may not test it: "), answer
+
+
+def test_a_live_pool_that_fails_for_clients_only_is_seen_in_the_log(one_nginx):
+    with Lab(one_nginx, ONE_EACH) as lab:
+        switch(lab, "B")
+        for _ in range(21):
+            lab.get()
+        safe = upswitch(lab, "drain")
+        assert (safe.exit, "0 of the last 21 requests to B failed" in safe.json["said"]) == (0, True), safe
+        lab.backend("B", 1).mode("broken", lying=True)
+        for _ in range(21):
+            lab.get()
+        for words in (("status",), ("drain",), ("switch", "--to", "B")):
+            answer = upswitch(lab, *words)
+            said = str(answer.json.get("said", answer.json.get("findings")))
+            assert (answer.exit, "21 of the last 42 requests to B failed" in said) == (3, True), answer
+        assert upswitch(lab, "status").json["requests"].startswith("21 of the last 42")
 
 
 def test_without_nginx_nothing_is_called_safe(any_nginx):

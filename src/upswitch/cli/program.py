@@ -29,7 +29,7 @@ from upswitch.site.read import SiteInvalid
 from upswitch.switch.session import Alone, Session, clean
 
 _CHANGING = {"switch", "rollback", "repair"}  # after a bug in one of these, a run may have to be rolled back
-_INCIDENT = {"rollback", "repair"}  # these must go on though others may write a folder: they mend an outage
+_INCIDENT = {"rollback", "repair"}  # these must go on though others may write a folder: they end an outage
 _COUNTING_SIGNALS = _CHANGING | {"init", "status", "watch"}
 
 

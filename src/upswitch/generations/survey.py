@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from upswitch.basics.errors import HostError
+from upswitch.basics.errors import HostError, NginxBrokenError
+from upswitch.basics.result import Why, why_printed
 from upswitch.basics.value import Value
 from upswitch.generations import store
 from upswitch.generations.generation import Live
@@ -30,7 +31,7 @@ from upswitch.nginx.running import (
     read_running,
     running_from,
 )
-from upswitch.site.model import Dialect, Nginx
+from upswitch.site.model import Dialect, Nginx, Site
 
 
 class Facts(Value):
@@ -106,6 +107,40 @@ def live(disk: Disk, running: Running) -> Live:
     problem = running.problem or (f"edited on disk: {', '.join(disk.drift)}" if disk.drift else "")
     reported = running.marker.generation if running.marker else ""
     return Live(disk=disk.live, running=reported, pool=disk.pool, problem=problem, is_managed=disk.live != "" or reported != "")
+
+
+class Configured(Value):
+    """nginx's configuration on disk, read and tested now. `problem` says why it could not be; `is_broken`: nginx rejects it."""
+
+    conf: dump.NginxConf | None = None
+    access_logs: tuple[conf_logs.AccessLog, ...] = ()
+    problem: str = ""
+    is_broken: bool = False
+
+
+def configured(host: Host, site: Site) -> Configured:
+    """In one round trip. A user who may not test it, or names that don't resolve in time, prove nothing."""
+    nginx = site.nginx
+    version, dumped = batch.run(host, (nginx_version(nginx), dump_argv(nginx, seconds=CONFIGURED_S)), deadline=2 * CONFIGURED_S)
+    if dumped.exit is None or dumped.exit == _KILLED:
+        return Configured(problem=f"`nginx -t` did not end within {CONFIGURED_S:g} s")
+    if why_printed(dumped.err) is Why.DENIED:
+        return Configured(problem=f"this user may not test it: {dumped.words}")
+    if dumped.exit in _NOT_RUN:
+        return Configured(problem=dumped.words)
+    try:
+        build, conf = build_from(nginx, version), conf_from(dumped)
+    except NginxBrokenError as exc:
+        return Configured(problem=exc.said, is_broken=dumped.exit != 0)
+    names = tuple(upstream.name for upstream in site.upstreams)
+    logs = conf_logs.own_logs(conf, build, names, path=nginx.access_log, live=nginx.live)
+    return Configured(conf=conf, access_logs=logs)
+
+
+CONFIGURED_S = 5.0
+"""Seconds for `status` and `drain` to read the configuration."""
+_KILLED = 137
+_NOT_RUN = (126, 127)
 
 
 def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:

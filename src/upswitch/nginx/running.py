@@ -152,10 +152,11 @@ def resolve_names(host: Host, site: Site, pool: str) -> Mapping[str, tuple[str, 
     """The addresses of the servers of `pool` that are host names, as the host resolves them. HostError: one does not resolve."""
     servers = [server for upstream in site.upstreams for server in upstream.servers(pool)]
     addresses = {probe_address(server, 0) for server in servers if is_name(server.address)}
-    return {name: _resolve(host, name) for name in sorted({address.rpartition(":")[0] for address in addresses})}
+    return {name: resolve(host, name) for name in sorted({address.rpartition(":")[0] for address in addresses})}
 
 
-def _resolve(host: Host, name: str) -> tuple[str, ...]:
+def resolve(host: Host, name: str) -> tuple[str, ...]:
+    """The addresses of a host name, IPv6 in brackets. HostError where it has none."""
     ran = host.run(("getent", "ahosts", name), deadline=_RESOLVE_S)
     found = [line.split()[0] for line in ran.out.decode("ascii", "replace").splitlines() if line.strip()]
     if not found:

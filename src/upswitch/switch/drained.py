@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from upswitch.basics.errors import HostError
 from upswitch.basics.value import Value
 from upswitch.generations import store, survey
 from upswitch.generations.generation import Manifest
@@ -12,11 +13,15 @@ from upswitch.generations.store import Disk
 from upswitch.hosts.host import Host, Ports
 from upswitch.hosts.wait import until
 from upswitch.nginx import processes
+from upswitch.nginx.dump import NginxConf
 from upswitch.nginx.processes import OldWorkers
-from upswitch.nginx.running import Running
+from upswitch.nginx.running import Running, resolve
+from upswitch.nginx.uses import uses
 from upswitch.site.model import Dialect, Nginx, Site
+from upswitch.site.server_line import is_name
 from upswitch.switch import way_back
 from upswitch.switch.journal import journal_of
+from upswitch.watch.recent import recent
 
 _LOOK_EVERY = 0.2
 _TABLE = 1 << 26  # bytes; 150 a connection
@@ -25,7 +30,8 @@ _TABLE = 1 << 26  # bytes; 150 a connection
 class DrainReport(Value):
     """What is left of the former pool. `connections` counts the established ones by address; "" in `pool`: there is no former pool.
 
-    `shared` are its addresses that the live pool has too. `problem` says why nothing can be known for sure, "" where it can.
+    `shared` are its addresses that the live pool has too, `used` where else nginx's configuration names them. `requests`: how the
+    last ones to the live pool ended. `problem` says why nothing can be known for sure, "" where it can.
     """
 
     pool: str
@@ -34,19 +40,22 @@ class DrainReport(Value):
     old_workers: tuple[int, ...] = ()
     connections: dict[str, int] = msgspec.field(default_factory=dict)
     shared: tuple[str, ...] = ()
+    used: tuple[str, ...] = ()
     problem: str = ""
     old: OldWorkers = OldWorkers()
+    requests: str = ""
 
     @property
     def is_safe(self) -> bool:
-        return bool(self.pool) and not (self.old_workers or self.connections or self.shared or self.problem)
+        return bool(self.pool) and not (self.old_workers or self.connections or self.shared or self.used or self.problem)
 
     @property
     def said(self) -> str:
         if not self.pool:
             return f"{self.problem or 'no other pool was live before'}, so there is no former pool to stop"
         if self.is_safe:
-            return f"safe to stop {self.pool}: no old worker, no connection to {', '.join(self.addresses)}"
+            seen = f"; {self.requests}" if self.requests else ""
+            return f"safe to stop {self.pool}: no old worker, no connection to {', '.join(self.addresses)}{seen}"
         return f"not yet safe to stop {self.pool}: {', '.join(_left(self))}"
 
 
@@ -68,7 +77,41 @@ def drained(ports: Ports, site: Site) -> DrainReport:
         shared=tuple(address for address in former.addresses if address in disk.manifest.addresses),
         problem=running.problem or _disagreement(disk, running, nginx) or _under_way(ports, nginx),
     )
-    return msgspec.structs.replace(report, problem=_dead(ports, site, disk.manifest, former)) if report.is_safe else report
+    return _looked(ports, site, report, live=disk.manifest, former=former) if report.is_safe else report
+
+
+def _looked(ports: Ports, site: Site, report: DrainReport, *, live: Manifest, former: Manifest) -> DrainReport:
+    """With what takes longer to find out: who else uses these servers, and whether the live pool can do without them."""
+    found = survey.configured(ports.host, site)
+    if found.conf is None:
+        problem = f"nginx's configuration can't be read, so nobody knows who else uses these servers: {found.problem}"
+        return msgspec.structs.replace(report, problem=problem)
+    requests = recent(ports.host, site, found.access_logs, live)
+    failing = f"the live pool {live.pool} fails, so {former.pool} is the way back: {requests.text}" if requests.is_failing else ""
+    return msgspec.structs.replace(
+        report,
+        used=_used(ports.host, site.nginx, found.conf, frozenset(former.addresses)),
+        requests=requests.text,
+        problem=_dead(ports, site, live, former) or failing,
+    )
+
+
+def _used(host: Host, nginx: Nginx, conf: NginxConf, addresses: frozenset[str]) -> tuple[str, ...]:
+    """Where the configuration names these servers beside our generation, also by a host name."""
+    by_port = {each.rpartition(":")[2] for each in addresses if not each.startswith("unix:")}
+    names = {use.address for use in uses(conf, live=nginx.live) if is_name(use.address)}
+    asked = {name: _resolved(host, name) for name in names if name.rpartition(":")[2] in by_port}
+    found = (use for use in uses(conf, live=nginx.live) if not addresses.isdisjoint(asked.get(use.address, (use.address,))))
+    return tuple(dict.fromkeys(use.text for use in found))
+
+
+def _resolved(host: Host, address: str) -> tuple[str, ...]:
+    """NAME:PORT as nginx would resolve it; () where it does not resolve."""
+    name, _, port = address.rpartition(":")
+    try:
+        return tuple(f"{each}:{port}" for each in resolve(host, name))
+    except HostError:
+        return ()
 
 
 def wait(ports: Ports, site: Site, *, deadline: float) -> DrainReport:
@@ -80,7 +123,7 @@ def wait(ports: Ports, site: Site, *, deadline: float) -> DrainReport:
         return report
 
     def is_final(report: DrainReport) -> bool:
-        return report.is_safe or not report.pool or bool(report.shared)
+        return report.is_safe or not report.pool or bool(report.shared or report.used)
 
     return until(is_final, look, every=_LOOK_EVERY, clock=ports.clock, within=deadline, interrupts=ports.interrupts)
 
@@ -142,5 +185,7 @@ def _left(report: DrainReport) -> Iterator[str]:
     if report.connections:
         total = sum(report.connections.values())
         yield f"open connections to {', '.join(report.connections)}: {total}"
+    if report.used:
+        yield f"nginx's configuration uses these servers elsewhere: {', '.join(report.used)}"
     if report.shared:
         yield f"the live pool uses these servers too: {', '.join(report.shared)}"

@@ -15,6 +15,7 @@ from upswitch.switch.machine import Outcome
 from upswitch.switch.preflight import surveyed
 from upswitch.switch.repair import repaired, told
 from upswitch.switch.session import Ask, Choices, Meeting, RunPorts
+from upswitch.watch.recent import recent
 
 
 def switch(ports: RunPorts, site: Site, ask: Ask, templates: Mapping[str, str], *, choices: Choices) -> Ending:
@@ -40,6 +41,11 @@ def _switched(ports: RunPorts, site: Site, ask: Ask, templates: Mapping[str, str
 def _refuse_unhealthy(ports: RunPorts, job: Job) -> None:
     """What is live already is no success where its servers fail."""
     failed = rounds.failed_twice(ports, job.new)
+    live = job.facts.disk.manifest
+    seen = recent(ports.host, job.site, job.facts.access_logs, live) if live else None
+    if seen and seen.is_failing and not failed:
+        hint = "fix the pool, or switch to another one; `upswitch diagnose` shows why its requests fail"
+        raise RefusedError(Refusal(what=f"{seen.pool} is live already, and it fails: {seen.text}", hint=hint, why=Why.SPIKE))
     if failed:
         what = (
             f"{job.plan.pool} is live already, and {len(failed)} of its {len(job.new)} servers are unhealthy: {'; '.join(failed)}"

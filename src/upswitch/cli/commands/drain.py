@@ -16,8 +16,9 @@ from upswitch.switch.session import Session
 def drain(program: Program, /, *, common: Common, is_waiting: bool, deadline: float) -> int:
     """Show whether the former pool can be stopped.
 
-    upswitch looks for old workers and open connections, for a run that may still go back, and at the health of the live pool.
-    Exit 3 if the former pool must keep running, or if there is none.
+    upswitch looks for old workers and open connections, for a run that may still go back, for other places of nginx's configuration
+    that use these servers, and at the health and the last requests of the live pool. Exit 3 if the former pool must keep running,
+    or if there is none.
     """
     from upswitch.switch import drained
 

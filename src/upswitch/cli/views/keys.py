@@ -30,7 +30,7 @@ KEYS = {
     "DrainLines": "file line block lines no_cure remove",
     "DrainView": """
         command exit report.said safe=report.is_safe report.pool report.live report.addresses report.old_workers
-        report.connections""",
+        report.connections used_at=report.used report.requests""",
     "DiagnoseView": """
         command exit said found.since findings=found.diagnosis.findings problems servers=found.asked found.whose found.read
         found.zone found.diagnosis.unread notes""",

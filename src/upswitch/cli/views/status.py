@@ -11,6 +11,7 @@ from upswitch.cli.views import View
 from upswitch.generations import survey
 from upswitch.generations.generation import Live
 from upswitch.generations.store import Disk
+from upswitch.generations.survey import Configured
 from upswitch.nginx.running import Running
 from upswitch.site.names import UNNAMED
 from upswitch.switch.deadman import Mark, Standing
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from upswitch.health.compare import Compared, PoolHealth
     from upswitch.lint.rules import LintFinding
     from upswitch.switch.drained import DrainReport
+    from upswitch.watch.recent import Recent
 
 _DEADMAN_PAGE = "`upswitch help dead-man`"
 
@@ -41,6 +43,8 @@ class StatusView(View):
     needs_repair: bool = False
     site: str = ""
     variables: str = UNNAMED
+    requests: str = ""
+    untested: str = ""
 
     @property
     def text(self) -> str:
@@ -51,6 +55,8 @@ class StatusView(View):
         lines += ["Servers: nginx's own health check, and one health check by upswitch now:"] if self.servers else []
         lines += [f"  {_compared(each)}" for each in self.servers]
         lines += [f"Pool {pool.text}" for pool in self.pools]
+        lines += [f"Requests: {self.requests}"] if self.requests else []
+        lines += [f"`nginx -t` was not run on the configuration on disk: {self.untested}"] if self.untested else []
         lines += [f"FINDING: {finding}" for finding in self.findings]
         return "\n".join(lines)
 
@@ -65,12 +71,14 @@ def status(
     compared: Sequence["Compared"],
     probed: Sequence["PoolHealth"],
     sick: Sequence[str],
+    configured: Configured,
+    requests: "Recent | None",
     rejection: str,
     site: str,
 ) -> StatusView:
     """`last` is the journal's last run, `standing` its dead-man, `rejection` what nginx said when it last rejected a reload.
 
-    `site` is the site's name, `sick` what is wrong with the servers of the live pool.
+    `site` is the site's name, `sick` what is wrong with the servers of the live pool, `requests` how its last requests ended.
     """
     family, live = running.family, replace(survey.live(disk, running), is_failing=_is_failing(compared, probed))
     left = last if last is not None and last.is_left else None
@@ -78,6 +86,8 @@ def status(
         *_of_run(None if holder else last, standing),  # a run under way is not one that was cut off
         *_of_files(disk, live),
         *sick,
+        *([f"the live pool fails: {requests.text}"] if requests and requests.is_failing else []),
+        *([_BROKEN.format(configured.problem)] if configured.is_broken else []),
         *([_REJECTED.format(rejection)] if rejection else []),
         *([f"{running.old.text}. `worker_shutdown_timeout` in nginx.conf would end them"] if running.old.are_piling_up else []),
     )
@@ -97,6 +107,8 @@ def status(
         pools=tuple(probed),
         needs_repair=holder is None and last is not None and last.needs_repair,
         site=site,
+        requests=requests.text if requests else "",
+        untested="" if configured.is_broken else configured.problem,
         variables=(disk.manifest.prefix if disk.manifest else "") or UNNAMED,
     )
 
@@ -110,6 +122,7 @@ def _is_failing(compared: Sequence["Compared"], probed: Sequence["PoolHealth"]) 
     )
 
 
+_BROKEN = "nginx rejects its configuration on disk, so the next reload, by anybody, will fail: {}"
 _REJECTED = (
     "nginx's error log says that it rejected a reload: {}. Fix the cause, then reload nginx. "
     "Until a reload succeeds, a worker that dies is restarted in a loop (a fault of the check module). "

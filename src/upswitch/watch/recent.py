@@ -1,0 +1,73 @@
+"""What the last requests to the live pool came to. A pool may fail for clients while its health checks pass."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+
+from upswitch.basics.errors import HostError
+from upswitch.basics.value import Value
+from upswitch.generations.generation import Manifest
+from upswitch.hosts.host import Host
+from upswitch.logs import coverage
+from upswitch.logs.line import Entry, LineReader, seconds_of
+from upswitch.nginx.conf_logs import AccessLog
+from upswitch.site.model import Site
+from upswitch.watch.attribution import Attribution, Whose, judged
+
+_LAST = 200  # requests of each log
+_TAIL = 1 << 18  # bytes of each log
+_ENOUGH = 20  # requests; fewer say nothing
+
+
+class Recent(Value):
+    """The last requests that the live generation answered, and those that failed. `at`: when the newest of them was logged."""
+
+    pool: str
+    failed: int = 0
+    total: int = 0
+    at: str = ""
+
+    @property
+    def is_failing(self) -> bool:
+        return self.total >= _ENOUGH and 2 * self.failed >= self.total
+
+    @property
+    def text(self) -> str:
+        """ "" where the logs show no request."""
+        when = f" (the newest at {self.at})" if self.at else ""
+        return f"{self.failed} of the last {self.total} requests to {self.pool} failed{when}" if self.total else ""
+
+
+def recent(host: Host, site: Site, logs: Sequence[AccessLog], live: Manifest) -> Recent:
+    """By the ends of the logs whose format has our generation. A log that can't be read is left out."""
+    attribution = Attribution(
+        generation=live.name,
+        addresses=frozenset(live.addresses),
+        upstreams=frozenset(upstream.name for upstream in site.upstreams),
+        ignores_app=site.watch.ignores_app,
+    )
+    found = Recent(pool=live.pool)
+    for log in coverage.distinct(logs):
+        if coverage.can_follow(log) and (reader := coverage.reader_of(log)).has_generation:
+            ours = (each for each in _newest(host, log.path, reader) if attribution.classify(each).whose is Whose.NEW)
+            entries = tuple(islice(ours, _LAST))
+            new = judged(((each, 1) for each in entries), attribution).new
+            at = max(found.at, _time(entries[0]) if entries else "")
+            found = Recent(pool=live.pool, failed=found.failed + new.failures, total=found.total + new.total, at=at)
+    return found
+
+
+def _newest(host: Host, path: str, reader: LineReader) -> Iterator[Entry]:
+    """The entries at the end of a log, the newest first."""
+    try:
+        end = host.read(path, limit=0)
+        tail = host.read(path, offset=max(0, end.size - _TAIL), limit=_TAIL) if end else None
+    except HostError:
+        return
+    lines = tail.data.split(b"\n")[:-1] if tail else []
+    yield from filter(None, (reader.read(line) for line in reversed(lines)))
+
+
+def _time(entry: Entry) -> str:
+    at = seconds_of(entry.time or "")
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC" if at is not None else ""
