@@ -77,20 +77,12 @@ def status(
     site: str,
 ) -> StatusView:
     """`last` is the journal's last run, `standing` its dead-man, `rejection` what nginx said when it last rejected a reload.
-
     `site` is the site's name, `sick` what is wrong with the servers of the live pool, `requests` how its last requests ended.
     """
-    family, live = running.family, replace(survey.live(disk, running), is_failing=_is_failing(compared, probed))
-    left = last if last is not None and last.is_left else None
-    findings = (
-        *_of_run(None if holder else last, standing),  # a run under way is not one that was cut off
-        *_of_files(disk, live),
-        *sick,
-        *([f"the live pool fails: {requests.text}"] if requests and requests.is_failing else []),
-        *([_BROKEN.format(configured.problem)] if configured.is_broken else []),
-        *([_REJECTED.format(rejection)] if rejection else []),
-        *([f"{running.old.text}. `worker_shutdown_timeout` in nginx.conf would end them"] if running.old.are_piling_up else []),
-    )
+    family, live = running.family, replace(survey.live(disk, running), is_failing=_is_failing(compared, probed, requests))
+    of_run = _of_run(None if holder else last, standing)  # a run under way is not one that was cut off
+    of_nginx = _of_nginx(running, configured, requests, rejection=rejection)
+    findings = (*of_run, *_of_files(disk, live), *sick, *of_nginx)
     return StatusView(
         command="status",
         exit=Exit.FINDINGS if findings else Exit.DONE,
@@ -99,8 +91,8 @@ def status(
         edited=disk.drift,
         master=running.pid,
         workers=len(family.workers) if family else 0,
-        draining=tuple(process.pid for process in family.draining) if family else (),
-        unfinished=left.plan.run if left else "",
+        draining=tuple(each.pid for each in family.draining) if family else (),
+        unfinished=last.plan.run if last and last.is_left else "",
         lock=holder.text if holder else "",
         findings=findings,
         servers=tuple(compared),
@@ -113,8 +105,24 @@ def status(
     )
 
 
-def _is_failing(compared: Sequence["Compared"], probed: Sequence["PoolHealth"]) -> bool:
-    """Whether nginx calls no server of an upstream up, or where it has no health check, all servers of the live pool fail ours."""
+def _of_nginx(running: Running, configured: Configured, requests: "Recent | None", *, rejection: str) -> Iterator[str]:
+    if requests and requests.is_failing:
+        yield f"the live pool fails: {requests.text}"
+    if configured.is_broken:
+        yield _BROKEN.format(configured.problem)
+    if rejection:
+        yield _REJECTED.format(rejection)
+    if running.old.are_piling_up:
+        yield f"{running.old.text}. `worker_shutdown_timeout` in nginx.conf would end them"
+
+
+def _is_failing(compared: Sequence["Compared"], probed: Sequence["PoolHealth"], requests: "Recent | None") -> bool:
+    """Whether nginx calls no server of an upstream up, or where it has no health check, all servers of the live pool fail ours.
+
+    Or half of the last requests failed.
+    """
+    if requests is not None and requests.is_failing:
+        return True
     serving = [each for each in compared if each.is_serving]
     up = {each.upstream for each in serving if each.nginx.is_up}
     return any(each.upstream not in up for each in serving) or any(
