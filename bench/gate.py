@@ -31,9 +31,7 @@ def main() -> None:
     parser.add_argument("--servers", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    ports = set[int]()
-    while len(ports) < options.servers:
-        ports.add(free_port("127.0.0.1"))
+    ports = [free_port("127.0.0.1") for _ in range(options.servers)]
     addresses = [f"127.0.0.1:{port}" for port in ports]
     argv = (sys.executable, "-m", "upswitch_lab.backend", "--name", "A", "--ports")
     with tempfile.TemporaryFile() as out:

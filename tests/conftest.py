@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: each nginx of this machine in turn, and a laboratory around it."""
 
+import gc
 import os
 import shlex
 import signal
@@ -22,6 +23,8 @@ from upswitch_lab.process import Process
 # As installed: compiled once. With this variable each command of a test would compile upswitch anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+gc.disable()  # until all is collected: what is made by then stays, and looking at it again and again is half a second
 
 Lab.keeps_failed = True
 Process.popen = staticmethod(popen_program)
@@ -105,6 +108,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if pure[item]]
     place = {f"test_{name}.py": at for at, name in enumerate(_WAITING)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(params=[pytest.param(path, id=name) for name, path in find_check_nginx()] or [NO_MODULE])

@@ -221,11 +221,8 @@ class Lab:
 
     def _start_servers(self) -> None:
         names = [f"{pool}{number + 1}" for pool in self.layout.pools for number in range(self.layout.servers_per_pool)]
-        ports: set[int] = set()  # chosen together: a server that has not bound its port yet leaves it looking free
-        while len(ports) < len(names):
-            ports |= {free_port("127.0.0.1")} - {int(self.place.public.rpartition(":")[2])}
-        for name, port in zip(names, ports, strict=True):
-            self.servers[name] = Server(name, port, self.folder / f"{name}.out")
+        for name in names:
+            self.servers[name] = Server(name, free_port("127.0.0.1"), self.folder / f"{name}.out")
         for server in self.servers.values():
             server.await_listening()
 

@@ -3,23 +3,27 @@
 Addresses are HOST:PORT.
 """
 
+import atexit
 import http.client
 import os
-import secrets
 import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
+from itertools import cycle
 from typing import IO, ClassVar
 
 from upswitch.basics.value import Value
 
 _COMMAND_S = 30.0
 _WAY_BACK_S = 15.0  # after a Ctrl-C
+_PORTS = range(10000, 32400)  # below the kernel's ephemeral range: there an outgoing connection of a load could take one
+_BLOCK = 400
 
 
 class LabError(Exception):
@@ -27,25 +31,41 @@ class LabError(Exception):
 
 
 def until(condition: Callable[[], bool], *, deadline: float = 10.0, what: str = "a condition") -> None:
-    """Return as soon as `condition` holds; LabError after `deadline` seconds."""
-    end = time.monotonic() + deadline
+    """Return as soon as `condition` holds; LabError after `deadline` seconds. What takes long is looked at less often."""
+    began = time.monotonic()
     while not condition():
-        if time.monotonic() > end:
+        waited = time.monotonic() - began
+        if waited > deadline:
             raise LabError(f"waited {deadline:g} s for {what}, and it did not come")
-        time.sleep(0.01)
+        time.sleep(min(0.1, max(0.01, waited / 20)))
 
 
 def free_port(host: str) -> int:
-    """A port nobody listens on, below the kernel's ephemeral range: there an outgoing connection of a load could take it."""
-    while True:
-        port = 12000 + secrets.randbelow(18000)
+    """A port that nobody listens on, and that no other process of a laboratory is given while this one lives."""
+    ports = _own_ports(os.getpid())
+    for port in (next(ports) for _ in range(_BLOCK)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
+            with suppress(OSError):
                 probe.bind((host, port))
-            except OSError:
-                continue
-            return port
+                return port
+    raise LabError(f"all {_BLOCK - 1} ports of this process are in use")
+
+
+@cache
+def _own_ports(pid: int) -> Iterator[int]:
+    """One after the other and round again: a port that was given a moment ago may not be bound yet. A fork has its own."""
+    del pid
+    for first in _PORTS[::_BLOCK]:
+        lock = socket.socket()
+        try:
+            lock.bind(("127.0.0.1", first))
+        except OSError:
+            lock.close()
+            continue
+        atexit.register(lock.close)  # nobody else has the block until the process ends, however it ends
+        return cycle(range(first + 1, first + _BLOCK))
+    raise LabError(f"every block of ports from {_PORTS.start} to {_PORTS.stop} is another process's")
 
 
 def is_listening(address: str) -> bool:

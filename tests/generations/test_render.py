@@ -20,6 +20,7 @@ from upswitch.site.model import Nginx, Pool, Server, Site, Upstream
 from upswitch.site.read import parse_site
 from upswitch.site.server_line import parse_server
 from upswitch_lab.find import read_build
+from upswitch_lab.process import free_port
 
 TEMPLATES = {path.name: path.read_text() for path in (Path(__file__).parents[2] / "templates").glob("*.j2")}
 RENDERING = Rendering(generation="000042-B", pool="B", min_timeout="", drain_flag="", stub_status=False)
@@ -197,12 +198,6 @@ def test_a_bad_value_that_the_parser_missed_is_found_when_the_result_is_read_bac
     assert "server {{ 7 * 7 }};" in app.text  # shown as text, never run as a template
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 def wait_for(condition):
     deadline = monotonic() + 10
     while not condition():
@@ -253,7 +248,7 @@ def folder(tmp_path):
 
 def lay_down(folder, nginx):
     """A private configuration around the rendered files; its path, the public port and the marker's."""
-    public, marker, app = free_port(), free_port(), free_port()
+    public, marker, app = (free_port("127.0.0.1") for _ in range(3))
     build = read_build(nginx)
     site = parse_site(
         f'[nginx]\nmarker = "127.0.0.1:{marker}"\ndrain_flag = "{folder}/drain"\n'

@@ -26,16 +26,26 @@ class Place:
         self.folder = Path(tempfile.mkdtemp(prefix="upswitch-demo-test-"))
         self.folder.chmod(0o755)
         self.mark = f"UPSWITCH_DEMO_TEST={uuid.uuid4()}"
+        self._started: list[subprocess.Popen[str]] = []
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         name, _, value = self.mark.partition("=")
-        return subprocess.Popen(
+        demo = subprocess.Popen(
             (sys.executable, "-m", "upswitch", "demo", *options),
             env={**os.environ, "TMPDIR": str(self.folder), name: value},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
+        self._started.append(demo)
+        return demo
+
+    def close(self) -> None:
+        """Nothing stays behind of a test that failed."""
+        for demo in self._started:
+            with demo:
+                demo.terminate()
+        shutil.rmtree(self.folder)
 
     @property
     def processes(self) -> list[int]:
@@ -53,7 +63,7 @@ def _environment(folder: Path) -> bytes:
 def place():
     place = Place()
     yield place
-    shutil.rmtree(place.folder)
+    place.close()
 
 
 @needs_nginx

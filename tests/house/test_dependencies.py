@@ -4,10 +4,11 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from sources import ROOT, sources
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 OURS = {"upswitch", "upswitch_lab"}
 
@@ -16,15 +17,16 @@ def _named(requirements):
     return {re.match(r"[A-Za-z0-9._-]+", each)[0].lower() for each in requirements}
 
 
+@cache
 def _imported():
     """The distributions that src imports, each with the files that do."""
     places = {}
-    for path in ROOT.glob("src/**/*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for path, tree in sources().items():
+        for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
             for name in {each.split(".")[0] for each in names} - sys.stdlib_module_names - OURS:
-                places.setdefault(name, []).append(path.relative_to(ROOT).as_posix())
+                places.setdefault(name, []).append(path)
     distributions = packages_distributions()
     return {distributions[name][0].lower(): files for name, files in places.items()}
 

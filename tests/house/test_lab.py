@@ -2,14 +2,17 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from forked import popen_forked
 from upswitch_lab.conf import Layout
 from upswitch_lab.find import find_nginx
 from upswitch_lab.lab import Lab
-from upswitch_lab.process import LabError, until
+from upswitch_lab.process import LabError, free_port, until
 
 ONE_EACH = Layout(servers_per_pool=1)
 DEBIANS = Path(__file__).parents[2] / ".lab/debian/usr/sbin/nginx"
@@ -18,6 +21,20 @@ DEBIANS = Path(__file__).parents[2] / ".lab/debian/usr/sbin/nginx"
 @pytest.mark.skipif(not DEBIANS.exists(), reason="no nginx in .lab: run scripts/setup test")
 def test_the_nginx_that_the_set_up_lays_into_the_lab_folder_is_one_that_tests_run_with():
     assert str(DEBIANS) in dict(find_nginx()).values()
+
+
+def test_no_port_is_given_twice_though_several_processes_ask_and_nobody_has_bound_one_yet():
+    def ask():
+        sys.stdout.write(f"{' '.join(str(free_port('127.0.0.1')) for _ in range(100))}\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+
+    pipe = subprocess.PIPE
+    asking = [popen_forked(ask, stdin=pipe, stdout=pipe, text=True) for _ in range(4)]
+    given = [int(port) for each in asking for port in each.stdout.readline().split()]
+    for each in asking:
+        each.communicate()
+    assert len(set(given)) == len(given) == 400
 
 
 def test_a_load_without_a_switch_loses_nothing_and_reaches_every_server_of_the_live_pool(lab):

@@ -1,9 +1,9 @@
 """Whatever looks or tries again and again waits in hosts/wait.py, and nowhere else."""
 
 import ast
-from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parents[2] / "src/upswitch"
+from sources import sources
+
 WAITS = {"sleep", "wait", "wait_for"}
 ALLOWED = {
     "cli/plot.py": "draws what comes, as it comes",
@@ -14,13 +14,14 @@ ALLOWED = {
 """The loops that wait for something else than that a look, or an attempt, ends well."""
 
 
-def waiting_loops(path):
-    """The lines of this file on which a loop waits."""
-    loops = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.While | ast.For)]
+def waiting_loops(tree):
+    """The lines of a module on which a loop waits."""
+    loops = [node for node in ast.walk(tree) if isinstance(node, ast.While | ast.For)]
     calls = [below for loop in loops for below in ast.walk(loop) if isinstance(below, ast.Call)]
     return [call.lineno for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in WAITS]
 
 
 def test_no_loop_waits_by_itself():
-    found = {path.relative_to(SOURCE).as_posix(): waiting_loops(path) for path in SOURCE.glob("**/*.py")}
+    ours = {path.removeprefix("src/upswitch/"): tree for path, tree in sources().items() if path.startswith("src/upswitch/")}
+    found = {path: waiting_loops(tree) for path, tree in ours.items()}
     assert {path for path, lines in found.items() if lines} == ALLOWED.keys()

@@ -7,12 +7,15 @@ order, and `…` stands for anything. A line with `# ` is what a person does in 
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from forked import run_upswitch
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "playbooks" / "incident"
@@ -86,14 +89,23 @@ class Incident:
             self.acts.pop(0)()
             return
         words = self.here(step.line[2:])
-        argv = ["bash", "-c", words]
-        ran = subprocess.run(argv, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60, check=False)
-        assert ran.returncode == step.exit, f"{words}\n{ran.stdout}{ran.stderr}"
-        rest = " ".join(ran.stdout.split())
+        code, out, err = self.typed(words)
+        assert code == step.exit, f"{words}\n{out}{err}"
+        rest = " ".join(out.split())
         parts = re.split(r"…|\n", self.here("\n".join(step.shown)))
         for wanted in filter(None, (" ".join(part.split()) for part in parts)):
-            assert wanted in rest, f"{words}\nshows no {wanted!r} in its place:\n{ran.stdout}"
+            assert wanted in rest, f"{words}\nshows no {wanted!r} in its place:\n{out}"
             rest = rest.partition(wanted)[2]
+
+    def typed(self, line: str) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr. A line of nothing but words for upswitch needs no shell and no new Python."""
+        name, *words = shlex.split(line, comments=True)
+        if name in {"upswitch", "switch"} and not re.search(r"[|&;<>()$`*?\[{~\\]", line):
+            ran = run_upswitch(words if name == "upswitch" else [name, *words], env=self.env, cwd=self.folder)
+            return ran.returncode, ran.stdout.decode(), ran.stderr.decode()
+        argv = ("bash", "-c", line)
+        shell = subprocess.run(argv, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60, check=False)
+        return shell.returncode, shell.stdout, shell.stderr
 
 
 def put_on_path(folder: Path, name: str, *argv: str) -> None:

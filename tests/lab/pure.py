@@ -12,7 +12,7 @@ from types import CodeType, FunctionType, ModuleType
 
 import pytest
 
-STARTERS = ("subprocess", "multiprocessing", "pty", "upswitch_lab.find", "upswitch_lab.process")
+STARTERS = ("subprocess", "multiprocessing", "pty", "upswitch_lab.find", "upswitch_lab.process", "upswitch.generations.limited")
 """The modules by which tests start programs."""
 
 
@@ -70,7 +70,12 @@ def _lab_modules() -> frozenset[str]:
     return frozenset(path.stem for path in Path(__file__).parent.glob("*.py"))
 
 
-def _used_by(each: object) -> Iterator[object]:
+@cache
+def _used_by(each: object) -> tuple[object, ...]:
+    return tuple(_uses(each))
+
+
+def _uses(each: object) -> Iterator[object]:
     if isinstance(each, type):
         for member in vars(each).values():
             function = getattr(member, "__func__", None) or getattr(member, "fget", None) or member

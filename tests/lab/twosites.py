@@ -7,12 +7,12 @@ import pwd
 import re
 import secrets
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from command import Answer
+from forked import popen_upswitch
 from upswitch.nginx.drain_compare import advice
 from upswitch.nginx.drain_lines import with_lines
 from upswitch.nginx.dump import parse_dump
@@ -108,14 +108,13 @@ class TwoSites:
     def test(self) -> subprocess.CompletedProcess[str]:
         return subprocess.run((*self.argv, "-t"), check=False, capture_output=True, text=True, timeout=30)
 
-    def begin(self, *words: str) -> "subprocess.Popen[str]":
+    def begin(self, *words: str) -> subprocess.Popen[str]:
         """A command of upswitch under way, with the site files of this folder."""
         environment = {**os.environ, "UPSWITCH_CONFIG": f"{self.folder}/etc"}
-        argv = (sys.executable, "-m", "upswitch", *words, "--json")
         pipe = subprocess.PIPE
-        return subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, cwd=self.folder / "temp", env=environment)
+        return popen_upswitch((*words, "--json"), stdout=pipe, stderr=pipe, text=True, cwd=self.folder / "temp", env=environment)
 
-    def end(self, command: "subprocess.Popen[str]") -> Answer:
+    def end(self, command: subprocess.Popen[str]) -> Answer:
         out, err = command.communicate(timeout=120)
         return Answer(command.returncode, out, err)
 

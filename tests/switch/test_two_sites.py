@@ -52,7 +52,7 @@ def test_a_second_application_becomes_a_site_of_its_own(any_nginx, tmp_path):
 def test_two_sites_that_switch_at_the_same_moment_lose_no_request_and_both_are_proved(any_nginx, tmp_path):
     with two_sites(any_nginx, tmp_path) as sites:
         sites.adopt()
-        options = ("--connections", "8", "--think", "5")
+        options = ("--connections", "8", "--think", "20")
         loads = [Load(f"http://{app.public}/", tmp_path / f"{app.name}.load", options) for app in sites.apps]
         try:
             for load in loads:
