@@ -81,6 +81,7 @@ SAMPLED = 64
 
 _Values = tuple[bytes, ...]
 _Said = tuple[Entry | None, str, bool]  # what a line says; its time; whether its request was good
+_UNREAD: tuple[_Said, str] = ((None, "", False), "")
 _ByClient = dict[str, tuple[_Values, int]]  # one of its lines, and how many
 
 
@@ -238,11 +239,20 @@ class EntryCounter:
         return self._whose.setdefault((entry, client), replace(entry, client=client)), time, is_good
 
     def _read(self, line: bytes) -> tuple[_Said, str]:
-        """What a line says, and its client where that is wanted."""
+        """What a line says, and its client where that is wanted: the same whatever lines stand beside it."""
         entry = self._reader.read(line)
         if entry is None:
-            return (None, "", False), ""
+            return self._walked(line) if len(line) <= MAX_LINE else _UNREAD
         return _said(entry), self._named(entry.client.encode()) if self._is_by_client and entry.client else ""
+
+    def _walked(self, line: bytes) -> tuple[_Said, str]:
+        """A line that only one of the two expressions takes, which look at less."""
+        for walk in (self._others, self._good):
+            values = walk.over(line + b"\n") or []
+            if values and not values[0][-1]:
+                at = walk.client_at
+                return walk.said(values[0]), self._named(values[0][at]) if self._is_by_client and at >= 0 else ""
+        return _UNREAD
 
 
 @lru_cache(maxsize=_MOST_REMEMBERED)
