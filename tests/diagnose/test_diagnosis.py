@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from frontend import frontend
-from servers import asked_then, reset, serving
+from servers import asked_then, reset, serving, wait_for_close
 from upswitch.cli.views.diagnose import diagnosed
 from upswitch.diagnose.causes import cause_of
 from upswitch.diagnose.count_access import Access, AccessCounter, Wrong
@@ -541,12 +541,15 @@ def test_clients_that_waited_and_left_were_hurt_however_few():
     assert (one.code, one.clients, one.is_hurting) == ("client_closed", 1, True)
 
 
-def test_answers_cut_short_have_the_error_logs_cause_or_the_client_left():
-    cut = [access_line(b"200", us=b"200", done=b"")] * 3
+def test_clients_that_left_are_told_from_answers_that_a_server_cut_short_which_nginx_logs_as_complete():
+    left, complete = access_line(b"200", us=b"200", done=b""), access_line(b"200", us=b"200")
     closed = error_line(b"upstream prematurely closed connection while reading upstream")
-    assert codes(diagnose(errors(*[closed] * 3), access(*cut))) == [("upstream_premature_close_body", 3, "")]
-    assert codes(diagnose(errors(closed), access(*cut))) == [("upstream_premature_close_body", 1, ""), ("client_closed", 2, "")]
-    assert codes(diagnose(None, access(*cut))) == [(UNEXPLAINED, 3, "")]
+    garbled = error_line(b"upstream sent invalid chunked response while reading upstream")
+    cut, client = "upstream_premature_close_body", "client_closed"
+    assert codes(diagnose(errors(*[closed] * 3), access(*[complete] * 3))) == [(cut, 3, "")]
+    assert codes(diagnose(errors(*[closed] * 2), access(*[complete] * 2, left, left))) == [(cut, 2, ""), (client, 2, "")]
+    assert codes(diagnose(errors(garbled), access(left, left))) == [("invalid_chunked", 1, ""), (client, 1, "")]
+    assert codes(diagnose(None, access(*[left] * 3))) == [(UNEXPLAINED, 3, "")]
 
 
 def test_a_failure_without_a_name_is_shown_in_nginxs_words():
@@ -646,6 +649,41 @@ def test_what_nginx_writes_about_failures_that_really_happened_is_told_apart(ngi
     assert not found["proxy_pass_invalid_url"].note + found["bind_address_missing"].note
     assert UNEXPLAINED not in found
     assert "client_closed" not in found
+
+
+ENDS = {
+    b"/length": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
+    b"/chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+    b"/garbled": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno chunk",
+    b"/endless": b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\nhalf",
+}
+
+
+def ending_app(stream: socket.socket) -> None:
+    path = stream.recv(65536).split()[1]
+    stream.sendall(ENDS[path])
+    if path == b"/endless":
+        wait_for_close(stream)
+
+
+def test_only_the_error_log_has_answers_that_a_server_cut_short_and_the_access_log_those_that_a_client_left(nginx, tmp_path):
+    with serving(ending_app) as app:
+        http = f"""
+            log_format full '{FULL.replace("'", "")}'; access_log FOLDER/access.log full;
+            server {{ listen 127.0.0.1:PORT; location / {{
+                proxy_pass http://{app.address}; proxy_http_version 1.1; proxy_buffering off;
+            }} }}
+        """
+        with frontend(nginx, tmp_path, http) as front:
+            front.send(*(b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % path for path in ENDS if path != b"/endless"))
+            with socket.create_connection(("127.0.0.1", front.port), timeout=10) as stream:
+                stream.sendall(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert stream.recv(1), "the answer has begun"
+            log, told = front.lines("access.log", 4), front.lines("error.log", 3)
+    found = {each.code: each.count for each in diagnose(errors(*told), access(*log)).findings}
+    assert found["upstream_premature_close_body"] == 2
+    assert found["invalid_chunked"] == 1
+    assert found["client_closed"] == 1
 
 
 # ---- shown ----

@@ -40,7 +40,7 @@ class Wrong(StrEnum):
     EITHER = "either"  # one of these
     UNASKED = "unasked"  # 5xx without a server
     LEFT = "left"  # the client left with no answer, after 1 s or more where the format tells
-    CUT = "cut"  # an answer broke off
+    CUT = "cut"  # nginx did not send the answer to its end; one that the server cut short is logged as complete
     SHUT = "shut"  # status 000
     RAW = "raw"  # status 009
     RACED = "raced"  # also OURS: at once on a connection that took no time, of a method that is not sent twice
@@ -139,7 +139,7 @@ _LIMITS = {
     "upstream_addr": "Without $upstream_addr, it is not seen which server failed.",
     "upstream_header_time": "Without $upstream_header_time, only the error log tells a 502 of the app from one of nginx.",
     "request_time": "Without $request_time, clients that left a hanging server are not seen.",
-    "request_completion": "Without $request_completion, answers cut short are not seen.",
+    "request_completion": "Without $request_completion, clients that left in the middle of an answer are not seen.",
     "time": "Without $time_local, $time_iso8601 or $msec, no times are known.",
 }
 _MOST_REMEMBERED = 1 << 12

@@ -23,7 +23,7 @@ _LONGEST = 300
 _SERVERS = 4
 _MORE = "; and more"
 _HELD_DOWN = "No line says that a server failed. So nginx's own health check holds them down, or nginx.conf says `down` of each."
-_WITHOUT_ERRORS = "Without the error log, nginx's own failures have no cause."
+_WITHOUT_ERRORS = "Without the error log, nginx's own failures have no cause, and answers that a server cut short are not seen."
 _WITHOUT_ACCESS = "Without an access log, 502s of the app, retries and clients that left are not seen."
 
 

@@ -190,6 +190,8 @@ T = TypeVar("T")
 _ADDRESS = re.compile(r":\d+$|^unix:|[\[.]")
 _GATEWAY = frozenset({502, 503, 504})
 _CUT, _RAW = 200, 9  # what clients get of an answer that breaks off, or is no HTTP
+_UNFINISHED = frozenset({Code.INVALID_CHUNKED, Code.TEMP_PATH_PERMISSION})
+"""nginx's own reasons to leave an answer unfinished (NGX_ABORT in ngx_event_pipe.c)."""
 
 
 def from_access(access: Access, errors: Errors | None) -> list[Finding]:
@@ -258,15 +260,18 @@ def _left(access: Access) -> Finding | None:
 
 
 def _cut(access: Access, errors: Errors | None) -> Finding | None:
-    """Answers that broke off, and not by a server of which the error log tells."""
+    """Answers that nginx left unfinished: the client left, or nginx gave up with a line of its own.
+
+    Answers that a server cut short are not among them: nginx logs those as complete.
+    """
     cut = _of(access, Wrong.CUT)
     if not cut:
         return None
     if errors is None:
         return _unexplained("broke_off", cut)
-    note = "The answer had begun, and the error log has no line about a server that stopped."
+    note = "The answer had begun, and the error log has no line about why nginx stopped."
     found = finding(Code.CLIENT_CLOSED, cut, 0, note=note)
-    count = found.count - sum(each.count for each in errors.counts if each.status == _CUT and not each.cause.is_benign)
+    count = found.count - sum(each.count for each in errors.counts if each.code in _UNFINISHED)
     return replace(found, count=count, status=_CUT) if count > 0 else None
 
 
