@@ -157,7 +157,7 @@ def host_name(subject: Subject) -> Iterator[LintFinding]:
 def quiet_site(subject: Subject) -> Iterator[LintFinding]:
     watch = subject.site.watch
     if watch.duration > 0 and not watch.probe and watch.on_silence is SilencePolicy.KEEP:
-        what = "watch.probe is not set and watch.on_silence is keep: without traffic a dead pool stays live"
+        what = "watch.probe is not set: without traffic only health paths are requested, so a pool that fails elsewhere stays live"
         yield warning(what, 'set watch.probe to a URL that goes through nginx, or set on_silence = "rollback"')
 
 
