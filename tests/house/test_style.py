@@ -39,7 +39,8 @@ MAY_ACT = (
     *("switch/candidate", "switch/deadman", "switch/drained", "switch/drive", "switch/job", "switch/journal", "switch/plan"),
     *("switch/preflight", "switch/reload", "switch/repair", "switch/rollback", "switch/session", "switch/steps"),
     *("switch/switch", "switch/warm", "switch/way_back"),
-    *("watch/hang", "watch/live", "watch/logs", "watch/recent", "watch/replay", "watch/through", "watch/tried", "watch/watch"),
+    *("watch/error_log", "watch/hang", "watch/live", "watch/logs", "watch/recent", "watch/replay", "watch/through", "watch/tried"),
+    "watch/watch",
 )
 """The modules that may act on the world: by a library of EFFECTS, or through a Host. Everything else only decides."""
 PURE = ("hosts/count_program", "hosts/host", "hosts/sh")

@@ -31,7 +31,7 @@ def test_the_sentence_is_that_of_the_design():
     before[0] += Second(total=29846 - 300 * 99)
     since = [Second(total=104, gateway=2)] * 6 + [Second(total=104, gateway=1), Second(total=101)]
     assert sentence(judge(History(seconds=tuple(before)), since), 8, "B") == (
-        "t+8s ROLLBACK: 13 of 829 requests to B failed (502/503/504) in the last 8 s (1.6%). "
+        "t+8s: 13 of 829 requests to B failed (502/503/504) in the last 8 s (1.6%). "
         "In the 300 s before, 30 of 29846 requests failed, at most 4 failures in 10 s. "
         "The probability that this is chance is 1 in 15,461,999,885."
     )

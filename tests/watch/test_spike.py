@@ -1,14 +1,14 @@
 """Spikes that really happened, under load, and what became of the switch; and noise that is none."""
 
 import threading
-from contextlib import contextmanager
 
 import pytest
 
 from command import Command, agree
+from crowd import client, repeated
 from upswitch_lab.conf import Layout
 from upswitch_lab.lab import Lab, Load
-from upswitch_lab.process import ask, free_port, until
+from upswitch_lab.process import free_port, until
 
 LAYOUT = Layout(servers_per_pool=4, site={"watch": {"duration": "20s"}})
 
@@ -19,42 +19,15 @@ def watched(any_nginx):
         yield lab
 
 
-@contextmanager
 def bursts(lab: Lab, pool: str):
     """One server of a pool answers 502 by itself for a moment, every two seconds; its health stays ok."""
-    over = threading.Event()
 
-    def burst():
-        while not over.wait(1.6):
-            lab.backend(pool, 1).mode("error", lying=True)
-            over.wait(0.4)
-            lab.backend(pool, 1).mode("ok")
+    def burst(over: threading.Event):
+        lab.backend(pool, 1).mode("error", lying=True)
+        over.wait(0.4)
+        lab.backend(pool, 1).mode("ok")
 
-    thread = threading.Thread(target=burst)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-@contextmanager
-def others(address: str):
-    """Somebody else's requests, one after another."""
-    over = threading.Event()
-
-    def go_on():
-        while not over.wait(0.01):
-            ask(address, "/")
-
-    thread = threading.Thread(target=go_on)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return repeated(burst, every=1.6)
 
 
 def await_served(load: Load, server: str, *, seconds: int):
@@ -124,7 +97,7 @@ def test_why_a_release_was_taken_back_is_told_of_its_own_servers_whatever_else_f
     with Lab(any_nginx, Layout(http=http, site={"watch": {"duration": "20s"}})) as lab:
         for server in lab.pool("B"):
             server.restart("--fail-after", "1", "--fail-mode", "close")
-        with lab.load("--connections", "4", "--rate", "100"), others(f"127.0.0.1:{port}"):
+        with lab.load("--connections", "4", "--rate", "100"), client(f"127.0.0.1:{port}", rate=100):
             answer = Command(lab, "switch", "--to", "B").end()
     assert answer.exit == 4, answer
     codes = [(finding["code"], finding["consequence_of"]) for finding in answer.json["watch"]["findings"]]

@@ -58,10 +58,10 @@ def test_a_replay_says_second_by_second_what_the_watch_would_have_done(bad_relea
     *looks, verdict, _other = answer.out.splitlines()
     assert answer.exit == 3
     assert [look.split(" ")[0].rstrip(":") for look in looks] == [f"t+{at}s" for at in range(1, len(looks) + 1)]
-    assert [" ROLLBACK: " in look for look in looks] == [False] * (len(looks) - 1) + [True]
+    assert "ROLLBACK" not in answer.out
     assert all(("In the 400 s before, 0 of 20000 requests failed" in look) is (": 0 of " not in look) for look in looks)
     assert f" failed in {len(looks)} s from " in verdict
-    assert verdict.endswith("A switch would have been rolled back.")
+    assert verdict.endswith(f"A switch would have been rolled back after {len(looks)} s, at 2026-11-20T10:00:{len(looks):02}Z.")
 
 
 def test_its_json_is_one_documented_object(bad_release):

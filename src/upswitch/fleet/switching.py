@@ -13,6 +13,7 @@ would go back alone by its dead-man.
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 
 from upswitch.basics.result import Result, Took, Why
 from upswitch.hosts.host import Clock, Interrupts, Tell
@@ -266,6 +267,8 @@ class _Pooled:
             clients=clients.added(each.clients for each in self.hosts.values()),
             known=clients.merged(each.known for each in self.hosts.values()),
             at_s=max(each.at_s for each in self.hosts.values()),
+            gave_up=tuple(map(sum, zip_longest(*(each.gave_up for each in self.hosts.values()), fillvalue=0))),
+            shared=next((each.shared for each in self.hosts.values() if each.shared), ""),
         )
         look = pooled.look()
-        return pooled.spike(look) if look.is_spike else None
+        return pooled.spike(look) if look.is_spike and not pooled.is_doubtful(look) else None

@@ -205,11 +205,15 @@ def _copy_manifest(ports: Ports, ask: Ask, *, of: Manifest, name: str, replaces:
     )
 
 
-def taken_back(ports: Ports, runs: Iterable[Run]) -> tuple[range, ...]:
-    """When releases served in the last ten minutes that were taken back: Unix time by the host's clock."""
+def taken_back(ports: Ports, runs: Iterable[Run], *, at: int | None = None) -> tuple[range, ...]:
+    """When releases served that were taken back, in the ten minutes before now or later than ten minutes before `at`.
+
+    Unix time by the host's clock.
+    """
     now = _unix(ports.clock.now())
+    oldest = (now if at is None else at) - HISTORY_S
     spans = [range(int(_unix(begin)), int(_unix(end)) + LATE_S) for begin, end in runs_of.taken_back(runs)]
-    recent = [span for span in spans if span.stop > now - HISTORY_S]
+    recent = [span for span in spans if span.stop > oldest]
     ran = ports.host.run(("date", "+%s"), deadline=_QUICK) if recent else None
     ahead = round(int(ran.out) - now) if ran and ran.exit == 0 and ran.out.strip().isdigit() else 0
     return tuple(range(span.start + ahead, span.stop + ahead) for span in recent)

@@ -7,8 +7,10 @@ says so: an old worker that drains has the former generation, another upstream i
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+
+import msgspec
 
 from upswitch.basics.result import Failure
 from upswitch.basics.value import Value
@@ -76,6 +78,11 @@ class Attribution(Value):
     def servers(self) -> frozenset[str]:
         """Of the new pool and its upstreams, as the error log names them; none where the addresses can't all be known."""
         return self.addresses | self.upstreams if self.addresses else frozenset()
+
+    @property
+    def former_servers(self) -> frozenset[str]:
+        """The same of the former pool."""
+        return self.former_addresses | self.upstreams if self.former_addresses else frozenset()
 
     def mode(self, reader: LineReader) -> Mode:
         if self.generation and reader.has_generation:
@@ -178,6 +185,15 @@ class Counts(Value):
     other: int = 0
     unread: int = 0
 
+    def with_cut(self, cut: Mapping[str, int]) -> "Counts":
+        """So many of the good requests, by client, were cut short."""
+        good = self.new.failed(Failure.NONE)
+        app = min(good, sum(cut.values()))
+        if not app:
+            return self
+        whose = {name: Second(total=times, app=times) for name, times in cut.items() if name}
+        return msgspec.structs.replace(self, new=self.new + Second(app=app), clients=merged((self.clients, whose)))
+
     @property
     def lines(self) -> int:
         """All of them, of the format or not."""
@@ -259,6 +275,10 @@ class Timeline:
         """Lines without a time are left out."""
         for at, moment in by_second(lines)[0].items():
             self._counts[at] = self.at(at) + judged(moment.items(), attribution)
+
+    def add_cut(self, at: int, cut: Mapping[str, int]) -> None:
+        """Answers that were cut short, by client: their lines say that they are complete."""
+        self._counts[at] = self.at(at).with_cut(cut)
 
     @property
     def seen(self) -> range:

@@ -28,8 +28,10 @@ from upswitch.nginx.marker import Marker
 from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Site
 from upswitch.watch.attribution import Attribution
+from upswitch.watch.ending import Final
+from upswitch.watch.error_log import ErrorLog
 from upswitch.watch.history import Second
-from upswitch.watch.logs import ErrorLog, Notes
+from upswitch.watch.logs import Notes
 from upswitch.watch.rule import Judgement
 from upswitch.watch.watch import PoolWatch, each_second
 
@@ -83,11 +85,14 @@ class Observed(Value):
 Show = Callable[[Frame], None]
 
 
-def observe(ports: Ports, site: Site, show: Show, *, duration: float | None) -> Observed:
-    """Until `duration` seconds have passed (None: for ever) or a signal. RefusedError where nothing of ours is live."""
+def observe(ports: Ports, site: Site, show: Show, *, duration: float | None, taken_back: tuple[range, ...] = ()) -> Observed:
+    """Until `duration` seconds have passed (None: for ever) or a signal. RefusedError where nothing of ours is live.
+
+    `taken_back`: when releases served that were taken back (Attribution).
+    """
     facts = _facts(ports, site)
     with ExitStack() as stack:
-        observation = _Observation(ports, site, facts, stack)
+        observation = _Observation(ports, site, facts, stack, taken_back=taken_back)
         observation.run(show, duration=duration)
         return observation.observed()
 
@@ -110,7 +115,17 @@ def _facts(ports: Ports, site: Site) -> Facts:
 class _Release:
     """One generation that is watched, and what is to say of it. `former` is the one whose requests are its history."""
 
-    def __init__(self, ports: Ports, site: Site, facts: Facts, notes: Notes, *, live: Manifest, former: Manifest) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        site: Site,
+        facts: Facts,
+        errors: ErrorLog,
+        *,
+        live: Manifest,
+        former: Manifest,
+        taken_back: tuple[range, ...],
+    ) -> None:
         attribution = Attribution(
             generation=live.name,
             addresses=frozenset(live.addresses),
@@ -118,23 +133,26 @@ class _Release:
             former_addresses=frozenset(former.addresses),
             upstreams=frozenset(upstream.name for upstream in site.upstreams),
             ignores_app=site.watch.ignores_app,
+            taken_back=taken_back,
         )
         self.live = live
         self.began = ports.clock.now()
-        self.pool = PoolWatch(ports, attribution, facts.access_logs, notes)
+        self.pool = PoolWatch(ports, attribution, facts.access_logs, errors)
         targets = rounds.staged_targets(site, live, dialect=facts.dialect)
         servers = tuple(ServerHealth(target=each, is_up=True) for each in targets)  # they serve already
         self.pool.begin(live.pool, servers, every=site.gate.interval)
         self.look = self.pool.look
         self.failed_at_s: int | None = None
+        self.is_doubtful = False
         self.why = ""
         self.answers: tuple[object, ...] = ()
 
-    def second(self, asked: list[Failure], errors: ErrorLog) -> Frame:
+    def second(self, asked: list[Failure]) -> Frame:
         """What arrived in the second that has just passed, and what is to say of it. The first failure decides."""
-        failed = self.pool.second(asked, errors, is_endless=True)
+        failed = self.pool.second(asked, is_endless=True)
         probation, look, read = self.pool.probation, self.pool.look, self.pool.read
         if self.failed_at_s is None:
+            self.is_doubtful = failed is not None and bool(failed.doubt)
             self.look, self.why = look, " ".join((f"{failed.said(_VERDICT)}.", *failed.details)) if failed else ""
             self.failed_at_s = probation.at_s if failed else None
         words = (f"{failed.said(_VERDICT)}.", *failed.details) if failed else probation.words(look) if look.failed else ()
@@ -152,13 +170,16 @@ class _Release:
 
     @property
     def verdict(self) -> str:
-        return "rollback" if self.failed_at_s is not None else self.pool.final
+        if self.failed_at_s is None:
+            return self.pool.final
+        return Final.HELD if self.is_doubtful else "rollback"
 
 
 class _Observation:
     """All that is watched, and what has been seen of it."""
 
-    def __init__(self, ports: Ports, site: Site, facts: Facts, stack: ExitStack) -> None:
+    def __init__(self, ports: Ports, site: Site, facts: Facts, stack: ExitStack, *, taken_back: tuple[range, ...]) -> None:
+        self._taken_back = taken_back
         self._ports, self._site, self._facts, self._stack = ports, site, facts, stack
         self._notes = Notes()
         self._changes: list[str] = []
@@ -181,7 +202,7 @@ class _Observation:
         new, before = (
             found.get(name) or Manifest(name=name, pool=name.partition("-")[2], sha256={}) for name in (generation, former)
         )
-        release = _Release(self._ports, self._site, self._facts, self._notes, live=new, former=before)
+        release = _Release(self._ports, self._site, self._facts, self._errors, live=new, former=before, taken_back=self._taken_back)
         self._stack.callback(release.pool.close)
         return release
 
@@ -202,7 +223,7 @@ class _Observation:
 
     def _second(self, asked: list[Failure]) -> Frame:
         """Its words are said whole where they tell something new; else the numbers will do."""
-        frame = self._release.second(asked, self._errors)
+        frame = self._release.second(asked)
         if self._release.failed_at_s is not None and self._failed is None:
             self._failed = self._release
         if self._errors.has_new:
@@ -216,7 +237,7 @@ class _Observation:
         return msgspec.structs.replace(frame, said=said, words=words, notes=(*self._changes, *self._notes.all))
 
     def _diagnose(self) -> Diagnosis:
-        return self._release.pool.diagnosis(self._errors, known_of(self._facts.conf, self._facts.build))
+        return self._release.pool.diagnosis(known_of(self._facts.conf, self._facts.build))
 
     def _follow(self, markers: list[Marker | None]) -> None:
         """Where nginx answers with another generation now, that is judged from now on."""

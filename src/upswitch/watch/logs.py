@@ -1,19 +1,16 @@
-"""The access logs of a watch: opened before the swap, then read once a second; and the errors that nginx wrote in those seconds."""
+"""The access logs of a watch: opened before the swap, then read once a second."""
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.value import Value
 from upswitch.diagnose.count_access import Access, AccessCounter
-from upswitch.diagnose.count_errors import Addresses, ErrorCounter, Errors
 from upswitch.hosts.count_program import Alike
 from upswitch.hosts.host import CountingFollower, Follower, Host, Ports
-from upswitch.logs import coverage, error_line, source
+from upswitch.logs import coverage, source
 from upswitch.logs.count_on_host import count_program
 from upswitch.logs.entries import EntryCounter, Lines
 from upswitch.logs.line import LineReader
-from upswitch.nginx import processes, running
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.watch import attribution, clients
 from upswitch.watch.attribution import Attribution, Counts, Mode, Timeline, counter_for, counts_of
@@ -21,16 +18,17 @@ from upswitch.watch.clients import Clients
 from upswitch.watch.history import History, Second
 
 SHORT_HISTORY = 300  # seconds; under it false rollbacks on bursty sites become likely (design.md)
-_READ_FOR = 0.7  # seconds of each second that may go into reading the logs
-_CRASH_WINDOW = 10  # seconds
-_LOOP_S = 4  # different seconds
+READ_FOR = 0.7  # seconds of each second that may go into reading the logs
 
-
-_NOWHERE: Addresses = {}
+_NOTHING: Mapping[int, Mapping[str, int]] = {}
 
 
 def short_history(seconds: int) -> str:
     return f"There are only {seconds} s of history ({SHORT_HISTORY} are wanted), so normal bursts of failures may look new."
+
+
+def left_out(seconds: int) -> str:
+    return f"{seconds} s of the history are left out, because a release served then that was taken back."
 
 
 class Notes:
@@ -61,7 +59,8 @@ class AccessLogs:
         self._mark = mark
         self._attribution = whose
         self._notes = notes
-        for gap in (gap for log in coverage.distinct(logs) for gap in coverage.gaps(log)):
+        self._all = coverage.distinct(logs)
+        for gap in (gap for log in self._all for gap in coverage.gaps(log)):
             notes.add(gap.what)
         opened = [self._open_one(same) for same in coverage.beside(logs)]
         self._logs = [log for log in opened if log]
@@ -76,7 +75,7 @@ class AccessLogs:
         return next((log for log in followed if log), None)
 
     def _open(self, log: AccessLog) -> _Log | None:
-        follower = _follow(self._ports.host, log.path, self._notes)
+        follower = follow(self._ports.host, log.path, self._notes)
         if follower is None:
             return None
         reader = coverage.reader_of(log)
@@ -103,19 +102,36 @@ class AccessLogs:
         return bool(self._logs)
 
     @property
+    def unseen(self) -> str:
+        """Why requests to the upstreams are in no log that is followed, of each place; "" where all are."""
+        return "; ".join(gap.what for log in self._all for gap in coverage.gaps(log) if gap.code == "log_unwatched")
+
+    @property
+    def shared(self) -> str:
+        """Logs that can't tell pools apart (LIMITED MODE) and have requests to other upstreams too; "" without any."""
+        ours = self._attribution.upstreams
+        limited = (log for log in self._logs if self._attribution.mode(log.reader) is Mode.LIMITED)
+        paths = {log.path for log in limited}
+        others = {log.path: sorted({*log.upstreams} - ours - {""}) for log in self._all if log.path in paths}
+        told = (f"{path} has requests to {', '.join(each)} too" for path, each in others.items() if each and ours)
+        return "; ".join(told)
+
+    @property
     def mode(self) -> Mode:
         """The worst of them: how well their lines can be attributed."""
         return max((self._attribution.mode(log.reader) for log in self._logs), key=list(Mode).index)
 
-    def history(self) -> tuple[History, Clients]:
-        """The ten minutes before now, or as much of them as there is; and their clients."""
+    def history(self, cut: Mapping[int, Mapping[str, int]] = _NOTHING) -> tuple[History, Clients]:
+        """The ten minutes before now, or as much of them as there is; and their clients. `cut`: answers cut short, by second."""
         timeline = Timeline()
         for log in self._logs:
             self._add_history(log, timeline)
+        for at, each in cut.items():
+            timeline.add_cut(at, each)
         found = timeline.history(self._attribution.taken_back)
-        left_out = len(timeline.history().seconds) - len(found.seconds)
-        if left_out:
-            self._notes.add(f"{left_out} s of the history are left out, because a release served then that was taken back.")
+        without = len(timeline.history().seconds) - len(found.seconds)
+        if without:
+            self._notes.add(left_out(without))
         if self._logs and len(found.seconds) < SHORT_HISTORY:
             self._notes.add(short_history(len(found.seconds)))
         known = timeline.clients(self._attribution.taken_back)
@@ -149,8 +165,8 @@ class AccessLogs:
         found = Counts()
         self.is_behind = False
         for log in self._logs:
-            until = self._ports.clock.monotonic() + _READ_FOR / len(self._logs)
-            while block := _read(log.follower, log.path, self._notes):
+            until = self._ports.clock.monotonic() + READ_FOR / len(self._logs)
+            while block := read(log.follower, log.path, self._notes):
                 block, own = self._split(block, log.reader)
                 found += self._counted(log, log.counter.count(block), Counts()) + Counts(ours=own)
                 if self._ports.clock.monotonic() >= until:
@@ -196,76 +212,7 @@ class AccessLogs:
             log.follower.close()
 
 
-class ErrorLog:
-    """nginx's error log and its workers, second by second."""
-
-    def __init__(
-        self, ports: Ports, path: str, master: int, notes: Notes, *, tells_crashes: bool = True, addresses: Addresses = _NOWHERE
-    ) -> None:
-        """With the `addresses` of upstreams only an upstream's own failures explain its "no live upstreams"."""
-        self._host = ports.host
-        self._clock = ports.clock
-        self._path = path
-        self._master = master
-        self._notes = notes
-        self._follower = _follow(ports.host, path, notes) if path else None
-        self._tells_crashes = tells_crashes and self._follower is not None
-        self._workers: frozenset[tuple[int, int]] = frozenset()
-        self._deaths: deque[int] = deque(maxlen=_CRASH_WINDOW)
-        self._crashes: deque[int] = deque(maxlen=_CRASH_WINDOW)
-        self._respawns: deque[int] = deque(maxlen=_CRASH_WINDOW)
-        self._counter = ErrorCounter(addresses=addresses)
-        self.has_new = False
-
-    @property
-    def crashes(self) -> int:
-        """Worker deaths of the last ten seconds: as many as both the log and /proc tell of. The log may be read late.
-
-        Where the log has no such lines (`error_log ... emerg`), /proc tells alone. A reload replaces all workers too, within a
-        second or two; so only deaths in several different seconds count.
-        """
-        if self._tells_crashes:
-            return min(sum(self._crashes), sum(self._respawns))
-        return sum(self._deaths) if sum(map(bool, self._deaths)) >= _LOOP_S else 0
-
-    def read(self) -> None:
-        """All that was written in the second that has just passed."""
-        crashes: list[str] = []
-        self.has_new = False
-        until = self._clock.monotonic() + _READ_FOR / 2
-        while self._follower and (block := _read(self._follower, self._path, self._notes)):
-            self.has_new = True
-            self._counter.count(block)
-            if b" exited on signal " in block:
-                crashes += error_line.crash_lines(block.split(b"\n"), self._master)
-            if self._clock.monotonic() >= until:
-                self._notes.add(f"{self._path} grows faster than upswitch can read it, so the causes of failures are late.")
-                break
-        self._crashes.append(len(crashes))
-        self._respawns.append(self._respawned())
-
-    @property
-    def errors(self) -> Errors | None:
-        """All since it was opened, None without a log."""
-        return self._counter.found() if self._follower else None
-
-    def _respawned(self) -> int:
-        """Workers that were not there a second ago. nginx writes a client's URI raw, line breaks and all, so what its log says
-        of crashes counts only as far as /proc bears it out."""
-        try:
-            family = running.read_family(self._host, self._master)
-        except HostError:
-            return 0
-        before, self._workers = self._workers, processes.keys(family.workers)
-        self._deaths.append(len(before - self._workers - processes.keys(family.draining)))
-        return len(self._workers - before) if before else 0
-
-    def close(self) -> None:
-        if self._follower:
-            self._follower.close()
-
-
-def _follow(host: Host, path: str, notes: Notes) -> Follower | None:
+def follow(host: Host, path: str, notes: Notes) -> Follower | None:
     """What can't be followed (a device, no right to read it) is told; the watch goes by what is left to see."""
     try:
         return host.follow(path)
@@ -274,7 +221,7 @@ def _follow(host: Host, path: str, notes: Notes) -> Follower | None:
         return None
 
 
-def _read(follower: Follower, path: str, notes: Notes) -> bytes:
+def read(follower: Follower, path: str, notes: Notes) -> bytes:
     """What can't be read is no sign of the new pool: the watch goes on with what is left to see."""
     try:
         return follower.read()

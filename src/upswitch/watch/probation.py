@@ -17,6 +17,7 @@ from upswitch.health.gate import ServerHealth
 from upswitch.logs.line import ENOUGH_FAILED, HISTORY_S
 from upswitch.site.model import Probe
 from upswitch.watch import clients, ending, rule
+from upswitch.watch.attribution import Mode
 from upswitch.watch.clients import Clients, Fair
 from upswitch.watch.ending import Final
 from upswitch.watch.history import History, Second
@@ -25,6 +26,8 @@ from upswitch.watch.rule import Judgement
 _BLIND_AFTER = 10  # answered requests of ours without one line of the pool in the logs
 _OWN = "requests by upswitch itself"
 _NOBODY: Clients = {}
+_UNLOGGED_S, _ASSUMED = 10, 10  # seconds; requests a second
+_DOUBT_S = 5  # seconds for the other guards to say whose failures these are
 _CRASHES = 3  # more worker deaths than this in ten seconds is a crash loop
 
 
@@ -40,13 +43,17 @@ ENDED = {
 
 
 class Failed(Value):
-    """Why a pool must not stay, seen `at_s` seconds after the switch. `details` are the rule's answers, `failure` what spiked."""
+    """Why a pool must not stay, seen `at_s` seconds after the switch. `details` are the rule's answers, `failure` what spiked.
+
+    `doubt`: why these may be another pool's failures, so that a person must decide; "" where they are not.
+    """
 
     why: Why
     at_s: int
     what: str
     details: tuple[str, ...] = ()
     failure: Failure = Failure.NONE
+    doubt: str = ""
 
     def said(self, verdict: str = "ROLLBACK") -> str:
         return f"t+{self.at_s}s {verdict}: {self.what}"
@@ -57,7 +64,9 @@ class Probation(Value):
 
     `seconds` and `probes` are what the rule judges, one each a second; `logged` and `asked` the sums of all `at_s` seconds.
     `clients` are those of `seconds`; `known` are the clients of the history.
-    A server that serves already is down after `fall` failures.
+    A server that serves already is down after `fall` failures. `gave_up` are attempts at the pool's servers that the error log says
+    nginx gave up, by second; `gave_up_before` are those at the former pool's. `shared`: the log can't tell pools apart, and has
+    requests to other upstreams too.
     """
 
     pool: str
@@ -77,6 +86,9 @@ class Probation(Value):
     crashes: int = 0
     silent_s: int = 0
     unseen: int = 0
+    gave_up: tuple[int, ...] = ()
+    gave_up_before: tuple[int, ...] = ()
+    shared: str = ""
 
     def after(
         self,
@@ -86,6 +98,7 @@ class Probation(Value):
         through: Sequence[Failure] = (),
         ours: Second | None = None,
         clients: Clients = _NOBODY,
+        gave_up: int = 0,
         rounds: Iterable[tuple[Probe, ...]] = (),
         crashes: int = 0,
     ) -> "Probation":
@@ -110,6 +123,7 @@ class Probation(Value):
             probes=(*self.probes, asked),
             ours=(*self.ours, ours or Second()),
             clients=(*self.clients, clients),
+            gave_up=(*self.gave_up, gave_up),
             logged=self.logged + new,
             asked=self.asked + asked,
             former=self.former + former,
@@ -125,7 +139,8 @@ class Probation(Value):
         kept = History(seconds=(*history, *old)[-HISTORY_S:])
         last = slice(-HISTORY_S, None)
         rest = {"seconds": self.seconds[last], "probes": self.probes[last], "ours": self.ours[last], "clients": self.clients[last]}
-        return replace(self, history=kept, **rest) if old else self
+        given_up = (*self.gave_up_before, *self.gave_up[:-HISTORY_S])[-HISTORY_S:]
+        return replace(self, history=kept, gave_up=self.gave_up[last], gave_up_before=given_up, **rest) if old else self
 
     @property
     def is_silent(self) -> bool:
@@ -168,9 +183,10 @@ class Probation(Value):
 
     def failure(self, look: Judgement) -> Failed | None:
         """Why the pool must not stay; None while it may."""
-        if look.is_spike:
+        is_doubtful = self.is_doubtful(look)
+        if look.is_spike and not is_doubtful:
             return self.spike(look)
-        own = None if self.is_log_blind else self._own_spike()
+        own = (None if self.is_log_blind else self._own_spike()) or self._unlogged_spike()
         if own:
             return own
         down = [each for each in self.servers if not each.is_up]
@@ -179,7 +195,30 @@ class Probation(Value):
             return Failed(why=Why.SERVERS_DOWN, at_s=self.at_s, what=what)
         if self.crashes > _CRASHES:
             return Failed(why=Why.WORKERS_DIED, at_s=self.at_s, what=f"{self.crashes} nginx workers died in 10 s")
-        return None
+        lasts = is_doubtful and self.at_s > _DOUBT_S and rule.judge(self.history, self.judged[:-_DOUBT_S]).is_spike
+        return replace(self.spike(look), doubt=self._doubt) if lasts else None
+
+    def is_doubtful(self, look: Judgement) -> bool:
+        """Whether this is a spike in a log that does not tell whose failures it has, and the error log does not either."""
+        gave_up = sum(self.gave_up[-look.window_s :])
+        return look.is_spike and bool(self.shared) and not self.is_log_blind and gave_up * 2 < look.failed
+
+    @property
+    def _doubt(self) -> str:
+        return f"LIMITED MODE: {self.shared}, so it is not known whose failures these are"
+
+    def _unlogged_spike(self) -> Failed | None:
+        """Attempts that nginx gave up, more than known requests explain, at each server one: no log shows the others."""
+        stretch, servers = max(_UNLOGGED_S, int(self.silent_after)), max(1, len(self.servers))
+        known = sum(each.total for each in (*self.seconds[-stretch:], *self.probes[-stretch:]))
+        gave_up, is_early = sum(self.gave_up[-stretch:]), bool(self.log_mode) and self.at_s < stretch
+        if gave_up < ENOUGH_FAILED or is_early or gave_up <= known * servers:
+            return None
+        look = rule.judge(_padded(self.gave_up_before), _padded(self.gave_up).seconds)
+        what = f"nginx gave up {look.failed} attempts at servers of {self.pool} in the last {look.window_s} s, says the error log"
+        before = f"In the {len(self.gave_up_before)} s before, {sum(self.gave_up_before)} at the former pool's."
+        details = ("No access log that upswitch reads has these requests.", before)
+        return Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=details, failure=Failure.GATEWAY) if look.is_spike else None
 
     def _own_spike(self) -> Failed | None:
         """Of our own requests, beside those of clients."""
@@ -191,20 +230,26 @@ class Probation(Value):
         return failed if look.is_spike else None
 
     def spike(self, look: Judgement) -> Failed:
-        what = rule.numbers(look, self.pool, self._requests)
+        what = rule.numbers(look, self._to, self._requests)
         return Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=rule.answers(look), failure=look.kind)
 
     def words(self, look: Judgement) -> tuple[str, ...]:
         """All that there is to say of a look without a spike, a sentence each."""
-        return rule.lines(look, self.at_s, self.pool, requests=self._requests)
+        return rule.lines(look, self.at_s, self._to, requests=self._requests)
 
     def progress(self, look: Judgement) -> str:
         """What came so far, without the rule's answers."""
         failed, total = self.whole.failures, self.whole.total
         before = f" (before: {look.before_failed} of {look.before_total} in {look.before_s} s)" if look.before_s else ""
+        if self.is_log_blind and not self.asked.total:
+            return f"t+{self.at_s}s: the watch sees no requests to {self.pool}{self._given_up}"
         silent = f"; no request in the log for {self.silent_s} s, but nginx answers upswitch" if self.is_silent else ""
-        said = f"t+{self.at_s}s: {failed} of {total} {self._requests} to {self.pool} failed"
+        said = f"t+{self.at_s}s: {failed} of {total} {self._requests} to {self._to} failed"
         return f"{said}{before}{self._own}{silent}{self._left_out}"
+
+    @property
+    def _given_up(self) -> str:
+        return f"; nginx gave up {sum(self.gave_up)} attempts at its servers, says the error log" if any(self.gave_up) else ""
 
     @property
     def _own(self) -> str:
@@ -219,7 +264,9 @@ class Probation(Value):
         return f"; {fair.failed} failures of {' and '.join(fair.out)} alone are left out, as others are fine" if fair.out else ""
 
     def final(self, look: Judgement, *, accepts_elevated: bool = False) -> Final:
-        """How it ends where no look was a spike."""
+        """How it ends where no look was a spike, or only a doubtful one."""
+        if look.is_spike:
+            return Final.HELD
         return ending.finish(
             look,
             self.last,
@@ -241,9 +288,10 @@ class Probation(Value):
     def held(self) -> Failed:
         """Why a person must decide, where the last requests fail."""
         last = self.last
-        requests = _OWN if last == rule.last(self.history, self.own) else self._requests
-        what = rule.numbers(last, self.pool, requests)
-        details = (f"{ending.held_because(last)}.", *rule.compared(last))
+        is_own = last == rule.last(self.history, self.own)
+        what = rule.numbers(last, self.pool, _OWN) if is_own else rule.numbers(last, self._to, self._requests)
+        doubt = (f"{self._doubt}.",) if self.shared else ()
+        details = (f"{ending.held_because(last)}.", *doubt, *rule.compared(last))
         return Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=details)
 
     @property
@@ -264,6 +312,16 @@ class Probation(Value):
     @property
     def _requests(self) -> str:
         return _OWN if self.is_log_blind else "requests"
+
+    @property
+    def _to(self) -> str:
+        is_any = self.log_mode == Mode.LIMITED and not self.is_log_blind
+        return "any pool (LIMITED MODE)" if is_any else self.pool
+
+
+def _padded(gave_up: Sequence[int]) -> History:
+    """How many requests there were is not known: an assumed number that went well is added, the same before and after."""
+    return History(seconds=tuple(Second(total=each + _ASSUMED, gateway=each) for each in gave_up))
 
 
 class Others(Protocol):

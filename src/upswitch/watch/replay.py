@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import compress
 
 import msgspec
 
@@ -23,7 +24,7 @@ from upswitch.watch import clients, ending, rule
 from upswitch.watch.attribution import Attribution, Counts, Mode, judged
 from upswitch.watch.clients import Clients, Fair
 from upswitch.watch.history import History, Second
-from upswitch.watch.logs import SHORT_HISTORY, short_history
+from upswitch.watch.logs import SHORT_HISTORY, left_out, short_history
 from upswitch.watch.release import Opening, Release, pools_of, release
 from upswitch.watch.rule import Judgement, Thresholds
 
@@ -82,7 +83,8 @@ def _reader(source: FileSource, logs: Sequence[AccessLog], ours: Sequence[Access
 class Asked(Value):
     """What is to be replayed. `at` is the moment of the switch (Unix time), None to look for it. `duration` is seconds.
 
-    `pool` "" is the one that took over. `site` None: pools are known only by the generations in the log.
+    `pool` "" is the one that took over. `site` None: pools are known only by the generations in the log. `taken_back` as an
+    Attribution has it.
     """
 
     logs: tuple[Log, ...]
@@ -91,6 +93,7 @@ class Asked(Value):
     duration: int
     thresholds: Thresholds
     site: Site | None
+    taken_back: tuple[range, ...] = ()
 
 
 class Replayed(Value):
@@ -279,7 +282,8 @@ def _judged(asked: Asked, streams: Sequence[_Stream], window: Window) -> Replaye
     minute = [window.moment(range(second, second + 1)) for second in before[-_MINUTE:]]
     found = release(pools_of(asked.site), minute, window.moment(after), pool=asked.pool)
     whose = [found.attribution.before(each.log.reader) for each in streams]
-    past = tuple(window.counts(before, lambda number: whose[number]))
+    usual = (not any(at in span for span in asked.taken_back) for at in before)
+    past = tuple(compress(window.counts(before, lambda number: whose[number]), usual))
     counts = tuple(window.counts(after, lambda _: found.attribution))
     names = tuple(each.clients for each in past)
     history, known = clients.usual(History(seconds=tuple(each.new for each in past)), names), clients.merged(names)
@@ -295,7 +299,7 @@ def _judged(asked: Asked, streams: Sequence[_Stream], window: Window) -> Replaye
         looks=looks,
         since=since,
         former=former,
-        notes=(*_ended(seen, found.pool), *_notes(asked, streams, window)),
+        notes=(*_ended(seen, found.pool), *_left_out(len(before) - len(past)), *_notes(asked, streams, window)),
     )
 
 
@@ -308,6 +312,11 @@ def _ended(seen: Sequence[Counts], pool: str) -> Iterator[str]:
     last_s = max((at_s for at_s, each in enumerate(seen, 1) if each.new.total), default=len(seen))
     if last_s + LATE_S <= len(seen) and any(each.former.total + each.other for each in seen[last_s:]):
         yield f"{pool} got no requests after t+{last_s}s."
+
+
+def _left_out(seconds: int) -> Iterator[str]:
+    if seconds:
+        yield left_out(seconds)
 
 
 def _spans(window: Window) -> tuple[range, range]:

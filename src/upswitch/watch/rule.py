@@ -278,8 +278,7 @@ def sentence(judgement: Judgement, at_s: int, pool: str, *, requests: str = "req
 
 def lines(judgement: Judgement, at_s: int, pool: str, *, requests: str = "requests") -> tuple[str, ...]:
     """A sentence each: what failed, then what follows from it and why."""
-    verdict = " ROLLBACK" if judgement.is_spike else " elevated" if judgement.is_elevated else ""
-    return (f"t+{at_s}s{verdict}: {numbers(judgement, pool, requests)}.", *answers(judgement))
+    return (f"t+{at_s}s: {numbers(judgement, pool, requests)}.", *answers(judgement))
 
 
 def numbers(look: Judgement, pool: str, requests: str) -> str:

@@ -26,8 +26,9 @@ from upswitch.watch import attribution, ending
 from upswitch.watch.attribution import Attribution, Counts
 from upswitch.watch.clients import merged
 from upswitch.watch.ending import Final
+from upswitch.watch.error_log import ErrorLog
 from upswitch.watch.hang import HangGuard
-from upswitch.watch.logs import AccessLogs, ErrorLog, Notes
+from upswitch.watch.logs import AccessLogs, Notes
 from upswitch.watch.probation import ENDED, Failed, Others, Probation
 from upswitch.watch.rule import Judgement
 from upswitch.watch.tried import Tried
@@ -62,23 +63,28 @@ class PoolWatch:
         ports: Ports,
         attribution: Attribution,
         logs: tuple[AccessLog, ...],
-        notes: Notes,
+        errors: ErrorLog,
         *,
         mark: bytes = b"",
         accepts_elevated: bool = False,
     ) -> None:
         """Opens the logs and reads their history. `mark` is in the lines of our own requests, b"" where they can't be told."""
         self.accepts_elevated = accepts_elevated
+        self._errors = errors
         self._ports = ports
         self._attribution = attribution
-        self._access = AccessLogs(ports, logs, attribution, notes, mark=mark)
-        self._history, self._known = self._access.history()
+        self._access = AccessLogs(ports, logs, attribution, errors.notes, mark=mark)
+        before = errors.before(attribution.former_servers)
+        self._gave_up_before = before.gave_up
+        self._history, self._known = self._access.history(before.cut if not attribution.ignores_app else {})
         self._gate: Pulse[tuple[Probe, ...]] | None = None
         self.read = Counts()
 
     def begin(self, pool: str, servers: tuple[ServerHealth, ...], *, every: float) -> None:
         """From now on, what another pool got is no sign. `every` is seconds between checks."""
         self.probation = Probation(
+            gave_up_before=self._gave_up_before,
+            shared=self._access.shared,
             pool=pool,
             history=self._history,
             known=self._known,
@@ -92,23 +98,26 @@ class PoolWatch:
         targets = [each.target for each in servers]
         self._gate = Pulse(lambda: self._ports.prober.round(targets), every=every, clock=self._ports.clock)
 
-    def second(self, asked: list[Failure], errors: ErrorLog, *, is_endless: bool = False) -> Failed | None:
+    def second(self, asked: list[Failure], *, is_endless: bool = False) -> Failed | None:
         """Takes all that arrived in the second that has just passed, and says why the pool must not stay.
 
         `is_endless`: seconds older than ten minutes become history.
         """
-        errors.read()
-        self._access.has_errors |= errors.has_new
+        self._errors.read()
+        self._access.has_errors |= self._errors.has_new
         backlog = self.read if not self.probation.at_s else Counts()
+        faults = self._errors.faults(self._attribution.servers)
         self.read = self._access.read()
+        self.read = self.read if self._attribution.ignores_app else self.read.with_cut(faults.cut)
         probation = self.probation.after(
             new=backlog.new + self.read.new,
             former=self.read.former.total,
             through=asked,
             ours=self.read.ours,
             clients=merged((backlog.clients, self.read.clients)),
+            gave_up=faults.gave_up,
             rounds=self._gate.taken() if self._gate else [],
-            crashes=errors.crashes,
+            crashes=self._errors.crashes,
         )
         self.probation = probation.aged() if is_endless else probation
         self.look = self.probation.look()
@@ -126,11 +135,13 @@ class PoolWatch:
         if self._access.is_behind:
             return "the access log grows faster than upswitch can read it"
         seen = self.probation
-        return ending.unproven_because(self.final, has_log=bool(seen.log_mode), new=seen.logged.total, seconds=seen.at_s)
+        because = ending.unproven_because(self.final, has_log=bool(seen.log_mode), new=seen.logged.total, seconds=seen.at_s)
+        return f"{because}: {unseen}" if (unseen := self._access.unseen) else because
 
-    def diagnosis(self, errors: ErrorLog, known: Known) -> Diagnosis:
-        """What the logs say of this pool's failures."""
-        return about(diagnose(errors.errors, self._access.failing, known), self._attribution.servers)
+    def diagnosis(self, known: Known) -> Diagnosis:
+        """What the logs say of this pool's failures. A log that others share too can't say whose its failures are."""
+        failing = None if self._access.shared else self._access.failing
+        return about(diagnose(self._errors.errors, failing, known), self._attribution.servers)
 
     def close(self) -> None:
         if self._gate:
@@ -201,12 +212,12 @@ class Watcher:
         self._deaf_since: float | None = None
         self._has_passed = False
         ours, mark, accepts = watched.attribution, watched.tried.mark, site.watch.accepts_elevated
-        self._pool = PoolWatch(ports, ours, watched.access_logs, self._notes, mark=mark, accepts_elevated=accepts)
-        self._hang = HangGuard(ports.host, ours, watched.master)
         addresses = dict.fromkeys(ours.upstreams, ours.addresses | ours.former_addresses) if ours.addresses else {}
         self._errors = ErrorLog(
             ports, watched.error_log, watched.master, self._notes, tells_crashes=watched.tells_crashes, addresses=addresses
         )
+        self._pool = PoolWatch(ports, ours, watched.access_logs, self._errors, mark=mark, accepts_elevated=accepts)
+        self._hang = HangGuard(ports.host, ours, watched.master)
         for line in attribution.told(watched.access_logs, ours, asked=watched.tried.asked if site.watch.probe else ()):
             ports.tell("watch", line)
         for line in watched.tried.told:
@@ -218,7 +229,7 @@ class Watcher:
         """Until a failure, a signal, or the end of `watch.duration`."""
         self._pool.begin(self._watched.pool, servers, every=self._site.gate.interval)
         with closing(each_second(self._ports, self._throughs)) as seconds:
-            return next(report for asked in seconds if (report := self._second(self._pool.second(asked, self._errors))))
+            return next(report for asked in seconds if (report := self._second(self._pool.second(asked))))
 
     def _second(self, failed: Failed | None) -> WatchReport | None:
         """None while the watch goes on."""
@@ -296,6 +307,8 @@ class Watcher:
 
     def _failed(self, failed: Failed) -> WatchReport:
         watch = self._site.watch
+        if failed.doubt:
+            return self._held(_took(failed, Result.HOLD), failed.doubt)
         if watch.holds(failed.failure):
             key = "on_spike" if watch.on_spike is SpikePolicy.HOLD else "app_errors"
             return self._held(_took(failed, Result.HOLD), f'watch.{key} is "hold", so a person decides')
@@ -337,7 +350,7 @@ class Watcher:
 
     def _report(self, final: str, took: Took) -> WatchReport:
         probation, whole = self._pool.probation, self._pool.probation.whole
-        diagnosis = self._pool.diagnosis(self._errors, self._watched.known)
+        diagnosis = self._pool.diagnosis(self._watched.known)
         reasons = sentence(diagnosis)
         return WatchReport(
             result=took.result,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from upswitch.basics.errors import HostError, JournalCorruptError
 from upswitch.basics.value import Value
 from upswitch.cli.invocation import Common, Read, on_site
 from upswitch.cli.program import Program, with_program
@@ -142,8 +143,21 @@ def _observe(session: Session, words: _Words, *, is_one: bool) -> View:
 
     with ExitStack() as closing:
         show = _shown(session, closing, is_one=is_one)
-        found = live.observe(session.ports, session.site, show, duration=words.duration)
+        spans = _taken_back(session, session.site)
+        found = live.observe(session.ports, session.site, show, duration=words.duration, taken_back=spans)
     return watchviews.observed(found, session.site.watch)
+
+
+def _taken_back(session: Session, site: Site, *, at: int | None = None) -> tuple[range, ...]:
+    """When releases served that were taken back: they are not what is usual. A watch goes on without the journal, and says so."""
+    from upswitch.switch.job import taken_back
+    from upswitch.switch.journal import journal_of
+
+    try:
+        return taken_back(session.ports, journal_of(session.ports.host, site.nginx).read(), at=at)
+    except (HostError, JournalCorruptError) as exc:
+        session.ports.tell("watch", f"Releases that were taken back count as history, because the journal can't be read: {exc}")
+        return ()
 
 
 def _shown(session: Session, closing: ExitStack, *, is_one: bool) -> "Show":
@@ -191,6 +205,7 @@ def _replayed(session: Session, words: _Words, site: Site | None) -> View:
             duration=int(words.duration or watch.duration or Watch().duration),
             thresholds=words.thresholds,
             site=site,
+            taken_back=_taken_back(session, site, at=0) if site and _is_here(site, words) else (),
         )
         return watchviews.replayed(replay.replay(session.ports, asked), watch)
     except (replay.ReplayError, FormatError) as exc:
@@ -199,9 +214,14 @@ def _replayed(session: Session, words: _Words, site: Site | None) -> View:
         raise click.UsageError(clean(f"{exc.filename}: {exc.strerror}")) from exc
 
 
+def _is_here(site: Site, words: _Words) -> bool:
+    """Whether this machine's nginx wrote the logs, as far as that was said."""
+    return not (site.hosts or words.log_format)
+
+
 def _logs(session: Session, words: _Words, site: Site | None) -> "tuple[Log, ...]":
     from upswitch.watch import replay
 
-    if site is None or site.hosts or words.log_format:
+    if site is None or not _is_here(site, words):
         return replay.logs_given(words.files, words.log_format)
     return replay.logs_here(session.ports.host, site, words.files)

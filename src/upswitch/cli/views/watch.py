@@ -10,6 +10,7 @@ from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views import View
 from upswitch.site.model import SilencePolicy, Watch
 from upswitch.watch import rule
+from upswitch.watch.attribution import Mode
 from upswitch.watch.ending import Final
 from upswitch.watch.history import Second
 from upswitch.watch.live import Observed
@@ -47,11 +48,13 @@ def replayed(found: Replayed, watch: Watch) -> WatchView:
     would = _would(found.verdict, watch, found.looks[-1])
     whole = sum(found.since, Second())
     failed = whole.failures
-    ending = "" if found.verdict == _SPIKE else f"{ENDED[Final(found.verdict)]}. "
+    is_spike, to = found.verdict == _SPIKE, "any pool (LIMITED MODE)" if found.mode is Mode.LIMITED else pool
+    ending = "" if is_spike else f"{ENDED[Final(found.verdict)]}. "
+    when = f" after {seconds} s, at {clock_time(found.at + seconds)}" if is_spike else ""
     return WatchView(
         command="watch",
         exit=Exit.DONE if would == "keep" else Exit.FINDINGS,
-        said=f"{failed} of {whole.total} requests to {pool} failed in {seconds} s from {begin}. {ending}{_WOULD[would]}",
+        said=f"{failed} of {whole.total} requests to {to} failed in {seconds} s from {begin}. {ending}{_would_have(would, when)}",
         would=would,
         seen=Observed(
             verdict=found.verdict,
@@ -66,7 +69,7 @@ def replayed(found: Replayed, watch: Watch) -> WatchView:
             mode=found.mode,
             notes=tuple(map(plain, found.notes)),
         ),
-        looks=tuple(rule.sentence(look, second, pool) for second, look in enumerate(found.looks, 1)),
+        looks=tuple(rule.sentence(look, second, to) for second, look in enumerate(found.looks, 1)),
         told=tuple(_seconds_shown(found)),
     )
 
@@ -87,7 +90,7 @@ def observed(found: Observed, watch: Watch) -> WatchView:
     return WatchView(
         command="watch",
         exit=Exit.DONE if would == "keep" and not found.peers_down else Exit.FINDINGS,
-        said=f"{plain(said).removesuffix('.')}. {_WOULD[would]}",
+        said=f"{plain(said).removesuffix('.')}. {_would_have(would)}",
         would=would,
         seen=msgspec.structs.replace(
             found,
@@ -99,11 +102,11 @@ def observed(found: Observed, watch: Watch) -> WatchView:
     )
 
 
-_WOULD = {
-    "keep": "A switch would have been kept.",
-    "rollback": "A switch would have been rolled back.",
-    "hold": "A switch would have been held: the pool keeps serving, and a person decides.",
-}
+def _would_have(would: str, when: str = "") -> str:
+    """What would have become of a switch, and when."""
+    done = {"keep": "kept", "rollback": "rolled back", "hold": "held"}[would]
+    then = ": the pool keeps serving, and a person decides" if would == "hold" else ""
+    return f"A switch would have been {done}{when}{then}."
 
 
 def _would(verdict: str, watch: Watch, look: Judgement) -> str:
