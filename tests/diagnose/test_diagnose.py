@@ -240,9 +240,18 @@ def test_servers_that_nginx_itself_checks_down_are_the_cause_of_no_live_upstream
             server.mode("sick")
         until(lambda: lab.get()[0] == 502, what="nginx's own check to call both down")
         answer = upswitch(lab, "diagnose")
+        for server in lab.pool("A"):
+            server.kill()  # the module writes no further line about a refused connection
+        for log in (lab.error_log, lab.access_log):
+            log.write_bytes(b"")
+        assert lab.get()[0] == 502
+        later = upswitch(lab, "diagnose").json
     codes = [(each["code"], each["consequence_of"]) for each in answer.json["findings"]]
     assert codes == [("health_check_down", ""), ("no_live_all_down", "health_check_down")]
     assert [each["name"] for each in answer.json["findings"][0]["settings"]] == ["check"]
+    assert later["findings"][0]["code"] == "health_check_down"
+    assert "no_live_all_down" not in [each["code"] for each in later["findings"] if not each["consequence_of"]]
+    assert any("failures in a row), so" in problem for problem in later["problems"])
 
 
 # ---- files from elsewhere ----

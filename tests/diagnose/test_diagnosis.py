@@ -377,6 +377,8 @@ def test_no_live_upstreams_stands_behind_the_failures_before_it_and_weighs_with_
         (1, {"addresses": {"pool": frozenset({"127.0.0.1:8001"})}}, Known(), "no_live_all_down", "connect_refused"),
         (99, {}, Known(max_conns=frozenset({"pool"})), "max_conns", ""),
         (99, {}, Known(checked=frozenset({"pool"})), "health_check_not_yet_up", ""),
+        (99, {}, Known(checked=frozenset({"pool"}), failing=frozenset({"pool"})), "health_check_down", ""),
+        (5, {}, Known(failing=frozenset({"pool"})), "no_live_all_down", "connect_refused"),
         (99, {}, Known(checked=frozenset({"other"})), "no_live_all_down", ""),
         (5, {}, Known(max_conns=frozenset({"pool"})), "no_live_all_down", "connect_refused"),
     ],

@@ -114,6 +114,8 @@ def _are_held_down(errors: Errors) -> bool:
 def _code(no_live: NoLive, known: Known, *, are_held_down: bool) -> Code:
     if not no_live.after and no_live.name in known.max_conns:
         return Code.MAX_CONNS
+    if not no_live.after and no_live.name in known.failing:
+        return Code.HEALTH_CHECK_DOWN
     is_starting = not no_live.after and (are_held_down or no_live.name in known.checked)
     return Code.HEALTH_CHECK_NOT_YET_UP if is_starting else Code.NO_LIVE_ALL_DOWN
 

@@ -169,13 +169,14 @@ _KEEPS_ALIVE_SINCE = (1, 29, 7)
 class Known(Value):
     """What the caller knows besides the logs; nothing by default. Upstreams by name.
 
-    `max_conns`: those with a server that has it. `checked`: those that a check module checks: also with
-    `default_down=false` a reload leaves a server down that was down. `keeps_alive`: whether nginx keeps connections to servers;
-    None: not known.
+    `max_conns`: those with a server that has it. `checked`: those that a check module checks with
+    `default_down=true`, or holds down now before any failure. `failing`: those that it holds down now after failures.
+    `keeps_alive`: whether nginx keeps connections to servers; None: not known.
     """
 
     max_conns: frozenset[str] = frozenset()
     checked: frozenset[str] = frozenset()
+    failing: frozenset[str] = frozenset()
     keeps_alive: bool | None = None
 
 
@@ -184,7 +185,7 @@ def known_of(conf: NginxConf, build: Build | None) -> Known:
     blocks = configuration.upstream_blocks(conf)
     return Known(
         max_conns=frozenset(each.args[0] for each in blocks if any(map(_is_limited, each.children("server")))),
-        checked=frozenset(each.args[0] for each in blocks if each.children("check")),
+        checked=frozenset(each.args[0] for each in blocks if _begins_down(each)),
         keeps_alive=_keeps_alive(conf, build) if build else None,
     )
 
@@ -197,3 +198,7 @@ def _keeps_alive(conf: NginxConf, build: Build) -> bool:
 
 def _is_limited(server: Directive) -> bool:
     return any(each.startswith("max_conns=") and each != "max_conns=0" for each in server.args)
+
+
+def _begins_down(block: Directive) -> bool:
+    return any("default_down=false" not in check.args for check in block.children("check"))

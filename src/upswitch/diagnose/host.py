@@ -21,6 +21,7 @@ from upswitch.nginx import conf_logs, configuration, processes, running
 from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import LogFormat
 from upswitch.nginx.dump import NginxConf
+from upswitch.nginx.marker import Checked
 from upswitch.nginx.running import Running
 from upswitch.site.model import Dialect, Nginx, Probe, Site, Target
 from upswitch.site.server_line import is_address, probe_address
@@ -196,6 +197,7 @@ class HostSight(Value):
     """`build` is None and `conf` empty where nginx can't say them; `problems` tells why, and what else is wrong, as sentences.
 
     `addresses` are those of upstreams by name, as nginx logs them; one with host names is only there where our manifest knows them.
+    `held` are the servers of the site that nginx's own health check calls down.
     """
 
     build: Build | None
@@ -206,6 +208,7 @@ class HostSight(Value):
     names: Names
     addresses: Mapping[str, frozenset[str]]
     problems: tuple[str, ...] = ()
+    held: tuple[Checked, ...] = ()
 
     @property
     def master(self) -> int:
@@ -218,7 +221,8 @@ class HostSight(Value):
 
     @property
     def known(self) -> Known:
-        return known_of(self.conf, self.build)
+        found, failing = known_of(self.conf, self.build), frozenset(each.upstream for each in self.held if each.fall)
+        return replace(found, checked=found.checked | {each.upstream for each in self.held}, failing=failing)
 
     @property
     def fail_timeout_s(self) -> int:
@@ -263,7 +267,8 @@ def look(host: Host, site: Site) -> HostSight:
     """HostError where the host can't be asked at all."""
     disk, live = survey.glance(host, site.nginx)
     build, conf, problem = _conf(host, site.nginx)
-    names = resolve(host, site)
+    names, held = resolve(host, site), _held_down(host, site)
+    said = (f"nginx's own health check says {each.text}, so {each.address} gets no requests." for each in held[:_MOST_NAMED])
     return HostSight(
         build=build,
         conf=conf,
@@ -272,16 +277,15 @@ def look(host: Host, site: Site) -> HostSight:
         running=live,
         names=names,
         addresses=_addresses(conf, disk),
-        problems=(*filter(None, (live.problem, problem)), *moved(site, disk, names), *_held_down(host, site)),
+        problems=(*filter(None, (live.problem, problem)), *moved(site, disk, names), *said),
+        held=held,
     )
 
 
-def _held_down(host: Host, site: Site) -> tuple[str, ...]:
-    """A sentence for each server of the site that nginx's own health check calls down now."""
+def _held_down(host: Host, site: Site) -> tuple[Checked, ...]:
     status = running.ask_status(host, site.nginx)
     names = {upstream.name for upstream in site.upstreams}
-    down = [each for each in (status.servers if status else ()) if each.upstream in names and not each.is_up]
-    return tuple(f"nginx's own health check says {each.text}, so {each.address} gets no requests." for each in down[:_MOST_NAMED])
+    return tuple(each for each in (status.servers if status else ()) if each.upstream in names and not each.is_up)
 
 
 def ever(host: Host, site: Site, live: HostSight) -> dict[str, frozenset[str]]:
