@@ -188,8 +188,6 @@ def test_a_host_whose_sessions_are_cut_is_reached_again_and_ends_with_the_other(
     ("silent", "phase"),
     [
         ("lb1", "lb1 gate"),
-        ("lb1", "lb1 stage"),
-        ("lb1", "lb1 test"),
         ("lb1", "lb1 arm"),
         ("lb1", "lb1 swap"),
         ("lb1", "lb1 confirm"),

@@ -152,7 +152,7 @@ class Fleet:
         """As the pipeline's user, who has no rights but those that bootstrap.yml gave."""
         login = ("-e", f"ansible_user={user or self.user}")
         argv = (f"{TOOLS}/ansible-playbook", "-i", f"{self.folder}/inventory.yml", *login, *words, f"{PLAYBOOKS}/{name}.yml")
-        ran = subprocess.run(argv, capture_output=True, check=False, text=True, timeout=120, env=environment(self.folder), cwd="/")
+        ran = subprocess.run(argv, capture_output=True, check=False, text=True, timeout=300, env=environment(self.folder), cwd="/")
         return Played(ran.returncode, ran.stdout + ran.stderr)
 
     def sudo(self, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
