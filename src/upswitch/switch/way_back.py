@@ -93,9 +93,7 @@ def sick_of(looks: Sequence[Look]) -> tuple[str, ...]:
 def asked(ports: Ports, site: Site, dialect: Dialect, plan: Plan, *, live: str) -> Took:
     """HOLD where nginx serves the new pool of `plan` and the former pool is dead; else OK. `details`: its unhealthy servers.
 
-    `live` is the generation that the live link names.
-
-    A host that can't be asked goes back: nothing says that it must not.
+    `live` is the generation that the live link names. A host that can't be asked goes back: nothing says that it must not.
     """
     try:
         marker = ask_marker(ports.host, site.nginx)
