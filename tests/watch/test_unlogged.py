@@ -1,12 +1,14 @@
 """What no access log shows: requests where it is off, answers cut short, and failures in a log that several sites share."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from command import Command, agree, upswitch
 from crowd import crowd
 from upswitch_lab.conf import Layout
 from upswitch_lab.lab import Lab
-from upswitch_lab.process import free_port
+from upswitch_lab.process import free_port, until
 
 QUIET = Layout(site={"watch": {"duration": "8s", "probe": None}})
 
@@ -102,3 +104,22 @@ def test_in_a_shared_log_a_pool_whose_failures_the_error_log_names_is_taken_back
         assert (answer.exit, answer.json["watch"]["verdict"]) == (4, "rollback"), answer
         assert "LIMITED MODE" in answer.json["said"]
         agree(lab, answer, "A")
+
+
+def test_the_seconds_of_a_release_that_was_taken_back_are_no_history_of_a_watch_and_its_replay(any_nginx):
+    """A plain log can't tell them from what is usual; the journal can."""
+    left_out = "s of the history are left out, because a release served then that was taken back."
+    with Lab(any_nginx, Layout(site={"watch": {"duration": "8s", "probe": None}})) as lab:
+        share_a_plain_log(lab, "")
+        for number in (1, 2):
+            lab.backend("B", number).mode("error", lying=True)
+        with crowd(lab.place.public, rate=3):
+            assert upswitch(lab, "switch", "--to", "B").exit == 4
+            live = upswitch(lab, "watch", "--duration", "2s")
+        ended = datetime.now(UTC).isoformat(timespec="seconds")
+        with crowd(lab.place.public, rate=3):
+            until(lambda: lab.access_log.stat().st_mtime > datetime.fromisoformat(ended).timestamp() + 1, what="later requests")
+        past = upswitch(lab, "watch", "--replay", str(lab.access_log), "--at", ended)
+    assert left_out in str(live.json["notes"]), live
+    assert left_out in str(past.json["notes"]), past
+    assert (past.json["before"]["failed"], live.json["before"]["failed"]) == (0, 0)
