@@ -138,6 +138,7 @@ class EntryCounter:
         `is_by_client`: entries of failed requests name their client (MOST_CLIENTS of a block), and so do the first SAMPLED lines.
         """
         self._reader = reader
+        self._literal = max((part.literal for part in reader.parts), key=len)
         self._is_by_client = is_by_client and reader.has_client
         self._clients = set[str]()
         self._whose: dict[tuple[Entry, str], Entry] = {}
@@ -240,6 +241,8 @@ class EntryCounter:
 
     def _read(self, line: bytes) -> tuple[_Said, str]:
         """What a line says, and its client where that is wanted: the same whatever lines stand beside it."""
+        if self._literal not in line:  # nearly all lines of another format
+            return _UNREAD
         entry = self._reader.read(line)
         if entry is None:
             return self._walked(line) if len(line) <= MAX_LINE else _UNREAD
