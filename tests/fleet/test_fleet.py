@@ -101,6 +101,21 @@ def test_a_bad_release_is_stopped_in_the_first_wave_and_the_others_are_untouched
     assert "lb1: watch: t+" in answer.json["hosts"]["lb2"]["said"]
 
 
+def test_where_one_host_has_nothing_to_go_back_to_all_of_them_stay(one_nginx):
+    at_once = Layout(site={"watch": {"duration": "60s"}, "rollout": {"waves": ["100%"]}})
+    with FleetLab(one_nginx, 2, at_once) as fleet, loads(fleet):
+        command = in_its_watch(fleet)
+        command.wait_for("lb2 watch        t+1s")
+        for server in fleet.labs["lb1"].pool("A"):
+            server.kill()
+        for server in fleet.labs["lb1"].pool("B"):
+            server.mode("error", lying=True)
+        answer = command.end()
+        assert answer.exit == 7, answer.err
+        assert fleet.markers == every(fleet, "B")
+        assert outcomes(answer) == every(fleet, "HELD")
+
+
 def test_a_host_that_cannot_be_prepared_keeps_all_others_as_they_are(three):
     (three.labs["lb3"].folder / "nginx.conf").write_text("broken {")
     before = workers(three)

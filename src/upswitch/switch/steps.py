@@ -1,6 +1,7 @@
 """What each step does to a host. Which one comes next is not decided here (switch/machine.py)."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -10,7 +11,6 @@ from upswitch.diagnose.directives import known_of
 from upswitch.generations import store, survey
 from upswitch.generations.generation import MANIFEST, to_prune
 from upswitch.health import gate, rounds
-from upswitch.health.gate import ServerHealth
 from upswitch.hosts import batch
 from upswitch.hosts.host import Asking
 from upswitch.hosts.wait import until
@@ -49,6 +49,8 @@ class Steps:
         self.watch_report: WatchReport | None = None
         self.found: tuple[store.Disk, running.Running] | None = None
         self._finding: Finding | None = None
+        self._ask_back = partial(way_back.asked, ports, job.site, job.facts.dialect, job.plan)
+        self._asked_back: Took | None = None
 
     def perform(self, step: Step) -> Took:
         """Do `step`. HostError where the host could not be asked; the driver takes that as UNKNOWN."""
@@ -209,10 +211,6 @@ class Steps:
             tried=self.tried,
         )
 
-    def _watched(self) -> tuple[ServerHealth, ...]:
-        """The gate stays armed: it goes on from where it passed."""
-        return self.gate_report.new if self.gate_report else gate.begin(self._job.new)
-
     def reload(self) -> Took:
         return self._reloader.reload()
 
@@ -249,7 +247,12 @@ class Steps:
     def watch(self) -> Took:
         if self._watcher is None:
             return Took(result=Result.UNKNOWN, said="upswitch was killed before the watch ended", why=Why.KILLED)
-        self.watch_report = report = self._watcher.run(self._watched())
+        servers = self.gate_report.new if self.gate_report else gate.begin(self._job.new)  # the gate goes on from where it passed
+        report = self._watcher.run(servers)
+        if report.result is Result.FAILED:  # asked before the other hosts hear of it: where this one must stay, all do
+            self._asked_back = self._ask_back(live=self._job.plan.to)
+            report = way_back.kept(report, self._asked_back)
+        self.watch_report = report
         return Took(result=report.result, said=report.said, details=report.details, why=report.why)
 
     def finish(self) -> Took:
@@ -308,7 +311,7 @@ class Steps:
         if live not in {plan.former, plan.base, plan.to, plan.back}:
             said = f"the live link points to {live or 'nothing'}, which is not a generation of this run: upswitch did not change it"
             return Took(result=Result.FAILED, said=said, why=Why.MOVED)
-        asked = way_back.asked(self._ports, self._job.site, self._job.facts.dialect, plan, live=live)
+        asked = self._asked_back or self._ask_back(live=live)
         if asked.result is Result.HOLD:
             return asked
         # In an outage no client is served, so none has to be drained.
@@ -359,11 +362,8 @@ class Steps:
         plan = self._job.plan
         live = store.read_disk(self._ports.host, self._nginx).live
         if live not in {plan.back, plan.base}:
-            return Took(
-                result=Result.FAILED,
-                said=f"the live link points to {live or 'nothing'} now: somebody else changed it",
-                why=Why.MOVED,
-            )
+            said = f"the live link points to {live or 'nothing'} now: somebody else changed it"
+            return Took(result=Result.FAILED, said=said, why=Why.MOVED)
         finding = self._reloader.confirm(live)
         self._lower()
         if finding.proof is Proof.UNKNOWN and self._running().problem:

@@ -5,6 +5,8 @@ To go back to a dead pool, over one that answers, would be an outage that upswit
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from upswitch.basics.errors import HostError, Refusal, RefusedError
 from upswitch.basics.result import Result, Took, Why
 from upswitch.basics.value import Value
@@ -17,6 +19,7 @@ from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Dialect, Nginx, Probe, Site, Target
 from upswitch.switch.proof import MARKS, Finding, Proof
 from upswitch.switch.run import Plan
+from upswitch.watch.watch import WatchReport
 
 TIMEOUTS = (0.8, 3.0)
 """Seconds that a health check may take in the first look and in the second. Only a pool that failed the first gets the second."""
@@ -109,6 +112,15 @@ def asked(ports: Ports, site: Site, dialect: Dialect, plan: Plan, *, live: str) 
         return Took(result=Result.OK, said="", details=sick)
     said = f"the former pool {plan.former_pool} is dead, so upswitch did not go back"
     return Took(result=Result.HOLD, said=said, details=(*dead, *sick), why=Why.NO_WAY_BACK)
+
+
+def kept(report: WatchReport, asked: Took) -> WatchReport:
+    """A watch that would go back, held where there is nothing to go back to."""
+    if asked.result is not Result.HOLD:
+        return report
+    return msgspec.structs.replace(
+        report, result=asked.result, details=(*report.details, f"held: {asked.said}", *asked.details), why=asked.why
+    )
 
 
 def never_left(host: Host, nginx: Nginx, plan: Plan, finding: Finding, *, live: str, dialect: Dialect) -> Took | None:
