@@ -154,7 +154,7 @@ class Pipe:
         """
         mark, prompt = secrets.token_hex(16), secrets.token_hex(16)
         rights = ("sudo", "-n") if password is None else ("sudo", "-k", "-S", "-p", prompt)
-        prefix = (*rights, "-u", sudo, "--") if sudo else ()
+        prefix = ("env", "LC_ALL=C", *rights, "-u", sudo, "--") if sudo else ()  # sudo's refusal is read, in English
         command = shlex.join((*prefix, "sh", "-c", _BEGIN, mark, _escaped(shlex.join(argv))))
         try:
             self._channel.exec_command(f"exec {command}")
@@ -198,6 +198,7 @@ _PACKAGE = "upswitch.hosts.ssh"
 _CONNECTED = b"+"
 _NO_RELAY = ("failed to run command", "no relay here")
 # The kernel's own words, and an end: nobody waits on the host for a connection that hangs.
+_WANTS_PASSWORD = re.compile(r"password is required|authentication is required")  # sudo, sudo-rs
 _BOUNDED = ("env", "LC_ALL=C", "timeout", "-s", "KILL", "120")
 # $0: host, $1: port. bash alone opens /dev/tcp. It has no half close: the relay ends when the server closes, or we do.
 _BASH = 'exec 4<&0; exec 3<>"/dev/tcp/$0/$1" || exit 1; printf +; { cat <&4 >&3; kill $$; } 2>/dev/null & exec cat <&3 4<&-'
@@ -229,7 +230,7 @@ class Streams:
             try:
                 pipe.begin(argv, sudo=self._sudo, password=self._password)
             except NotBegunError as exc:
-                if not self._sudo or self._password is not None or "password is required" not in str(exc):
+                if not self._sudo or self._password is not None or not _WANTS_PASSWORD.search(str(exc)):
                     raise self._not_begun(exc) from exc
             else:
                 failed.pop_all()
