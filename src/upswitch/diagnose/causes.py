@@ -7,9 +7,22 @@ from enum import StrEnum
 from functools import cache
 
 import msgspec
+from msgspec.structs import replace
 
 from upswitch.basics.value import Value
 from upswitch.logs.error_line import ErrorLine
+
+HTTP = "proxy"
+"""The family of directives for servers that speak HTTP."""
+
+_FAMILIES = {"fastcgi": "fastcgi", "uwsgi": "uwsgi", "suwsgi": "uwsgi", "scgi": "scgi", "memcached": "memcached"}
+_FAMILIES |= {"grpc": "grpc", "grpcs": "grpc"}
+_BUFFERING = frozenset({"fastcgi", "uwsgi", "scgi"})
+_BUFFERS = re.compile(r" and `[a-z]+_buffers[^`]*`")
+_DIRECTIVE = re.compile(
+    r"\bproxy_(?=(?:connect_timeout|read_timeout|send_timeout|buffer_size|buffers|next_upstream|bind|temp_path"
+    r"|max_temp_file_size|ignore_client_abort|ssl_\w+)\b)"
+)
 
 
 class Code(StrEnum):
@@ -38,7 +51,7 @@ class Line(Value, forbid_unknown_fields=True):
     """How an error line reads. `message` is a regular expression from its start; any `errno` of these, any beginning of `action`.
 
     Without `errno`, `action` or `level` any will do. `is_outside`: outside of requests and of what a resolver does, which says an
-    action.
+    action. `status`: what clients got of such lines, where it is not their cause's.
     """
 
     message: str
@@ -46,6 +59,7 @@ class Line(Value, forbid_unknown_fields=True):
     errno: frozenset[int] = frozenset()
     action: tuple[str, ...] = ()
     is_outside: bool = False
+    status: int | None = None
 
     def fits(self, line: ErrorLine) -> bool:
         return (
@@ -62,7 +76,8 @@ class Cause(Value, forbid_unknown_fields=True):
 
     `status` is what clients got: None where no access line is written, 0 and 9 where `000` and `009` are. `is_benign`: such a line
     alone says of nobody that he was hurt; `is_noise`: nor does anybody need to read it. `is_of_request` is false where its lines
-    are not of requests. `settings`: directives.
+    are not of requests. `settings`: directives. `beside`: a regular expression for lines of the app itself, where its log stands
+    in the same file.
     """
 
     why: str
@@ -74,13 +89,25 @@ class Cause(Value, forbid_unknown_fields=True):
     is_of_request: bool = True
     settings: tuple[str, ...] = ()
     lines: tuple[Line, ...] = ()
+    beside: str = ""
+
+    def told_of(self, family: str) -> "Cause":
+        """The same with the directives' names of this family (`fastcgi`), and with what to ask a server that is no HTTP server."""
+        if family == HTTP:
+            return self
+        why, check, fix = (_family_words(text, family) for text in (self.why, self.check, self.fix))
+        return replace(self, why=why, check=catalogue().checks.get(family, check) if "curl" in check else check, fix=fix)
 
 
 class Catalogue(Value, forbid_unknown_fields=True):
-    """The file: causes by code, `words` for findings without a cause, and defaults of directives by where they stand."""
+    """The file: causes by code, `words` for findings without a cause, and defaults of directives by where they stand.
+
+    `checks`: what to look at in place of `curl`, by the family of directives.
+    """
 
     causes: Mapping[str, Cause]
     words: Mapping[str, Cause]
+    checks: Mapping[str, str]
     directives: Mapping[str, Mapping[str, str]]
 
 
@@ -92,7 +119,34 @@ def catalogue() -> Catalogue:
 
 def cause_of(line: ErrorLine) -> str | None:
     """The code of the first cause that has such a line; None where the line is of nothing that `diagnose` knows."""
-    return next((code for code, each in _lines() if each.fits(line)), None)
+    return told(line)[0]
+
+
+def told(line: ErrorLine) -> tuple[str | None, int | None]:
+    """The same, and what the client got of it."""
+    code, found = next(((code, each) for code, each in _lines() if each.fits(line)), (None, None))
+    cause = catalogue().causes[code] if code else catalogue().words["unknown"]
+    return code, found.status if found and found.status else cause.status
+
+
+def said_beside(line: bytes) -> str | None:
+    """The code of a cause that an app itself names in such a line, which is none of nginx's."""
+    return next((code for code, pattern in _beside() if pattern.search(line)), None)
+
+
+def family_of(scheme: str) -> str:
+    """How the names of the directives begin, by what stands before the server in an error line."""
+    return _FAMILIES.get(scheme, HTTP)
+
+
+def _family_words(text: str, family: str) -> str:
+    named = _DIRECTIVE.sub(f"{family}_", text)
+    return named if family in _BUFFERING else _BUFFERS.sub("", named)
+
+
+@cache
+def _beside() -> tuple[tuple[str, re.Pattern[bytes]], ...]:
+    return tuple((code, re.compile(each.beside.encode())) for code, each in catalogue().causes.items() if each.beside)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Requests that went wrong, counted by what went wrong at which server: what `diagnose` makes of the entries of access logs."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -233,11 +233,16 @@ class _Fate:
 class AccessCounter:
     """Counts access logs of one format, the oldest lines first. Memory is bounded; cost: bench/diagnose.py."""
 
-    def __init__(self, reader: LineReader, *, span: range = ALWAYS) -> None:
-        """Only lines of these seconds since 1970 count; with another span than ALWAYS a line without a time does not."""
+    def __init__(self, reader: LineReader, *, span: range = ALWAYS, others: Callable[[bytes], None] | None = None) -> None:
+        """Only lines of these seconds since 1970 count; with another span than ALWAYS a line without a time does not.
+
+        `others` gets the lines that are not of the format, in blocks, instead of that they are counted as unread.
+        """
         self._span = span
+        self._count_others, self._others = others, list[bytes]()
         self._exhibit = Exhibit(reader)
         self._entries = EntryCounter(reader, is_timed=span != ALWAYS, is_for_diagnosis=True)
+        self._entries.others = self._others if others else None
         also = {"request"} if "request_method" in reader.variables else set[str]()
         also |= {"time"} if CLOCKS & reader.variables else set()
         self._variables = ALL & (reader.variables | also)
@@ -250,12 +255,15 @@ class AccessCounter:
     def count(self, block: bytes) -> None:
         """Whole lines, each with its newline."""
         self.add(self._entries.count(block))
+        if self._count_others and self._others:
+            self._count_others(b"".join(self._others))
+            self._others.clear()
 
     def add(self, lines: Iterable[Lines]) -> None:
         """Lines of this format that somebody else has counted."""
         for each in lines:
             if each.entry is None:
-                self._unread += each.times
+                self._unread += 0 if self._count_others else each.times
             elif self._is_in_span(each.time):
                 self._judge(each.entry, each)
 
@@ -298,6 +306,8 @@ class AccessCounter:
             count.least_s, count.most_s = min(count.least_s, fate.seconds), max(count.most_s, fate.seconds)
 
     def _fate(self, entry: Entry, lines: Lines) -> _Fate:
+        if entry.upstream_status is None and "upstream_status" in self._variables:
+            entry = replace(entry, upstream_status="")  # of a good line, whose one answer was not captured
         connected = [each for each in elements(entry.upstream_connect_time) if each not in _NOTHING]
         seconds = int((entry.request_time or 0) / max(1, len(connected)))
         return _Fate(

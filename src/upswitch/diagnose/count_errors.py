@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from msgspec.structs import asdict, replace
 
 from upswitch.basics.value import Value
-from upswitch.diagnose.causes import Cause, Code, catalogue, cause_of
+from upswitch.diagnose.causes import HTTP, Cause, Code, catalogue, family_of, said_beside, told
 from upswitch.diagnose.evidence import MOST_KEPT, OTHERS, UNEXPLAINED, shown
-from upswitch.logs.error_line import CONSOLE, failure_of, parse_error
+from upswitch.logs.error_line import TIMELESS, failure_of, parse_error
 from upswitch.logs.line import UNREPEATABLE
 
 # Theory. A regular expression walks over a block and takes of each line its time, its cause (what stands before `, client: `),
@@ -44,23 +44,21 @@ _MOST_REMEMBERED = 1 << 12
 class Kind(Value):
     """What a failure is. `code` None: one towards an upstream that is no known cause, told by `words`.
 
-    `server` is `IP:PORT`, `unix:/path`, the name of an upstream, "" where the lines name none, or OTHERS. `is_stream`: of a
-    connection of nginx's `stream`, which has no HTTP status.
+    `server` is `IP:PORT`, `unix:/path`, the name of an upstream, "" where the lines name none, or OTHERS. `family`: how the names
+    of its directives begin. `status`: what a client got, as far as the lines tell; a connection of nginx's `stream` has none.
+    `is_subrequest`: of a request that nginx made itself, whose answer no client got.
     """
 
     code: str | None
     words: str
     server: str
-    is_stream: bool = False
+    family: str = HTTP
+    status: int | None = None
+    is_subrequest: bool = False
 
     @property
     def cause(self) -> Cause:
         return catalogue().causes[self.code] if self.code else catalogue().words["unknown"]
-
-    @property
-    def status(self) -> int | None:
-        """What a client got, as far as the cause tells."""
-        return None if self.is_stream else self.cause.status
 
 
 class ErrorCount(Kind, kw_only=True):  # every Value is; mypy does not see it here
@@ -155,8 +153,8 @@ class ErrorCounter:
         """Whole lines, each with its newline."""
         for values, times in walk(block):
             time = time_of(values)
-            if not time and not values[-1].startswith(CONSOLE):
-                self._unread += times
+            if not time and not (values[-1].startswith(TIMELESS) and parse_error(values[-1])):
+                self._unread += 0 if self._is_heard(values[-1], times) else times
             elif self._since <= time <= self._until or not time:
                 self._lines += times
                 found = self._found(values, block)
@@ -178,6 +176,15 @@ class ErrorCounter:
             lines=self._lines,
             unread=self._unread,
         )
+
+    def _is_heard(self, line: bytes, times: int) -> bool:
+        """Whether a line, none of nginx's, is an app's own word about itself."""
+        code = said_beside(line)
+        if code is None:
+            return False
+        kind = Kind(code=code, words="", server="", status=catalogue().causes[code].status)
+        self._counts.setdefault(kind, _Count(first="", evidence=shown(line))).add("", times)
+        return True
 
     def _found(self, values: Values, block: bytes) -> tuple[Kind, _Count] | None:
         """The kind and where it is counted; None for a line that tells of no failure. Only plain lines are remembered."""
@@ -221,7 +228,9 @@ class ErrorCounter:
         return ""
 
     def _seconds(self, time: str) -> int:
-        """To subtract: of a clock without a zone, so an hour may be a change of summer time."""
+        """To subtract: of a clock without a zone, so an hour may be a change of summer time. 0 for a line without a time."""
+        if not time:
+            return 0
         if self._now[0] != time:
             year, month, day, hour, minute, second = map(int, re.split("[/ :]", time))
             self._now = (time, timegm((max(year, 1), min(max(month, 1), 12), day, hour, minute, second)))
@@ -232,19 +241,19 @@ _STAMP, _PROCESS = rb"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) ", rb" \d{1,20}+#\d{1,20}
 _USUAL = re.compile(
     rb"^(?:" + _STAMP + rb"\[(?:error|crit|alert)\]()" + _PROCESS + rb"\*\d{1,20}+ ([^,\n]{0,600}+)"
     rb', client: [^,"\n]{0,100}+, server: [^,"\n]{0,256}+'
-    rb', request: "([A-Z]{1,20}+) \S{0,700}+ HTTP/\d\.\d", upstream: "[a-z]{1,10}+://(?!unix:)([^/"\s]{0,120}+)(?=[/"\s]).*|(.*))\n',
+    rb', request: "([A-Z]{1,20}+) \S{0,700}+ HTTP/\d\.\d", upstream: "([a-z]{1,10}+://(?!unix:)[^/"\s]{0,120}+)(?=[/"\s]).*|(.*))\n',
     re.MULTILINE,
 )
 _PLAIN = re.compile(
     rb"^(?:(?=.{0,2000}$)" + _STAMP + rb"\[(?:error|crit|alert|([a-z]{1,10}+))\]" + _PROCESS + rb"(?>(?:\*\d+ )?)"
     rb"((?>[^,\n]*(?:,(?! client: )[^,\n]*)*))"
     rb'(?:, client: [^,"\n]*, server: [^,"\n]*'
-    rb'(?:, request: "(\S+) \S* HTTP/[\d.]+"(?>(?:, subrequest: "[^\s"]*")?)'
-    rb'(?:, upstream: "(?>(?:[a-z]+://)?)(unix:[^:"\s]*|[^/"\s]*).*|(?!, (?:upstream|subrequest): ").*))?)?'
+    rb'(?:, request: "(\S+) \S* HTTP/[\d.]+"'
+    rb'(?:, upstream: "((?>(?:[a-z]+://)?)(?:unix:[^:"\s]*|[^/"\s]*)).*|(?!, (?:upstream|subrequest): ").*))?)?'
     rb"|(.*))\n",
     re.MULTILINE,
 )
-_HEAD, _CONTEXT = b"0000/00/00 00:00:00 [%b] 0#0: *0 ", b', client: , server: , request: "G  HTTP/1", upstream: "a://%s"'
+_HEAD, _CONTEXT = b"0000/00/00 00:00:00 [%b] 0#0: *0 ", b', client: , server: , request: "G  HTTP/1", upstream: "%s"'
 _METHOD = re.compile(rb'[^,"]*, server: [^,"]*, request: "(\S+) ')
 _VARIABLE = re.compile(
     rb"((?:limiting|delaying) requests?(?:, dry run)?, excess: )[\d.]+"
@@ -285,7 +294,7 @@ def first(block: bytes, values: Values) -> bytes:
 def time_of(values: Values) -> bytes:
     """`YYYY/MM/DD HH:MM:SS`; b"" for a line that is none of nginx's."""
     time, *_, line = values
-    return time or (line[:_TIME] if not line.startswith(CONSOLE) and parse_error(line) else b"")
+    return time or (line[:_TIME] if not line.startswith(TIMELESS) and parse_error(line) else b"")
 
 
 def is_unrepeatable(values: Values) -> bool:
@@ -304,9 +313,16 @@ def _kind(line: bytes) -> Kind | None:
     parsed = parse_error(line)
     if parsed is None:
         return None
-    code = cause_of(parsed)
-    if code:
-        checked = _PEER.match(parsed.message) if code == Code.HEALTH_CHECK_DOWN else None
-        return Kind(code=code, words="", server=checked[1] if checked else parsed.upstream, is_stream=parsed.is_stream)
-    failed = failure_of(line)
-    return Kind(code=None, words=failed[0], server=failed[1], is_stream=parsed.is_stream) if failed else None
+    code, status = told(parsed)
+    failed = ("", parsed.upstream) if code else failure_of(line)
+    if failed is None:
+        return None
+    checked = _PEER.match(parsed.message) if code == Code.HEALTH_CHECK_DOWN else None
+    return Kind(
+        code=code,
+        words=failed[0],
+        server=checked[1] if checked else failed[1],
+        family=family_of(parsed.scheme),
+        status=None if parsed.is_stream or parsed.is_subrequest else status,
+        is_subrequest=parsed.is_subrequest,
+    )

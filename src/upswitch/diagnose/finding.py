@@ -55,16 +55,18 @@ def finding(
     code: str, counts: Sequence[ErrorCount] | Sequence[AccessCount], clients: int, *, said: Cause | None = None, note: str = ""
 ) -> Finding:
     """Of at least one count, all of one kind, the commonest first. `said` is told where the catalogue's own words don't fit."""
+    worst = counts[0]
     cause = said or catalogue().causes[code]
+    cause = cause.told_of(worst.family) if isinstance(worst, ErrorCount) else cause
     return Finding(
         code=code,
         count=sum(each.count for each in counts),
         clients=clients,
-        status=None if any(isinstance(each, ErrorCount) and each.is_stream for each in counts) else cause.status,
+        status=worst.status if isinstance(worst, ErrorCount) else cause.status,
         servers=tuple(dict.fromkeys(each.server for each in counts if each.server)),
         first=min((each.first for each in counts), key=_when),
         last=max((each.last for each in counts), key=_when),
-        evidence=counts[0].evidence,
+        evidence=worst.evidence,
         why=cause.why,
         check=cause.check,
         fix=cause.fix,

@@ -34,6 +34,7 @@ _MAY_HAVE_RACED = (
     "This is likely: connections are kept, and nginx does not send these requests twice. "
     "A log format with $upstream_connect_time, $upstream_bytes_sent and $request would prove it."
 )
+_SUBREQUESTS = "These are subrequests, which nginx makes itself (auth_request, mirror). No client got their answers."
 _FORGED = "It has none for subrequests (auth_request). Or the logs are of different times, or a URI forged lines of the error log."
 _FORGED_OWN = (
     "It may show another status (limit_req_status, error_page), or none (no connection was accepted). Or a URI forged the lines."
@@ -77,7 +78,7 @@ class Attempts:
         """How many of these reached clients, and what the access log has to say against the others."""
         shares = [self._share(each) for each in counts]
         lines, seen, clients = sum(each.count for each in counts), sum(each[0] for each in shares), sum(each[1] for each in shares)
-        if self._is_told and not self._has_attempts:
+        if self._is_told and not self._has_attempts and not is_own(counts[0]):
             note = f"The access log shows {clients} failed requests for these {lines} lines. The others were tried again."
             return clients, note if clients < lines else ""
         if lines > seen:
@@ -101,8 +102,8 @@ class Attempts:
         status = count.status
         if not self._has_attempts:
             seen = [each for _, each in self._seen]
-            is_seen = status is not None and (status in seen or not seen)
-            return "", (status or 0) if is_seen else max(seen, key=lambda each: each in FROM_SERVERS, default=0)
+            others = [each for each in seen if is_own(count) <= (each not in FROM_SERVERS)]
+            return "", (status or 0) if status in seen or not others else max(others, key=lambda each: each in FROM_SERVERS)
         if is_own(count):
             return "", status or 0
         both = sorted(FROM_SERVERS, key=lambda each: each != status)
@@ -145,8 +146,8 @@ def is_without_server(count: ErrorCount, status: int) -> bool:
     return is_known and count.status == status and (status not in FROM_SERVERS or not count.server)
 
 
-def _kind(count: ErrorCount) -> tuple[str, str]:
-    return (count.code or "", count.words)
+def _kind(count: ErrorCount) -> tuple[str, str, str, int]:
+    return (count.code or "", count.words, count.family, -1 if count.is_subrequest else count.status or 0)
 
 
 def _raced(counts: Iterable[ErrorCount], access: Access | None, *, keeps_alive: bool | None) -> list[ErrorCount]:
@@ -178,10 +179,12 @@ def _finding(counts: list[ErrorCount], attempts: Attempts, *, tells_races: bool)
     worst, count = counts[0], sum(each.count for each in counts)
     clients, note = attempts.weigh(counts) if is_of_server(worst) or is_own(worst) else (count, "")
     if worst.code is None:
-        words = worst.cause
+        words, clients = worst.cause, 0 if worst.is_subrequest else clients
         return finding(UNEXPLAINED, counts, clients, said=replace(words, why=f"{words.why} {worst.words}"), note=note)
     if worst.code == Code.KEEPALIVE_RACE:
         return finding(worst.code, counts, count, note=_RACED if tells_races else _MAY_HAVE_RACED)
+    if worst.is_subrequest:
+        return finding(worst.code, counts, 0, note=_SUBREQUESTS)
     is_nobodys = worst.cause.is_benign or not worst.cause.is_of_request
     return finding(worst.code, counts, 0 if is_nobodys else clients, note=note)
 

@@ -16,7 +16,6 @@ from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.logs import coverage, formats, since
 from upswitch.logs.error_line import parse_error
-from upswitch.logs.formats import FormatError
 from upswitch.logs.line import LineReader, newlines
 from upswitch.logs.since import EVER, AccessTimes, ErrorTimes, Since, Span, Times
 from upswitch.logs.source import FileSource, Source, with_rotated
@@ -79,6 +78,9 @@ class Diagnosed(Value):
     def is_trouble(self) -> bool:
         """Whether anybody should act on anything of it."""
         return any(each.is_hurting for each in self.diagnosis.findings) or bool(self.problems or self.failing)
+
+
+_Given = tuple[tuple[FileSource, ...], tuple[tuple[FileSource, LineReader], ...], tuple[str, ...]]
 
 
 class _Logs(Value):
@@ -150,10 +152,7 @@ def _unseen(site: Site, live: HostSight) -> Iterator[str]:
 
 
 def _files(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Logs:
-    errors = tuple(map(FileSource, wanted.error_logs))
-    for source in errors:
-        source.unwrap(lambda text: sum(parse_error(line) is not None for line in text.split(b"\n")))
-    access, notes = _access_files(wanted, found_formats)
+    errors, access, notes = _error_files(wanted, found_formats)
     if wanted.since is None:
         return _Logs(errors=errors, access=access, span=EVER, notes=notes)
     span = since.in_files(
@@ -164,21 +163,31 @@ def _files(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Logs:
     return _Logs(errors=errors, access=access, span=span, notes=notes)
 
 
-def _access_files(
-    wanted: Wanted, found_formats: Iterable[LogFormat]
-) -> tuple[tuple[tuple[FileSource, LineReader], ...], tuple[str, ...]]:
-    """And what can't be read of them, a sentence each: as long as another log can be read, that is no reason to stop."""
-    found, notes = list[tuple[FileSource, LineReader]](), list[str]()
-    for source in map(FileSource, wanted.access_logs):
-        try:
-            known = formats.reader_of(source, given=wanted.log_format, known=found_formats)
-            found.append((source, known.reader))
+def _error_files(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Given:
+    """The files by what they hold, whichever option named them; one with both kinds of lines is among the access logs.
+
+    And what can't be read of them, a sentence each: as long as another log can be read, that is no reason to stop.
+    """
+    errors, access, notes = list[FileSource](), list[tuple[FileSource, LineReader]](), list[str]()
+    for name in (*wanted.error_logs, *wanted.access_logs):
+        source, is_error_log = FileSource(name), name in wanted.error_logs
+        source.unwrap(lambda text: _count_errors(text) + formats.count_read(text, given=wanted.log_format, known=found_formats))
+        head = source.head()
+        known = formats.reader_in(head, given=wanted.log_format, known=found_formats) if head or not is_error_log else None
+        if known:
+            access.append((source, known.reader))
             notes += [f"{source.name} is read as the log_format {known.name}."] if not wanted.log_format else []
-        except FormatError as exc:
-            if wanted.log_format or not wanted.error_logs:
-                raise
-            notes.append(str(exc))
-    return tuple(found), tuple(notes)
+        elif is_error_log or _count_errors(head):
+            errors.append(source)
+        elif wanted.log_format or not wanted.error_logs:
+            formats.reader_of(source, given=wanted.log_format, known=found_formats)
+        else:
+            notes.append(f"{source.name} is of no log_format that we know: give its text with --log-format")
+    return tuple(errors), tuple(access), tuple(notes)
+
+
+def _count_errors(text: bytes) -> int:
+    return sum(parse_error(line) is not None for line in text.split(b"\n"))
 
 
 def _host_logs(host: Host, site: Site, live: HostSight, wanted: Wanted) -> _Logs:
@@ -205,16 +214,19 @@ def _access_logs(site: Site, live: HostSight) -> tuple[AccessLog, ...]:
 
 def _read(logs: _Logs, known: Known, addresses: Addresses, *, fail_timeout_s: int = FAIL_TIMEOUT_S) -> Diagnosed:
     span, reading = logs.span, _Reading()
-    access = Access()
+    access, beside = Access(), ErrorCounter(since=span.words, addresses=addresses, fail_timeout_s=fail_timeout_s)
     for source, reader in logs.access:
-        requests = AccessCounter(reader, span=span.range)
+        requests = AccessCounter(reader, span=span.range, others=beside.count)
         reading.count(source, AccessTimes(reader, span), requests.count)
         access += requests.found()
-    errors = ErrorCounter(since=span.words, addresses=addresses, peers=access.peers, fail_timeout_s=fail_timeout_s)
+    counter = ErrorCounter(since=span.words, addresses=addresses, peers=access.peers, fail_timeout_s=fail_timeout_s)
     for source in logs.errors:
-        reading.count(source, ErrorTimes(span), errors.count)
-    kinds = {each.kind for each in reading.read}
-    found = diagnose(errors.found() if "error" in kinds else None, access if "access" in kinds else None, known)
+        reading.count(source, ErrorTimes(span), counter.count)
+    errors = counter.found() + beside.found()
+    kinds = {each.kind for each in reading.read} | ({"error"} if beside.found().lines else set())
+    found = diagnose(errors if "error" in kinds else None, access if "access" in kinds else None, known)
+    if "error" not in kinds:
+        found = msgspec.structs.replace(found, unread=errors.unread)
     return Diagnosed(
         diagnosis=found,
         access=access,

@@ -139,6 +139,7 @@ class EntryCounter:
         """
         self._reader = reader
         self._literal = max((part.literal for part in reader.parts), key=len)
+        self.others: list[bytes] | None = None  # gets the lines that are not of the format, each with its newline
         self._is_by_client = is_by_client and reader.has_client
         self._clients = set[str]()
         self._whose: dict[tuple[Entry, str], Entry] = {}
@@ -210,6 +211,8 @@ class EntryCounter:
         for each, times in Counter(values).items():
             if each[-1] or at < 0:
                 said, client = self._read(each[-1][:-1]) if each[-1] else (self._others.said(each), "")
+                if said[0] is None and self.others is not None:
+                    self.others.append(each[-1] * times)
                 yield said, {client: (each, times)}
             else:
                 kinds.setdefault((*each[:at], b"", *each[at + 1 :]), {})[each[at]] = times

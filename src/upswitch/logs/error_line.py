@@ -19,20 +19,26 @@ from msgspec.structs import replace
 from upswitch.basics.text import printable
 from upswitch.basics.value import Value
 
-CONSOLE = b"nginx: ["
-"""How a line begins that nginx writes to the terminal, without a time: what `nginx -t` says, and a start that failed."""
+TIMELESS = (b"nginx: [", b"[")
+"""How lines without a time begin: on a terminal (what `nginx -t` says, and a start that failed), and as people paste them."""
 
-_HEAD = re.compile(rb"(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[([a-z]+)\] (\d+)#\d+: (?:\*(\d+) )?|nginx: \[([a-z]+)\] )(.*)", re.DOTALL)
-_CAUSE = re.compile(rb"(.*?)(?: \((\d+): ([^()]*(?:\([^()]*\)[^()]*)*)\))?(?: while ([a-zA-Z ]+))?(?:, [^:]*: .*)?", re.DOTALL)
+_HEAD = re.compile(
+    rb"(?:(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d )?\[([a-z]+)\] (\d+)#\d+: (?:\*(\d+) )?|nginx: \[([a-z]+)\] )(.*)", re.DOTALL
+)
+_CAUSE = re.compile(
+    rb"(.*?)(?: \((\d+): ([^()]*(?:\([^()]*\)[^()]*)*)\))?(?: while ([a-zA-Z ]+)(?:\([a-z_]+\))?)?(?:, [^:]*: .*)?", re.DOTALL
+)
 _CONTEXT = re.compile(
-    rb'[^,"]*, server: [^,"]*(, request: "\S+ [^\s"]*(?:"[^\s"]*)* HTTP/[\d.]+"(?:, subrequest: "[^\s"]*")?)?'
-    rb', upstream: "(?:[a-z]+://)?(unix:[^:"\s]*|[^/"\s]*)'
+    rb'[^,"]*, server: [^,"]*(?:, request: "\S+ [^\s"]*(?:"[^\s"]*)* HTTP/[\d.]+"(, subrequest: "[^\s"]*")?)?'
+    rb'(?:, upstream: "(?:([a-z]+)://)?(unix:[^:"\s]*|[^/"\s]*))?'
 )
 _TO_ADDRESS = re.compile(r"(connect|bind)\(\) to \S+ failed|(\S+) (could not be resolved)")
 _NO_LIVE = "no live upstreams"
 _BENIGN = ("an upstream response is buffered", "a client request body is buffered", "upstream server temporarily disabled")
 _QUIET = frozenset({"debug", "info", "notice", "warn"})
 _REPORTED = re.compile(rb"(?:epoll_wait|kevent)\(\) reported that (?!client )")
+_OTHERS_NAMES = re.compile(rb"WSA(Recv|Send)(?=\(\) )")
+"""Windows' names of functions."""
 _BSD = {35: 11, 49: 99, 51: 101, 54: 104, 60: 110, 61: 111, 65: 113}
 _WINDOWS = {10051: 101, 10053: 104, 10054: 104, 10060: 110, 10061: 111, 10065: 113}
 _LINUX = _BSD | _WINDOWS
@@ -47,7 +53,8 @@ class ErrorLine(Value):
     """One line. Text is printable ASCII. `errno` 0, `connection` 0, `upstream` and `action` "": the line has none.
 
     `message` is all of the cause but errno (Linux's number, whatever the system) and action; `upstream` is `IP:PORT`, `unix:/path`,
-    or an upstream's name. `is_stream`: it has an upstream and no request.
+    or an upstream's name; `scheme` is what stands before it (`fastcgi`), if anything does. `is_stream`: it has an upstream and no
+    request. `is_subrequest`: of one that nginx made itself (auth_request, mirror).
     """
 
     level: str
@@ -57,8 +64,10 @@ class ErrorLine(Value):
     errno: int = 0
     errno_text: str = ""
     upstream: str = ""
+    scheme: str = ""
     action: str = ""
     is_stream: bool = False
+    is_subrequest: bool = False
 
     @property
     def text(self) -> str:
@@ -74,9 +83,9 @@ def parse_error(line: bytes) -> ErrorLine | None:
         return None
     level, pid, connection, console, rest = match.groups()
     cause, _, context = rest.partition(b", client: ")
-    message, errno, errno_text, action = _cause(_REPORTED.sub(b"", cause, count=1))
+    message, errno, errno_text, action = _cause(_usual(cause))
     number = int(errno[:9]) if errno else 0
-    upstream = _upstream(cause, context)
+    subrequest, scheme, upstream = _upstream(cause, context)
     return ErrorLine(
         level=(level or console).decode(),
         pid=int(pid[:18]) if pid else 0,
@@ -85,7 +94,9 @@ def parse_error(line: bytes) -> ErrorLine | None:
         errno=_LINUX.get(number, number),
         errno_text=printable(errno_text or b""),
         upstream=upstream,
+        scheme=scheme,
         is_stream=bool(upstream) and b", request: " not in context,
+        is_subrequest=bool(subrequest),
         action=printable(action or b""),
     )
 
@@ -124,6 +135,12 @@ def _of_process(lines: Iterable[bytes], pid: int) -> Iterator[ErrorLine]:
     return (parsed for line in lines if (parsed := parse_error(line)) and parsed.pid == pid)
 
 
+def _usual(cause: bytes) -> bytes:
+    """As nginx writes it on Linux."""
+    named = _OTHERS_NAMES.match(cause)
+    return named[1].lower() + cause[named.end() :] if named else _REPORTED.sub(b"", cause, count=1)
+
+
 def _cause(cause: bytes) -> tuple[bytes, bytes | None, bytes | None, bytes | None]:
     """Message, errno, its text and action. Where something is quoted the message is everything: the quote may hold anything."""
     if b'"' in cause:
@@ -132,12 +149,13 @@ def _cause(cause: bytes) -> tuple[bytes, bytes | None, bytes | None, bytes | Non
     return (match[1], match[2], match[3], match[4]) if match else (cause, None, None, None)
 
 
-def _upstream(cause: bytes, context: bytes) -> str:
-    """A cause that quotes and is not about the upstream (`open() "/path"`) may hold a client's forged context."""
-    if b'"' in cause and not cause.startswith((b"upstream ", b"FastCGI ")):
-        return ""
+def _upstream(cause: bytes, context: bytes) -> tuple[str, str, str]:
+    """Subrequest, scheme and server. A cause that quotes and is not about the upstream may hold a client's forged context."""
     match = _CONTEXT.match(context)
-    return printable(match[2]) if match else ""
+    if not match or (b'"' in cause and not cause.startswith((b"upstream ", b"FastCGI "))):
+        return "", "", ""
+    subrequest, scheme, upstream = (printable(each or b"") for each in match.groups())
+    return subrequest, scheme, upstream
 
 
 def _is_failure(line: ErrorLine) -> bool:

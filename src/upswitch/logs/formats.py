@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from itertools import islice
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -89,21 +90,26 @@ def reader_of(source: Log, *, given: str, known: Iterable[LogFormat] = ()) -> Re
     What surrounds the lines is taken off. FormatError, with the log's name, where there is no such format.
     """
     formats = given_formats(given) if given else (*known, *usual_formats())
-    source.unwrap(lambda text: _read(text, formats if given else (*formats, *_by_example(text))))
-    head = source.head()
-    found = recognised(head, formats)
+    source.unwrap(lambda text: count_read(text, given=given, known=known))
+    found = reader_in(source.head(), given=given, known=known)
     if found is None and given:
-        raise FormatError(f"{source.name}: {misfit(formats[0], _lines(head))}")
-    found = found or recognised(head, _by_example(head)) or recognised(head, _loose())
+        raise FormatError(f"{source.name}: {misfit(formats[0], _lines(source.head()))}")
     if found is None:
         raise FormatError(f"{source.name} is of no log_format that we know: give its text with --log-format")
     return found
 
 
-def _read(text: bytes, formats: Iterable[LogFormat]) -> int:
+def reader_in(head: bytes, *, given: str = "", known: Iterable[LogFormat] = ()) -> Recognised | None:
+    """The same for the first lines of a log; None where there is no such format."""
+    if given:
+        return recognised(head, given_formats(given))
+    return recognised(head, (*known, *usual_formats())) or recognised(head, _by_example(head)) or recognised(head, _loose())
+
+
+def count_read(head: bytes, *, given: str = "", known: Iterable[LogFormat] = ()) -> int:
     """How many of the first lines can be read."""
-    found = recognised(text, formats)
-    return sum(found.reader.read(line) is not None for line in _lines(text)) if found else 0
+    found = recognised(head, given_formats(given) if given else (*known, *usual_formats(), *_by_example(head)))
+    return sum(found.reader.read(line) is not None for line in _lines(head)) if found else 0
 
 
 def _loose() -> tuple[LogFormat, ...]:
@@ -142,7 +148,7 @@ def usual_formats() -> tuple[LogFormat, ...]:
 
 def recognised(head: bytes, formats: Iterable[LogFormat]) -> Recognised | None:
     """The format that most of the first lines are of; None where none is. Without a line any will do."""
-    lines, found = _lines(head), [Recognised(reader=compile_format(each.text, each.escape), name=each.name) for each in formats]
+    lines, found = _lines(head), [Recognised(reader=_compiled(each.text, each.escape), name=each.name) for each in formats]
     read = [sum(each.reader.read(line) is not None for line in lines) for each in found]
     best = max(read, default=0)
     return found[read.index(best)] if found and (best or not head) else None
@@ -167,18 +173,22 @@ def _lines(head: bytes) -> list[bytes]:
 
 
 def _by_example(head: bytes) -> Iterator[LogFormat]:
-    """Formats of which the first lines are examples: JSON, LTSV, or `key=value` behind the usual fields."""
-    for line in list(filter(None, _lines(head)))[:_EXAMPLES]:
-        text = line.decode("utf-8", "surrogateescape")
-        if text.startswith("{") and text.endswith("}"):
-            yield LogFormat(name="JSON, by its keys", text=_by_keys(text, _JSON_VALUE), escape="json")
-        elif text.count("\t") > 1 and _TABBED_VALUE.match(text):
-            yield LogFormat(name="LTSV, by its labels", text=_by_keys(text, _TABBED_VALUE))
-        for usual in (COMBINED, _PLAIN):
-            begin = re.compile(exact_pattern(parts_of(usual), "default", ()), re.DOTALL).match(line)
-            tail = text[begin.end() :] if begin else ""
-            if _WRITTEN_VALUE.search(tail):
-                yield LogFormat(name="combined, then key=value", text=usual + _by_keys(tail, _WRITTEN_VALUE))
+    """Formats with a status of which the first lines are examples: JSON, LTSV, or `key=value` behind the usual fields."""
+    found = (each for line in _lines(head) for each in _shown_by(line) if "status}" in each.text)
+    yield from islice(found, _EXAMPLES)
+
+
+def _shown_by(line: bytes) -> Iterator[LogFormat]:
+    text = line.decode("utf-8", "surrogateescape")
+    if text.startswith("{") and text.endswith("}"):
+        yield LogFormat(name="JSON, by its keys", text=_by_keys(text, _JSON_VALUE), escape="json")
+    elif text.count("\t") > 1 and _TABBED_VALUE.match(text):
+        yield LogFormat(name="LTSV, by its labels", text=_by_keys(text, _TABBED_VALUE))
+    for usual in (COMBINED, _PLAIN):
+        begin = re.compile(exact_pattern(parts_of(usual), "default", ()), re.DOTALL).match(line)
+        tail = text[begin.end() :] if begin else ""
+        if _WRITTEN_VALUE.search(tail):
+            yield LogFormat(name="combined, then key=value", text=usual + _by_keys(tail, _WRITTEN_VALUE))
 
 
 def _by_keys(line: str, pair: re.Pattern[str]) -> str:
@@ -199,6 +209,11 @@ def _variable(key: str, value: str) -> str:
     found = next(fitting, "other")
     is_name = found == "upstream_addr" and name != found and not re.fullmatch(r"-?|unix:.*|.*:\d+", value)
     return "other" if is_name else found
+
+
+@cache
+def _compiled(text: str, escape: str) -> LineReader:
+    return compile_format(text, escape)
 
 
 @cache
