@@ -42,11 +42,13 @@ class PlanView(View):
     @property
     def text(self) -> str:
         found, plan = self.planned, self.planned.plan
+        refused = [f"`switch --to {plan.pool}` would be refused because {each.what}\n  {each.hint}" for each in found.refusals]
         if found.is_unchanged:
-            return f"UNCHANGED: {plan.pool} is already live with the same servers\nProduction: {self.production.text}"
+            unchanged = f"UNCHANGED: {plan.pool} is already live with the same servers"
+            return "\n".join([*(refused or [unchanged]), f"Production: {self.production.text}"])
         return "\n".join(
             [
-                *(f"`switch --to {plan.pool}` would be refused because {each.what}\n  {each.hint}" for each in found.refusals),
+                *refused,
                 f"`switch --to {plan.pool}` would go from {plan.former_pool} to generation {plan.to}; nothing was changed",
                 f"Steps: {', '.join(found.steps)}. A rollback would make {plan.back} live.",
                 *self._blackout,
