@@ -89,7 +89,7 @@ class Subject(Value):
     def speaks_http(self, name: str) -> bool:
         """Whether a `proxy_pass` names this upstream."""
         inside = walk(configuration.http_children(self.conf, "server"))
-        return any(each.name == "proxy_pass" and configuration.passed_upstream(each) == name for each in inside)
+        return any(each.name == "proxy_pass" and name in configuration.passed_upstreams(self.conf, each) for each in inside)
 
 
 class Rule(Protocol):
@@ -192,7 +192,7 @@ def upstream_unused(subject: Subject) -> Iterator[LintFinding]:
     used = {name for each in drain_lines.all_passing(subject.conf) for name in each.upstreams}
     for name in subject.names:
         if name not in used:
-            hint = "check the name; lint can't see a name that proxy_pass takes from a variable"
+            hint = "check the name; lint follows a variable through map and set, but not through other directives"
             yield warning(f"no location passes requests to upstream {name}", hint)
 
 

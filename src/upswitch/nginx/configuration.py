@@ -129,12 +129,18 @@ def passed_upstream(directive: Directive) -> str:
 
 
 def passed_upstreams(conf: NginxConf, directive: Directive) -> tuple[str, ...]:
-    """All that a `proxy_pass` or the like can name, through the `map` and `set` of its variables; "" for what is not known."""
+    """All that a `proxy_pass` or the like can name, through the `map` and `set` of its variables; "" for what is not known.
+
+    An upstream has the name that its block has: nginx compares without case.
+    """
     target = _SCHEME.sub("", directive.args[0]) if directive.args else ""
     host = target.split("/", 1)[0]
-    if target.startswith("unix:") or "$" not in host:
-        return (passed_upstream(directive),)
-    return tuple(dict.fromkeys(_SCHEME.sub("", each).split("/", 1)[0] for each in _values(conf, host, _DEEPEST)))
+    begin = passed_upstream(directive)
+    named, spelled = [begin], {each.args[0].lower(): each.args[0] for each in upstream_blocks(conf)}
+    if not target.startswith("unix:") and "$" in host:
+        named = [_SCHEME.sub("", each).split("/", 1)[0] for each in _values(conf, host, _DEEPEST)]
+        named = [each or (begin if begin.lower() in spelled else "") for each in named]  # `http://app$request_uri`
+    return tuple(dict.fromkeys(spelled.get(each.lower(), each) for each in named))
 
 
 def _values(conf: NginxConf, text: str, depth: int) -> tuple[str, ...]:

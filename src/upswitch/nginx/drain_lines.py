@@ -25,7 +25,7 @@ from itertools import takewhile
 from msgspec.structs import replace
 
 from upswitch.basics.value import Value
-from upswitch.nginx.configuration import PASSES, http, http_children, passed_upstream
+from upswitch.nginx.configuration import PASSES, http, http_children, passed_upstreams
 from upswitch.nginx.dump import Directive, NginxConf, parse_dump, quoted, walk
 from upswitch.nginx.statements import block_start, line_span
 
@@ -114,10 +114,7 @@ class DrainLines(Value):
 
 
 def passing(conf: NginxConf, upstreams: Collection[str]) -> tuple[Passing, ...]:
-    """Every location that passes to one of these upstreams by its name, in the order of the configuration.
-
-    A name in a variable can't be seen here.
-    """
+    """Every location that passes to one of these upstreams, in the order of the configuration."""
     return tuple(each for each in all_passing(conf) if any(name in upstreams for name in each.upstreams))
 
 
@@ -125,16 +122,17 @@ def all_passing(conf: NginxConf) -> Iterator[Passing]:
     """Every location that passes requests to anything."""
     captured = captured_in_http(conf)
     for server in http_children(conf, "server"):
-        yield from _passing((server,), captured)
+        yield from _passing(conf, (server,), captured)
 
 
-def _passing(around: tuple[Directive, ...], captured: tuple[Directive, ...]) -> Iterator[Passing]:
+def _passing(conf: NginxConf, around: tuple[Directive, ...], captured: tuple[Directive, ...]) -> Iterator[Passing]:
     for location in around[-1].children("location"):
         chain = (*around, location)
         passes = passes_of(location)
         if passes:
-            yield Passing(around=chain, upstreams=tuple(dict.fromkeys(map(passed_upstream, passes))), captured=captured)
-        yield from _passing(chain, captured)
+            upstreams = dict.fromkeys(name for each in passes for name in passed_upstreams(conf, each))
+            yield Passing(around=chain, upstreams=tuple(upstreams), captured=captured)
+        yield from _passing(conf, chain, captured)
 
 
 def passes_of(block: Directive) -> tuple[Directive, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 
 from upswitch.basics.value import Value
-from upswitch.nginx.configuration import PASSES, http_children, listen_address, passed_upstream
+from upswitch.nginx.configuration import PASSES, http_children, listen_address, passed_upstreams
 from upswitch.nginx.dump import Directive, NginxConf, walk
 
 _LOOPBACK = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  (an address that is read, not bound)
@@ -19,12 +19,13 @@ class Entrance(Value):
 
 
 def entrances(conf: NginxConf, upstreams: Collection[str]) -> tuple[Entrance, ...]:
-    """Of every server of http that passes requests to one of these upstreams by its name, in the order of the configuration."""
-    return tuple(dict.fromkeys(each for server in http_children(conf, "server") for each in _of(server, upstreams)))
+    """Of every server of http that passes requests to one of these upstreams, in the order of the configuration."""
+    return tuple(dict.fromkeys(each for server in http_children(conf, "server") for each in _of(conf, server, upstreams)))
 
 
-def _of(server: Directive, upstreams: Collection[str]) -> Iterator[Entrance]:
-    passed = dict.fromkeys(passed_upstream(each) for each in walk(server.block or ()) if each.name in PASSES)
+def _of(conf: NginxConf, server: Directive, upstreams: Collection[str]) -> Iterator[Entrance]:
+    passes = [each for each in walk(server.block or ()) if each.name in PASSES]
+    passed = dict.fromkeys(name for each in passes for name in passed_upstreams(conf, each))
     names = [name for each in server.children("server_name") for name in each.args]
     name = next((each for each in names if each and each != "_" and not set(each) & set("*~$")), "")
     for upstream in passed:

@@ -179,10 +179,14 @@ def _server(value: object) -> Server:
 
 
 def _refuse_shared(reader: Reader, pools: tuple[Pool, ...]) -> None:
-    """The check module and the reader of the log know a server only by its address (docs/design.md)."""
+    """The check module and the reader of the log know a server only by its address (docs/design.md).
+
+    Pools may share a server that is the backup of each of them.
+    """
     owners: dict[str, str] = {}
+    serving = {identity(server) for pool in pools for server in pool.servers if "backup" not in server.params}
     for pool in pools:
-        for server in pool.servers:
+        for server in (each for each in pool.servers if identity(each) in serving):
             owner = owners.setdefault(identity(server), pool.name)
             if owner != pool.name:
                 reader.refuse(pool.name, shown(server.text), f"must not be in two pools; pool {owner} has this address too")
