@@ -1,43 +1,38 @@
-"""What a first use of upswitch changes: the proposal as values, and how its edits are worked out. Nothing here acts.
+"""What a first use of upswitch changes: the proposal as values, and how it is worked out. Nothing here acts.
 
-Two shapes of configuration can be adopted. Either a file holds nothing but upstreams (upstreamA.conf) and is included by its own
-name. Then that include becomes the include of the live generation, and the first generation is the file as it is. Or a file holds
-one upstream block among other things (nginx.conf, say). Then the block becomes the include. In both, one statement changes, every
-other byte stays, and nginx serves the same servers before and after. Any other shape is refused, with what to do about it.
+The upstreams of the new site are cut out of nginx's own files (places.py), the include of the live generation comes in their place,
+and the first generation holds them as they were. Every other byte stays, and nginx serves the same servers before and after. Two
+upstreams that differ by their pool alone (app_blue, app_green) become one: what named the live one names the new one then. What
+can't be changed so is refused, with what to do about it.
 """
 
-import difflib
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from upswitch.basics.value import Value
 from upswitch.generations.generation import File
+from upswitch.init import places
+from upswitch.init.edits import Edit
+from upswitch.init.places import AdoptRefused, Part, Splice
+from upswitch.init.pools import Candidate, pools_of, sibling_upstreams
 from upswitch.init.site_text import site_text
-from upswitch.nginx import drain_compare, drain_lines
-from upswitch.nginx.build import Build
-from upswitch.nginx.configuration import includes, includes_live, lives, upstream_blocks
+from upswitch.nginx.configuration import includes_live, lives, upstream_blocks
 from upswitch.nginx.drain_lines import DrainLines
-from upswitch.nginx.dump import ConfFile, Directive, NginxConf, is_glob, matches_include, parse_dump, unescaped
-from upswitch.nginx.statements import StatementError, line_span
-from upswitch.nginx.upstream_file import UpstreamBlock, read_upstream_at, read_upstreams
+from upswitch.nginx.dump import ConfFile, Directive, NginxConf
+from upswitch.nginx.statements import StatementError
+from upswitch.nginx.upstream_file import read_upstreams
 from upswitch.site.model import Nginx, Site
 
-_INCLUDE = re.compile(r"""(?<![^\s;{}])include[ \t\r\n]+("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s;"']\S*?)[ \t\r\n]*;""")
-_UPSTREAM = re.compile(r"(?<![^\s;{}])upstream[ \t\r\n]")
 _FIRST = re.compile(r"""(?<![^\s;{}])upstream\s+["']?([^\s;{}"']+)["']?\s*\{""")
-_CLASSES = (r"[A-Z]+", r"[a-z]+", r"[0-9]+", r"[A-Za-z0-9_-]+")
-
-
-class AdoptRefused(Exception):  # noqa: N818  (an ending that is expected, named as people say it)
-    """This configuration can't be adopted as it is. The message says why and what to do."""
 
 
 class InitRequest(Value):
-    """What the owner asks for. Paths are absolute. `pool` is the one that `from_path` holds and that serves now.
+    """What the owner asks for. Paths are absolute. `pool` is the one that serves now, from `from_path` or in `upstreams`.
 
+    `upstreams` are names, or addresses that a pass names itself; none: all of `from_path`. `others`: what holds the other pool.
     `name` is the site's, "" for a site without one. `drain_lines`: write those too.
     """
 
@@ -47,31 +42,32 @@ class InitRequest(Value):
     out: str
     name: str = ""
     drain_lines: bool = False
+    upstreams: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
-class Candidate(Value):
-    """A file that may hold a pool, with its whole text."""
+class Chosen(Value):
+    """The upstreams of the new site as they stand in nginx now, and what changes there.
 
-    pool: str
-    path: str
-    text: str
+    `files` are of the first generation. `pairs` are other pools that nginx has as upstreams of their own. `beside` are the files
+    whose siblings may hold other pools, each with the upstream that it holds the servers of, "" where it holds whole blocks.
+    """
 
-
-class Edit(Value):
-    """A change to a file of nginx's own configuration: its whole text before and after, and where its backup goes."""
-
-    path: str
-    old: str
-    new: str
-    backup: str = ""
+    source: str
+    parts: tuple[Part, ...]
+    changes: tuple[Splice, ...]
+    files: tuple[File, ...]
+    pairs: tuple[Candidate, ...] = ()
+    beside: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Adoption(Value):
-    """The site file's text, the first generation's files (without the marker), and the edit."""
+    """The site file's text, the first generation's files (without the marker), and the edits."""
 
     site_text: str
     files: tuple[File, ...]
-    edit: Edit
+    edits: tuple[Edit, ...]
 
 
 class Proposal(Value):
@@ -80,7 +76,7 @@ class Proposal(Value):
     `edits` has the one of the adoption first; a path is the file itself, not a symlink to it. `files` is the whole first
     generation. `leftover` is the generation that a killed init left live, or "". `drain_lines` are those that the owner must add.
     `log_format` is a line to add, "" where the log has the generation already; `logs` are the access logs that should use it.
-    `notes` are sentences for the owner.
+    `notes` are sentences for the owner. `after` is nginx's configuration with the edits and the first generation.
     """
 
     request: InitRequest
@@ -95,6 +91,7 @@ class Proposal(Value):
     log_format: str = ""
     logs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    after: NginxConf = NginxConf(files=(), tree=())
 
     @property
     def backup(self) -> str:
@@ -102,35 +99,41 @@ class Proposal(Value):
         return self.edits[0].backup
 
 
-class _Place(Value):
-    """The bytes that become the include, and what goes into the generation instead."""
+def read_by_nginx(conf: NginxConf, request: InitRequest, text: str, real: Mapping[str, str]) -> ConfFile:
+    """The `--from` file as nginx reads it, maybe through a symlink: `real` has where paths really lie. AdoptRefused."""
+    _refuse_adopted(conf, request.nginx)
+    path = request.from_path
+    file = next((each for each in conf.files if real.get(each.path, each.path) == real.get(path, path)), None)
+    if file is None:
+        twin = next((each.path for each in conf.files if each.text == text), None)
+        hint = f"nginx reads the same text as {twin}: give that path" if twin else f"include it in the http block of {conf.path}"
+        raise AdoptRefused(f"nginx does not read {path}; {hint}")
+    if file.text != text:
+        raise AdoptRefused(f"{path} has changed since nginx -T read it; run init again")
+    return file
 
-    file: ConfFile
-    start: int
-    end: int
-    content: File
-    upstreams: tuple[UpstreamBlock, ...]
 
-
-def adopt(conf: NginxConf, candidates: tuple[Candidate, ...], *, nginx: Nginx, name: str = "") -> Adoption:
-    """Work out the adoption. The first of `candidates` is the `--from` file, the others are its siblings, one for each other pool.
-
-    `name` is the site's. AdoptRefused where this can't be one change of one statement.
-    """
-    source, *siblings = candidates
-    already = includes_live(conf, nginx.include)
-    if already is not None:
-        raise AdoptRefused(f"this nginx was adopted before: {already.place} includes {nginx.include}")
-    if (live := _live_of(conf, source.path)) is not None:
+def choose(conf: NginxConf, request: InitRequest, source: ConfFile | None) -> Chosen:
+    """What the request is about. `source` is its file as nginx reads it. AdoptRefused where it can't be adopted."""
+    _refuse_adopted(conf, request.nginx)
+    if source is not None and (live := _live_of(conf, source.path)) is not None:
         raise AdoptRefused(f"{source.path} belongs to a site that upswitch manages already: {live} is its live generation")
-    place = _place(conf, source)
-    for each in place.upstreams:
-        _refuse_unfit(each, place.file.path)
-    pools, remarks = _pools(source, place.upstreams, siblings)
+    try:
+        if addresses := [each for each in request.upstreams if places.is_address(conf, each)]:
+            return _made(conf, request, addresses)
+        return _chosen(conf, request, source)
+    except StatementError as exc:
+        raise AdoptRefused(f"{source.path if source else conf.path} can't be read: {exc}") from exc
+
+
+def adopt(conf: NginxConf, request: InitRequest, chosen: Chosen, candidates: Iterable[Candidate]) -> Adoption:
+    """The adoption of what was chosen. `candidates` hold the other pools."""
+    own = tuple(msgspec.structs.replace(part.upstream, name=part.name) for part in chosen.parts)
+    pools, remarks = pools_of(chosen.source, request.pool, own, (*chosen.pairs, *candidates))
     return Adoption(
-        site_text=site_text(source.path, pools, nginx, name=name, remarks=remarks),
-        files=(place.content,),
-        edit=_edit(place, nginx),
+        site_text=site_text(chosen.source, pools, request.nginx, name=request.name, remarks=remarks),
+        files=chosen.files,
+        edits=tuple(_edits(conf, chosen.changes)),
     )
 
 
@@ -140,48 +143,10 @@ def first_upstream(text: str) -> str:
     return found[1] if found else ""
 
 
-def sibling_names(path: str, pool: str, listing: Iterable[str]) -> dict[str, str]:
-    """The files named like `path` but for the pool's name (upstreamA.conf, upstreamB.conf), by pool.
-
-    `listing` are the names in the folder. The other pool's name must be of the same kind (capitals, small letters, digits).
-    """
-    folder, name = posixpath.split(path)
-    before, found, after = name.rpartition(pool)
-    if not found:
-        return {}
-    kind = next((each for each in _CLASSES if re.fullmatch(each, pool)), re.escape(pool))
-    pattern = re.compile(f"{re.escape(before)}({kind}){re.escape(after)}")
-    matches = (pattern.fullmatch(each) for each in sorted(listing))
-    return {match[1]: posixpath.join(folder, match[0]) for match in matches if match and match[1] != pool}
-
-
-def diff(old: str, new: str, path: str) -> str:
-    """The unified diff of one file; "" where nothing differs."""
-    lines = difflib.unified_diff(_lines(old), _lines(new), fromfile=path, tofile=path)
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
-
-
-def _place(conf: NginxConf, source: Candidate) -> _Place:
-    file = _read_by_nginx(conf, source)
-    blocks = [each for each in upstream_blocks(conf) if each.file == file.path]
-    if not blocks:
-        raise AdoptRefused(f"{source.path} has no upstream block that nginx reads inside http, and upswitch switches only those")
-    try:
-        return _inline(file, blocks) if _holds_others(conf.tree, file.path) else _whole(conf, file)
-    except StatementError as exc:
-        raise AdoptRefused(f"{source.path} can't be read: {exc}") from exc
-
-
-def _read_by_nginx(conf: NginxConf, source: Candidate) -> ConfFile:
-    path = posixpath.normpath(source.path)
-    file = next((each for each in conf.files if posixpath.normpath(each.path) == path), None)
-    if file is None:
-        twin = next((each.path for each in conf.files if each.text == source.text), None)
-        hint = f"nginx reads the same text as {twin}: give that path" if twin else f"include it in the http block of {conf.path}"
-        raise AdoptRefused(f"nginx does not read {source.path}; {hint}")
-    if file.text != source.text:
-        raise AdoptRefused(f"{source.path} has changed since nginx -T read it; run init again")
-    return file
+def _refuse_adopted(conf: NginxConf, nginx: Nginx) -> None:
+    already = includes_live(conf, nginx.include)
+    if already is not None:
+        raise AdoptRefused(f"this nginx was adopted before: {already.place} includes {nginx.include}")
 
 
 def _live_of(conf: NginxConf, path: str) -> str | None:
@@ -189,59 +154,120 @@ def _live_of(conf: NginxConf, path: str) -> str | None:
     return next((live for live in lives(conf) if posixpath.normpath(path).startswith(f"{posixpath.dirname(live)}/")), None)
 
 
-def _holds_others(block: Iterable[Directive], path: str) -> bool:
-    """Whether the file has a statement outside of upstream blocks."""
-    others = (each for each in block if each.name != "upstream")
-    return any(each.file == path or _holds_others(each.block or (), path) for each in others)
+def _include(nginx: Nginx) -> str:
+    return f"include {nginx.include};"
 
 
-def _whole(conf: NginxConf, file: ConfFile) -> _Place:
-    include = _only_include(conf, file)
-    including = next(each for each in conf.files if each.path == include.file)
-    start, end = _span(including.text, include)
-    content = File(name=_generation_name(file.path), text=file.text)
-    upstreams = read_upstreams(file.text).upstreams
-    return _Place(file=including, start=start, end=end, content=content, upstreams=upstreams)
+def _chosen(conf: NginxConf, request: InitRequest, source: ConfFile | None) -> Chosen:
+    blocks = places.blocks_in(conf, source) if source else places.blocks_of(conf, request.upstreams)
+    if source and request.upstreams:
+        wanted = {each.args[0] for each in places.blocks_of(conf, request.upstreams)}
+        blocks = [each for each in blocks if each.args[0] in wanted]
+    every = [each.args[0] for each in upstream_blocks(conf)]
+    paired = {each.args[0]: sibling_upstreams(each.args[0], request.pool, every) for each in blocks}
+    others = {name for siblings in paired.values() for name in siblings.values()}
+    blocks = [each for each in blocks if each.args[0] not in others]
+    parts = tuple(places.part_of(conf, each, request.pool, paired[each.args[0]]) for each in blocks)
+    for each in blocks:
+        if _live_of(conf, each.file):
+            raise AdoptRefused(f"upstream {each.args[0]} belongs to a site that upswitch manages already: see {each.place}")
+    changes, files = _cut(conf, request, blocks, parts)
+    file = source.path if source else blocks[0].file
+    return Chosen(
+        source=file,
+        parts=parts,
+        changes=changes,
+        files=files,
+        pairs=tuple(_pairs(conf, parts, paired)),
+        beside=tuple(dict.fromkeys((each.servers_file or file, each.name if each.servers_file else "") for each in parts)),
+        notes=tuple(_notes(conf, parts, paired)),
+    )
 
 
-def _only_include(conf: NginxConf, file: ConfFile) -> Directive:
-    reading = [each for each in includes(conf.tree) if matches_include(conf.includes(each), file.path)]
-    if len(reading) != 1:
-        places = ", ".join(each.place for each in reading)
-        raise AdoptRefused(f"{file.path} is included {len(reading)} times ({places}); keep one include of it, in the http block")
-    if is_glob(conf.includes(reading[0])):
+def _cut(
+    conf: NginxConf, request: InitRequest, blocks: list[Directive], parts: tuple[Part, ...]
+) -> tuple[tuple[Splice, ...], tuple[File, ...]]:
+    """The changes, the include first, and the files of the first generation."""
+    include, file = _include(request.nginx), next(each for each in conf.files if each.path == blocks[0].file)
+    renamed = [part for part in parts if part.is_renamed]
+    if not renamed and all(each.file == file.path for each in blocks) and places.is_whole(conf, file, blocks):
+        return (places.instead_of_include(conf, file, include),), (File(name=_generation_name(file.path), text=file.text),)
+    changes = [*places.instead_of_blocks(conf, blocks, include)]
+    renamings = [each for part in renamed for each in places.renamings(conf, part.upstream.name, part.name)]
+    files = [File(name=_generation_name(f"{part.name}.conf"), text=_block(part)) for part in parts]
+    if any(each.path != file.path for each in renamings):  # nginx must start after each single edit
+        files += [File(name=_generation_name(f"{part.upstream.name}.conf"), text=f"{part.text}\n") for part in renamed]
+    return (*changes, *renamings), tuple(files)
+
+
+def _block(part: Part) -> str:
+    """The part as a block of its own name."""
+    old = re.escape(part.upstream.name)
+    return re.sub(rf"^(upstream\s+[\"']?){old}(?=[\"'\s{{])", rf"\g<1>{part.name}", part.text, count=1) + "\n"
+
+
+def _pairs(conf: NginxConf, parts: tuple[Part, ...], paired: Mapping[str, Mapping[str, str]]) -> Iterator[Candidate]:
+    for part in parts:
+        for pool, name in paired[part.upstream.name].items():
+            other = places.part_of(conf, places.blocks_of(conf, [name])[0], "", {})
+            inside = other.text[other.text.index("{") :]
+            yield Candidate(pool=pool, path=other.place, text=f"upstream {part.name} {inside}")
+
+
+def _notes(conf: NginxConf, parts: tuple[Part, ...], paired: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    for part in parts:
+        if part.servers_file:
+            said = f"upstream {part.upstream.name} at {part.place} includes {part.servers_file}"
+            yield f"{said}; the generation holds its servers instead"
+        if part.is_renamed:
+            yield f"the site's upstream is {part.name}: what named {part.upstream.name} names {part.name} then"
+        for name in paired.get(part.upstream.name, {}).values():
+            block, still = places.blocks_of(conf, [name])[0], places.named(conf, name)
+            also = f", and {still[0].place} still sends requests to it" if still else "; nothing sends requests to it then"
+            yield f"upstream {name} stays at {block.place}{also}"
+
+
+def _made(conf: NginxConf, request: InitRequest, addresses: list[str]) -> Chosen:
+    """An upstream for each address that a pass names itself."""
+    if len(addresses) != len(request.upstreams):
         raise AdoptRefused(
-            f"{reading[0].place}: `{reading[0].text}` reads {file.path} by a pattern, so there is no single line to replace; "
-            "move the file and its siblings to a folder that the pattern does not match, include the file by its own name in the "
-            "http block, reload nginx, and run init again"
+            "--upstream names upstream blocks and plain addresses; run init once for the blocks and once for the addresses"
         )
-    return reading[0]
+    include = _include(request.nginx)
+    parts = tuple(_part(conf, each, _made_name(conf, request, each)) for each in addresses)
+    first = places.before_server(conf, addresses[0], include)
+    changes = [each for address, part in zip(addresses, parts, strict=True) for each in places.renamings(conf, address, part.name)]
+    return Chosen(
+        source=first.path,
+        parts=parts,
+        changes=(first, *changes),
+        files=tuple(File(name=_generation_name(f"{part.name}.conf"), text=f"{part.text}\n") for part in parts),
+        notes=tuple(
+            note for address, part in zip(addresses, parts, strict=True) for note in places.host_notes(conf, address, part.name)
+        ),
+    )
 
 
-def _span(text: str, include: Directive) -> tuple[int, int]:
-    """Where the include begins and ends in the text. crossplane gives only its line, which may hold other statements too."""
-    start, end = line_span(text, include.line)
-    for found in _INCLUDE.finditer(text, start):
-        quoted = found[1]
-        if found.start() < end and unescaped(quoted[1:-1] if quoted[0] in "\"'" else quoted) == include.args[0]:
-            return found.span()
-    raise AdoptRefused(f"{include.place}: the include can't be found in the text; write it on a line of its own")
+def _part(conf: NginxConf, address: str, name: str) -> Part:
+    place = next((each.place for each in places.named(conf, address)), conf.path)
+    text = f"upstream {name} {{\n    server {address};\n}}"
+    return Part(name=name, text=text, upstream=read_upstreams(text).upstreams[0], place=place)
 
 
-def _inline(file: ConfFile, blocks: list[Directive]) -> _Place:
-    if len(blocks) > 1:
-        names = ", ".join(each.args[0] for each in blocks)
-        raise AdoptRefused(
-            f"{file.path} holds {len(blocks)} upstreams ({names}) beside other things; move them into a file of their own, "
-            "include that file by its name in the http block, reload nginx, and run init again"
-        )
-    start, end = line_span(file.text, blocks[0].line)
-    found = next((each for each in _UPSTREAM.finditer(file.text, start) if each.start() < end), None)
-    if found is None:
-        raise AdoptRefused(f"{blocks[0].place}: the upstream block can't be found in the text; begin it on a line of its own")
-    block = read_upstream_at(file.text, found.start())
-    content = File(name=_generation_name(f"{block.name}.conf"), text=file.text[block.start : block.end] + "\n")
-    return _Place(file=file, start=block.start, end=block.end, content=content, upstreams=(block,))
+def _made_name(conf: NginxConf, request: InitRequest, address: str) -> str:
+    """The site's name where it has one upstream, else one by the port."""
+    taken = {each.args[0].lower() for each in upstream_blocks(conf)}
+    last = re.sub(r"[^A-Za-z0-9]+", "-", address.removesuffix(".sock").rpartition("/" if address.startswith("unix:") else ":")[2])
+    name = request.name if request.name and len(request.upstreams) == 1 else f"app-{last.strip('-')}"
+    return name if name.lower() not in taken else f"{name}-live"
+
+
+def _edits(conf: NginxConf, changes: tuple[Splice, ...]) -> Iterator[Edit]:
+    """The edit of each file, that with the include first."""
+    texts = {each.path: each.text for each in conf.files}
+    for path in dict.fromkeys(each.path for each in changes):
+        new = places.spliced(texts[path], [each for each in changes if each.path == path])
+        yield Edit(path=path, old=texts[path], new=new, replaces_link=not places.holds_others(conf.tree, path))
 
 
 def _generation_name(path: str) -> str:
@@ -249,114 +275,3 @@ def _generation_name(path: str) -> str:
     name = posixpath.basename(path).lstrip(".")
     name = name if name.endswith(".conf") else f"{name}.conf"
     return f"upstream-{name}" if name == "marker.conf" else name
-
-
-def _refuse_unfit(block: UpstreamBlock, path: str) -> None:
-    if any(each.split()[0] == "include" for each in block.directives):
-        raise AdoptRefused(
-            f"{path}: upstream {block.name} includes another file; write its servers into the block, then run init again"
-        )
-    if not block.servers:
-        raise AdoptRefused(f"{path}: upstream {block.name} has no server; add one, then run init again")
-
-
-def _pools(
-    source: Candidate, own: tuple[UpstreamBlock, ...], siblings: list[Candidate]
-) -> tuple[dict[str, tuple[UpstreamBlock, ...]], tuple[str, ...]]:
-    """The blocks of every pool, and remarks about the siblings. A sibling with other upstreams is left out."""
-    pools, remarks = {source.pool: own}, []
-    for each in siblings:
-        found = _readable(each)
-        if {block.name for block in found if block.servers} != {block.name for block in own}:
-            remarks.append(f"{each.path} was left out: it does not hold the same upstreams as {source.path}")
-            continue
-        pools[each.pool] = found
-        own, taken = _with_checks(own, found)
-        remarks += [
-            f"the check of upstream {name} comes from {each.path}, for every pool: {source.path} has none" for name in taken
-        ]
-        remarks += [f"{what} in {each.path}; both pools get those of {source.path}" for what in _differences(own, found)]
-    return {**pools, source.pool: own}, tuple(remarks)
-
-
-def _with_checks(
-    own: tuple[UpstreamBlock, ...], other: tuple[UpstreamBlock, ...]
-) -> tuple[tuple[UpstreamBlock, ...], tuple[str, ...]]:
-    """The blocks with the other file's checks where they have none, and which took one.
-
-    On an nginx without the check module the live file can't have a check, but a file beside it may.
-    """
-    theirs = {each.name: each.check for each in other}
-    taken = tuple(each.name for each in own if each.check is None and theirs[each.name] is not None)
-    filled = (msgspec.structs.replace(each, check=theirs[each.name]) if each.name in taken else each for each in own)
-    return tuple(filled), taken
-
-
-def _readable(candidate: Candidate) -> tuple[UpstreamBlock, ...]:
-    try:
-        return read_upstreams(candidate.text).upstreams
-    except StatementError:
-        return ()
-
-
-def _differences(own: tuple[UpstreamBlock, ...], other: tuple[UpstreamBlock, ...]) -> Iterator[str]:
-    theirs = {each.name: each for each in other}
-    for each in own:
-        if theirs[each.name].directives != each.directives:
-            yield f"the directives of upstream {each.name} differ"
-        if theirs[each.name].check != each.check:
-            yield f"the check of upstream {each.name} differs"
-
-
-def _edit(place: _Place, nginx: Nginx) -> Edit:
-    text = place.file.text
-    new = f"{text[: place.start]}include {nginx.include};{text[place.end :]}"
-    return Edit(path=place.file.path, old=text, new=new)
-
-
-def _lines(text: str) -> list[str]:
-    """The lines as nginx counts them: `splitlines` would also cut at form feeds."""
-    return re.findall(r"[^\n]*\n|[^\n]+", text)
-
-
-# ---- `--drain-lines` ----
-
-
-def with_drain_lines(
-    edit: Edit, conf: NginxConf, build: Build, upstreams: Collection[str], *, flag: str
-) -> tuple[tuple[Edit, ...], tuple[DrainLines, ...]]:
-    """The edits with all drain lines that can be written, `edit` first, and what is left for the owner.
-
-    Files with a server come before those with locations alone: after each single edit nginx still starts.
-    """
-    needed = drain_compare.advice(conf, build, upstreams, flag=flag)
-    edits = {edit.path: edit}
-    files = {each.path: each.text for each in conf.files}
-    for path in dict.fromkeys(each.file for each in needed if each.lines and not each.remove):
-        base = edits.get(path) or Edit(path=path, old=files[path], new=files[path])
-        try:
-            new = drain_lines.with_lines(base.new, [_moved(each, base) for each in needed if each.file == path])
-        except StatementError as exc:
-            raise AdoptRefused(f"the drain lines can't be written into {path}: {exc}") from exc
-        edits[path] = msgspec.structs.replace(base, new=new)
-    left = _left({**files, **{path: each.new for path, each in edits.items()}}, build, upstreams, flag=flag)
-    return tuple(edits.values()), left
-
-
-def _moved(each: DrainLines, edit: Edit) -> DrainLines:
-    """The lines at their place after the edit, which replaces one statement that may have several lines."""
-    first = posixpath.commonprefix([edit.old, edit.new]).count("\n") + 1
-    more = edit.new.count("\n") - edit.old.count("\n")
-    return msgspec.structs.replace(each, line=each.line + more) if each.line > first else each
-
-
-def _left(files: dict[str, str], build: Build, upstreams: Collection[str], *, flag: str) -> tuple[DrainLines, ...]:
-    """What the new texts still lack. AdoptRefused where anything else is missing or is not as it should be."""
-    conf = parse_dump("".join(f"# configuration file {path}:\n{text}\n" for path, text in files.items()))
-    left = drain_compare.advice(conf, build, upstreams, flag=flag)
-    wrong = [each.text for each in left if each.lines and not each.remove]
-    own = [jump for jump in drain_compare.jumps(conf, flag=flag) if jump.is_ours]
-    wrong += [each.text for each in drain_compare.differences(conf, own)]
-    if wrong:
-        raise AdoptRefused(f"the drain lines can't be written, add them by hand (`upswitch drain-lines`): {wrong[0]}")
-    return left

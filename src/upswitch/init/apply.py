@@ -31,7 +31,8 @@ from upswitch.health import nginx_check
 from upswitch.hosts.host import Asking, Ran
 from upswitch.hosts.sh import WRITE_S, Exit
 from upswitch.hosts.wait import until
-from upswitch.init.adopt import Edit, Proposal
+from upswitch.init.adopt import Proposal
+from upswitch.init.edits import Edit
 from upswitch.init.propose import program, read_facts, refuse_obstacles
 from upswitch.init.site_text import has_secret
 from upswitch.nginx import commands, configuration, processes, running
@@ -136,7 +137,7 @@ class _Adoption:
     def _unserved(self) -> dict[str, str]:
         """One request through nginx at each entrance: what came instead of a server's answer, by URL. HostError."""
         found = {}
-        for each in entrances(self._facts.conf, self._upstreams)[:_MOST_ASKED]:
+        for each in entrances(self._proposal.after, self._upstreams)[:_MOST_ASKED]:
             asking = Asking(url=f"{each.origin}/", name=each.name)
             with closing(self._ports.through(asking)) as through:
                 asked = through.ask()
@@ -146,7 +147,7 @@ class _Adoption:
 
     def _still_unserved(self, before: dict[str, str]) -> tuple[str, ...]:
         """A reload may make nginx's own check begin anew, so a request that was answered before is waited for."""
-        checks = [each.check for each in nginx_check.checked_of_conf(self._facts.conf) if each.name in self._upstreams]
+        checks = [each.check for each in nginx_check.checked_of_conf(self._proposal.after) if each.name in self._upstreams]
         to_up = max(map(nginx_check.longest_to_up, checks), default=0.0)
         within = _SERVED_S + to_up
         now = until(lambda seen: not seen.keys() - before.keys(), self._unserved, every=0.2, clock=self._ports.clock, within=within)

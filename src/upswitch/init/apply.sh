@@ -79,13 +79,14 @@ put_candidate() {
 }
 
 # $1: file, $2: a path for the backup, which gets a number where that exists. The expected bytes are on stdin. Prints the path.
+# The backup of a symlink is a symlink.
 backup() {
   cmp -s - "$1" || exit "$CHANGED"
   backup=$2 n=0
   while [ -e "$backup" ] || [ -L "$backup" ]; do n=$((n + 1)) backup=$2.$n; done
   folder=${2%/*}
   temp=$folder/.${2##*/}.tmp
-  rm -f "$temp" && cp -p -- "$1" "$temp" && sync "$temp" && mv -nT "$temp" "$backup" && sync "$folder" || exit "$NOT_DONE"
+  rm -f "$temp" && cp -pP -- "$1" "$temp" && sync "$temp" && mv -nT "$temp" "$backup" && sync "$folder" || exit "$NOT_DONE"
   printf '%s\n' "$backup"
 }
 

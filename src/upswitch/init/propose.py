@@ -1,6 +1,8 @@
 """`upswitch init` without --apply: reads the host, proposes a first use, and refuses where something stands against it."""
 
-from collections.abc import Iterator
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -13,9 +15,13 @@ from upswitch.generations.survey import Facts
 from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.hosts.sh import QUICK_S, SH, script
-from upswitch.init import adopt
-from upswitch.init.adopt import Adoption, AdoptRefused, Candidate, Edit, InitRequest, Proposal
+from upswitch.init import adopt, edits, places
+from upswitch.init.adopt import Chosen, InitRequest, Proposal
+from upswitch.init.edits import Edit
+from upswitch.init.places import AdoptRefused
+from upswitch.init.pools import Candidate, other_pool, sibling_names
 from upswitch.nginx import conf_logs, configuration, drain_compare, running
+from upswitch.nginx.build import Build
 from upswitch.nginx.drain_lines import DrainLines
 from upswitch.nginx.dump import NginxConf, matches_include
 from upswitch.site.model import Generation, Nginx, Site
@@ -36,10 +42,16 @@ def program(function: str, *words: str) -> tuple[str, ...]:
 def propose(ports: Ports, request: InitRequest, templates: dict[str, str]) -> Proposal:
     """Work a first use out. It writes nothing. RefusedError has everything that stands against it."""
     facts = read_facts(ports.host, request.nginx)
-    adoption = _adoption(ports.host, request, facts)
+    try:
+        chosen, source = _chosen(ports.host, request, facts.conf)
+        adoption = adopt.adopt(facts.conf, request, chosen, _candidates(ports.host, request, facts.conf, chosen, source=source))
+    except AdoptRefused as exc:
+        hint = "nothing was changed; if this nginx was adopted before, reload it and run `upswitch status`"
+        raise RefusedError(Refusal(what=str(exc), hint=hint)) from exc
     site = _site(adoption.site_text)
-    edits, drain_lines = _edits(request, adoption.edit, site, facts)
-    edits, notes = _resolved(ports.host, facts.conf, edits)
+    after = edits.edited(facts.conf, adoption.edits, {f"{site.nginx.live}/{each.name}": each.text for each in adoption.files})
+    all_edits, drain_lines = _edits(request, adoption.edits, after, site=site, build=facts.build)
+    all_edits, notes = _resolved(ports.host, facts.conf, all_edits)
     runs = journal_of(ports.host, site.nginx).read()
     name = Generation(number=next_number(facts.disk.generations, runs), pool=request.pool)
     proposal = Proposal(
@@ -48,11 +60,12 @@ def propose(ports: Ports, request: InitRequest, templates: dict[str, str]) -> Pr
         site_text=adoption.site_text,
         generation=name.name,
         files=_files(ports, site, facts, name=name, adopted=adoption.files, templates=templates),
-        edits=edits,
-        diff="".join(adopt.diff(edit.old, edit.new, edit.path) for edit in edits),
+        edits=all_edits,
+        diff="".join(edits.diff(edit.old, edit.new, edit.path) for edit in all_edits),
         drain_lines=drain_lines,
         leftover=_leftover(facts),
-        notes=notes,
+        notes=(*chosen.notes, *notes),
+        after=after,
     )
     refuse_obstacles(ports.host, proposal, facts)
     return _advised(proposal, facts)
@@ -70,27 +83,68 @@ def read_facts(host: Host, nginx: Nginx) -> Facts:
         raise RefusedError(Refusal(what=f"nginx's configuration can't be read by `nginx -T`: {exc}", hint=hint)) from exc
 
 
-def _adoption(host: Host, request: InitRequest, facts: Facts) -> Adoption:
-    try:
-        return adopt.adopt(facts.conf, _candidates(host, request), nginx=request.nginx, name=request.name)
-    except AdoptRefused as exc:
-        hint = "nothing was changed; if this nginx was adopted before, reload it and run `upswitch status`"
-        raise RefusedError(Refusal(what=str(exc), hint=hint)) from exc
-
-
-def _candidates(host: Host, request: InitRequest) -> tuple[Candidate, ...]:
-    """The `--from` file and its siblings. A file that is not UTF-8 is none: it would not be written back as it was."""
-    path = request.from_path
-    source = _text(host, path)
-    if source is None:
+def _chosen(host: Host, request: InitRequest, conf: NginxConf) -> tuple[Chosen, str]:
+    """What the request is about, and where its file really lies: `active.conf` may be a link to the file of a pool."""
+    if not request.from_path:
+        return adopt.choose(conf, request, None), ""
+    text = _text(host, request.from_path)
+    if text is None:
         hint = "give --from the file that holds the upstream block and that nginx includes"
-        raise RefusedError(Refusal(what=f"{path} does not exist or is not UTF-8", hint=hint))
-    folder = path.rpartition("/")[0] or "/"
+        raise RefusedError(Refusal(what=f"{request.from_path} does not exist or is not UTF-8", hint=hint))
+    real = real_paths(host, [request.from_path, *(each.path for each in conf.files)])
+    return adopt.choose(conf, request, adopt.read_by_nginx(conf, request, text, real)), real[request.from_path]
+
+
+def _candidates(host: Host, request: InitRequest, conf: NginxConf, chosen: Chosen, *, source: str) -> tuple[Candidate, ...]:
+    """What may hold the other pools: files named like this one's but for the pool, or what `--other` names."""
+    if request.others:
+        return tuple(_other(host, request, conf, [part.name for part in chosen.parts], given=each) for each in request.others)
+    return tuple(each for path, name in chosen.beside for each in _siblings(host, request, source or path, upstream=name))
+
+
+def _siblings(host: Host, request: InitRequest, path: str, *, upstream: str) -> Iterator[Candidate]:
+    """A symlink is no pool of its own, and a file that is not UTF-8 is none: it would not be written back as it was."""
+    real = real_paths(host, [path])[path]
+    folder = posixpath.dirname(real)
     listing = host.run(("ls", "-1", folder), deadline=QUICK_S).out.decode("utf-8", "replace").splitlines()
-    siblings = adopt.sibling_names(path, request.pool, listing)
-    found = ((pool, sibling, _text(host, sibling)) for pool, sibling in siblings.items())
-    others = (Candidate(pool=pool, path=sibling, text=text) for pool, sibling, text in found if text is not None)
-    return (Candidate(pool=request.pool, path=path, text=source), *others)
+    siblings = sibling_names(real, request.pool, listing)
+    seen = real_paths(host, siblings.values())
+    for pool, sibling in siblings.items():
+        text = _text(host, sibling) if posixpath.basename(seen[sibling]) == posixpath.basename(sibling) else None
+        if text is not None:
+            yield Candidate(pool=pool, path=sibling, text=text, upstream=upstream)
+
+
+def _other(host: Host, request: InitRequest, conf: NginxConf, names: list[str], *, given: str) -> Candidate:
+    """What `--other` names: [UPSTREAM=]SERVERS, an upstream of nginx's, or a file of upstream blocks or of servers."""
+    name, equals, rest = given.partition("=")
+    name, value = (name, rest) if equals and name in names else (names[0] if len(names) == 1 else "", given)
+    pool = other_pool(request.pool)
+    block = next((each for each in configuration.upstream_blocks(conf) if each.args[0].lower() == value.lower()), None)
+    if block is not None and name:
+        text = places.part_of(conf, block, "", {}).text
+        return Candidate(pool=pool, path=f"upstream {value}", text=text[text.index("{") + 1 : text.rindex("}")], upstream=name)
+    if value.startswith("/"):
+        return _other_file(host, pool, value, name)
+    if not name:
+        raise AdoptRefused(f"--other {given}: say which upstream the servers are for, as in {names[0]}={value}")
+    servers = "".join(f"server {each.strip()};" for each in value.split(","))
+    if re.search(r"[{}\n\"']", value):
+        raise AdoptRefused(f"--other {given}: must be servers, separated by commas, such as 127.0.0.1:8002,127.0.0.1:8003")
+    return Candidate(pool=pool, path="--other", text=servers, upstream=name)
+
+
+def _other_file(host: Host, pool: str, path: str, name: str) -> Candidate:
+    text = _text(host, path)
+    if text is None:
+        raise AdoptRefused(f"--other {path}: the file does not exist or is not UTF-8")
+    return Candidate(pool=pool, path=path, text=text, upstream="" if adopt.first_upstream(text) else name)
+
+
+def real_paths(host: Host, paths: Iterable[str]) -> Mapping[str, str]:
+    """Where each path really lies, with its symlinks followed."""
+    wanted = list(dict.fromkeys(paths))
+    return {path: real for path, (_, _, real) in zip(wanted, _kinds(host, wanted), strict=True)}
 
 
 def _text(host: Host, path: str) -> str | None:
@@ -103,12 +157,17 @@ def _text(host: Host, path: str) -> str | None:
 
 def _kind(host: Host, path: str) -> tuple[str, int, str]:
     """What a path is: none, link, file or other; how many names the file has; where it really lies."""
-    ran = host.run(program("kinds", path), deadline=QUICK_S)
-    words = ran.out.decode("utf-8", "surrogateescape").removesuffix("\n").split(" ", _FIELDS - 1)
-    if ran.exit != 0 or len(words) != _FIELDS:
-        raise HostError(f"look at {path}", printable(ran.err))
-    kind, names, real = words
-    return kind, int(names), real
+    return _kinds(host, [path])[0]
+
+
+def _kinds(host: Host, paths: list[str]) -> list[tuple[str, int, str]]:
+    if not paths:
+        return []
+    ran = host.run(program("kinds", *paths), deadline=QUICK_S)
+    lines = [line.split(" ", _FIELDS - 1) for line in ran.out.decode("utf-8", "surrogateescape").splitlines()]
+    if ran.exit != 0 or len(lines) != len(paths) or any(len(line) != _FIELDS for line in lines):
+        raise HostError(f"look at {', '.join(paths[:3])}", printable(ran.err))
+    return [(kind, int(names), real) for kind, names, real in lines]
 
 
 # ---- proposing ----
@@ -123,28 +182,33 @@ def _site(text: str) -> Site:
         raise RefusedError(*(Refusal(what=problem.text, hint=hint) for problem in exc.problems)) from exc
 
 
-def _edits(request: InitRequest, edit: Edit, site: Site, facts: Facts) -> tuple[tuple[Edit, ...], tuple[DrainLines, ...]]:
+def _edits(
+    request: InitRequest, wanted: tuple[Edit, ...], after: NginxConf, *, site: Site, build: Build
+) -> tuple[tuple[Edit, ...], tuple[DrainLines, ...]]:
     """The edits, and the drain lines that are left for the owner."""
     names, flag = [upstream.name for upstream in site.upstreams], site.nginx.drain_flag
     if not request.drain_lines:
-        return (edit,), drain_compare.advice(facts.conf, facts.build, names, flag=flag)
+        return wanted, drain_compare.advice(after, build, names, flag=flag)
     try:
-        return adopt.with_drain_lines(edit, facts.conf, facts.build, names, flag=flag)
+        return edits.with_drain_lines(wanted, after, build, names, flag=flag)
     except AdoptRefused as exc:
         raise RefusedError(Refusal(what=str(exc), hint="nothing was changed; run init without --drain-lines")) from exc
 
 
-def _resolved(host: Host, conf: NginxConf, edits: tuple[Edit, ...]) -> tuple[tuple[Edit, ...], tuple[str, ...]]:
+def _resolved(host: Host, conf: NginxConf, wanted: tuple[Edit, ...]) -> tuple[tuple[Edit, ...], tuple[str, ...]]:
     """The edits of the files themselves, so that a symlink stays one, and where their backups go."""
     found, notes = dict[str, Edit](), list[str]()
-    for edit in edits:
-        _, _, real = _kind(host, edit.path)
-        if real != edit.path:
+    for edit, (kind, _, real) in zip(wanted, _kinds(host, [edit.path for edit in wanted]), strict=True):
+        replaces_link = kind == "link" and edit.replaces_link
+        path = edit.path if replaces_link else real
+        if replaces_link:
+            notes.append(f"{edit.path} is a symlink to {real}; it becomes a file, and {real} stays as it is")
+        elif real != edit.path:
             notes.append(f"{edit.path} is a symlink; the edit goes into {real}")
         if real in found:
             what = f"nginx reads {real} by two names, so it can't be edited once for each"
             raise RefusedError(Refusal(what=what, hint="nothing was changed; run init without --drain-lines"))
-        found[real] = msgspec.structs.replace(edit, path=real, backup=_backup(conf, real))
+        found[real] = msgspec.structs.replace(edit, path=path, backup=_backup(conf, path), replaces_link=replaces_link)
     return tuple(found.values()), tuple(notes)
 
 
@@ -202,7 +266,7 @@ def _advised(proposal: Proposal, facts: Facts) -> Proposal:
     site = proposal.site
     names = [upstream.name for upstream in site.upstreams]
     prefix = prefix_of(site.name)
-    own = conf_logs.own_logs(facts.conf, facts.build, names, live=site.nginx.live, otherwise=prefix)
+    own = conf_logs.own_logs(proposal.after, facts.build, names, live=site.nginx.live, otherwise=prefix)
     logs = tuple(log for log in own if conf_logs.lacks_generation(log))
     others = dict.fromkeys(other for log in logs for other in log.others)
     return msgspec.structs.replace(

@@ -77,22 +77,41 @@ def block_start(text: str, line: int, words: tuple[str, ...]) -> int:
 
     StatementError unless there is exactly one.
     """
-    start, end = line_span(text, line)
-    begins = [found.start() for found in re.finditer(rf"(?<![^\s;{{}}]){re.escape(words[0])}(?=[\s{{]|$)", text[start:end])]
-    found = [at for begin in begins if (at := _opened(text, start + begin, words))]
+    found = [each[-1] for each in written_at(text, line, words) if each[-1].text == "{"]
     if len(found) != 1:
         raise StatementError(f"line {line}: the block `{' '.join(words)}` can't be told from others; begin it on a line of its own")
-    return found[0]
+    return found[0].end
 
 
-def _opened(text: str, start: int, words: tuple[str, ...]) -> int:
-    """The offset behind the `{` where these words stand before it, else 0."""
+def written_at(text: str, line: int, words: tuple[str, ...]) -> list[tuple[Token, ...]]:
+    """Each statement with these words that begins in this line, as it is written: its words, and the `;` or `{` behind them."""
+    start, end = line_span(text, line)
+    first = re.escape(words[0])
+    begins = [found.start() for found in re.finditer(rf"""(?<![^\s;{{}}])["']?{first}["']?(?=[\s{{;]|$)""", text[start:end])]
+    return [found for begin in begins if (found := _head(text, start + begin, words))]
+
+
+def values_at(text: str, line: int, value: str) -> list[Token]:
+    """The last words of statements in this line that have this value: `x` in `default x;`, as it is written."""
+    start, end = line_span(text, line)
+    found, last = [], None
+    for token in _tokens(text, start):
+        if token.text == ";" and last is not None and _unquoted([last]) == (value,):
+            found.append(last)
+        if token.end > end:
+            break
+        last = token
+    return found
+
+
+def _head(text: str, start: int, words: tuple[str, ...]) -> tuple[Token, ...]:
+    """The tokens of the statement that begins here, up to its `;` or `{`; empty where it has other words."""
     seen: list[Token] = []
     for token in _tokens(text, start):
         if token.text in (";", "{", "}"):
-            return token.end if token.text == "{" and _unquoted(seen) == words else 0
+            return (*seen, token) if token.text != "}" and _unquoted(seen) == words else ()
         seen.append(token)
-    return 0
+    return ()
 
 
 def _tokens(text: str, start: int) -> Iterator[Token]:

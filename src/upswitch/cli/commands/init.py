@@ -20,14 +20,16 @@ from upswitch.switch.session import Session
 _NGINX = Nginx()
 
 
-def _name(name: str, source: str) -> str:
-    """The site's name: as given, else by the first upstream of the file; "" where that can't be read, which is refused later."""
+def _name(name: str, source: str, upstreams: tuple[str, ...]) -> str:
+    """The site's name: as given, else by its first upstream; "" where the file can't be read, which is refused later."""
     from upswitch.init.adopt import first_upstream
 
     if name and not names.is_name(name):
         raise click.BadParameter(f"{name!a} {names.SAYS}", param_hint="--name")
     if name:
         return name
+    if upstreams:
+        return names.default_name(upstreams[0])
     try:
         with opened.text(source, errors="replace") as file:
             upstream = first_upstream(file.read())
@@ -52,8 +54,22 @@ def _is_writable(folder: str) -> bool:
 
 @click.command()
 @json_option
-@click.option("--from", "source", required=True, metavar="FILE", help="The file that contains the upstream block now.")
-@click.option("--pool", required=True, metavar="NAME", help="A name for the pool in that block, which is live now.")
+@click.option("--from", "source", default="", metavar="FILE", help="The file that contains the upstream blocks now.")
+@click.option(
+    "--upstream",
+    "upstreams",
+    multiple=True,
+    metavar="NAME",
+    help="An upstream of nginx, or an address that a pass names itself. May be repeated.",
+)
+@click.option("--pool", required=True, metavar="NAME", help="A name for the pool that is live now: A, blue.")
+@click.option(
+    "--other",
+    "others",
+    multiple=True,
+    metavar="WHAT",
+    help="The other pool: a file, an upstream, or servers separated by commas. [UPSTREAM=]SERVERS for one of several upstreams.",
+)
 @click.option("-s", "--name", default="", metavar="NAME", help="A name for the site.  [default: that of its first upstream]")
 @click.option("--nginx-conf", "conf", default=_NGINX.conf, show_default=True, metavar="FILE", help="nginx's main configuration.")
 @click.option("--binary", default=_NGINX.binary, show_default=True, metavar="PATH", help="The nginx program.")
@@ -71,20 +87,28 @@ def _is_writable(folder: str) -> bool:
 )
 @click.option("-c", "--out", default="", metavar="FILE", help="The site file to write.  [default: /etc/upswitch/NAME.toml]")
 @click.option("--apply", "is_applied", is_flag=True, help="Make the change: back up, test, reload, prove; undo it on failure.")
-@click.option("--drain-lines", "has_drain_lines", is_flag=True, help="Write the drain lines for nginx before 1.27.4 too.")
+@click.option("--drain-lines", "drain_lines", is_flag=True, help="Write the drain lines for nginx before 1.27.4 too.")
 @with_program
-def init(program: Program, /, *, as_json: bool, source: str, pool: str, is_applied: bool, **words: Any) -> int:
+def init(program: Program, /, *, as_json: bool, is_applied: bool, **words: Any) -> int:
     """Put an nginx under upswitch: show the one change that this needs, or make it.
 
     Without --apply, nothing is changed. Each application of this nginx can be a site of its own: run init once for each.
     """
     from upswitch.init import adopt, apply, propose
 
-    name = _name(words.pop("name"), source)
-    file, has_drain_lines = _out(words.pop("out"), name), words.pop("has_drain_lines")
+    name = _name(words.pop("name"), words["source"], words["upstreams"])
+    file = _out(words.pop("out"), name)
+    asked = {key: words.pop(key) for key in ("pool", "upstreams", "drain_lines")}
+    source, others = words.pop("source"), words.pop("others")
     nginx = replace(names.own(name, _NGINX), **{key: value for key, value in words.items() if value})
-    source = os.path.abspath(source)
-    request = adopt.InitRequest(from_path=source, pool=pool, nginx=nginx, out=file.path, name=name, drain_lines=has_drain_lines)
+    request = adopt.InitRequest(
+        from_path=os.path.abspath(source) if source else "",
+        others=tuple(os.path.abspath(each) if os.path.isfile(each) else each for each in others),
+        nginx=nginx,
+        out=file.path,
+        name=name,
+        **asked,
+    )
 
     def act(session: Session) -> View:
         proposal = propose.propose(session.ports, request, templates.load(session.site))

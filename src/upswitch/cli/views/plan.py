@@ -107,7 +107,8 @@ class InitView(View):
     def said(self) -> str:
         request = self.proposal.request
         if self.done is None:
-            return f"upswitch can manage {request.from_path} as pool {request.pool}; nothing was changed"
+            names = ", ".join(upstream.name for upstream in self.proposal.site.upstreams)
+            return f"upswitch can manage upstream {names} with its live pool {request.pool}; nothing was changed"
         return f"pool {request.pool} is live as generation {self.done.generation}; {self.done.tested}; {self.done.proof}"
 
     @property
@@ -155,8 +156,8 @@ class InitView(View):
         lines = [self.said, *(f"NOT SERVED, before init and now: {each}" for each in self.unserved), ""]
         if not self.is_applied:
             lines += [f"--- {request.out} would contain", self.site_text.rstrip(), ""]
-            by = "one line" if not request.drain_lines else "one line and the drain lines"
-            lines += [f"--- nginx's configuration would change by {by}"]
+            count = len(self.proposal.edits)
+            lines += [f"--- nginx's configuration would change in {count} {'file' if count == 1 else 'files'}"]
         lines += [self.proposal.diff.rstrip(), ""]
         lines += [f"Note: {note}" for note in self.proposal.notes]
         lines += [f"Advice: {advice}" for advice in self.advice]

@@ -1,0 +1,321 @@
+"""Where the upstreams of a new site stand in nginx's configuration now, and which bytes change. Nothing here acts.
+
+An upstream block is cut out of its file, whatever else the file holds. Where the file holds nothing but such blocks and is included
+once by its own name, the include is what changes. A pass to a plain address gets an upstream of its own, and then names it.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from upswitch.basics.value import Value
+from upswitch.init.pools import pool_word
+from upswitch.nginx.configuration import PASSES, defines, http_children, includes, passed_upstream, upstream_blocks
+from upswitch.nginx.dump import ConfFile, Directive, NginxConf, include_pattern, is_glob, matches_include, unescaped, walk
+from upswitch.nginx.statements import line_span, statement_at, statements, values_at, written_at
+from upswitch.nginx.upstream_file import UpstreamBlock, read_upstreams
+
+_INCLUDE = re.compile(r"""(?<![^\s;{}])include[ \t\r\n]+("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s;"']\S*?)[ \t\r\n]*;""")
+_VARIABLE = re.compile(r"\$\{?(\w+)", re.ASCII)
+_BESIDE = r"(?<![\w.-]){}(?![\w.-])"
+
+
+class AdoptRefused(Exception):  # noqa: N818  (an ending that is expected, named as people say it)
+    """This configuration can't be adopted as it is. The message says why and what to do."""
+
+
+class Splice(Value):
+    """A change of some bytes of one file: `text` instead of those from `start` to `end`."""
+
+    path: str
+    start: int
+    end: int
+    text: str
+
+
+class Part(Value):
+    """One upstream of the new site. `name` is its name there, and `text` its block, with the servers of the files it includes.
+
+    `written` is the block as nginx has it now, "" where there is none. `servers_file` holds its servers, "" where the block does.
+    """
+
+    name: str
+    text: str
+    upstream: UpstreamBlock
+    place: str
+    written: str = ""
+    servers_file: str = ""
+
+    @property
+    def is_renamed(self) -> bool:
+        return self.name != self.upstream.name
+
+
+# ---- which blocks ----
+
+
+def blocks_of(conf: NginxConf, names: Iterable[str]) -> list[Directive]:
+    """The upstream blocks with these names, in the order of the names. AdoptRefused for one that is none."""
+    every = {each.args[0].lower(): each for each in upstream_blocks(conf)}
+    unknown = [name for name in names if name.lower() not in every]
+    if unknown:
+        have = ", ".join(each.args[0] for each in every.values()) or "none"
+        raise AdoptRefused(f"nginx has no upstream {unknown[0]}; it has {have}. `upswitch init` lists them with their places")
+    return [every[name.lower()] for name in dict.fromkeys(names)]
+
+
+def blocks_in(conf: NginxConf, file: ConfFile) -> list[Directive]:
+    """The upstream blocks in this file, or those that include it for their servers. AdoptRefused where there are none."""
+    every = upstream_blocks(conf)
+    found = [each for each in every if each.file == file.path]
+    found = found or [each for each in every if any(inner.file == file.path for inner in each.block or ())]
+    if not found:
+        raise AdoptRefused(_no_block(conf, file))
+    return found
+
+
+def _no_block(conf: NginxConf, file: ConfFile) -> str:
+    passes = [each for each in walk(http_children(conf, "server")) if each.name in PASSES and each.file == file.path]
+    plain = [each for each in passes if is_plain_address(conf, passed_upstream(each))]
+    if not plain:
+        return f"{file.path} has no upstream block that nginx reads inside http, and upswitch switches only those"
+    address = passed_upstream(plain[0])
+    return (
+        f"{file.path} has no upstream block: {plain[0].place} passes straight to an address, `{plain[0].text}`. "
+        f"`upswitch init --upstream {address} --pool NAME` makes an upstream block for it, and lets {plain[0].name} name that"
+    )
+
+
+def is_plain_address(conf: NginxConf, text: str) -> bool:
+    """Whether a pass names a server itself, not an upstream."""
+    names = {each.args[0].lower() for each in upstream_blocks(conf)}
+    return text != "" and text.lower() not in names
+
+
+def is_address(conf: NginxConf, text: str) -> bool:
+    """Whether a request for an upstream is one for an address: it has a port or is a socket, and no block has this name."""
+    return is_plain_address(conf, text) and (text.startswith("unix:") or re.search(r":\d+$", text) is not None)
+
+
+def written_block(file: ConfFile, block: Directive) -> tuple[int, int]:
+    """Where an upstream block begins and ends in its file. The text around it may be unreadable (Lua, say)."""
+    found = written_at(file.text, block.line, (block.name, *block.args))
+    if not found:
+        raise AdoptRefused(f"{block.place}: the upstream block can't be found in the text; begin it on a line of its own")
+    statement = statement_at(file.text, found[0][0].start)
+    if statement is None:
+        raise AdoptRefused(f"{block.place}: the upstream block can't be read")
+    return statement.start, statement.end
+
+
+def part_of(conf: NginxConf, block: Directive, pool: str, others: Mapping[str, str]) -> Part:
+    """A block as an upstream of the new site. `others` are the upstreams of the other pools: then its name is without its pool."""
+    file = _file(conf, block.file)
+    start, end = written_block(file, block)
+    written = file.text[start:end]
+    text = _with_servers(conf, written)
+    upstream = read_upstreams(text).upstreams[0]
+    files = dict.fromkeys(each.file for each in block.block or () if each.name == "server" and each.file != block.file)
+    if not upstream.servers:
+        raise AdoptRefused(f"{block.place}: upstream {upstream.name} has no server; add one, then run init again")
+    return Part(
+        name=_name_of_both(conf, block.args[0], pool) if others else upstream.name,
+        text=text,
+        upstream=upstream,
+        place=block.place,
+        written=written,
+        servers_file=next(iter(files), ""),
+    )
+
+
+def _with_servers(conf: NginxConf, text: str) -> str:
+    """The text of a block with the files that it includes written into it: the generation must hold its servers itself."""
+    outer = statements(text)
+    for each in reversed([inner for one in outer for inner in (one.block or (one,)) if inner.words[:1] == ("include",)]):
+        pattern = include_pattern(conf.path, each.words[1])
+        texts = [file.text for file in conf.files if matches_include(pattern, file.path)]
+        inside = "".join(f"\n{_with_servers(conf, one).rstrip()}" for one in texts)
+        text = f"{text[: each.start]}{inside.lstrip()}\n{text[each.end :]}"
+    return text
+
+
+def _name_of_both(conf: NginxConf, name: str, pool: str) -> str:
+    """The name of an upstream without its pool: app of app_blue. Of `blue` alone it is the variable that picks it, or app."""
+    found = pool_word(name, pool)
+    before, after = (name[: found.start()], name[found.end() :]) if found else (name, "")
+    bare = f"{before.rstrip('_.-')}{after if before else after.lstrip('_.-')}" if found else name
+    picked = (var for each in named(conf, name) if each.name != "server" for var in _variables_of(conf, each))
+    chosen = bare or next(picked, "app")
+    taken = {each.args[0].lower() for each in upstream_blocks(conf)}
+    return chosen if chosen.lower() not in taken else f"{chosen}-live"
+
+
+def _variables_of(conf: NginxConf, value: Directive) -> Iterator[str]:
+    for block in http_children(conf, "map", "geo", "split_clients"):
+        if value in (block.block or ()):
+            yield block.args[-1].lstrip("$")
+    if value.name == "set":
+        yield value.args[0].lstrip("$")
+
+
+# ---- who names an upstream ----
+
+
+def named(conf: NginxConf, name: str) -> list[Directive]:
+    """Every statement that sends requests to this upstream or address by its whole name: a pass, a `set`, a line of a `map`."""
+    passes = [each for each in walk(http_children(conf, "server")) if each.name in PASSES and each.args]
+    variables = _followed(conf, [each.args[0] for each in passes])
+    values = [line for variable in variables for place in defines(conf, variable) for line in (place.block or (place,))]
+    return [each for each in dict.fromkeys((*passes, *values)) if each.args and _names(each.args[-1], name)]
+
+
+def _followed(conf: NginxConf, texts: Iterable[str]) -> list[str]:
+    """The variables in these texts, and those in their values."""
+    found: dict[str, None] = {}
+    left = [variable for text in texts for variable in _VARIABLE.findall(text)]
+    while left:
+        variable = left.pop()
+        if variable not in found:
+            found[variable] = None
+            lines = [line for place in defines(conf, variable) for line in (place.block or (place,))]
+            left += [each for line in lines if line.args for each in _VARIABLE.findall(line.args[-1])]
+    return list(found)
+
+
+def _names(text: str, name: str) -> bool:
+    """`http://NAME`, `NAME`, `http://NAME/uri`, `http://NAME$uri`."""
+    target = re.sub(r"^[a-z]+://", "", text)
+    rest = target[len(name) :]
+    return target[: len(name)].lower() == name.lower() and (
+        not rest or rest[0] in "/$" or (name.startswith("unix:") and rest[0] == ":")
+    )
+
+
+def renamings(conf: NginxConf, name: str, new: str) -> Iterator[Splice]:
+    """The changes by which all that names an upstream or an address names `new` instead."""
+    for each in named(conf, name):
+        text = _file(conf, each.file).text
+        found = values_at(text, each.line, each.args[-1])
+        if not found:
+            raise AdoptRefused(f"{each.place}: `{each.text}` can't be found in the text; write it on one line")
+        for token in found:
+            pattern = _BESIDE.format(re.escape(name)) + (r":?" if name.startswith("unix:") else "")
+            written = re.sub(pattern, lambda _: new, token.text, count=1, flags=re.IGNORECASE)
+            yield Splice(path=each.file, start=token.start, end=token.end, text=written)
+
+
+# ---- where the include goes ----
+
+
+def is_whole(conf: NginxConf, file: ConfFile, blocks: list[Directive]) -> bool:
+    """Whether the file holds nothing but these blocks, and one include by its own name reads it."""
+    has_all = len(blocks) == len([each for each in upstream_blocks(conf) if each.file == file.path])
+    if (
+        not has_all
+        or holds_others(conf.tree, file.path)
+        or any(part.name == "include" for each in blocks for part in each.block or ())
+    ):
+        return False
+    reading = _reading(conf, file)
+    if len(reading) > 1:
+        places = ", ".join(each.place for each in reading)
+        raise AdoptRefused(f"{file.path} is included {len(reading)} times ({places}); keep one include of it, in the http block")
+    return bool(reading) and not is_glob(conf.includes(reading[0]))
+
+
+def instead_of_include(conf: NginxConf, file: ConfFile, include: str) -> Splice:
+    """`include` in the place of the one that reads this file."""
+    reading = _reading(conf, file)[0]
+    start, end = _span(_file(conf, reading.file).text, reading)
+    return Splice(path=reading.file, start=start, end=end, text=include)
+
+
+def instead_of_blocks(conf: NginxConf, blocks: list[Directive], include: str) -> Iterator[Splice]:
+    """`include` in the place of the first block, and nothing in the place of the others. They must be in one file.
+
+    With two files nginx could not start between the two edits.
+    """
+    files = list(dict.fromkeys(each.file for each in blocks))
+    if len(files) > 1:
+        places = ", ".join(f"{each.args[0]} at {each.place}" for each in blocks)
+        raise AdoptRefused(
+            f"the upstreams are in {len(files)} files ({places}); run init once for each, so that each is a site of its own, "
+            "or move the blocks into one of these files, reload nginx, and run init again"
+        )
+    file = _file(conf, files[0])
+    for each in blocks:
+        start, end = written_block(file, each)
+        if each is not blocks[0]:
+            start, end = _whole_lines(file.text, start, end)
+        yield Splice(path=file.path, start=start, end=end, text=include if each is blocks[0] else "")
+
+
+def before_server(conf: NginxConf, address: str, include: str) -> Splice:
+    """`include` on a line of its own, before the first server that passes to this address."""
+    servers, naming = http_children(conf, "server"), named(conf, address)
+    direct = (each for each in servers if any(inside in naming for inside in walk([each])))
+    server = next(direct, servers[0] if servers and naming else None)
+    if server is None:
+        raise AdoptRefused(f"no server block passes requests to {address}. `upswitch init` lists what nginx passes requests to")
+    text = _file(conf, server.file).text
+    found = written_at(text, server.line, ("server",))
+    if not found:
+        raise AdoptRefused(f"{server.place}: the server block can't be found in the text; begin it on a line of its own")
+    at = found[0][0].start
+    margin = re.search(r"[ \t]*\Z", text[:at])
+    return Splice(path=server.file, start=at, end=at, text=f"{include}\n{margin[0] if margin else ''}")
+
+
+def host_notes(conf: NginxConf, address: str, name: str) -> Iterator[str]:
+    """Where the application gets another Host header: nginx sends the name in proxy_pass where no line sets the header."""
+    for server in http_children(conf, "server"):
+        for around in chains((server,)):
+            lines = next((found for scope in reversed(around) if (found := scope.children("proxy_set_header"))), ())
+            passes = [each for each in around[-1].children("proxy_pass") if each.args and _names(each.args[0], address)]
+            if passes and not any(each.args[:1] and each.args[0].lower() == "host" for each in lines):
+                said = f"{passes[0].place}: the application gets `Host: {name}` instead of `Host: {address}`"
+                yield f"{said}, as no proxy_set_header sets it"
+
+
+def chains(around: tuple[Directive, ...]) -> Iterator[tuple[Directive, ...]]:
+    """Every scope of a server, each with those around it."""
+    yield around
+    for inner in around[-1].children("location", "if", "limit_except"):
+        yield from chains((*around, inner))
+
+
+def spliced(text: str, changes: Iterable[Splice]) -> str:
+    """The text of a file with its changes. The same change twice counts once."""
+    for each in sorted(dict.fromkeys(changes), key=lambda each: (each.start, each.end), reverse=True):
+        text = f"{text[: each.start]}{each.text}{text[each.end :]}"
+    return text
+
+
+def _whole_lines(text: str, start: int, end: int) -> tuple[int, int]:
+    """With the margin before it and the newline behind it, where nothing else is on these lines."""
+    begin, stop = text.rfind("\n", 0, start) + 1, text.find("\n", end)
+    stop = len(text) if stop < 0 else stop + 1
+    return (begin, stop) if not text[begin:start].strip() and not text[end:stop].strip() else (start, end)
+
+
+def _reading(conf: NginxConf, file: ConfFile) -> list[Directive]:
+    return [each for each in includes(conf.tree) if matches_include(conf.includes(each), file.path)]
+
+
+def holds_others(block: Iterable[Directive], path: str) -> bool:
+    """Whether the file has a statement outside of upstream blocks."""
+    others = (each for each in block if each.name != "upstream")
+    return any(each.file == path or holds_others(each.block or (), path) for each in others)
+
+
+def _span(text: str, include: Directive) -> tuple[int, int]:
+    """Where the include begins and ends in the text. crossplane gives only its line, which may hold other statements too."""
+    start, end = line_span(text, include.line)
+    for found in _INCLUDE.finditer(text, start):
+        quoted = found[1]
+        if found.start() < end and unescaped(quoted[1:-1] if quoted[0] in "\"'" else quoted) == include.args[0]:
+            return found.span()
+    raise AdoptRefused(f"{include.place}: the include can't be found in the text; write it on a line of its own")
+
+
+def _file(conf: NginxConf, path: str) -> ConfFile:
+    return next(each for each in conf.files if each.path == path)
