@@ -8,7 +8,7 @@ import pytest
 from command import upswitch
 from jsonpage import documented
 from upswitch.basics.errors import Refusal
-from upswitch.cli.views import acted, diagnose, fleet, plan, sites, status, watch
+from upswitch.cli.views import acted, diagnose, fleet, lint, plan, sites, status, watch
 from upswitch.cli.views.keys import KEYS, getters
 from upswitch.diagnose.finding import Finding, Setting
 from upswitch.diagnose.host import Asked
@@ -37,7 +37,7 @@ VIEWS = (
         status.StatusView,
         status.HistoryView,
         status.DrainView,
-        status.LintView,
+        lint.LintView,
     ),
     *(
         diagnose.DiagnoseView,
@@ -106,7 +106,7 @@ def test_every_row_of_the_table_is_of_a_class_that_is_printed():
         (["history"], status.HistoryView),
         (["drain"], status.DrainView),
         (["drain-lines"], plan.DrainLinesView),
-        (["lint"], status.LintView),
+        (["lint"], lint.LintView),
         (["repair"], acted.Acted),
         (["rollback"], acted.Acted),
     ],

@@ -7,7 +7,8 @@ import pytest
 
 from dumps import made_dump
 from here import TEMPLATES, ports, site_of
-from upswitch.lint import check_rules, drain_rules, rules
+from upswitch.lint import check_rules, drain_rules, file_rules, pass_rules, rules, upstream_rules
+from upswitch.lint.catalogue import catalogue
 from upswitch.lint.lint import RULES, findings
 from upswitch.lint.lint import lint as linted
 from upswitch.lint.rules import Ground, Subject
@@ -255,13 +256,21 @@ def test_a_good_site_has_nothing_with_any_check_module(dialect):
 def test_every_rule_is_in_the_table_once_and_has_a_name_that_is_a_code():
     written = {
         function
-        for module in (rules, check_rules, drain_rules)
+        for module in (rules, check_rules, drain_rules, upstream_rules, pass_rules, file_rules)
         for name, function in vars(module).items()
         if inspect.isfunction(function) and not name.startswith("_") and list(inspect.signature(function).parameters) == ["subject"]
     }
     listed = [rule for table in RULES.values() for rule in table]
     assert written == set(listed)
     assert len(listed) == len(set(listed))
+
+
+def test_every_rule_has_an_entry_with_its_harm_and_the_source_of_it():
+    names = {rule.__name__ for table in RULES.values() for rule in table} - {"access_log"}  # that one has a code for each gap
+    others = catalogue().keys() - names
+    assert names <= catalogue().keys()
+    assert {code for code in others if not code.startswith("log_")} == set()
+    assert [code for code, entry in catalogue().items() if not (entry.why and entry.fix and entry.source)] == []
 
 
 # ---- on a host ----
@@ -273,10 +282,10 @@ def codes(lab, templates=TEMPLATES):
 
 
 def expected(lab):
-    return ["truncates_on_reload"] if lab.place.build.truncates_on_reload else []
+    return ["max_fails_one", *(["truncates_on_reload"] if lab.place.build.truncates_on_reload else [])]
 
 
-def test_a_good_laboratory_has_no_finding_but_the_fault_of_its_version(lab):
+def test_a_good_laboratory_has_only_the_faults_of_its_version_and_of_nginxs_defaults(lab):
     assert codes(lab) == expected(lab)
 
 

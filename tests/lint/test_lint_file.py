@@ -56,7 +56,7 @@ def test_a_whole_configuration_is_read_with_its_includes_from_the_folder_of_the_
         },
     )
     found = {each.code: each for each in lint_file(path)}
-    assert set(found) == {"check_blackout", "check_tcp_blind", "tcp_for_http", "check_mysql"}
+    assert set(found) == {"check_blackout", "check_tcp_blind", "tcp_for_http", "check_mysql", "max_fails_one"}
     assert f"{tmp_path}/conf.d/a.conf:4" in found["check_blackout"].what
     assert "likely 74.3 s (with 3 worker processes)" in found["check_blackout"].what
     assert f"{tmp_path}/conf.d/c.part:1" in found["check_mysql"].what
@@ -64,19 +64,26 @@ def test_a_whole_configuration_is_read_with_its_includes_from_the_folder_of_the_
 
 def test_what_nginx_once_printed_with_t_is_read_as_such(tmp_path):
     printed = f"# configuration file /x/nginx.conf:\nhttp {{ include up.conf; }}\n# configuration file /x/up.conf:\n{UPSTREAM_A}\n"
-    (finding, _) = lint_file(written(tmp_path, {"printed": printed}))
+    (finding, *_) = lint_file(written(tmp_path, {"printed": printed}))
     assert "/x/up.conf:4" in finding.what
 
 
 def test_a_comment_that_looks_like_a_printed_line_hides_nothing(tmp_path):
     assert codes(written(tmp_path, {"a.conf": f"# x\n# configuration file /y:\n{UPSTREAM_A}"})) == [
+        "max_fails_one",
         "check_blackout",
         "check_tcp_stuck",
     ]
 
 
 @pytest.mark.parametrize(
-    "text", ["", "# nothing\n", UPSTREAM_A.replace("    check", "    #"), "stream { upstream a { server b:1; } }"]
+    "text",
+    [
+        "",
+        "# nothing\n",
+        UPSTREAM_A.replace("    check", "    #").replace(" weight", " max_fails=3 weight"),
+        "stream { upstream a { server b:1; } }",
+    ],
 )
 def test_a_configuration_without_a_check_has_no_finding(tmp_path, text):
     written(tmp_path, {"a.conf": text})
@@ -90,9 +97,7 @@ def test_a_configuration_without_a_check_has_no_finding(tmp_path, text):
         (UPSTREAM_A[:-2], "expecting"),
         (f"{UPSTREAM_A}keepalive 3", 'a ";" is missing'),
         ("root:x:0:0:root:/root:/bin/sh\n", 'a ";" is missing'),
-        ("include missing.conf;", "missing.conf"),
         ("include a.conf;", "includes itself"),
-        ("include .;", "no regular file"),
     ],
 )
 def test_what_is_not_a_whole_configuration_is_exit_2_in_one_line_before_what_to_do(tmp_path, text, said):
@@ -116,7 +121,8 @@ def test_json_is_the_same_object_as_with_a_site_file(tmp_path):
     written(tmp_path, {"a.conf": UPSTREAM_A})
     answer = json.loads(lint(tmp_path, "--nginx-conf", "a.conf", "--json").stdout)
     assert (answer["command"], answer["exit"]) == ("lint", 3)
-    assert [each["code"] for each in answer["findings"]] == ["check_blackout", "check_tcp_stuck"]
+    assert [each["code"] for each in answer["findings"]] == ["max_fails_one", "check_blackout", "check_tcp_stuck"]
+    assert [(each["file"], each["line"]) for each in answer["findings"][1:]] == [(f"{tmp_path}/a.conf", 4)] * 2
 
 
 def test_drain_lines_that_answer_differently_are_found_without_a_site_file(tmp_path):
@@ -135,11 +141,13 @@ def test_drain_lines_that_answer_differently_are_found_without_a_site_file(tmp_p
     assert "`proxy_pass http://api/;` holds here, and `proxy_pass http://api;` in its drain location @d" in found[1].what
 
 
-def test_errors_come_first(tmp_path):
+def test_errors_come_first_and_notes_last(tmp_path):
     text = f"{UPSTREAM_A} upstream b {{ server 127.0.0.1:1; check type=http port=70000; }}"
     found = lint_file(written(tmp_path, {"a.conf": text}))
     assert found[0].code == "check_port_truncated"
-    assert [each.level for each in found] == sorted(each.level for each in found)
+    levels = [each.level for each in found]
+    assert levels == sorted(levels, key=["error", "warning", "note"].index)
+    assert len(set(levels)) == 3
 
 
 def test_a_pipe_is_read_once(tmp_path):

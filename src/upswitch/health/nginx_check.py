@@ -49,6 +49,11 @@ class CheckedUpstream(Value):
         return tuple(each for each in self.lines if each.name == name)
 
     @property
+    def at(self) -> Directive | None:
+        """The `check` line that counts; None out of a site file."""
+        return (self.named("check") or (None,))[-1]
+
+    @property
     def said(self) -> str:
         return f"{self.place}: upstream {self.name}"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from upswitch.health.nginx_check import NO_BLACKOUT, CheckedUpstream, advised_zone, blackout_of, is_zone_enough, zone_size
 from upswitch.lint.rules import LintFinding, Subject, error, tcp_only, warning
 from upswitch.nginx import configuration
+from upswitch.nginx.dump import Directive
 from upswitch.nginx.upstream_file import check_parameter
 from upswitch.site.model import CheckType, Dialect
 from upswitch.site.server_line import LAST_PORT
@@ -46,7 +47,7 @@ def check_blackout(subject: Subject) -> Iterator[LintFinding]:
             "2. write default_down=false: then a server gets requests before its first check, and a dead server gets them until "
             f"{upstream.check.fall} checks have failed"
         )
-        yield warning(what, hint)
+        yield warning(what, hint, upstream.at)
 
 
 def _may_ask(subject: Subject, upstream: CheckedUpstream) -> bool:
@@ -64,14 +65,14 @@ def check_timeout_long(subject: Subject) -> Iterator[LintFinding]:
                 f"{upstream.said}: timeout={check.timeout_ms} is longer than interval={check.interval_ms}, "
                 f"so a server that hangs gets requests for up to {seconds:.1f} s before it counts as down"
             )
-            yield warning(what, "set a timeout below the interval")
+            yield warning(what, "set a timeout below the interval", upstream.at)
 
 
 def tcp_for_http(subject: Subject) -> Iterator[LintFinding]:
     """The check tables of the site file have the same rule in rules.py, together with the gate."""
     for upstream in subject.checked:
         if upstream.lines and upstream.check.type is CheckType.TCP and subject.speaks_http(upstream.name):
-            yield tcp_only(upstream.said, "type=http")
+            yield tcp_only(upstream.said, "type=http", upstream.at)
 
 
 def check_tcp_stuck(subject: Subject) -> Iterator[LintFinding]:
@@ -82,10 +83,10 @@ def check_tcp_stuck(subject: Subject) -> Iterator[LintFinding]:
         ends = "its servers never come up: 502 for ever" if upstream.check.default_down else "a server that was down stays down"
         what = f"{upstream.said}: {_YAOWEIBIN} makes one tcp check in each worker process, and no other while its connection stands"
         if workers and rise > workers:
-            yield error(f"{what}. rise={rise} is never reached with {workers} of them, and {ends}", _HEALTH_URL)
+            yield error(f"{what}. rise={rise} is never reached with {workers} of them, and {ends}", _HEALTH_URL, upstream.at)
         elif not workers and rise > 1:
             what += f". With fewer worker processes than rise={rise} (their number is not known here) {ends}"
-            yield warning(what, f"{_HEALTH_URL}; no parameter of type=tcp fixes it")
+            yield warning(what, f"{_HEALTH_URL}; no parameter of type=tcp fixes it", upstream.at)
 
 
 def check_tcp_blind(subject: Subject) -> Iterator[LintFinding]:
@@ -95,7 +96,7 @@ def check_tcp_blind(subject: Subject) -> Iterator[LintFinding]:
                 f"{upstream.said}: {_YAOWEIBIN} does not check by tcp again while its connection stands, "
                 "so it never finds a server that was up and then hangs"
             )
-            yield warning(what, _HEALTH_URL)
+            yield warning(what, _HEALTH_URL, upstream.at)
 
 
 def _kept_open(subject: Subject) -> Iterator[CheckedUpstream]:
@@ -112,7 +113,7 @@ def check_keepalive_frozen(subject: Subject) -> Iterator[LintFinding]:
                 f"{upstream.said}: with check_keepalive_requests {requests} {_YAOWEIBIN} checks once and not again while the "
                 "server keeps the connection open. The first result stands for ever"
             )
-            yield error(what, "remove check_keepalive_requests")
+            yield error(what, "remove check_keepalive_requests", upstream.at)
 
 
 def check_unheeded(subject: Subject) -> Iterator[LintFinding]:
@@ -123,7 +124,7 @@ def check_unheeded(subject: Subject) -> Iterator[LintFinding]:
             balancer = words[0] if is_random else f"{words[0]} ... {words[-1]}"
             what = f"{upstream.said}: with `{balancer}` {'nginx' if is_random else _TENGINE} ignores the check"
             hint = "use another balancer: least_conn, or hash without consistent"
-            yield warning(f"{what}, so servers that are down get their share of the requests", hint)
+            yield warning(f"{what}, so servers that are down get their share of the requests", hint, upstream.at)
 
 
 def check_ssl_hello(subject: Subject) -> Iterator[LintFinding]:
@@ -131,16 +132,16 @@ def check_ssl_hello(subject: Subject) -> Iterator[LintFinding]:
     for upstream in _of_type(subject, CheckType.SSL_HELLO):
         if Dialect.TENGINE in subject.modules:
             what = f"{upstream.said}: {_TENGINE} sends an SSLv3 hello, so a server with any current OpenSSL counts as down"
-            yield error(what, hint)
+            yield error(what, hint, upstream.at)
         if Dialect.YAOWEIBIN in subject.modules:
             what = f"{upstream.said}: {_YAOWEIBIN} offers at most TLS 1.2, so a server that accepts only TLS 1.3 counts as down"
-            yield warning(what, f"{hint}; nothing is to be done where the servers accept TLS 1.2")
+            yield warning(what, f"{hint}; nothing is to be done where the servers accept TLS 1.2", upstream.at)
 
 
 def check_mysql(subject: Subject) -> Iterator[LintFinding]:
     for upstream in _of_type(subject, CheckType.MYSQL):
         what = f'{upstream.said}: with type=mysql a server that refuses us ("Host ... is not allowed") counts as up'
-        yield warning(what, "allow nginx's address in MySQL, and try it with the mysql client from there")
+        yield warning(what, "allow nginx's address in MySQL, and try it with the mysql client from there", upstream.at)
 
 
 def check_mysql_flaps(subject: Subject) -> Iterator[LintFinding]:
@@ -150,7 +151,7 @@ def check_mysql_flaps(subject: Subject) -> Iterator[LintFinding]:
                 f"{upstream.said}: with type=mysql both modules sometimes miss a greeting that comes with the connection, and the "
                 f"check times out (3 or 4 of 25 on a local MariaDB); with fall={upstream.check.fall} the server flaps"
             )
-            yield warning(what, f"use fall={_FALL_MYSQL} or more, or type=tcp")
+            yield warning(what, f"use fall={_FALL_MYSQL} or more, or type=tcp", upstream.at)
 
 
 def check_fastcgi_crash(subject: Subject) -> Iterator[LintFinding]:
@@ -160,7 +161,7 @@ def check_fastcgi_crash(subject: Subject) -> Iterator[LintFinding]:
             f"{upstream.said}: type=fastcgi reads the page itself as headers. A line such as `<a href='http://...` crashes nginx's "
             "worker (signal 11) where no Status header comes before it, and PHP sends none with a 200"
         )
-        yield warning(what, "ask for a plain page with check_fastcgi_param, such as php-fpm's ping.path")
+        yield warning(what, "ask for a plain page with check_fastcgi_param, such as php-fpm's ping.path", upstream.at)
 
 
 def check_port_unix(subject: Subject) -> Iterator[LintFinding]:
@@ -168,7 +169,7 @@ def check_port_unix(subject: Subject) -> Iterator[LintFinding]:
         sockets = [each for each in upstream.servers if each.startswith("unix:")]
         if upstream.check.port and sockets:
             what = f"{upstream.said}: with port={upstream.check.port} {_YAOWEIBIN} always takes {', '.join(sockets)} for up"
-            yield warning(what, "remove port=")
+            yield warning(what, "remove port=", upstream.at)
 
 
 # ---- the request. It is never shown, as it may hold a secret ----
@@ -180,14 +181,14 @@ def check_send_unended(subject: Subject) -> Iterator[LintFinding]:
             what = (
                 f"{upstream.said}: check_http_send does not end with an empty line, so servers wait for the rest and count as down"
             )
-            yield error(what, r"end it with \r\n\r\n")
+            yield error(what, r"end it with \r\n\r\n", upstream.at)
 
 
 def check_send_no_host(subject: Subject) -> Iterator[LintFinding]:
     for upstream in _http_1_1(subject):
         if not _HOST.search(upstream.check.http_send):
             what = f"{upstream.said}: check_http_send is HTTP/1.1 without Host, and servers must answer 400 (RFC 9112, 3.2)"
-            yield warning(what, "add a Host line, or write HTTP/1.0")
+            yield warning(what, "add a Host line, or write HTTP/1.0", upstream.at)
 
 
 def check_send_keeps(subject: Subject) -> Iterator[LintFinding]:
@@ -197,7 +198,7 @@ def check_send_keeps(subject: Subject) -> Iterator[LintFinding]:
                 f"{upstream.said}: check_http_send is HTTP/1.1 without `Connection: close`, "
                 "so the server keeps the connection, and nginx cuts it in the middle of the answer"
             )
-            yield warning(what, "add `Connection: close`, or write HTTP/1.0")
+            yield warning(what, "add `Connection: close`, or write HTTP/1.0", upstream.at)
 
 
 # ---- the lines as they are written. A site file can't have these, and we render none ----
@@ -205,25 +206,27 @@ def check_send_keeps(subject: Subject) -> Iterator[LintFinding]:
 
 def check_refused(subject: Subject) -> Iterator[LintFinding]:
     """`nginx -t` refuses them too, but a file that lint only reads has not been tested."""
-    for upstream, place, word in _parameters(subject):
+    for upstream, line, word in _parameters(subject):
         reason = check_parameter(word)
         if isinstance(reason, str) and not word.startswith("unique=") and _port(word) <= LAST_PORT:
-            what = f"{place}: upstream {upstream.name}: check {word}: {reason}; nginx refuses the line"
-            yield error(what, "fix it until `nginx -t` passes")
+            what = f"{line.place}: upstream {upstream.name}: check {word}: {reason}; nginx refuses the line"
+            yield error(what, "fix it until `nginx -t` passes", line)
 
 
 def check_port_truncated(subject: Subject) -> Iterator[LintFinding]:
     """`nginx -t` accepts it."""
-    for upstream, place, word in _parameters(subject):
+    for upstream, line, word in _parameters(subject):
         if _port(word) > LAST_PORT:
-            what = f"{place}: upstream {upstream.name}: {word}: the module keeps 16 bits and asks port {_port(word) & LAST_PORT}"
-            yield error(what, f"write a port from 1 to {LAST_PORT}")
+            what = (
+                f"{line.place}: upstream {upstream.name}: {word}: the module keeps 16 bits and asks port {_port(word) & LAST_PORT}"
+            )
+            yield error(what, f"write a port from 1 to {LAST_PORT}", line)
 
 
-def _parameters(subject: Subject) -> Iterator[tuple[CheckedUpstream, str, str]]:
-    """Every word of every `check` line, with its place."""
+def _parameters(subject: Subject) -> Iterator[tuple[CheckedUpstream, Directive, str]]:
+    """Every word of every `check` line, with that line."""
     for upstream in _written(subject):
-        yield from ((upstream, line.place, word) for line in upstream.named("check") for word in line.args)
+        yield from ((upstream, line, word) for line in upstream.named("check") for word in line.args)
 
 
 def _port(word: str) -> int:
@@ -236,16 +239,16 @@ def check_replaced(subject: Subject) -> Iterator[LintFinding]:
         *former, last = upstream.named("check")
         for line in former:
             what = f"{last.place}: upstream {upstream.name}: this check replaces the one at {line.place}, except for its type"
-            yield warning(what, f"remove the line at {line.place}")
+            yield warning(what, f"remove the line at {line.place}", line)
 
 
 def check_send_order(subject: Subject) -> Iterator[LintFinding]:
     for upstream in _written(subject) if Dialect.TENGINE in subject.modules else ():
         names = [each.name for each in upstream.lines]
         if "check_http_send" in names[: names.index("check")]:
-            place = upstream.named("check_http_send")[0].place
-            what = f"{place}: upstream {upstream.name}: {_TENGINE} refuses check_http_send before check"
-            yield error(what, "write check first")
+            line = upstream.named("check_http_send")[0]
+            what = f"{line.place}: upstream {upstream.name}: {_TENGINE} refuses check_http_send before check"
+            yield error(what, "write check first", line)
 
 
 def check_send_type(subject: Subject) -> Iterator[LintFinding]:
@@ -255,9 +258,11 @@ def check_send_type(subject: Subject) -> Iterator[LintFinding]:
         for line in upstream.named("check_http_send") if kind is not CheckType.HTTP else ():
             said = f"{line.place}: upstream {upstream.name}: check_http_send with type={kind}"
             if Dialect.TENGINE in subject.modules:
-                yield error(f"{said}: {_TENGINE} refuses it", hint)
+                yield error(f"{said}: {_TENGINE} refuses it", hint, line)
             if Dialect.YAOWEIBIN in subject.modules and kind in _SENT_INSTEAD:
-                yield error(f"{said}: {_YAOWEIBIN} sends it instead of the {kind} request, so the servers never come up", hint)
+                yield error(
+                    f"{said}: {_YAOWEIBIN} sends it instead of the {kind} request, so the servers never come up", hint, line
+                )
 
 
 def check_alive_lines(subject: Subject) -> Iterator[LintFinding]:
@@ -267,7 +272,7 @@ def check_alive_lines(subject: Subject) -> Iterator[LintFinding]:
         if len(lines) > 1:
             places = " and ".join(each.place for each in lines)
             what = f"{places}: upstream {upstream.name} has {len(lines)} lines of check_http_expect_alive: "
-            yield warning(what + ", ".join(ends[each] for each in subject.modules), "write one line with all classes")
+            yield warning(what + ", ".join(ends[each] for each in subject.modules), "write one line with all classes", lines[-1])
 
 
 # ---- all upstreams together ----
@@ -281,10 +286,10 @@ def check_shared_address(subject: Subject) -> Iterator[LintFinding]:
         said = f"{other.said} and upstream {one.name} ({one.place}) both check {', '.join(both)}"
         if one.check != other.check:
             what = f"{said} in different ways; after a reload both go on with the state of the first"
-            yield warning(what, "write the same check in both, or give each its own servers")
+            yield warning(what, "write the same check in both, or give each its own servers", other.at)
         else:
             what = f"{said} and share one state after a reload; as pools of one site their requests can't be told apart"
-            yield warning(what, "give each its own servers if you want to switch between them")
+            yield warning(what, "give each its own servers if you want to switch between them", other.at)
 
 
 def _sharing(upstreams: tuple[CheckedUpstream, ...]) -> Iterator[tuple[CheckedUpstream, CheckedUpstream, list[str]]]:
@@ -314,7 +319,7 @@ def check_shm_small(subject: Subject) -> Iterator[LintFinding]:
             needed = advised_zone(servers, module)
             is_of_site = size is not None and any(size.file.startswith(f"{live}/") for live in configuration.lives(subject.conf))
             fix = f'set nginx.check_shm_size = "{needed}" in the file of that site, and switch it once'
-            yield error(f"{what}: nginx refuses to load", fix if is_of_site else f"write in http: check_shm_size {needed};")
+            yield error(f"{what}: nginx refuses to load", fix if is_of_site else f"write in http: check_shm_size {needed};", size)
 
 
 def _written(subject: Subject) -> tuple[CheckedUpstream, ...]:

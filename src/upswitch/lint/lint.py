@@ -1,19 +1,17 @@
 """`upswitch lint`: every rule in one table, and what the rules look at: a host, or a configuration as it lies on this machine."""
 
-import glob
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 
 from msgspec.structs import replace
 
 from upswitch.basics.errors import NginxBrokenError
 from upswitch.generations import generation, survey
 from upswitch.hosts.host import Host, Ports
-from upswitch.hosts.local import opened
-from upswitch.lint import check_rules, drain_rules, rules
-from upswitch.lint.rules import Ground, LintFinding, OnMarker, Rule, Subject
-from upswitch.nginx import conf_logs, configuration, dump, running
-from upswitch.nginx.dump import Directive, DumpError, NginxConf
+from upswitch.lint import catalogue, check_rules, drain_rules, file_rules, files, pass_rules, rules, upstream_rules
+from upswitch.lint.rules import Ground, Level, LintFinding, OnMarker, Rule, Spot, Subject
+from upswitch.nginx import conf_logs, configuration, running
+from upswitch.nginx.dump import NginxConf
 from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Dialect, Generation, Nginx, Site
 from upswitch.site.names import prefix_of
@@ -38,6 +36,41 @@ RULES: Mapping[Ground, tuple[Rule, ...]] = {
         rules.marker_taken,
         rules.marker_silent,
         rules.variable_taken,
+    ),
+    Ground.CONF: (
+        upstream_rules.all_down,
+        upstream_rules.single_server,
+        upstream_rules.max_fails_one,
+        upstream_rules.localhost_twice,
+        upstream_rules.name_resolved_once,
+        upstream_rules.keepalive_before_balancer,
+        upstream_rules.max_conns_per_worker,
+        upstream_rules.backup_shared,
+        pass_rules.post_sent_twice,
+        pass_rules.next_upstream_off,
+        pass_rules.retries_unbounded,
+        pass_rules.answers_take_servers_out,
+        pass_rules.read_timeout_short,
+        pass_rules.connect_timeout_long,
+        pass_rules.request_unbuffered,
+        pass_rules.keepalive_unused,
+        pass_rules.set_header_lost,
+        pass_rules.upgrade_without_http_1_1,
+        pass_rules.header_buffer_small,
+        pass_rules.no_sni,
+        pass_rules.error_page_hides,
+        pass_rules.no_resolver,
+        pass_rules.variable_hides_name,
+        pass_rules.variable_drops_uri,
+        pass_rules.docker_resolver_ttl,
+        pass_rules.resolver_ipv6,
+        file_rules.shutdown_cuts,
+        file_rules.shutdown_unbounded,
+        file_rules.nofile_below_connections,
+        file_rules.left_behind_file,
+        file_rules.include_unread,
+        file_rules.include_writable,
+        file_rules.include_elsewhere,
     ),
     Ground.DRAIN: (
         drain_rules.drain_off,
@@ -73,12 +106,9 @@ RULES: Mapping[Ground, tuple[Rule, ...]] = {
         check_rules.check_shm_small,
     ),
 }
-"""A new rule needs its row here. Findings come in this order, errors first."""
+"""A new rule needs its row here and its entry in rules.toml. Findings come in this order, errors first and notes last."""
 
-_END = "upswitch_end"
-_PRINTED = "# configuration file "
-_LARGEST = 1 << 22  # characters of one file
-_MOST_FILES = 10_000
+_WORST = list(Level)
 
 
 def lint(ports: Ports, site: Site, templates: Mapping[str, str]) -> tuple[LintFinding, ...]:
@@ -87,27 +117,56 @@ def lint(ports: Ports, site: Site, templates: Mapping[str, str]) -> tuple[LintFi
         subject = _read_host(ports.host, site, templates)
     except NginxBrokenError as exc:
         return findings(Subject(site=site, broken=str(exc)), Ground.SITE)
-    grounds = (Ground.SITE, Ground.NGINX, Ground.DRAIN, *([Ground.CHECKS] if subject.modules else []))
+    grounds = (Ground.SITE, Ground.NGINX, Ground.CONF, Ground.DRAIN, *([Ground.CHECKS] if subject.modules else []))
     return findings(subject, *grounds)
 
 
 def lint_file(path: str) -> tuple[LintFinding, ...]:
-    """Every finding about the health checks and the drain lines in an nginx configuration, or in a part of one, on this disk.
+    """Every finding about an nginx configuration on this machine, or about a part of one; `-` is stdin.
 
-    OSError where it or a file that it includes can't be read. DumpError where it is not nginx's syntax.
+    OSError where it can't be read. DumpError where it is not nginx's syntax.
     """
-    return findings(subject_of(_read_files(os.path.abspath(path))), Ground.DRAIN, Ground.CHECKS)
+    conf, seen = files.read(path)
+    return findings(replace(subject_of(conf), files=seen), Ground.CONF, Ground.DRAIN, Ground.CHECKS)
+
+
+def subject_of(conf: NginxConf) -> Subject:
+    """For what needs no site and no nginx."""
+    return Subject(
+        conf=files.whole(conf),
+        is_part=configuration.http(conf) is None,
+        modules=(Dialect.YAOWEIBIN, Dialect.TENGINE),
+        checked=rules.all_checked(rules.NO_SITE, files.whole(conf)),
+    )
 
 
 def findings(subject: Subject, *grounds: Ground) -> tuple[LintFinding, ...]:
-    """What the rules on these grounds find. A rule's name is the code of its findings, where they have no other."""
-    found = (
-        replace(finding, code=finding.code or rule.__name__)
+    """What the rules on these grounds find, each finding once. A rule's name is the code where a finding has no other."""
+    found = dict.fromkeys(
+        catalogue.finding(rule.__name__, each, subject)
+        if isinstance(each, Spot)
+        else replace(each, code=each.code or rule.__name__)
         for ground in grounds
         for rule in RULES[ground]
-        for finding in rule(subject)
+        for each in rule(subject)
     )
-    return tuple(sorted(found, key=lambda finding: finding.level))
+    return tuple(sorted(found, key=lambda finding: _WORST.index(finding.level)))
+
+
+def without(found: Iterable[LintFinding], ignored: Collection[str], *, errors_only: bool) -> tuple[LintFinding, ...]:
+    """The findings that a person wants to see."""
+    return tuple(each for each in found if each.code not in ignored and (each.level is Level.ERROR or not errors_only))
+
+
+def unknown(codes: Iterable[str]) -> str:
+    """What is wrong with a code that no rule has; "" where each is known."""
+    known = catalogue.catalogue()
+    for code in codes:
+        if code not in known:
+            near = get_close_matches(code, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "`upswitch help` explains a CODE that lint prints"
+            return f"{code} must be a code of lint, and no rule has it; {hint}"
+    return ""
 
 
 # ---- a host ----
@@ -154,58 +213,3 @@ def _on_marker(host: Host, nginx: Nginx) -> OnMarker:
     except OSError:
         return OnMarker.NOBODY
     return OnMarker.OTHER
-
-
-# ---- files on this machine ----
-
-
-def subject_of(conf: NginxConf) -> Subject:
-    """For the health checks and the drain lines alone. A part of a configuration counts as one that stands inside `http`."""
-    if configuration.http(conf) is None:
-        workers = Directive(name="worker_processes", args=("auto",), file=conf.path, line=0)
-        http = Directive(name="http", args=(), file=conf.path, line=0, block=conf.tree)
-        conf = NginxConf(files=conf.files, tree=(workers, http))
-    return Subject(conf=conf, modules=(Dialect.YAOWEIBIN, Dialect.TENGINE), checked=rules.all_checked(rules.NO_SITE, conf))
-
-
-def _read_files(path: str) -> NginxConf:
-    """What `nginx -T -c PATH` would print, as a tree. PATH may also hold such output. Includes start from PATH's folder."""
-    main = _text(path, is_included=False)
-    if main.startswith(_PRINTED):
-        return dump.parse_dump(main)
-    files, found = dict[str, str](), [path]
-    while found:
-        name = found.pop()
-        if name not in files:
-            text = main if name == path else _text(name, is_included=True)  # a pipe can be read only once
-            files[name] = f"{_PRINTED}{name}:\n{text.replace(_PRINTED, '# ')}\n"  # such a comment would end the file for us
-            found += _included(path, _alone(files[name]))
-        if len(files) > _MOST_FILES:
-            raise DumpError(f"{path} includes more than {_MOST_FILES} files")
-    return dump.parse_dump("".join(files.values()))
-
-
-def _text(path: str, *, is_included: bool) -> str:
-    """OSError where it is no plain file: a device never ends, and nobody writes into a pipe that is only included."""
-    descriptor = opened.regular(path) if is_included else opened.named(path)
-    with open(descriptor, encoding="utf-8", errors="backslashreplace", newline="") as file:
-        text = file.read(_LARGEST + 1)
-    if len(text) > _LARGEST:
-        raise DumpError(f"{path} is larger than {_LARGEST >> 20} MiB")
-    if text.startswith("\ufeff"):
-        raise DumpError(f"{path} begins with a byte order mark, which nginx refuses")
-    return text
-
-
-def _alone(printed: str) -> tuple[Directive, ...]:
-    """One file. crossplane accepts a last statement without `;`, and nginx does not."""
-    conf = dump.parse_dump(f"{printed}{_END};\n")
-    if (conf.tree[-1].name, conf.tree[-1].args) != (_END, ()):
-        raise DumpError(f'{conf.path} ends where a ";" is missing')
-    return conf.tree[:-1]
-
-
-def _included(main: str, block: tuple[Directive, ...]) -> Iterator[str]:
-    for each in configuration.includes(block):
-        pattern = dump.include_pattern(main, each.args[0])
-        yield from filter(os.path.isfile, glob.glob(pattern)) if dump.is_glob(pattern) else (pattern,)

@@ -1,35 +1,59 @@
 """What a lint rule is, and the rules about the site file and the nginx around it.
 
-A rule is a function named after its code. It looks at a Subject and yields `error(...)` or `warning(...)`. An error makes a switch
-fail or report something false, or nginx answers 502 for ever. A warning costs requests or hides failures from the watch, and says
-how many where that was measured. RULES in lint.py has every rule.
+A rule is a function named after its code. It looks at a Subject and yields `error(...)` or `warning(...)`, or a `spot(...)` whose
+words are in rules.toml. An error makes a switch fail or report something false, or nginx answers 502 for ever. A warning costs
+requests or hides failures from the watch, and says how many where that was measured. A note changes no exit code.
+RULES in lint.py has every rule, and rules.toml why each is one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Protocol
+
+from msgspec.structs import replace
 
 from upswitch.basics.value import Value
+from upswitch.diagnose.directives import Passing, passings_of
 from upswitch.generations.generation import served_as
 from upswitch.health.nginx_check import CheckedUpstream, checked_of_conf, checked_of_site
 from upswitch.logs import coverage
 from upswitch.nginx import configuration, drain_lines
 from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import AccessLog
-from upswitch.nginx.dump import NginxConf, walk
+from upswitch.nginx.dump import Directive, NginxConf, walk
 from upswitch.nginx.processes import OldWorkers
 from upswitch.site.model import CheckType, Dialect, Gate, Nginx, SilencePolicy, Site, Watch, effective_check
 from upswitch.site.names import generation_variable, prefix_of
 from upswitch.site.server_line import is_name
 
 
+class Level(StrEnum):
+    """How bad a finding is. A note changes no exit code."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
 class LintFinding(Value):
-    """One thing that is wrong: `code` for programs, `what` with place and figures, `hint` with what to do."""
+    """One thing that is wrong: `code` for programs, `what` with place and figures, `hint` with what to do.
+
+    `file` is "" where no line of nginx's configuration is wrong, and `line` 0 where a whole file is.
+    """
 
     code: str
-    level: Literal["error", "warning"]
+    level: Level
     what: str
     hint: str
+    file: str = ""
+    line: int = 0
+
+
+class Spot(Value):
+    """A line where a rule of rules.toml holds, and what stands in the words of its entry."""
+
+    at: Directive
+    values: Mapping[str, object]
 
 
 class Ground(StrEnum):
@@ -37,6 +61,7 @@ class Ground(StrEnum):
 
     SITE = "site"
     NGINX = "nginx"
+    CONF = "conf"
     DRAIN = "drain"
     CHECKS = "checks"
 
@@ -53,12 +78,23 @@ NO_SITE = Site(nginx=Nginx(dir="/", check_shm_size="1m"), upstreams=(), gate=Gat
 """For a configuration that is read without a site file: no folder of ours, and nginx's own default."""
 
 
+class IncludedFile(Value):
+    """A file as it lies on this disk. `why_unread` is "" where it could be read; `by` is the line that includes it."""
+
+    path: str
+    by: Directive
+    why_unread: str = ""
+    is_writable_by_others: bool = False
+    is_elsewhere: bool = False
+
+
 class Subject(Value):
     """Everything that a rule may look at.
 
-    `broken` is why nginx's configuration can't be read, or "". `logs` are those that log requests to the site's upstreams.
-    `template_errors` are by pool. `modules` are the check modules that this nginx may have, and `checked` the upstreams that they
-    check: in nginx's configuration, and in the site file. `old` are nginx's workers of former reloads.
+    `broken` is why nginx's configuration can't be read, or "". `is_part`: it has no `http` of its own. `files` are those of this
+    disk. `logs` are those that log requests to the site's upstreams. `template_errors` are by pool. `modules` are the check modules
+    that this nginx may have, and `checked` the upstreams that they check: in nginx's configuration, and in the site file. `old` are
+    nginx's workers of former reloads.
     """
 
     site: Site = NO_SITE
@@ -71,6 +107,13 @@ class Subject(Value):
     modules: tuple[Dialect, ...] = ()
     checked: tuple[CheckedUpstream, ...] = ()
     old: OldWorkers = OldWorkers()
+    is_part: bool = False
+    files: tuple[IncludedFile, ...] = ()
+
+    @property
+    def passings(self) -> tuple[Passing, ...]:
+        """Every place that passes requests on."""
+        return passings_of(self.conf)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,17 +140,30 @@ class Rule(Protocol):
 
     __name__: str
 
-    def __call__(self, subject: Subject, /) -> Iterator[LintFinding]: ...
+    def __call__(self, subject: Subject, /) -> Iterator[LintFinding | Spot]: ...
 
 
-def error(what: str, hint: str) -> LintFinding:
-    """The rule's name becomes the code."""
-    return LintFinding(code="", level="error", what=what, hint=hint)
+def error(what: str, hint: str, at: Directive | None = None) -> LintFinding:
+    """The rule's name becomes the code. `at` is the line that is wrong, if it is one of nginx's configuration."""
+    return _finding(Level.ERROR, what, hint, at)
 
 
-def warning(what: str, hint: str, *, code: str = "") -> LintFinding:
+def warning(what: str, hint: str, at: Directive | None = None, *, code: str = "") -> LintFinding:
     """The same. `code`: of a rule that stands for several codes."""
-    return LintFinding(code=code, level="warning", what=what, hint=hint)
+    return replace(_finding(Level.WARNING, what, hint, at), code=code)
+
+
+def note(what: str, hint: str, at: Directive | None = None) -> LintFinding:
+    return _finding(Level.NOTE, what, hint, at)
+
+
+def spot(at: Directive, **values: object) -> Spot:
+    """A finding whose words are the entry of rules.toml that has the rule's name."""
+    return Spot(at=at, values=values)
+
+
+def _finding(level: Level, what: str, hint: str, at: Directive | None) -> LintFinding:
+    return LintFinding(code="", level=level, what=what, hint=hint, file=at.file if at else "", line=at.line if at else 0)
 
 
 def all_checked(site: Site, conf: NginxConf) -> tuple[CheckedUpstream, ...]:
@@ -185,7 +241,7 @@ def upstream_twice(subject: Subject) -> Iterator[LintFinding]:
     for block in configuration.upstream_blocks(subject.conf) if subject.includes_live else ():
         if block.args[0] in subject.names and not block.file.startswith(f"{subject.site.nginx.live}/"):
             what = f"upstream {block.args[0]} is also defined at {block.place}, and nginx refuses a second definition"
-            yield error(what, f"remove the block at {block.place}, or the upstream from the site file")
+            yield error(what, f"remove the block at {block.place}, or the upstream from the site file", block)
 
 
 def upstream_unused(subject: Subject) -> Iterator[LintFinding]:
@@ -200,14 +256,14 @@ def truncates_on_reload(subject: Subject) -> Iterator[LintFinding]:
     if subject.build.truncates_on_reload:
         version = ".".join(map(str, subject.build.version))
         what = f"nginx {version} may cut an answer short at a reload (3 of 24 answers in bursts that fill the buffers)"
-        yield warning(what, "nginx 1.23.1 fixed this")
+        yield note(what, "nginx 1.23.1 fixed this; before, a switch at a quiet hour cuts fewer answers")
 
 
 def access_log(subject: Subject) -> Iterator[LintFinding]:
     """What a log does not show; each gap has a code of its own (logs/coverage.py)."""
     for log in coverage.distinct(subject.logs):
         for gap in coverage.gaps(log):
-            yield warning(gap.what, gap.hint, code=gap.code)
+            yield replace(warning(gap.what, gap.hint, code=gap.code), file=log.file, line=log.line)
 
 
 def tcp_for_http(subject: Subject) -> Iterator[LintFinding]:
@@ -221,9 +277,9 @@ def tcp_for_http(subject: Subject) -> Iterator[LintFinding]:
             yield tcp_only(f"upstream {upstream.name}", 'type = "http"')
 
 
-def tcp_only(said: str, wanted: str) -> LintFinding:
+def tcp_only(said: str, wanted: str, at: Directive | None = None) -> LintFinding:
     what = f"{said} is proxied as HTTP but checked with type=tcp, so an application that hangs passes"
-    return warning(what, f"use {wanted} with the http_send of a health URL", code="tcp_for_http")
+    return warning(what, f"use {wanted} with the http_send of a health URL", at, code="tcp_for_http")
 
 
 def template(subject: Subject) -> Iterator[LintFinding]:
@@ -251,4 +307,4 @@ def variable_taken(subject: Subject) -> Iterator[LintFinding]:
     for each in configuration.defines(conf, variable):
         if not each.file.startswith(f"{live}/"):
             what = f"{each.place} sets ${variable} too, so the watch does not go by this variable"
-            yield warning(what, "remove it there; until then the watch tells pools apart by $upstream_addr")
+            yield warning(what, "remove it there; until then the watch tells pools apart by $upstream_addr", each)

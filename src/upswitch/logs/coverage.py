@@ -1,6 +1,5 @@
 """Says what the watch can and can't see in an access log. `lint`, `plan` and `switch` show it."""
 
-import re
 from collections.abc import Iterator, Sequence
 
 from upswitch.basics.value import Value
@@ -8,6 +7,7 @@ from upswitch.logs.format_regex import forgeable
 from upswitch.logs.line import CLOCKS, LineReader, compile_format
 from upswitch.nginx import conf_logs
 from upswitch.nginx.conf_logs import AccessLog
+from upswitch.nginx.units import seconds_of
 from upswitch.site.names import generation_variable
 
 _SILENT = 10.0
@@ -21,8 +21,6 @@ _LOSSES = {
     "request_time": "clients that give up on a hanging pool are not seen",
     "remote_addr": "one client's failures count like everybody's",
 }
-_NGINX_TIME = re.compile(r"(\d+)(ms|[smhdw]?)", re.ASCII)
-_SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
 _DECIDING = ("status", "upstream_status", "upstream_addr", "upswitch_generation")
@@ -56,7 +54,7 @@ def distinct(logs: Sequence[AccessLog]) -> tuple[AccessLog, ...]:
 
 def silent_after(log: AccessLog) -> float:
     """How many seconds without a line are normal. Lines that wait in a buffer come one `flush` later."""
-    flush_s = _flush_s(log)
+    flush_s = seconds_of(log.flush)
     return _SILENT + (flush_s if flush_s <= _PATIENCE else 0.0)
 
 
@@ -119,10 +117,10 @@ def _late(log: AccessLog, name: str) -> Iterator[Gap]:
     if log.buffer and not log.flush:
         what = f"{name} has buffer={log.buffer} without flush, so on a quiet site the watch sees nothing"
         yield Gap(code="log_buffered", what=what, hint="add flush=1s")
-    elif _flush_s(log) > _PATIENCE:
+    elif seconds_of(log.flush) > _PATIENCE:
         what = f"{name} has buffer={log.buffer} flush={log.flush}: on a quiet site the watch ends before it sees anything"
         yield Gap(code="log_buffered", what=what, hint="flush=1s")
-    elif _flush_s(log) > 1.0:
+    elif seconds_of(log.flush) > 1.0:
         yield Gap(code="log_late", what=f"{name} has flush={log.flush}, so the watch sees requests that late", hint="flush=1s")
     if log.condition:
         what = f"{name} has if={log.condition}: the watch does not see the requests that it leaves out"
@@ -139,8 +137,3 @@ def _late(log: AccessLog, name: str) -> Iterator[Gap]:
         yield Gap(
             code="log_unquoted", what=what, hint=f'quotes around them ("${free[0]}"), or behind $upstream_status and $upstream_addr'
         )
-
-
-def _flush_s(log: AccessLog) -> float:
-    """nginx's own notation: `1m30s`, and a bare number is seconds (ngx_parse_time)."""
-    return sum(int(number) * _SECONDS[unit] for number, unit in _NGINX_TIME.findall(log.flush))

@@ -45,6 +45,11 @@ class Build(Value):
         return not self.has_min_timeout
 
     @property
+    def keeps_upstream_connections(self) -> bool:
+        """Without `keepalive`, `proxy_http_version 1.1` and an empty `Connection` (nginx CHANGES 1.29.7)."""
+        return self.version >= (1, 29, 7)
+
+    @property
     def takes_error_log_flag(self) -> bool:
         """`-e FILE` (nginx CHANGES 1.19.5); without it a failing `-t` writes into the live error log."""
         return self.version >= (1, 19, 5)

@@ -271,7 +271,10 @@ class DeadmanTable(Value):
 
 
 class Site(Value):
-    """`hosts` () means nginx on this machine. `name` tells it from the other sites of that nginx (names.py)."""
+    """`hosts` () means nginx on this machine. `name` tells it from the other sites of that nginx (names.py).
+
+    `lint_ignore` are codes that only `lint` knows.
+    """
 
     nginx: Nginx
     upstreams: tuple[Upstream, ...]
@@ -281,6 +284,7 @@ class Site(Value):
     hosts: tuple[HostEntry, ...] = ()
     rollout: RolloutTable = RolloutTable()
     deadman: DeadmanTable = DeadmanTable()
+    lint_ignore: tuple[str, ...] = ()
 
     def on(self, host: HostEntry) -> "Site":
         """The site as it is on one of its hosts."""

@@ -42,6 +42,8 @@ _SIZE = values.matching(r"[1-9][0-9]{0,8}[kKmM]?", "must be a size in nginx's sy
 _USER = values.matching(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "must be the name of a user")
 _SAFE_WORD = values.matching(r"[A-Za-z0-9_./@:+,=%-]{1,400}", "must be a list of words of letters, digits and _ . / @ : + , = % -")
 
+_CODE = values.matching(r"[a-z][a-z0-9_]{0,63}", "must be a code that `upswitch lint` prints, such as max_fails_one")
+
 MOST_HOSTS = 500
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -80,6 +82,7 @@ def parse_site(text: str) -> Site:
         hosts=_hosts(root.inner("hosts"), nginx, watch),
         rollout=_rollout(root.inner("rollout")),
         deadman=DeadmanTable(enabled=root.inner("deadman").take("enabled", DeadmanTable().enabled, values.truth)),
+        lint_ignore=root.inner("lint").each("ignore", (), _CODE, listed=values.any_number),
     )
     root.close()
     _refuse_gate(gate, site)

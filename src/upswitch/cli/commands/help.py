@@ -1,10 +1,13 @@
-"""`upswitch help TOPIC`: prints a packaged page, or what `diagnose` knows about a cause; without a topic, lists the pages."""
+"""`upswitch help TOPIC`: prints a packaged page, or explains a code of `diagnose` or `lint`; without a topic, lists the pages."""
 
 from pathlib import Path
 
 import click
 
-from upswitch.diagnose.causes import Cause, catalogue
+from upswitch.diagnose.causes import Cause
+from upswitch.diagnose.causes import catalogue as causes
+from upswitch.lint.catalogue import Entry, in_general
+from upswitch.lint.catalogue import catalogue as findings
 
 DOCS = ("site-file", "watch", "fleet", "reliability", "restricted-mode", "json")
 """The pages of docs/ that an operator needs beside those of playbooks/incident/."""
@@ -16,17 +19,20 @@ def help(topic: str) -> int:  # noqa: A001  (the command's name)
     """Print a page of the manual.
 
     Without TOPIC, list the topics. Incident pages say what to do after an exit code, and when clients get 502s.
-    TOPIC may also be the code of a cause, such as connect_refused, as `diagnose` prints it.
+    TOPIC may also be a code that `diagnose` or `lint` prints, such as connect_refused or max_fails_one.
     """
     found = pages()
     if not topic:
         click.echo(_list(found))
     elif topic in found:
         click.echo(found[topic].read_text("utf-8").rstrip())
-    elif cause := catalogue().causes.get(topic):
+    elif cause := causes().causes.get(topic):
         click.echo(_cause_page(topic, cause))
+    elif finding := findings().get(topic):
+        click.echo(_finding_page(topic, finding))
     else:
-        raise click.BadParameter(f"no page {topic!r}. Topics: {', '.join(found)}, or the code of a cause", param_hint="TOPIC")
+        said = f"no page {topic!r}. Topics: {', '.join(found)}, or a code that `diagnose` or `lint` prints"
+        raise click.BadParameter(said, param_hint="TOPIC")
     return 0
 
 
@@ -43,8 +49,8 @@ def _list(found: dict[str, Path]) -> str:
     width = max(map(len, found))
     titles = {topic: path.read_text("utf-8").partition("\n")[0].strip("# ") for topic, path in found.items()}
     lines = [f"  {topic:{width}}  {title}" for topic, title in titles.items()]
-    causes = "`upswitch help CODE` explains a cause that `diagnose` found, such as connect_refused."
-    return "\n".join(["`upswitch help TOPIC` prints one of these pages:", *lines, causes])
+    codes = "`upswitch help CODE` explains what `diagnose` or `lint` found, such as connect_refused or max_fails_one."
+    return "\n".join(["`upswitch help TOPIC` prints one of these pages:", *lines, codes])
 
 
 def _cause_page(code: str, cause: Cause) -> str:
@@ -52,3 +58,9 @@ def _cause_page(code: str, cause: Cause) -> str:
     names = [f"`proxy{name}`" if name.startswith("_") else f"`{name}`" for name in cause.settings]
     lines = [f"# {code}", f"{status}. {cause.why}", f"Check: {cause.check}", f"Fix: {cause.fix}"]
     return "\n\n".join([*lines, *([f"nginx's directives: {', '.join(names)}"] if names else [])])
+
+
+def _finding_page(code: str, entry: Entry) -> str:
+    """Words in capitals stand for what `lint` puts there."""
+    lines = (f"What happens: {in_general(entry.why)}", f"Fix: {in_general(entry.fix)}", f"Source: {entry.source}")
+    return "\n\n".join((f"# {code}", *lines))

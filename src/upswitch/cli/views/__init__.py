@@ -1,8 +1,8 @@
 """What commands print: one value each, as text for people and as JSON (docs/json.md). Only this package lays out a result as text.
 
 What one command prints is one file: acted.py (switch, rollback, repair, and every refusal), plan.py (plan, init, drain-lines),
-status.py (status, history, drain, lint), diagnose.py, watch.py; of several hosts fleet.py, of several sites sites.py. keys.py has
-the keys of their JSON.
+status.py (status, history, drain), lint.py, diagnose.py, watch.py; of several hosts fleet.py, of several sites sites.py. keys.py
+has the keys of their JSON.
 """
 
 import re

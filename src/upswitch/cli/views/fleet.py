@@ -10,7 +10,7 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.result import Why
 from upswitch.basics.value import Value
 from upswitch.cli.exit_codes import Exit
-from upswitch.cli.views import View, next_lines
+from upswitch.cli.views import View, lint, next_lines
 from upswitch.cli.views.acted import Acted
 from upswitch.cli.views.plan import PlanView
 from upswitch.cli.views.status import StatusView
@@ -50,6 +50,8 @@ class FleetView(View):
 
     @property
     def text(self) -> str:
+        if document := lint.of_hosts(tuple(self.hosts.values())):
+            return document
         is_known = self.outcome or any(line.generation for line in self.table)
         drawn = _drawn(self.table, {name: _watched(view) for name, view in self.hosts.items()}) if is_known else []
         return "\n".join([self.said, *drawn, *self._details, *next_lines(self.hint)])

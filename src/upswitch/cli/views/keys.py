@@ -26,6 +26,7 @@ KEYS = {
     "InitView": """
         command exit applied=is_applied said site_file=proposal.request.out site_text proposal.generation proposal.diff backup
         backups proposal.notes advice unserved hint production""",
+    "LintView": "command exit findings",
     "DrainLinesView": "command exit said blocks=needed pasted",
     "DrainLines": "file line block lines no_cure remove",
     "DrainView": """

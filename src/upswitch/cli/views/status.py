@@ -1,4 +1,4 @@
-"""What `status`, `history`, `drain` and `lint` print."""
+"""What `status`, `history` and `drain` print."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -19,7 +19,6 @@ from upswitch.switch.run import Run
 
 if TYPE_CHECKING:
     from upswitch.health.compare import Compared, PoolHealth
-    from upswitch.lint.rules import LintFinding
     from upswitch.switch.drained import DrainReport
     from upswitch.watch.recent import Recent
 
@@ -209,19 +208,3 @@ class DrainView(View):
 
 def drain(report: "DrainReport") -> DrainView:
     return DrainView(command="drain", exit=Exit.DONE if report.is_safe else Exit.FINDINGS, report=report)
-
-
-class LintView(View):
-    """`lint`: exit 0 without a finding, 3 with one."""
-
-    findings: tuple["LintFinding", ...]
-
-    @property
-    def text(self) -> str:
-        lines = [f"{each.level.upper()} {each.code}: {each.what}\n    {each.hint}" for each in self.findings]
-        return "\n".join(lines) or "Nothing found."
-
-
-def lint(findings: Iterable["LintFinding"]) -> LintView:
-    found = tuple(findings)
-    return LintView(command="lint", exit=Exit.FINDINGS if found else Exit.DONE, findings=found)
