@@ -153,6 +153,13 @@ def findings(subject: Subject, *grounds: Ground) -> tuple[LintFinding, ...]:
     return tuple(sorted(found, key=lambda finding: _WORST.index(finding.level)))
 
 
+def _told(name: str, each: LintFinding | Spot, subject: Subject, live: str) -> LintFinding:
+    """With its code. What upswitch renders is changed in the site file."""
+    found = catalogue.finding(name, each, subject) if isinstance(each, Spot) else replace(each, code=each.code or name)
+    is_rendered = isinstance(each, Spot) and found.file.startswith(live)
+    return replace(found, hint=f"upswitch renders this file; in the site file {found.hint}") if is_rendered else found
+
+
 def without(found: Iterable[LintFinding], ignored: Collection[str], *, errors_only: bool) -> tuple[LintFinding, ...]:
     """The findings that a person wants to see."""
     return tuple(each for each in found if each.code not in ignored and (each.level is Level.ERROR or not errors_only))
