@@ -19,6 +19,7 @@ from upswitch.health.gate import ServerHealth
 from upswitch.health.rounds import GateReport
 from upswitch.init.adopt import InitRequest, Proposal
 from upswitch.init.apply import Applied
+from upswitch.init.found import FoundUpstream
 from upswitch.lint.rules import LintFinding
 from upswitch.nginx.drain_lines import DrainLines
 from upswitch.switch.drained import DrainReport
@@ -33,6 +34,7 @@ VIEWS = (
         acted.Acted,
         plan.PlanView,
         plan.InitView,
+        plan.FoundView,
         plan.DrainLinesView,
         status.StatusView,
         status.HistoryView,
@@ -65,6 +67,7 @@ EMBEDDED = (
     LintFinding,
     LogRead,
     DrainLines,
+    FoundUpstream,
     Refusal,
 )
 NAMES = {kind.__name__: kind for kind in (*EMBEDDED, Applied, DrainReport, InitRequest, Plan, Planned, Proposal)}

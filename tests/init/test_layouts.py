@@ -5,6 +5,7 @@ A file begins with what is asked and expected, a line each. Its files follow, ea
 `@0@` to `@9@` are ports.
 
     init: the options            pools: UPSTREAM POOL = SERVERS ...       changes: the files that change, that of the include first
+    found: UPSTREAM POOL OTHERS ..., as `init` lists it without options
     says: a note or a refusal    refused: why                             apply: it is done for real, with a server at @0@
 """
 
@@ -21,6 +22,7 @@ from dumps import TEMP_PATHS, real_dump
 from here import OWNER, TEMPLATES, ports
 from upswitch.basics.errors import RefusedError
 from upswitch.cli.commands.init import init
+from upswitch.init import found
 from upswitch.init.adopt import InitRequest, Proposal
 from upswitch.init.apply import apply
 from upswitch.init.propose import propose
@@ -129,7 +131,7 @@ def pools(proposal: Proposal) -> set[str]:
 
 @pytest.fixture(params=LAYOUTS, ids=lambda path: path.stem)
 def layout(request, any_nginx, tmp_path) -> Iterator[Layout]:
-    return Layout(request.param, tmp_path, any_nginx, [29300 + number for number in range(10)])
+    return Layout(request.param, tmp_path, any_nginx, [*range(29300, 29309), free_port("127.0.0.1")])
 
 
 def test_a_layout_is_adopted_without_a_change_for_clients_or_refused_with_its_place(layout):
@@ -151,6 +153,20 @@ def test_a_layout_is_adopted_without_a_change_for_clients_or_refused_with_its_pl
         Path(edit.path).write_text(edit.new)
         after = layout.dump()
     assert reached(after) == reached(before)
+
+
+@pytest.mark.parametrize(
+    "layout", [path for path in LAYOUTS if "\nfound: " in path.read_text()], ids=lambda path: path.stem, indirect=True
+)
+def test_without_options_the_upstreams_are_listed_with_who_passes_to_them_and_their_other_pool(layout):
+    layout.dump()
+    seen = found.look(ports(layout.nginx).host, layout.nginx)
+    lines = [
+        " ".join((each.name, each.pool or "-", *(other.removeprefix(f"{layout.folder}/") for other in each.others)))
+        for each in seen
+    ]
+    assert [each for each in layout.of("found") if each not in lines] == []
+    assert all(each.passes for each in seen if each.name in [line.split()[0] for line in layout.of("found")])
 
 
 @pytest.fixture(params=[path for path in LAYOUTS if "\napply: " in path.read_text()], ids=lambda path: path.stem)

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def terminal() -> Iterator[tuple[int, bytearray]]:
-    """The descriptor that a program gets, and what it was sent: all of it after the context."""
+def terminal(typed: bytes = b"") -> Iterator[tuple[int, bytearray]]:
+    """The descriptor that a program gets, and what it was sent: all of it after the context. `typed`: what a person types."""
     master, slave = pty.openpty()
+    os.write(master, typed)
     seen = bytearray()
 
     def read() -> None:

@@ -110,12 +110,16 @@ def live(disk: Disk, running: Running) -> Live:
 
 
 class Configured(Value):
-    """nginx's configuration on disk, read and tested now. `problem` says why it could not be; `is_broken`: nginx rejects it."""
+    """nginx's configuration on disk, read and tested now. `problem` says why it could not be; `is_broken`: nginx rejects it.
+
+    `left_out` is a sentence where it does not include the live generation, else "".
+    """
 
     conf: dump.NginxConf | None = None
     access_logs: tuple[conf_logs.AccessLog, ...] = ()
     problem: str = ""
     is_broken: bool = False
+    left_out: str = ""
 
 
 def configured(host: Host, site: Site) -> Configured:
@@ -134,7 +138,26 @@ def configured(host: Host, site: Site) -> Configured:
         return Configured(problem=exc.said, is_broken=dumped.exit != 0)
     names = tuple(upstream.name for upstream in site.upstreams)
     logs = conf_logs.own_logs(conf, build, names, path=nginx.access_log, live=nginx.live)
-    return Configured(conf=conf, access_logs=logs)
+    return Configured(conf=conf, access_logs=logs, left_out=_left_out(conf, site))
+
+
+def _left_out(conf: dump.NginxConf, site: Site) -> str:
+    """A program that writes nginx's files, or a person, took the include out: the next reload would lose the live generation."""
+    if configuration.includes_live(conf, site.nginx.include) is not None:
+        return ""
+    names = {upstream.name.lower() for upstream in site.upstreams}
+    own = [
+        f"upstream {each.args[0]} is at {each.place} now"
+        for each in configuration.upstream_blocks(conf)
+        if each.args[0].lower() in names
+    ]
+    programs = ", ".join(f'{path} ("{said}")' for path, said in configuration.generated(conf).items())
+    by = f". A program writes {programs}: change its template, or it takes the include out again" if programs else ""
+    where = f" ({'; '.join(own)})" if own else ""
+    return (
+        f"{conf.path} no longer includes the live generation{where}: after the next reload a switch changes nothing. "
+        f"Put `include {site.nginx.include};` back into its http block{by}"
+    )
 
 
 CONFIGURED_S = 5.0

@@ -257,9 +257,16 @@ def _part(conf: NginxConf, address: str, name: str) -> Part:
 def _made_name(conf: NginxConf, request: InitRequest, address: str) -> str:
     """The site's name where it has one upstream, else one by the port."""
     taken = {each.args[0].lower() for each in upstream_blocks(conf)}
-    last = re.sub(r"[^A-Za-z0-9]+", "-", address.removesuffix(".sock").rpartition("/" if address.startswith("unix:") else ":")[2])
-    name = request.name if request.name and len(request.upstreams) == 1 else f"app-{last.strip('-')}"
+    name = request.name if request.name and len(request.upstreams) == 1 else made_name(address)
     return name if name.lower() not in taken else f"{name}-live"
+
+
+def made_name(text: str) -> str:
+    """A name for the upstream of an address, by its port or its socket. The name of an upstream stays."""
+    if not text.startswith("unix:") and ":" not in text:
+        return text
+    last = text.removesuffix(".sock").rpartition("/" if text.startswith("unix:") else ":")[2]
+    return f"app-{re.sub(r'[^A-Za-z0-9]+', '-', last).strip('-')}"
 
 
 def _edits(conf: NginxConf, changes: tuple[Splice, ...]) -> Iterator[Edit]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from upswitch.basics.value import Value
-from upswitch.init.pools import pool_word
+from upswitch.init.pools import without_pool
 from upswitch.nginx.configuration import PASSES, defines, http_children, includes, passed_upstream, upstream_blocks
 from upswitch.nginx.dump import ConfFile, Directive, NginxConf, include_pattern, is_glob, matches_include, unescaped, walk
 from upswitch.nginx.statements import line_span, statement_at, statements, values_at, written_at
@@ -140,9 +140,7 @@ def _with_servers(conf: NginxConf, text: str) -> str:
 
 def _name_of_both(conf: NginxConf, name: str, pool: str) -> str:
     """The name of an upstream without its pool: app of app_blue. Of `blue` alone it is the variable that picks it, or app."""
-    found = pool_word(name, pool)
-    before, after = (name[: found.start()], name[found.end() :]) if found else (name, "")
-    bare = f"{before.rstrip('_.-')}{after if before else after.lstrip('_.-')}" if found else name
+    bare = without_pool(name, pool)
     picked = (var for each in named(conf, name) if each.name != "server" for var in _variables_of(conf, each))
     chosen = bare or next(picked, "app")
     taken = {each.args[0].lower() for each in upstream_blocks(conf)}

@@ -32,8 +32,19 @@ def other_pool(pool: str) -> str:
 
 
 def pool_word(name: str, pool: str) -> re.Match[str] | None:
-    """The pool as a word of a name: the blue of app_blue, the B of appB, but not the a of backend."""
-    return re.search(rf"(?<![A-Za-z0-9]){re.escape(pool)}(?![A-Za-z0-9])|(?<=[a-z0-9]){re.escape(pool.capitalize())}$", name)
+    """The pool as a word of a name: the blue of app_blue and of appblue, the B of appB, but not the a of backend."""
+    word = re.escape(pool)
+    close = rf"|^{word}|{word}$" if len(pool) > len("new") else ""
+    return re.search(rf"(?<![A-Za-z0-9]){word}(?![A-Za-z0-9])|(?<=[a-z0-9]){re.escape(pool.capitalize())}$" + close, name)
+
+
+def without_pool(name: str, pool: str) -> str:
+    """The name of what both pools are: app of app_blue, "" of blue. A name without the pool stays."""
+    found = pool_word(name, pool)
+    if not found:
+        return name
+    before, after = name[: found.start()].rstrip("_.-"), name[found.end() :]
+    return before + (after if before else after.lstrip("_.-"))
 
 
 def sibling_upstreams(name: str, pool: str, names: Iterable[str]) -> dict[str, str]:

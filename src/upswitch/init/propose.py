@@ -64,7 +64,7 @@ def propose(ports: Ports, request: InitRequest, templates: dict[str, str]) -> Pr
         diff="".join(edits.diff(edit.old, edit.new, edit.path) for edit in all_edits),
         drain_lines=drain_lines,
         leftover=_leftover(facts),
-        notes=(*chosen.notes, *notes),
+        notes=(*chosen.notes, *notes, *_generated(facts.conf, adoption.edits)),
         after=after,
     )
     refuse_obstacles(ports.host, proposal, facts)
@@ -87,7 +87,7 @@ def _chosen(host: Host, request: InitRequest, conf: NginxConf) -> tuple[Chosen, 
     """What the request is about, and where its file really lies: `active.conf` may be a link to the file of a pool."""
     if not request.from_path:
         return adopt.choose(conf, request, None), ""
-    text = _text(host, request.from_path)
+    text = text_of(host, request.from_path)
     if text is None:
         hint = "give --from the file that holds the upstream block and that nginx includes"
         raise RefusedError(Refusal(what=f"{request.from_path} does not exist or is not UTF-8", hint=hint))
@@ -110,7 +110,7 @@ def _siblings(host: Host, request: InitRequest, path: str, *, upstream: str) -> 
     siblings = sibling_names(real, request.pool, listing)
     seen = real_paths(host, siblings.values())
     for pool, sibling in siblings.items():
-        text = _text(host, sibling) if posixpath.basename(seen[sibling]) == posixpath.basename(sibling) else None
+        text = text_of(host, sibling) if posixpath.basename(seen[sibling]) == posixpath.basename(sibling) else None
         if text is not None:
             yield Candidate(pool=pool, path=sibling, text=text, upstream=upstream)
 
@@ -135,7 +135,7 @@ def _other(host: Host, request: InitRequest, conf: NginxConf, names: list[str], 
 
 
 def _other_file(host: Host, pool: str, path: str, name: str) -> Candidate:
-    text = _text(host, path)
+    text = text_of(host, path)
     if text is None:
         raise AdoptRefused(f"--other {path}: the file does not exist or is not UTF-8")
     return Candidate(pool=pool, path=path, text=text, upstream="" if adopt.first_upstream(text) else name)
@@ -144,10 +144,11 @@ def _other_file(host: Host, pool: str, path: str, name: str) -> Candidate:
 def real_paths(host: Host, paths: Iterable[str]) -> Mapping[str, str]:
     """Where each path really lies, with its symlinks followed."""
     wanted = list(dict.fromkeys(paths))
-    return {path: real for path, (_, _, real) in zip(wanted, _kinds(host, wanted), strict=True)}
+    return {path: real for path, (_, _, real) in zip(wanted, kinds(host, wanted), strict=True)}
 
 
-def _text(host: Host, path: str) -> str | None:
+def text_of(host: Host, path: str) -> str | None:
+    """The text of a file; None where there is none, or where it is not UTF-8."""
     chunk = host.read(path)
     try:
         return chunk.data.decode() if chunk else None
@@ -157,10 +158,11 @@ def _text(host: Host, path: str) -> str | None:
 
 def _kind(host: Host, path: str) -> tuple[str, int, str]:
     """What a path is: none, link, file or other; how many names the file has; where it really lies."""
-    return _kinds(host, [path])[0]
+    return kinds(host, [path])[0]
 
 
-def _kinds(host: Host, paths: list[str]) -> list[tuple[str, int, str]]:
+def kinds(host: Host, paths: list[str]) -> list[tuple[str, int, str]]:
+    """The same of several paths."""
     if not paths:
         return []
     ran = host.run(program("kinds", *paths), deadline=QUICK_S)
@@ -198,7 +200,7 @@ def _edits(
 def _resolved(host: Host, conf: NginxConf, wanted: tuple[Edit, ...]) -> tuple[tuple[Edit, ...], tuple[str, ...]]:
     """The edits of the files themselves, so that a symlink stays one, and where their backups go."""
     found, notes = dict[str, Edit](), list[str]()
-    for edit, (kind, _, real) in zip(wanted, _kinds(host, [edit.path for edit in wanted]), strict=True):
+    for edit, (kind, _, real) in zip(wanted, kinds(host, [edit.path for edit in wanted]), strict=True):
         replaces_link = kind == "link" and edit.replaces_link
         path = edit.path if replaces_link else real
         if replaces_link:
@@ -210,6 +212,13 @@ def _resolved(host: Host, conf: NginxConf, wanted: tuple[Edit, ...]) -> tuple[tu
             raise RefusedError(Refusal(what=what, hint="nothing was changed; run init without --drain-lines"))
         found[real] = msgspec.structs.replace(edit, path=path, backup=_backup(conf, path), replaces_link=replaces_link)
     return tuple(found.values()), tuple(notes)
+
+
+def _generated(conf: NginxConf, wanted: tuple[Edit, ...]) -> Iterator[str]:
+    """The files that a program will write again, without our include."""
+    written = configuration.generated(conf)
+    for path in (edit.path for edit in wanted if edit.path in written):
+        yield f'a program writes {path} ("{written[path]}"): change its template in the same way, or it takes the include out again'
 
 
 def _leftover(facts: Facts) -> str:

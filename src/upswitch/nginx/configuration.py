@@ -16,6 +16,13 @@ _SETTERS = ("set", "auth_request_set")
 _SCHEME = re.compile(r"^[a-z]+://")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 _DEEPEST, _MOST = 4, 64
+_HEAD_LINES = 12
+_GENERATED = re.compile(
+    r"nginx-proxy(?: version)?\b|docker-gen|consul-template|\bconfd\b|ansible.managed"
+    r"|generated (?:by|with|from|automatically)\b|\bmanaged (?:by|with)\b(?! Certbot)|do not (?:edit|modify|change)",
+    re.IGNORECASE,
+)
+"""How generators mark what they write: nginx-proxy, docker-gen, consul-template, confd, Ansible, Puppet, Chef and panels."""
 
 
 def http(conf: NginxConf) -> Directive | None:
@@ -62,6 +69,16 @@ def includes_live(conf: NginxConf, pattern: str) -> Directive | None:
     """The include of our live generation in http. `pattern` is `Nginx.include`."""
     includes = http_children(conf, "include")
     return next((each for each in includes if each.args and conf.includes(each) == pattern), None)
+
+
+def generated(conf: NginxConf) -> dict[str, str]:
+    """The files that a program writes, by path: what their first lines say of it. Those of dokku have only their place."""
+    found = {}
+    for file in conf.files:
+        head = [line for line in file.text.splitlines()[:_HEAD_LINES] if line.startswith("#") and _GENERATED.search(line)]
+        if head or file.path.startswith("/home/dokku/"):
+            found[file.path] = head[0].strip("# \t") if head else "dokku"
+    return found
 
 
 def lives(conf: NginxConf) -> tuple[str, ...]:

@@ -1,16 +1,18 @@
 import os
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
 from msgspec.structs import replace
 
-from upswitch.cli import site_files
+from upswitch.cli import site_files, streams
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.invocation import Common, json_option
 from upswitch.cli.program import Program, live, with_program
 from upswitch.cli.site_files import SiteFile
 from upswitch.cli.views import View
-from upswitch.cli.views.plan import InitView
+from upswitch.cli.views.plan import FoundView, InitView
 from upswitch.generations import templates
 from upswitch.hosts.local import opened
 from upswitch.site import names
@@ -20,16 +22,17 @@ from upswitch.switch.session import Session
 _NGINX = Nginx()
 
 
-def _name(name: str, source: str, upstreams: tuple[str, ...]) -> str:
+def _name(name: str, source: str, upstreams: tuple[str, ...], pool: str) -> str:
     """The site's name: as given, else by its first upstream; "" where the file can't be read, which is refused later."""
-    from upswitch.init.adopt import first_upstream
+    from upswitch.init.adopt import first_upstream, made_name
+    from upswitch.init.pools import without_pool
 
     if name and not names.is_name(name):
         raise click.BadParameter(f"{name!a} {names.SAYS}", param_hint="--name")
     if name:
         return name
     if upstreams:
-        return names.default_name(upstreams[0])
+        return names.default_name(made_name(without_pool(upstreams[0], pool) or upstreams[0]))
     try:
         with opened.text(source, errors="replace") as file:
             upstream = first_upstream(file.read())
@@ -62,7 +65,7 @@ def _is_writable(folder: str) -> bool:
     metavar="NAME",
     help="An upstream of nginx, or an address that a pass names itself. May be repeated.",
 )
-@click.option("--pool", required=True, metavar="NAME", help="A name for the pool that is live now: A, blue.")
+@click.option("--pool", default="", metavar="NAME", help="A name for the pool that is live now: A, blue.")
 @click.option(
     "--other",
     "others",
@@ -90,16 +93,58 @@ def _is_writable(folder: str) -> bool:
 @click.option("--drain-lines", "drain_lines", is_flag=True, help="Write the drain lines for nginx before 1.27.4 too.")
 @with_program
 def init(program: Program, /, *, as_json: bool, is_applied: bool, **words: Any) -> int:
-    """Put an nginx under upswitch: show the one change that this needs, or make it.
+    """Put an nginx under upswitch: show every change that this needs, or make it.
 
-    Without --apply, nothing is changed. Each application of this nginx can be a site of its own: run init once for each.
+    Without options it lists what nginx passes requests to, and on a terminal it asks. Without --apply, nothing is changed. Each
+    application of this nginx can be a site of its own: run init once for each.
     """
+    if not words["source"] and not words["upstreams"]:
+        answers = _listed(program, words, as_json=as_json)
+        if isinstance(answers, int):
+            return answers
+        words |= answers
+        code = _init(program, words, as_json=as_json, is_applied=False)
+        if code != Exit.DONE or not click.confirm("Make this change now?"):
+            return code
+        is_applied = True
+    return _init(program, words, as_json=as_json, is_applied=is_applied)
+
+
+def _listed(program: Program, words: Mapping[str, Any], *, as_json: bool) -> dict[str, Any] | int:
+    """List what nginx passes requests to. The answers of a person on a terminal, else the exit code."""
+    from upswitch.init import found
+
+    nginx = replace(_NGINX, **{key: words[key] for key in ("conf", "binary", "prefix", "user") if words[key]})
+    seen: list[found.FoundUpstream] = []
+
+    def act(session: Session) -> View:
+        seen.extend(found.look(session.ports.host, nginx))
+        return FoundView(command="init", exit=Exit.DONE, upstreams=tuple(seen))
+
+    site = Site(nginx=nginx, upstreams=(), gate=Gate(), watch=Watch())
+    code = program.serve_site("init", Common(file=SiteFile(path=site_files.HERE), as_json=as_json), site, act=act)
+    free = [each for each in seen if not each.is_managed]
+    if code != Exit.DONE or as_json or not free or not (sys.stdin.isatty() and os.isatty(streams.STDOUT)):
+        return code
+    number = click.prompt("Which one? Its number, or 0 for none", type=click.IntRange(0, len(seen)), default=0)
+    if not number:
+        return code
+    chosen = seen[number - 1]
+    pool = click.prompt("A name for the pool that is live now", default=chosen.pool or "A")
+    others = click.prompt("The other pool: a file, an upstream or servers; empty for none found", default="", show_default=False)
+    return {"upstreams": (chosen.name,), "pool": pool, "others": (others,) if others else words["others"]}
+
+
+def _init(program: Program, given: Mapping[str, Any], *, as_json: bool, is_applied: bool) -> int:
     from upswitch.init import adopt, apply, propose
 
-    name = _name(words.pop("name"), words["source"], words["upstreams"])
+    words = dict(given)
+    name = _name(words.pop("name"), words["source"], words["upstreams"], words["pool"])
     file = _out(words.pop("out"), name)
     asked = {key: words.pop(key) for key in ("pool", "upstreams", "drain_lines")}
     source, others = words.pop("source"), words.pop("others")
+    if not asked["pool"]:
+        raise click.UsageError("--pool is missing: give the pool that is live now a name, such as --pool blue")
     nginx = replace(names.own(name, _NGINX), **{key: value for key, value in words.items() if value})
     request = adopt.InitRequest(
         from_path=os.path.abspath(source) if source else "",

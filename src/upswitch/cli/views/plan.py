@@ -10,6 +10,7 @@ from upswitch.generations.generation import Live
 if TYPE_CHECKING:
     from upswitch.init.adopt import Proposal
     from upswitch.init.apply import Applied
+    from upswitch.init.found import FoundUpstream
     from upswitch.nginx.drain_lines import DrainLines
     from upswitch.switch.plan import Planned
 
@@ -167,6 +168,39 @@ class InitView(View):
 
 
 _NO_CURE = "a reload loses a few requests, because no drain lines fit these locations"
+
+
+class FoundView(View):
+    """`init` without a choice: what nginx passes requests to."""
+
+    upstreams: tuple["FoundUpstream", ...]
+
+    @property
+    def said(self) -> str:
+        count = len(self.upstreams)
+        return f"nginx passes requests to {count} {'upstream' if count == 1 else 'upstreams'}; nothing was changed"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """For each upstream: the command that shows what init would change."""
+        free = [each for each in self.upstreams if not each.is_managed]
+        return tuple(shlex.join(each.words) for each in free if each.passes or len(free) == 1)
+
+    @property
+    def text(self) -> str:
+        lines = [self.said]
+        for number, each in enumerate(self.upstreams, 1):
+            kind = f"upstream {each.name} at {each.place}" if each.place else f"address {each.name}, without an upstream block"
+            lines.append(f"{number}. {kind}{' (managed by upswitch)' if each.is_managed else ''}")
+            lines += [f"     server {server}" for server in each.servers if each.place]
+            lines += [f"     requests come from {place}" for place in each.passes] or ["     nothing passes requests to it"]
+            lines += [f"     its other pool may be {other}" for other in each.others]
+        if self.commands:
+            lines += ["Next: show the change for one of them, with your own name for its live pool:"]
+            lines += [f"        {command}" for command in self.commands]
+        if len(self.commands) > 1:
+            lines += ["      Each is a site of its own. To switch several at once, repeat --upstream in one command."]
+        return "\n".join(lines)
 
 
 class DrainLinesView(View):

@@ -81,7 +81,8 @@ def status(
     family, live = running.family, replace(survey.live(disk, running), is_failing=_is_failing(compared, probed, requests))
     of_run = _of_run(None if holder else last, standing)  # a run under way is not one that was cut off
     of_nginx = _of_nginx(running, configured, requests, rejection=rejection)
-    findings = (*of_run, *_of_files(disk, live), *sick, *of_nginx)
+    left_out = (configured.left_out,) if disk.live and configured.left_out else ()
+    findings = (*of_run, *_of_files(disk, live), *left_out, *sick, *of_nginx)
     return StatusView(
         command="status",
         exit=Exit.FINDINGS if findings else Exit.DONE,
