@@ -13,12 +13,13 @@ from upswitch.site.read import SiteInvalid
 
 PROVED = Live(disk="000002-B", running="000002-B", pool="B")
 SPLIT = Live(disk="000002-B", running="000001-A", pool="B")
+HELD_DOWN = Live(disk="000002-B", running="000002-B", pool="B", held_down=("app",))
 
 
 def serving(live):
     return StatusView(
         command="sites",
-        exit=Exit.DONE if live.agrees else Exit.FINDINGS,
+        exit=Exit.DONE if live.serves else Exit.FINDINGS,
         production=live,
         generations=(),
         edited=(),
@@ -54,6 +55,17 @@ def test_what_is_not_proved_stands_below_its_site_and_is_exit_3():
         "shop        ?       ?           /e/shop.toml",
         "    /e/shop.toml: this site and that of /x share the folder /y",
     ]
+
+
+def test_a_pool_that_nginx_itself_holds_down_is_nowhere_said_to_serve():
+    view = sites([("/e/blog.toml", ("blog", serving(HELD_DOWN)))])
+    assert (view.exit, view.sites[0].proved) == (Exit.FINDINGS, True)
+    assert view.text.splitlines()[2:] == [f"    {HELD_DOWN.text}"]
+    assert HELD_DOWN.text.startswith(
+        "B is live, but nginx's own health check holds every server of app down: nginx reports generation 000002-B"
+    )
+    hosts = fleet.together("status", {"lb1": serving(PROVED), "lb2": serving(HELD_DOWN)})
+    assert hosts.said == "B serves on lb1; B is live, but FAILS on lb2"
 
 
 def test_every_problem_of_a_site_file_is_in_its_row():

@@ -78,7 +78,7 @@ def test_keepalive_requests_above_one_is_only_for_tengine_as_it_stops_the_other_
         ("upstream a { server b; check interval=1; }", "upstream a { server b; check interval=1 default_down=false; }"),
         (
             "upstream a {\n check rise=2 default_down=true type=tcp;\n}",
-            "upstream a {\n check rise=2 type=tcp default_down=false;\n}",
+            "upstream a {\n check rise=2 default_down=false type=tcp;\n}",
         ),
         ("upstream a { check default_down=TRUE; }", "upstream a { check default_down=false; }"),
         ("upstream a { check  'default_down=true'; }", "upstream a { check default_down=false; }"),

@@ -61,10 +61,10 @@ def test_a_glance_and_a_survey_take_one_command_each(lab):
     assert facts.live_files["marker.conf"] == Path(lab.site.nginx.live, "marker.conf").read_bytes()
 
 
-def test_without_bash_the_marker_is_asked_from_here(lab):
+def test_without_bash_the_marker_is_asked_from_here_about_the_generation_and_its_health_checks(lab):
     host = Counting(without="bash")
     assert survey.glance(host, lab.site.nginx)[1].marker.generation == lab.marker()
-    assert host.asked == 2
+    assert host.asked == 3
 
 
 @pytest.mark.parametrize("odd", ["/nowhere/at/all", "", '/tmp/"quoted"', "/tmp/back\\slash"])

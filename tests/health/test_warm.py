@@ -30,6 +30,7 @@ SEEN_OTHERWISE = layout(
     {**QUICK, "http_send": "GET /__none HTTP/1.0\r\nX: sick\r\n\r\n"}, gate={"http_send": "GET /healthz HTTP/1.0\r\n\r\n"}
 )
 """nginx and the gate ask for different paths."""
+HOLDS_APP_DOWN = "nginx's own health check holds every server of app down"
 
 
 @pytest.fixture
@@ -272,6 +273,28 @@ def test_a_rollback_to_servers_that_nginx_holds_down_is_refused_though_they_answ
         agree(lab, answer, "B")
 
 
+def test_nobody_says_that_a_pool_serves_while_nginx_itself_holds_it_down(check_nginx):
+    """Each server answers our health checks."""
+    with Lab(check_nginx, SEEN_OTHERWISE) as lab:
+        assert upswitch(lab, "switch", "--to", "B").exit == 0
+        for number in (1, 2):
+            lab.backend("B", number).mode("error", lying=True)
+        until(lambda: not any(line["nginx_up"] for line in seen(lab, "B")), deadline=20.0, what="nginx to find B down")
+        live = {"pool": "B", "running": "000003-B", "disk": "000003-B", "proved": True, "held_down": ["app"]}
+        commands = [["status"], ["plan", "--to", "A"], ["plan", "--to", "B"], ["switch", "--to", "B"], ["repair"]]
+        answers = [upswitch(lab, *words) for words in commands]
+        assert [answer.exit for answer in answers] == [3, 0, 3, 3, 3], answers
+        for answer in answers:
+            production = answer.json["production"]
+            assert production == {**live, "text": production["text"]}, answer
+            assert HOLDS_APP_DOWN in production["text"], answer
+            assert "serves" not in answer.json.get("said", ""), answer
+        assert answers[3].json["why"] == answers[2].json["refusals"][0]["why"] == "check_down"
+        back = upswitch(lab, "rollback")
+        assert (back.exit, back.json["production"]["held_down"]) == (0, []), back
+        assert back.json["production"]["text"].startswith("A serves: ")
+
+
 def test_default_down_false_needs_no_reload_more_and_the_plan_says_what_it_means(check_nginx):
     with Lab(check_nginx, layout({**QUICK, "default_down": False})) as lab:
         plan = upswitch(lab, "plan", "--to", "B").json
@@ -366,7 +389,8 @@ def test_an_nginx_that_holds_the_servers_down_is_taken_over_and_nobody_says_that
         assert answers[0].json["unserved"][1].endswith("; a healthy server is up after 243 s at the latest")
         for answer in answers:
             assert answer.exit == 3, answer
-            assert answer.json["production"]["text"].startswith("A is live, but requests FAIL: ")
+            assert answer.json["production"]["text"].startswith("A is live, but ")
+            assert f"{HOLDS_APP_DOWN}: nginx reports" in answer.json["production"]["text"]
         found = upswitch(lab, "diagnose").json
         assert [each["code"] for each in found["findings"]] == ["health_check_not_yet_up"]
         down = f"nginx's own health check says app {lab.backend('A', 1).address} down"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from upswitch.nginx.marker import down, parse_check_status, unknown
+from upswitch.nginx.marker import down, held_down, parse_check_status, unknown
 from upswitch.site.model import Dialect
 
 YAOWEIBIN = b"""{"servers": {
@@ -39,3 +39,11 @@ def test_servers_that_nginx_does_not_check_and_servers_that_are_down_are_listed_
     assert down(status, wanted) == ("app [0::1]:80 down (2 failures in a row)", "app 10.0.0.9:80 not checked")
     assert unknown(None, wanted) == wanted["app"]
     assert len(down(None, wanted)) == 3
+
+
+def test_an_upstream_is_held_down_where_no_server_of_it_is_up_and_a_standby_does_not_count():
+    status = parse_check_status(YAOWEIBIN)
+    assert held_down(status, ("app", "other")) == ()
+    dead = parse_check_status(YAOWEIBIN.replace(b'"status": "up"', b'"status": "down"').replace(b"__standby_B", b"2"))
+    assert held_down(dead, ("app2", "app", "other")) == ("app2", "app")
+    assert held_down(None, ("app",)) == ()

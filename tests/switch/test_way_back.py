@@ -152,7 +152,7 @@ def test_a_command_that_first_undoes_a_killed_run_says_so_and_what_serves(one_ng
         assert "ROLLED BACK to A" in said, answer
         assert answer.json["production"]["pool"] == ("B" if "B" in words else "A")
         if words[-1] == "A":
-            assert answer.json["said"].startswith("UNCHANGED: A serves. "), answer
+            assert answer.json["said"].startswith("UNCHANGED: A is live. "), answer
             assert answer.json["hint"].startswith("`upswitch history")
 
 

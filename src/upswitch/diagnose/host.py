@@ -267,7 +267,7 @@ def look(host: Host, site: Site) -> HostSight:
     """HostError where the host can't be asked at all."""
     disk, live = survey.glance(host, site.nginx)
     build, conf, problem = _conf(host, site.nginx)
-    names, held = resolve(host, site), _held_down(host, site)
+    names, held = resolve(host, site), _held_down(site, live)
     said = (f"nginx's own health check says {each.text}, so {each.address} gets no requests." for each in held[:_MOST_NAMED])
     return HostSight(
         build=build,
@@ -282,10 +282,9 @@ def look(host: Host, site: Site) -> HostSight:
     )
 
 
-def _held_down(host: Host, site: Site) -> tuple[Checked, ...]:
-    status = running.ask_status(host, site.nginx)
+def _held_down(site: Site, live: Running) -> tuple[Checked, ...]:
     names = {upstream.name for upstream in site.upstreams}
-    return tuple(each for each in (status.servers if status else ()) if each.upstream in names and not each.is_up)
+    return tuple(each for each in (live.checked.servers if live.checked else ()) if each.upstream in names and not each.is_up)
 
 
 def ever(host: Host, site: Site, live: HostSight) -> dict[str, frozenset[str]]:

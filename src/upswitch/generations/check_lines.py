@@ -68,10 +68,13 @@ def has_check(data: bytes) -> bool:
 
 
 def _trusting(words: tuple[str, ...]) -> tuple[str, ...]:
-    """The last `default_down` counts, and the module compares without case."""
+    """In its place: a switch that would only move a word changes nothing. The last one counts; the module compares without case."""
     given = [word for word in words if word.startswith("default_down=")]
-    others = tuple(word for word in words if word not in given)
-    return words if given and given[-1].lower() == "default_down=false" else (*others, "default_down=false")
+    if given and given[-1].lower() == "default_down=false":
+        return words
+    at = words.index(given[0]) if given else len(words)
+    before, after = words[:at], (word for word in words[at:] if word not in given)
+    return (*before, "default_down=false", *after)
 
 
 def _replaced(text: str, names: tuple[str, ...], change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> str:

@@ -5,7 +5,7 @@ recoveries). So a rollback copies the former generation's files under a new numb
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -93,7 +93,8 @@ class Rendering(Value):
 class Live(Value):
     """What serves on one host, as it was just read. "" means that it could not be read; before `init` it is not managed.
 
-    `is_failing`: no server of an upstream is there for clients, as somebody has just seen.
+    `held_down` are the upstreams in which nginx's own health check calls every server down. `is_failing`: no server
+    of an upstream is there for clients, as somebody has just seen.
     """
 
     disk: str
@@ -101,6 +102,7 @@ class Live(Value):
     pool: str
     problem: str = ""
     is_managed: bool = True
+    held_down: tuple[str, ...] = ()
     is_failing: bool = False
 
     @property
@@ -108,15 +110,28 @@ class Live(Value):
         return self.disk != "" and self.disk == self.running and not self.problem
 
     @property
+    def serves(self) -> bool:
+        """Whether one generation was proved, and nothing is known that keeps its servers from clients."""
+        return self.agrees and not self.is_failing and not self.held_down
+
+    @property
     def text(self) -> str:
         """One sentence: which pool, and how we know."""
         if self.agrees:
             said = f"nginx reports generation {self.running} and the live link points to it (checked just now)"
-            return f"{self.pool} {'is live, but requests FAIL' if self.is_failing else 'serves'}: {said}"
+            wrong = " and ".join(self._wrong)
+            return f"{self.pool} {f'is live, but {wrong}' if wrong else 'serves'}: {said}"
         if not self.is_managed:
             return "nginx is not managed by upswitch yet; it serves as before"
         said = f"nginx reports {self.running or 'no generation'}, the live link points to {self.disk or 'no generation'}"
         return f"NOT PROVED: {said}" + (f"; {self.problem}" if self.problem else "")
+
+    @property
+    def _wrong(self) -> Iterator[str]:
+        if self.is_failing:
+            yield "requests FAIL"
+        if self.held_down:
+            yield f"nginx's own health check holds every server of {', '.join(self.held_down)} down"
 
 
 # ---- numbers ----

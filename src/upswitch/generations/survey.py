@@ -19,11 +19,10 @@ from upswitch.hosts.sh import QUICK_S
 from upswitch.nginx import conf_logs, configuration, dump, processes
 from upswitch.nginx.build import Build
 from upswitch.nginx.commands import can_mount, dump_argv, nginx_version, probe_check
-from upswitch.nginx.marker import CheckStatus
+from upswitch.nginx.marker import CheckStatus, held_down
 from upswitch.nginx.running import (
     NGINX_S,
     Running,
-    ask_status,
     build_from,
     conf_from,
     error_log_path,
@@ -37,8 +36,7 @@ from upswitch.site.model import Dialect, Nginx, Site
 class Facts(Value):
     """What a survey found. `access_logs` are those that log requests to our upstreams.
 
-    `error_log` is the master's, "" without a file. `checked` is nginx's own view of its servers, None where it has none.
-    `live_files` are the live generation's by name, empty where they were not read.
+    `error_log` is the master's, "" without a file. `live_files` are the live generation's by name, empty where they were not read.
     """
 
     disk: Disk
@@ -50,12 +48,16 @@ class Facts(Value):
     pid_file: str = ""
     can_mount: bool = False
     dialect: Dialect = Dialect.NONE
-    checked: CheckStatus | None = None
     live_files: Mapping[str, bytes] = {}
 
     @property
     def is_conf_read(self) -> bool:
         return bool(self.conf.files)
+
+    @property
+    def checked(self) -> CheckStatus | None:
+        """nginx's own view of its servers, None where it has none."""
+        return self.running.checked
 
 
 def glance(host: Host, nginx: Nginx) -> tuple[Disk, Running]:
@@ -106,7 +108,14 @@ def live_now(host: Host, nginx: Nginx) -> Live:
 def live(disk: Disk, running: Running) -> Live:
     problem = running.problem or (f"edited on disk: {', '.join(disk.drift)}" if disk.drift else "")
     reported = running.marker.generation if running.marker else ""
-    return Live(disk=disk.live, running=reported, pool=disk.pool, problem=problem, is_managed=disk.live != "" or reported != "")
+    return Live(
+        disk=disk.live,
+        running=reported,
+        pool=disk.pool,
+        problem=problem,
+        is_managed=disk.live != "" or reported != "",
+        held_down=held_down(running.checked, disk.manifest.servers) if disk.manifest else (),
+    )
 
 
 class Configured(Value):
@@ -194,7 +203,6 @@ def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
         pid_file=pid_file,
         can_mount=mounted.exit == 0,
         dialect=dialect,
-        checked=ask_status(host, nginx) if dialect is not Dialect.NONE else None,
     )
 
 
@@ -211,15 +219,13 @@ def survey_without_conf(host: Host, nginx: Nginx) -> Facts:
     commands = (*glance_argvs(nginx), nginx_version(nginx), can_mount())
     *seen, version, mounted = batch.run(host, commands, deadline=NGINX_S)
     disk, running = glance_from(host, nginx, seen)
-    checked = ask_status(host, nginx)
     return Facts(
         disk=disk,
         running=running,
         build=build_from(nginx, version),
         conf=dump.NginxConf(files=(), tree=()),
         error_log=disk.manifest.error_log if disk.manifest else "",
-        dialect=checked.dialect if checked else Dialect.NONE,
-        checked=checked,
+        dialect=running.checked.dialect if running.checked else Dialect.NONE,
         pid_file=running.pid_file,
         can_mount=mounted.exit == 0,
     )

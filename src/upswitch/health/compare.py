@@ -10,8 +10,8 @@ from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.hosts.sh import QUICK_S
 from upswitch.logs import error_line
-from upswitch.nginx import commands, running
-from upswitch.nginx.marker import Checked
+from upswitch.nginx import commands
+from upswitch.nginx.marker import Checked, CheckStatus
 from upswitch.nginx.processes import Family
 from upswitch.site.model import Dialect, Probe, Site, Target, effective_check
 
@@ -90,9 +90,11 @@ def sick_pool(compared: Sequence[Compared], probed: Sequence[PoolHealth]) -> tup
     return (*(each.problem for each in compared if each.is_serving and each.problem), *unhealthy)
 
 
-def both(ports: Ports, site: Site, live: Manifest | None) -> tuple[tuple[Compared, ...], tuple[PoolHealth, ...]]:
-    """Every server by nginx's own check and ours; where nginx has none, by ours alone."""
-    compared = compare(ports, site, live.pool if live else "")
+def both(
+    ports: Ports, site: Site, live: Manifest | None, status: CheckStatus | None
+) -> tuple[tuple[Compared, ...], tuple[PoolHealth, ...]]:
+    """Every server by nginx's own check (`status`) and ours; where nginx has none, by ours alone."""
+    compared = compare(ports, site, live.pool if live else "", status)
     return compared, () if compared else probe_pools(ports, site, live)
 
 
@@ -119,9 +121,8 @@ def probe_pools(ports: Ports, site: Site, live: Manifest | None) -> tuple[PoolHe
     )
 
 
-def compare(ports: Ports, site: Site, live_pool: str) -> tuple[Compared, ...]:
-    """Every server of the site that nginx checks, live and standing by; () where it has no check, or does not answer."""
-    status = running.ask_status(ports.host, site.nginx)
+def compare(ports: Ports, site: Site, live_pool: str, status: CheckStatus | None) -> tuple[Compared, ...]:
+    """Every server of the site that nginx checks, live and standing by; () where it has no check, or did not answer."""
     if status is None:
         return ()
     rules = {each.name: effective_check(each, site.gate, status.dialect) for each in site.upstreams if each.check is not None}

@@ -93,6 +93,18 @@ def down(status: CheckStatus | None, wanted: Mapping[str, Iterable[str]]) -> tup
     )
 
 
+def failing(status: CheckStatus | None, wanted: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """Those that are not up because checks of them fail; others may only have begun."""
+    seen = (status.find(address) for each in wanted.values() for address in each) if status else ()
+    return tuple(each.text for each in seen if each and each.fall and not each.is_up)
+
+
+def held_down(status: CheckStatus | None, names: Iterable[str]) -> tuple[str, ...]:
+    """The upstreams among `names` in which nginx's own health check calls every server down."""
+    found = {name: [each.is_up for each in status.servers if each.upstream == name] for name in names} if status else {}
+    return tuple(name for name, are_up in found.items() if are_up and not any(are_up))
+
+
 class _Servers(msgspec.Struct):
     server: tuple[Checked, ...]
     up: int | None = None  # only Tengine's module counts them

@@ -121,7 +121,7 @@ def old_workers(family: Family, *, up: float, resident: Mapping[int, int]) -> Ol
 class Sighting(Value):
     """What `look` saw. `pid` is 0 where the pid file names none, and `fault` says why. `upgrade` is the old master's pid, or 0.
 
-    `old` are the workers of former reloads, and `reply` is the marker's whole answer.
+    `old` are the workers of former reloads. `reply` and `checks` are the marker's whole answers: the generation, its health checks.
     """
 
     pid_file: str = ""
@@ -131,6 +131,7 @@ class Sighting(Value):
     upgrade: int = 0
     old: OldWorkers = OldWorkers()
     reply: bytes = b""
+    checks: bytes = b""
 
 
 _FAULTS = {"none": "does not exist", "odd": "holds no pid"}
@@ -143,7 +144,8 @@ def look(folder: str, marker: str, *, pid_file: str = "") -> tuple[str, ...]:
 
 
 def parse_look(output: bytes) -> Sighting:
-    head, _, reply = output.partition(b"\nmarker\n")
+    head, _, answers = output.partition(b"\nmarker\n")
+    reply, _, checks = answers.partition(b"\nchecks\n")
     said: dict[str, str] = {}
     for line in head.decode("utf-8", "backslashreplace").split("\n"):
         word, _, rest = line.partition(" ")
@@ -160,6 +162,7 @@ def parse_look(output: bytes) -> Sighting:
         upgrade=_number(said.get("old", "")) if "upgrade" in said else 0,
         old=old_workers(family, up=float(up), resident=resident) if family and up else OldWorkers(),
         reply=reply,
+        checks=checks,
     )
 
 

@@ -32,6 +32,7 @@ class Running(Value):
     """What runs. `problem` says why the master must not be signalled, or "". `marker` is nginx's own answer.
 
     `upgrade` is the pid of the old master while a new binary takes over, else 0. `old` are the workers of former reloads.
+    `checked` is what nginx's own health check says, None where it has none or does not answer.
     """
 
     pid_file: str = ""
@@ -41,6 +42,7 @@ class Running(Value):
     marker: Marker | None = None
     upgrade: int = 0
     old: OldWorkers = OldWorkers()
+    checked: CheckStatus | None = None
 
 
 # ---- the marker ----
@@ -80,7 +82,7 @@ def ask(host: Host, nginx: Nginx, *, path: str, timeout: float = MARKER_S) -> by
 def read_running(host: Host, nginx: Nginx, pid_file: str) -> Running:
     """The master, verified in /proc, its children, and what the marker reports."""
     if not pid_file:
-        return Running(problem=_NO_PID_FILE, marker=ask_marker(host, nginx))
+        return Running(problem=_NO_PID_FILE, marker=ask_marker(host, nginx), checked=ask_status(host, nginx))
     return running_from(host, nginx, host.run(processes.look(nginx.dir, nginx.marker, pid_file=pid_file), deadline=QUICK_S))
 
 
@@ -90,13 +92,27 @@ def running_from(host: Host, nginx: Nginx, ran: Ran) -> Running:
     seen = processes.parse_look(ran.out)
     body = body_of(seen.reply)
     marker = parse_marker(body) if body is not None else ask_marker(host, nginx)
+    checked = _checked(host, nginx, seen.checks) if marker else None
     if seen.family is None:
         problem = f"{seen.pid_file} {seen.fault}: nginx is not running, or it runs elsewhere" if seen.pid_file else _NO_PID_FILE
-        return Running(pid_file=seen.pid_file, problem=problem, marker=marker)
+        return Running(pid_file=seen.pid_file, problem=problem, marker=marker, checked=checked)
     problem = processes.problem(seen)
     return Running(
-        pid_file=seen.pid_file, pid=seen.pid, family=seen.family, problem=problem, marker=marker, upgrade=seen.upgrade, old=seen.old
+        pid_file=seen.pid_file,
+        pid=seen.pid,
+        family=seen.family,
+        problem=problem,
+        marker=marker,
+        upgrade=seen.upgrade,
+        old=seen.old,
+        checked=checked,
     )
+
+
+def _checked(host: Host, nginx: Nginx, answer: bytes) -> CheckStatus | None:
+    """From an answer that was read already; nginx is only asked where there was none."""
+    body = body_of(answer)
+    return parse_check_status(body) if body is not None else None if answer else ask_status(host, nginx)
 
 
 def read_family(host: Host, pid: int) -> Family:

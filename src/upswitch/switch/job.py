@@ -1,7 +1,7 @@
 """The material of a run: its plan, and every byte that it will write, before it writes any."""
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 
@@ -26,6 +26,7 @@ from upswitch.switch import run as runs_of
 from upswitch.switch import warm, way_back
 from upswitch.switch.candidate import Making
 from upswitch.switch.machine import Outcome, Step
+from upswitch.switch.preflight import refuse_if
 from upswitch.switch.run import Plan, Run
 from upswitch.switch.session import Ask, Stand
 from upswitch.switch.warm import Warmth
@@ -33,6 +34,7 @@ from upswitch.watch.attribution import Attribution
 from upswitch.watch.tried import Live
 
 _QUICK = 2.0
+ANOTHER = "switch to another pool"
 ROLLBACK_SKIPS = (Step.GATE, Step.WARM, Step.RECHECK, Step.ARM, Step.WATCH)
 
 
@@ -161,7 +163,7 @@ def for_rollback(
     if now is not None:
         sick = way_back.refuse_dead(ports, site, facts.dialect, back=manifests[origin], live=now, is_forced=is_forced)
     if any(map(has_check, files.values())):
-        _refuse_down(facts, manifests[origin])
+        refuse_if(held_down(facts, manifests[origin], otherwise="choose another generation with --to N"))
     ask = msgspec.structs.replace(ask, pool=manifests[origin].pool, skips=ROLLBACK_SKIPS)
     plan = planned(ask, *_live_and_next(facts, runs), copy_of=origin, skips=_skips(site, facts, Warmth()))
     manifest = _copy_manifest(ports, ask, of=manifests[origin], name=plan.to, replaces=plan.former)
@@ -325,8 +327,12 @@ def _target(facts: Facts, manifests: Mapping[str, Manifest], number: int | None)
     return found
 
 
-def _refuse_down(facts: Facts, manifest: Manifest) -> None:
-    """nginx sends no request to a server that its own check holds down: going there would be an outage."""
+def held_down(facts: Facts, manifest: Manifest, *, otherwise: str) -> tuple[Refusal, ...]:
+    """nginx sends no request to a server that its own check holds down: going there would be an outage, as staying there is."""
+    return tuple(_held_down(facts, manifest, otherwise))
+
+
+def _held_down(facts: Facts, manifest: Manifest, otherwise: str) -> Iterator[Refusal]:
     for name, addresses in manifest.servers.items():
         seen = [facts.checked.find(address) if facts.checked else None for address in addresses]
         if seen and all(each is not None and not each.is_up for each in seen):
@@ -334,8 +340,7 @@ def _refuse_down(facts: Facts, manifest: Manifest) -> None:
             what = f"nginx's own health check holds every server of {name} in {manifest.pool} down: {down}"
             is_dead = all(each.fall for each in seen if each)
             start = "start these servers" if is_dead else "nginx still checks these servers: try again in some seconds"
-            hint = f"{start}; `upswitch status` shows them; or choose another generation with --to N"
-            raise RefusedError(Refusal(what=what, hint=hint, why=Why.CHECK_DOWN))
+            yield Refusal(what=what, hint=f"{start}; `upswitch status` shows them; or {otherwise}", why=Why.CHECK_DOWN)
 
 
 def _refuse_taken_back(origin: Manifest, runs: Iterable[Run]) -> None:

@@ -38,7 +38,7 @@ def headline(run: Run, outcome: Outcome, live: Live) -> str:
             return f"ROLLED BACK to {plan.former_pool} (generation {live.disk}){because}"
         case Outcome.HELD:
             stayed = f"; {run.steps[-1].said}" if run.has_stayed else ""
-            return f"HELD: {plan.pool} still serves{because}{stayed}"
+            return f"HELD: {plan.pool} is still live{because}{stayed}"
         case Outcome.STUCK:
             last = run.steps[-1] if run.steps else None
             then = f"; then {last.step.replace('_', ' ')}: {last.said}" if last and last is not cause else ""

@@ -9,7 +9,7 @@ from upswitch.health import rounds
 from upswitch.hosts.host import Ports
 from upswitch.site.model import Site
 from upswitch.switch import machine, run, warm
-from upswitch.switch.job import Job, diff, for_switch, is_unchanged
+from upswitch.switch.job import ANOTHER, Job, diff, for_switch, held_down, is_unchanged
 from upswitch.switch.journal import journal_of
 from upswitch.switch.machine import Step
 from upswitch.switch.preflight import surveyed
@@ -44,7 +44,10 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
     facts = surveyed(ports.host, site, adopt=choices.adopt)
     job = for_switch(ports, site, ask, facts=facts, runs=runs, templates=templates)
     gate, own = rounds.one_round(ports, job.new, job.old), _tried(ports, site, job)
-    is_same, refusals = is_unchanged(ports.host, job), _refusals(site, job.plan, gate, own=own, choices=choices)
+    is_same, refusals = is_unchanged(ports.host, job), tuple(_refusals(site, job, gate, own=own, choices=choices))
+    if is_same:
+        held = held_down(facts, facts.disk.manifest, otherwise=ANOTHER) if facts.disk.manifest else ()
+        refusals = tuple(each for each in refusals if each.why is Why.SERVERS_DOWN) or held
     return Planned(
         plan=job.plan,
         steps=machine.way(job.plan.skips),
@@ -53,7 +56,7 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
         is_unchanged=is_same,
         warmth=job.warmth,
         notes=(*warm.notes(site, ask.pool, job.warmth), *filter(None, [job.flag_stays_down]), *_seen(site, job, own)),
-        refusals=tuple(each for each in refusals if not is_same or each.why is Why.SERVERS_DOWN),
+        refusals=refusals,
     )
 
 
@@ -63,13 +66,17 @@ def _unfinished(holder: Owner | None) -> Refusal:
     return Refusal(what=f"a run is under way: {holder.text}", hint="wait for its end; `upswitch status` shows what is live")
 
 
-def _refusals(site: Site, plan: Plan, gate: rounds.GateReport, *, own: Tried, choices: Choices) -> Iterator[Refusal]:
-    """What the gate would say if nothing changed until then."""
-    down = [each for each in gate.new if each.failed]
+def _refusals(site: Site, job: Job, gate: rounds.GateReport, *, own: Tried, choices: Choices) -> Iterator[Refusal]:
+    """What the gate and nginx's own health check would say if nothing changed until then."""
+    plan, warmth, down = job.plan, job.warmth, [each for each in gate.new if each.failed]
     if down:
         what = f"{len(down)} of {len(gate.new)} servers of {plan.pool} fail a health check now"
         hint = f"start them; a switch waits for them, at most {site.gate.deadline:g} s"
         yield Refusal(what=what, hint=hint, why=Why.SERVERS_DOWN)
+    if warmth.failing and not down:
+        what = f"nginx's own health check fails for {len(warmth.failing)} servers of {plan.pool} now: {', '.join(warmth.failing)}"
+        hint = f"find out why it fails though upswitch's passes; a switch waits for it, at most {warmth.longest:g} s"
+        yield Refusal(what=what, hint=hint, why=Why.CHECK_DOWN)
     if not gate.has_way_back and not choices.one_way:
         what = f"the former pool {plan.former_pool} fails its health checks: no rollback is possible"
         yield Refusal(what=what, hint=f"fix {plan.former_pool}, or go on without a way back with --one-way", why=Why.NO_WAY_BACK)

@@ -57,7 +57,7 @@ def told(left: Ending | None, act: Callable[[], Ending]) -> Ending:
     except RefusedError as exc:
         raise RefusedError(*exc.refusals, Refusal(what=said, hint="")) from exc
     if ending.outcome is Outcome.UNCHANGED:
-        done = f"UNCHANGED: {ending.live.pool or 'the same pool'} serves. {said[0].upper()}{said[1:]}"
+        done = f"UNCHANGED: {ending.live.pool or 'the same pool'} is live. {said[0].upper()}{said[1:]}"
         return msgspec.structs.replace(ending, headline=done, hint="`upswitch history` shows that run")
     return msgspec.structs.replace(ending, details=(said, *ending.details))
 

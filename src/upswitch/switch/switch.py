@@ -9,10 +9,10 @@ from upswitch.basics.result import Why
 from upswitch.health import rounds
 from upswitch.site.model import Site
 from upswitch.switch.drive import Ending, start, unchanged
-from upswitch.switch.job import Job, for_switch, is_unchanged, taken_back
+from upswitch.switch.job import ANOTHER, Job, for_switch, held_down, is_unchanged, taken_back
 from upswitch.switch.journal import Journal, journal_of
 from upswitch.switch.machine import Outcome
-from upswitch.switch.preflight import surveyed
+from upswitch.switch.preflight import refuse_if, surveyed
 from upswitch.switch.repair import repaired, told
 from upswitch.switch.session import Ask, Choices, Meeting, RunPorts
 from upswitch.watch.recent import recent
@@ -42,6 +42,8 @@ def _refuse_unhealthy(ports: RunPorts, job: Job) -> None:
     """What is live already is no success where its servers fail."""
     failed = rounds.failed_twice(ports, job.new)
     live = job.facts.disk.manifest
+    if live and not failed:
+        refuse_if(held_down(job.facts, live, otherwise=ANOTHER))
     seen = recent(ports.host, job.site, job.facts.access_logs, live) if live else None
     if seen and seen.is_failing and not failed:
         hint = "fix the pool, or switch to another one; `upswitch diagnose` shows why its requests fail"

@@ -24,15 +24,16 @@ _SLACK = 2.0  # seconds beyond the worst case: the reload, and the looks
 class Warmth(Value):
     """What has to be up before the swap, by upstream. `why` there must be a reload for it first, "" where there need be none.
 
-    `longest` is the worst case in seconds; `down` are those that nginx does not call up now; `trusted` names upstreams whose new
-    servers nginx takes as up unproved; `plain` is what a reload without any of this would cost. `stuck` are sentences about checks
-    that may never succeed.
+    `longest` is the worst case in seconds; `down` are those that nginx does not call up now, `failing` those of them whose checks
+    fail; `trusted` names upstreams whose new servers nginx takes as up unproved; `plain` is what a reload without any of this would
+    cost. `stuck` are sentences about checks that may never succeed.
     """
 
     wanted: Mapping[str, tuple[str, ...]] = {}
     why: str = ""
     longest: float = 0.0
     down: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
     trusted: tuple[str, ...] = ()
     plain: Blackout = NO_BLACKOUT
     stuck: tuple[str, ...] = ()
@@ -58,6 +59,7 @@ def needed(site: Site, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -
         why=why,
         longest=max(nginx_check.longest_to_up(checks[name]) for name in addresses),
         down=marker.down(facts.checked, wanted),
+        failing=marker.failing(facts.checked, wanted),
         trusted=trusted,
         plain=max(plain, key=lambda each: each.worst, default=NO_BLACKOUT),
         stuck=tuple(

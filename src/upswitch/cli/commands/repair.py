@@ -5,7 +5,8 @@ from upswitch.basics.errors import HostError
 from upswitch.cli.invocation import Common, on_site
 from upswitch.cli.program import Program, live, with_program
 from upswitch.cli.views import View, acted
-from upswitch.generations import store
+from upswitch.generations import survey
+from upswitch.generations.generation import Live
 from upswitch.health import compare
 from upswitch.switch.journal import journal_of
 from upswitch.switch.session import Session
@@ -28,16 +29,18 @@ def repair(program: Program, /, *, common: Common, forget: bool) -> int:
             journal = journal_of(session.ports.host, session.site.nginx)
             aside = journal.forget(session.ports.clock.now()) if forget else ""
             ending = repair.repair(session.ports, session.site)
-            view = acted.repaired(ending, live(session), aside=aside, sick=_sick(session))
+            seen, sick = _seen(session)
+            view = acted.repaired(ending, seen, aside=aside, sick=sick)
             return msgspec.structs.replace(view, problems=(*warned, *view.problems))
 
     return program.serve("repair", common, act)
 
 
-def _sick(session: Session) -> tuple[str, ...]:
-    """What is wrong with the servers of the live pool."""
+def _seen(session: Session) -> tuple[Live, tuple[str, ...]]:
+    """What serves, and what is wrong with the servers of the live pool."""
+    ports, site = session.ports, session.site
     try:
-        disk = store.read_disk(session.ports.host, session.site.nginx)
-        return compare.sick_pool(*compare.both(session.ports, session.site, disk.manifest))
+        disk, running = survey.glance(ports.host, site.nginx)
+        return survey.live(disk, running), compare.sick_pool(*compare.both(ports, site, disk.manifest, running.checked))
     except HostError as exc:
-        return (f"the health of the live pool could not be checked: {exc}",)
+        return live(session), (f"the health of the live pool could not be checked: {exc}",)

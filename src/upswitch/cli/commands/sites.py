@@ -16,7 +16,8 @@ from upswitch.switch.session import Session
 def sites(program: Program, /, *, as_json: bool) -> int:
     """List the sites of this machine, and which pool each serves.
 
-    The site files are those in /etc/upswitch. nginx itself is asked what it serves, as `status` does. Exit 3 if it is not proved.
+    The site files are those in /etc/upswitch. nginx itself is asked what it serves, as `status` does. Exit 3 if it is not proved,
+    or if nginx's own health check holds its servers down.
     """
     view = views.sites([(path, program.each(path, _serving)) for path in site_files.listed()])
     return program.show(view, as_json=as_json)
@@ -30,4 +31,4 @@ class _Serving(View):
 
 def _serving(session: Session) -> View:
     seen = live(session)
-    return _Serving(command="sites", exit=Exit.DONE if seen.agrees else Exit.FINDINGS, production=seen)
+    return _Serving(command="sites", exit=Exit.DONE if seen.serves else Exit.FINDINGS, production=seen)

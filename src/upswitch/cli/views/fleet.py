@@ -27,7 +27,10 @@ _UNTOUCHED = {Outcome.REFUSED, Outcome.UNCHANGED, Outcome.INTERRUPTED, "LOCKED",
 
 
 class HostLine(Value):
-    """A row of the table. `pool` and `generation` were read when the command ended; "" where they could not be read."""
+    """A row of the table. `pool` and `generation` were read when the command ended; "" where they could not be read.
+
+    `serves`: it was proved, and nothing is known that keeps its servers from clients.
+    """
 
     host: str
     outcome: str
@@ -35,6 +38,7 @@ class HostLine(Value):
     pool: str
     generation: str
     proved: bool
+    serves: bool
     said: str
     why: Why = Why.NONE
 
@@ -126,6 +130,7 @@ def _line(name: str, view: View) -> HostLine:
         pool=production.pool if production else "",
         generation=production.running if production else "",
         proved=production.agrees if production else False,
+        serves=production.serves if production else False,
         said=acted.said if acted else "; ".join(view.findings) if isinstance(view, StatusView) else "",
         why=acted.why if acted else Why.NONE,
     )
@@ -195,8 +200,10 @@ def _worst(table: Sequence[HostLine]) -> int:
 
 
 def _shares(table: Sequence[HostLine]) -> str:
-    """Which hosts serve which pool: `B serves on lb1, lb2; A serves on lb3; NOT PROVED on lb4`."""
-    proved = _gathered((f"{line.pool} serves", line.host) for line in table if line.proved)
+    """Which hosts serve which pool: `B serves on lb1, lb2; A is live, but FAILS on lb3; NOT PROVED on lb4`."""
+    proved = _gathered(
+        (f"{line.pool} {'serves' if line.serves else 'is live, but FAILS'}", line.host) for line in table if line.proved
+    )
     rest = _gathered(("NOT PROVED", line.host) for line in table if not line.proved)
     return "; ".join(f"{said} on {_names(hosts)}" for said, hosts in (*proved, *rest))
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 KEYS = {
-    "Live": "pool running disk proved=agrees text",
+    "Live": "pool running disk proved=agrees held_down text",
     "GateReport": "verdict seconds way_back=has_way_back new old",
     "ServerHealth": "target.upstream target.server up=is_up ok failed error text",
     "WatchReport": """

@@ -12,7 +12,10 @@ from upswitch.generations.generation import Live
 
 
 class SiteLine(Value):
-    """One site on one host. `host` is "" for this machine. `problem` is why nobody could be asked, or what was not proved."""
+    """One site on one host. `host` is "" for this machine.
+
+    `problem` is why nobody could be asked, what was not proved, or what nginx's own health check holds down.
+    """
 
     name: str
     file: str
@@ -24,7 +27,7 @@ class SiteLine(Value):
 
 
 class SitesView(View):
-    """`sites`: exit 0 where each site was proved to serve one generation, 3 where one was not."""
+    """`sites`: exit 0 where each site was proved to serve one generation, 3 where one was not, or is held down."""
 
     folder: str
     sites: tuple[SiteLine, ...]
@@ -45,7 +48,7 @@ class SitesView(View):
 def sites(found: Iterable[tuple[str, tuple[str, View]]]) -> SitesView:
     """`found`: by site file the site's name and what its hosts said."""
     lines = tuple(line for file, (name, view) in found for line in _lines(name, file, view))
-    exit_ = Exit.DONE if all(line.proved for line in lines) else Exit.FINDINGS
+    exit_ = Exit.DONE if all(line.proved and not line.problem for line in lines) else Exit.FINDINGS
     return SitesView(command="sites", exit=exit_, folder=folder(), sites=lines)
 
 
@@ -68,7 +71,7 @@ def _line(name: str, file: str, host: str, view: View) -> SiteLine:
         pool=seen.pool if seen else "",
         generation=seen.running if seen else "",
         proved=proved,
-        problem="" if proved else said,
+        problem="" if seen and seen.serves else said,
     )
 
 
