@@ -124,6 +124,7 @@ def test_a_server_that_nginx_does_not_call_up_refuses_the_switch_though_our_gate
         assert answer.json["why"] == "check_down"
         assert f"app {lab.backend('B', 1).address} down" in answer.details
         agree(lab, answer, "A")
+        assert [each["why"] for each in upswitch(lab, "plan", "--to", "B").json["refusals"]] == ["check_down"]
         lab.backend("B", 1).mode("ok")
         answer = upswitch(lab, "switch", "--to", "B")
         assert answer.exit == 0, answer
@@ -289,6 +290,7 @@ def test_nobody_says_that_a_pool_serves_while_nginx_itself_holds_it_down(check_n
             assert production == {**live, "text": production["text"]}, answer
             assert HOLDS_APP_DOWN in production["text"], answer
             assert "serves" not in answer.json.get("said", ""), answer
+        assert answers[2].json["unchanged"]
         assert answers[3].json["why"] == answers[2].json["refusals"][0]["why"] == "check_down"
         back = upswitch(lab, "rollback")
         assert (back.exit, back.json["production"]["held_down"]) == (0, []), back
