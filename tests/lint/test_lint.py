@@ -90,7 +90,9 @@ def test_a_location_without_drain_lines_is_found_with_the_number_of_lost_request
 
 
 def test_the_lines_to_add_are_printed_with_their_places():
-    hint = found(conf(flag=""))["no_drain_lines"].hint
+    finding = found(conf(flag=""))["no_drain_lines"]
+    hint = finding.hint
+    assert (finding.level, finding.file, finding.line) == ("warning", "/etc/nginx/nginx.conf", 3)
     assert "/etc/nginx/nginx.conf:3: server {  # add these lines here" in hint
     assert "/etc/nginx/nginx.conf:3: location / {  # add these lines here" in hint
     assert hint.count('set $upswitch_drained "";') == 1
@@ -100,6 +102,7 @@ def test_the_lines_to_add_are_printed_with_their_places():
 def test_a_location_that_no_lines_fit_is_named_with_the_reason_and_the_cost():
     files = conf(location="return 204;", server="location @app { proxy_pass http://app/$1; }")
     finding = found(files)["no_drain_lines"]
+    assert finding.level == "note"
     assert "(location @app)" in finding.what
     assert "uses a capture of a regex outside of it: 8 to 22 requests lost" in finding.what
 

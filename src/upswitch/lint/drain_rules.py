@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 
-from msgspec.structs import replace
-
-from upswitch.lint.rules import LintFinding, Subject, error, warning
+from upswitch.lint.rules import LintFinding, Subject, error, note, warning
 from upswitch.nginx import configuration, drain_compare, drain_lines
 from upswitch.nginx.drain_compare import Jump
 from upswitch.nginx.drain_lines import LOST, Passing
@@ -27,13 +25,16 @@ def no_drain_lines(subject: Subject) -> Iterator[LintFinding]:
         places = {(block.file, block.line) for block in (each.server, each.location)}
         own = [one for one in needed if (one.file, one.line) in places]
         if reason := next((one.no_cure for one in own if one.block == f"location {each.name}"), ""):
-            yield warning(
-                f"{passes}. No drain lines fit it, because {reason}: {LOST}", "nginx 1.27.4 and later needs no drain lines"
-            )
+            what = f"{passes}. No drain lines fit it, because {reason}: {LOST}"
+            yield note(what, "nginx 1.27.4 and later needs no drain lines", each.location)
             continue
         needed = [one for one in needed if one not in own]
         texts = "\n".join(one.text for one in own)
-        yield warning(f"{passes} without drain lines: {LOST}", f"nginx 1.27.4 and later needs none; before, add these:\n{texts}")
+        yield warning(
+            f"{passes} without drain lines: {LOST}",
+            f"nginx 1.27.4 and later needs none; before, add these:\n{texts}",
+            each.location,
+        )
 
 
 def drain_flag_differs(subject: Subject) -> Iterator[LintFinding]:
@@ -42,7 +43,7 @@ def drain_flag_differs(subject: Subject) -> Iterator[LintFinding]:
         flags = [way.flag for way in ways]
         if flags and flag not in flags:
             what = f"{each.place} passes to {', '.join(each.upstreams)} and tests {', '.join(flags)}, not {flag}: {LOST}"
-            yield warning(what, f"name the same file in nginx.drain_flag and in the location; {_SHOWN}")
+            yield warning(what, f"name the same file in nginx.drain_flag and in the location; {_SHOWN}", each.location)
 
 
 def _passing(subject: Subject) -> tuple[tuple[Passing, tuple[Jump, ...]], ...]:
@@ -56,7 +57,7 @@ def open_file_cache(subject: Subject) -> Iterator[LintFinding]:
     for each in configuration.http_children(subject.conf, "open_file_cache"):
         if subject.names and subject.build.needs_drain_flag and each.args[:1] != ("off",):
             what = f"{each.place}: with open_file_cache nginx sees the drain flag up to 60 s late (open_file_cache_valid)"
-            yield warning(what, "set open_file_cache only in the locations that serve files")
+            yield warning(what, "set open_file_cache only in the locations that serve files", each)
 
 
 def drain_location_differs(subject: Subject) -> Iterator[LintFinding]:
@@ -64,7 +65,7 @@ def drain_location_differs(subject: Subject) -> Iterator[LintFinding]:
     for each in drain_compare.differences(subject.conf, _jumps(subject)):
         what = f"{each.text}. Requests are answered differently while the drain flag is up"
         hint = f"replace these drain lines: {_SHOWN}; {_STAYS_DOWN}"
-        yield replace(error(what, hint), level="error" if each.is_access else "warning")
+        yield (error if each.is_access else warning)(what, hint, each.at)
 
 
 def drain_lines_old(subject: Subject) -> Iterator[LintFinding]:
@@ -75,7 +76,7 @@ def drain_lines_old(subject: Subject) -> Iterator[LintFinding]:
                 f"{jump.test.place}: the drain lines with `return {jump.code}` and {jump.path} are dangerous. "
                 "While the drain flag is up, they skip auth_basic, allow, deny, auth_request, limit_req and the location's headers"
             )
-            yield warning(what, f"remove these lines and {jump.path}; {_SHOWN}, which keep all of that")
+            yield warning(what, f"remove these lines and {jump.path}; {_SHOWN}, which keep all of that", jump.test)
 
 
 def _jumps(subject: Subject) -> tuple[Jump, ...]:

@@ -256,7 +256,7 @@ def truncates_on_reload(subject: Subject) -> Iterator[LintFinding]:
     if subject.build.truncates_on_reload:
         version = ".".join(map(str, subject.build.version))
         what = f"nginx {version} may cut an answer short at a reload (3 of 24 answers in bursts that fill the buffers)"
-        yield note(what, "nginx 1.23.1 fixed this; before, a switch at a quiet hour cuts fewer answers")
+        yield note(what, "nginx 1.23.1 fixed this")
 
 
 def access_log(subject: Subject) -> Iterator[LintFinding]:

@@ -46,8 +46,12 @@ class Jump(Value):
 
 
 class Difference(Value):
-    """One directive in which a location and its drain location differ. `is_access`: who may do what would not be the same."""
+    """One directive in which a location and its drain location differ. `is_access`: who may do what would not be the same.
 
+    `at` is the line that leads to the drain location.
+    """
+
+    at: Directive
     place: str
     directive: str
     said: str
@@ -171,7 +175,7 @@ def _differences(conf: NginxConf, jump: Jump) -> Iterator[Difference]:
     place = f"{jump.test.place} ({_block(jump.around[-1])})"
 
     def differs(directive: str, said: str, *, is_access: bool = True) -> Difference:
-        return Difference(place=place, directive=directive, said=said, is_access=is_access)
+        return Difference(at=jump.test, place=place, directive=directive, said=said, is_access=is_access)
 
     if jump.target is None:
         path = jump.path or f"an error_page for {jump.code}"

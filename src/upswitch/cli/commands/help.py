@@ -9,7 +9,7 @@ from upswitch.diagnose.causes import catalogue as causes
 from upswitch.lint.catalogue import Entry, in_general
 from upswitch.lint.catalogue import catalogue as findings
 
-DOCS = ("site-file", "watch", "fleet", "reliability", "restricted-mode", "json")
+DOCS = ("site-file", "lint", "watch", "fleet", "reliability", "restricted-mode", "json")
 """The pages of docs/ that an operator needs beside those of playbooks/incident/."""
 
 
