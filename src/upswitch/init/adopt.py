@@ -15,11 +15,11 @@ import msgspec
 from upswitch.basics.value import Value
 from upswitch.generations.generation import File
 from upswitch.init import places
-from upswitch.init.edits import Edit
+from upswitch.init.edits import Edit, edited
 from upswitch.init.places import AdoptRefused, Part, Splice
 from upswitch.init.pools import Candidate, pools_of, sibling_upstreams
 from upswitch.init.site_text import site_text
-from upswitch.nginx.configuration import includes_live, lives, upstream_blocks
+from upswitch.nginx.configuration import includes_live, lives, passed_upstreams, upstream_blocks
 from upswitch.nginx.drain_lines import DrainLines
 from upswitch.nginx.dump import ConfFile, Directive, NginxConf
 from upswitch.nginx.statements import StatementError
@@ -194,10 +194,22 @@ def _cut(
         return (places.instead_of_include(conf, file, include),), (File(name=_generation_name(file.path), text=file.text),)
     changes = [*places.instead_of_blocks(conf, blocks, include)]
     renamings = [each for part in renamed for each in places.renamings(conf, part.upstream.name, part.name)]
+    _refuse_composed(conf, renamings, [part.upstream.name for part in renamed])
     files = [File(name=_generation_name(f"{part.name}.conf"), text=_block(part)) for part in parts]
     if any(each.path != file.path for each in renamings):  # nginx must start after each single edit
         files += [File(name=_generation_name(f"{part.upstream.name}.conf"), text=f"{part.text}\n") for part in renamed]
     return (*changes, *renamings), tuple(files)
+
+
+def _refuse_composed(conf: NginxConf, renamings: list[Splice], old: list[str]) -> None:
+    """A name that is put together (`http://app_$colour`) would still lead to the old upstream."""
+    after = edited(conf, tuple(_edits(conf, tuple(renamings))), {})
+    for each in places.passes(after):
+        if name := next((name for name in old if name in passed_upstreams(after, each)), ""):
+            raise AdoptRefused(
+                f"{each.place}: `{each.text}` puts the name {name} together. Write whole names into the variable "
+                f"(`set $backend {name};`) and pass to it (`http://$backend`), reload nginx, then run init again"
+            )
 
 
 def _block(part: Part) -> str:

@@ -11,8 +11,8 @@ from upswitch.init import places
 from upswitch.init.pools import OPPOSITE, sibling_upstreams
 from upswitch.init.propose import kinds, real_paths, text_of
 from upswitch.nginx import running
-from upswitch.nginx.configuration import PASSES, http_children, lives, passed_upstream, passed_upstreams, upstream_blocks
-from upswitch.nginx.dump import NginxConf, walk
+from upswitch.nginx.configuration import lives, passed_upstream, passed_upstreams, upstream_blocks
+from upswitch.nginx.dump import NginxConf
 from upswitch.nginx.statements import StatementError
 from upswitch.nginx.upstream_file import read_upstreams
 from upswitch.site.model import Nginx
@@ -54,7 +54,7 @@ def look(host: Host, nginx: Nginx) -> tuple[FoundUpstream, ...]:
 def found(conf: NginxConf, real: Mapping[str, str], beside: Mapping[str, str]) -> tuple[FoundUpstream, ...]:
     """`real` is where nginx's files really lie; `beside` are the texts of the files beside them, by path."""
     managed = tuple(f"{live}/" for live in lives(conf))
-    passes = [each for each in walk(http_children(conf, "server")) if each.name in PASSES and each.args]
+    passes = places.passes(conf)
     blocks = upstream_blocks(conf)
     named = {each.args[0]: [one.place for one in passes if each.args[0] in passed_upstreams(conf, one)] for each in blocks}
     upstreams = [
@@ -73,8 +73,7 @@ def found(conf: NginxConf, real: Mapping[str, str], beside: Mapping[str, str]) -
 
 
 def _addresses(conf: NginxConf) -> Iterator[FoundUpstream]:
-    passes = [each for each in walk(http_children(conf, "server")) if each.name in PASSES and each.args]
-    names = dict.fromkeys(passed_upstream(each) for each in passes)
+    names = dict.fromkeys(passed_upstream(each) for each in places.passes(conf))
     for name in names:
         if places.is_address(conf, name) and _OWN_ADDRESS.match(name):
             by = tuple(dict.fromkeys(each.place for each in places.named(conf, name)))

@@ -74,8 +74,7 @@ def blocks_in(conf: NginxConf, file: ConfFile) -> list[Directive]:
 
 
 def _no_block(conf: NginxConf, file: ConfFile) -> str:
-    passes = [each for each in walk(http_children(conf, "server")) if each.name in PASSES and each.file == file.path]
-    plain = [each for each in passes if is_plain_address(conf, passed_upstream(each))]
+    plain = [each for each in passes(conf) if each.file == file.path and is_plain_address(conf, passed_upstream(each))]
     if not plain:
         return f"{file.path} has no upstream block that nginx reads inside http, and upswitch switches only those"
     address = passed_upstream(plain[0])
@@ -158,12 +157,17 @@ def _variables_of(conf: NginxConf, value: Directive) -> Iterator[str]:
 # ---- who names an upstream ----
 
 
+def passes(conf: NginxConf) -> list[Directive]:
+    """Every `proxy_pass` or the like."""
+    return [each for each in walk(http_children(conf, "server")) if each.name in PASSES and each.args]
+
+
 def named(conf: NginxConf, name: str) -> list[Directive]:
     """Every statement that sends requests to this upstream or address by its whole name: a pass, a `set`, a line of a `map`."""
-    passes = [each for each in walk(http_children(conf, "server")) if each.name in PASSES and each.args]
-    variables = _followed(conf, [each.args[0] for each in passes])
+    direct = passes(conf)
+    variables = _followed(conf, [each.args[0] for each in direct])
     values = [line for variable in variables for place in defines(conf, variable) for line in (place.block or (place,))]
-    return [each for each in dict.fromkeys((*passes, *values)) if each.args and _names(each.args[-1], name)]
+    return [each for each in dict.fromkeys((*direct, *values)) if each.args and _names(each.args[-1], name)]
 
 
 def _followed(conf: NginxConf, texts: Iterable[str]) -> list[str]:
@@ -268,9 +272,9 @@ def host_notes(conf: NginxConf, address: str, name: str) -> Iterator[str]:
     for server in http_children(conf, "server"):
         for around in chains((server,)):
             lines = next((found for scope in reversed(around) if (found := scope.children("proxy_set_header"))), ())
-            passes = [each for each in around[-1].children("proxy_pass") if each.args and _names(each.args[0], address)]
-            if passes and not any(each.args[:1] and each.args[0].lower() == "host" for each in lines):
-                said = f"{passes[0].place}: the application gets `Host: {name}` instead of `Host: {address}`"
+            passing = [each for each in around[-1].children("proxy_pass") if each.args and _names(each.args[0], address)]
+            if passing and not any(each.args[:1] and each.args[0].lower() == "host" for each in lines):
+                said = f"{passing[0].place}: the application gets `Host: {name}` instead of `Host: {address}`"
                 yield f"{said}, as no proxy_set_header sets it"
 
 

@@ -142,7 +142,9 @@ def listens(conf: NginxConf) -> tuple[str, ...]:
 def passed_upstream(directive: Directive) -> str:
     """The upstream or the address that a `proxy_pass` or the like names. "" where it begins with a variable."""
     target = _SCHEME.sub("", directive.args[0]) if directive.args else ""
-    return target.split("/", 1)[0].split("$", 1)[0] if not target.startswith("unix:") else target
+    if target.startswith("unix:"):
+        return f"unix:{target.removeprefix('unix:').split(':', 1)[0]}"  # `unix:/run/app.sock:/uri`
+    return target.split("/", 1)[0].split("$", 1)[0]
 
 
 def passed_upstreams(conf: NginxConf, directive: Directive) -> tuple[str, ...]:
