@@ -53,7 +53,11 @@ def at(text, number):
     [
         ("read_timeout", ["10.0.0.1:8080"], [at("proxy_read_timeout 2s", 15), at("proxy_read_timeout 5s", 5)]),
         ("read_timeout", ["10.0.0.2:80"], [at("proxy_read_timeout 2s", 15), at("proxy_read_timeout 5s", 5)]),
-        ("read_timeout", ["10.0.0.5:9000"], ["fastcgi_read_timeout 60s (nginx's default; nothing sets it)"]),
+        (
+            "read_timeout",
+            ["10.0.0.5:9000"],
+            ["fastcgi_read_timeout 60s (nginx's default; nothing sets it)", at("fastcgi_pass 10.0.0.5:9000", 17)],
+        ),
         ("read_timeout", ["10.0.0.9:1"], [at("proxy_read_timeout 5s", 5)]),
         ("connect_timeout", ["10.9.9.9:80"], [at("proxy_connect_timeout 3s", 19)]),
         ("tls_verify_failed", ["10.0.0.6:443"], [at("proxy_ssl_verify on", 18), "proxy_ssl_trusted_certificate is not set"]),

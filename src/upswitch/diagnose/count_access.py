@@ -132,20 +132,22 @@ def _name(peer: str) -> str:
     return "" if peer in _NOTHING else plain(peer)
 
 
-_RACES = "Without $upstream_connect_time, $upstream_bytes_sent and the method, keep-alive races look like other failures."
 _LIMITS = {
-    "status": "Without $status, nginx's own answers are not seen.",
-    "upstream_status": "Without $upstream_status, failures that a retry or error_page hid are not seen.",
-    "upstream_addr": "Without $upstream_addr, it is not seen which server failed.",
-    "upstream_header_time": "Without $upstream_header_time, only the error log tells a 502 of the app from one of nginx.",
-    "request_time": "Without $request_time, clients that left a hanging server are not seen.",
-    "request_completion": "Without $request_completion, clients that left in the middle of an answer are not seen.",
-    "time": "Without $time_local, $time_iso8601 or $msec, no times are known.",
+    "status": "answers of nginx itself",
+    "upstream_status": "failures that a retry or error_page hid",
+    "upstream_addr": "which server failed",
+    "upstream_header_time": "whose a 502 is where the error log has no line",
+    "request_time": "clients that left a hanging server",
+    "request_completion": "clients that left in the middle of an answer",
+    "time": "times",
 }
+"""What is not seen without a variable."""
+_RACING = ("upstream_connect_time", "upstream_bytes_sent", "request")
+_RACES = "keep-alive races"
 _MOST_REMEMBERED = 1 << 12
 _NO_HTTP = 100
 
-ALL = frozenset(_LIMITS) | {"request", "upstream_connect_time", "upstream_bytes_sent"}
+ALL = frozenset(_LIMITS) | {*_RACING}
 """What is looked at: `request` stands for the method too, `time` for any variable that has one."""
 
 
@@ -194,9 +196,11 @@ class Access(Value):
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """What can't be told from these logs, a clause each."""
-        races = () if self.tells_races else (_RACES,)
-        return (*(limit for name, limit in _LIMITS.items() if name not in self.variables), *races)
+        """What can't be seen in these logs, and what their format lacks: a sentence each."""
+        lacking = [name for name in (*_LIMITS, *_RACING) if name not in self.variables]
+        unseen = [*(_LIMITS[name] for name in lacking if name in _LIMITS), *(() if self.tells_races else (_RACES,))]
+        named = " ".join(f"${name}" if name != "time" else "$time_iso8601" for name in lacking)
+        return (f"This log format does not show {', '.join(unseen)}.", f"It lacks {named}.") if unseen else ()
 
     @property
     def tells_attempts(self) -> bool:
@@ -205,7 +209,7 @@ class Access(Value):
 
     @property
     def tells_races(self) -> bool:
-        return {"upstream_connect_time", "upstream_bytes_sent", "request"} <= self.variables
+        return self.variables.issuperset(_RACING)
 
 
 @dataclass

@@ -10,11 +10,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from upswitch.basics.text import plain
 from upswitch.basics.value import Value
 from upswitch.diagnose.causes import Cause, catalogue
+from upswitch.diagnose.count_errors import FAIL_TIMEOUT_S
 from upswitch.nginx import configuration
 from upswitch.nginx.build import Build
 from upswitch.nginx.configuration import PASSES, SCOPES, http, passed_upstream, upstream_blocks
 from upswitch.nginx.dump import Directive, NginxConf
-from upswitch.site.server_line import canonical
+from upswitch.site.server_line import canonical, is_address
+from upswitch.site.values import parse_duration
 
 _MOST = 6
 _LIMIT = re.compile(r"\b(down|max_conns|max_fails|fail_timeout)\b")
@@ -54,13 +56,18 @@ _UNKNOWN: Addresses = {}
 
 
 def behind(conf: NginxConf, code: str, servers: Collection[str], addresses: Addresses = _UNKNOWN) -> tuple[Setting, ...]:
-    """The settings to look at for a cause seen at these servers (addresses, or names of upstreams); each once, a few at most."""
+    """The settings to look at for a cause seen at these servers (addresses, or names of upstreams); each once, a few at most.
+
+    Where nothing sets them: the places that pass to such a server without an upstream.
+    """
     cause = catalogue().causes.get(code)
     if cause is None:
         return ()
     blocks = _blocks(conf, servers, addresses)
     passings = _concerned(passings_of(conf), servers, blocks)
     found = dict.fromkeys((*_of_servers(cause, servers, blocks), *_of_passings(cause, passings), *_of_process(conf, cause)))
+    if not any(each.place for each in found):
+        found |= dict.fromkeys(_set(each.directive) for each in passings if target_of(each) in servers)
     return tuple(found)[:_MOST]
 
 
@@ -73,6 +80,19 @@ def passings_of(conf: NginxConf) -> tuple[Passing, ...]:
 def addresses_of(block: Directive) -> tuple[str, ...]:
     """The `server` lines of an upstream by address: IP:PORT, [IP6]:PORT, unix:/path, or NAME:PORT."""
     return tuple(full_address(each.args[0]) for each in block.children("server") if each.args)
+
+
+def known_addresses(conf: NginxConf) -> dict[str, frozenset[str]]:
+    """Those of upstreams by name, without upstreams that have host names."""
+    found = {each.args[0]: frozenset(addresses_of(each)) for each in upstream_blocks(conf)}
+    return {name: servers for name, servers in found.items() if servers and all(map(is_address, servers))}
+
+
+def fail_timeout_s(conf: NginxConf) -> int:
+    """The longest of all servers."""
+    words = (word.partition("=") for block in upstream_blocks(conf) for server in block.children("server") for word in server.args)
+    texts = (value if value[-1:].isalpha() else f"{value}s" for name, _, value in words if name == "fail_timeout")
+    return max((int(seconds) for seconds in map(parse_duration, texts) if seconds is not None), default=FAIL_TIMEOUT_S)
 
 
 def full_address(text: str, port: int = 80) -> str:

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from upswitch.basics.errors import HostError, NginxBrokenError
 from upswitch.basics.value import Value
 from upswitch.diagnose import directives
-from upswitch.diagnose.count_errors import FAIL_TIMEOUT_S
 from upswitch.diagnose.directives import Known, known_of
 from upswitch.generations import store, survey
 from upswitch.generations.store import Disk
@@ -25,7 +24,6 @@ from upswitch.nginx.marker import Checked
 from upswitch.nginx.running import Running
 from upswitch.site.model import Dialect, Nginx, Probe, Site, Target
 from upswitch.site.server_line import is_address, probe_address
-from upswitch.site.values import parse_duration
 
 _ENOUGH = 20
 """Requests that each server of an upstream should have had before one without any means something."""
@@ -190,7 +188,7 @@ def _table(host: Host, path: str) -> bytes:
     return chunk.data if chunk else b""
 
 
-_NO_CONF = NginxConf(files=(), tree=())
+NO_CONF = NginxConf(files=(), tree=())
 
 
 class HostSight(Value):
@@ -223,14 +221,6 @@ class HostSight(Value):
     def known(self) -> Known:
         found, failing = known_of(self.conf, self.build), frozenset(each.upstream for each in self.held if each.fall)
         return replace(found, checked=found.checked | {each.upstream for each in self.held}, failing=failing)
-
-    @property
-    def fail_timeout_s(self) -> int:
-        """The longest of all servers."""
-        blocks = configuration.upstream_blocks(self.conf)
-        words = (word.partition("=") for block in blocks for server in block.children("server") for word in server.args)
-        texts = (value if value[-1:].isalpha() else f"{value}s" for name, _, value in words if name == "fail_timeout")
-        return max((int(seconds) for seconds in map(parse_duration, texts) if seconds is not None), default=FAIL_TIMEOUT_S)
 
     @property
     def spared(self) -> frozenset[str]:
@@ -300,7 +290,7 @@ def _conf(host: Host, nginx: Nginx) -> tuple[Build | None, NginxConf, str]:
         build = running.read_build(host, nginx)
         return build, running.read_conf(host, nginx, build), ""
     except NginxBrokenError as exc:
-        return None, _NO_CONF, f"nginx can't read its configuration, so the next reload would fail: {exc.said}"
+        return None, NO_CONF, f"nginx can't read its configuration, so the next reload would fail: {exc.said}"
 
 
 def _dialect(host: Host, nginx: Nginx, build: Build | None, conf: NginxConf) -> Dialect:

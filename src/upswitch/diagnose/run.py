@@ -16,11 +16,12 @@ from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.logs import coverage, formats, since
 from upswitch.logs.error_line import parse_error
-from upswitch.logs.line import LineReader, newlines
+from upswitch.logs.line import LineReader, newlines, seconds_of
 from upswitch.logs.since import EVER, AccessTimes, ErrorTimes, Since, Span, Times
-from upswitch.logs.source import FileSource, Source, with_rotated
+from upswitch.logs.source import FileSource, JournalSource, Source, with_rotated
 from upswitch.nginx import conf_logs
-from upswitch.nginx.conf_logs import AccessLog, LogFormat
+from upswitch.nginx.conf_logs import AccessLog, LogFormat, journal_tag
+from upswitch.nginx.dump import NginxConf
 from upswitch.site.model import Site
 
 _LAST = Since(seconds=600)
@@ -30,16 +31,17 @@ _TOO_HIGH = frozenset({"crit", "alert", "emerg"})
 
 
 class Wanted(Value):
-    """What to read. No files: the live host's own logs. `log_format` as parse_format takes it."""
+    """What to read. No files: the live host's own logs. `files` may hold either kind of lines; `log_format`: as people paste it."""
 
+    files: tuple[str, ...] = ()
     error_logs: tuple[str, ...] = ()
     access_logs: tuple[str, ...] = ()
     log_format: str = ""
     since: Since | None = None
 
     @property
-    def has_files(self) -> bool:
-        return bool(self.error_logs or self.access_logs)
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.files, *self.error_logs, *self.access_logs)))
 
 
 class LogRead(Value):
@@ -92,36 +94,43 @@ class _Logs(Value):
     notes: tuple[str, ...] = ()
 
 
-def of_files(wanted: Wanted, site: Site | None) -> Diagnosed:
-    """Files alone; with a site it is said whose a server is. OSError and FormatError where a file can't be used."""
-    found = _read(_files(wanted, ()), Known(), {})
+def of_files(wanted: Wanted, site: Site | None, conf: NginxConf = host.NO_CONF) -> Diagnosed:
+    """Files alone; with a site it is said whose a server is. OSError and FormatError where a file can't be used.
+
+    `conf` is that of the nginx that wrote them: it knows their formats, the health checks, and the directives behind the causes.
+    """
+    logs, addresses = _files(wanted, conf_logs.log_formats(conf).values()), directives.known_addresses(conf)
+    found = _read(logs, directives.known_of(conf, None), addresses, fail_timeout_s=directives.fail_timeout_s(conf))
+    found = msgspec.structs.replace(found, diagnosis=_with_settings(found.diagnosis, conf, addresses))
     return found if site is None else msgspec.structs.replace(found, whose=_whose(site, {}))
 
 
 def of_host(ports: Ports, site: Site, wanted: Wanted) -> Diagnosed:
     """The live host: its logs (or the files), and the checks. HostError where it can't be asked at all."""
     live = host.look(ports.host, site)
-    logs = _files(wanted, live.log_formats) if wanted.has_files else _host_logs(ports.host, site, live, wanted)
-    found = _read(logs, live.known, host.ever(ports.host, site, live), fail_timeout_s=live.fail_timeout_s)
+    logs = _files(wanted, live.log_formats) if wanted.names else _host_logs(ports.host, site, live, wanted)
+    found = _read(logs, live.known, host.ever(ports.host, site, live), fail_timeout_s=directives.fail_timeout_s(live.conf))
     asked = host.ask_servers(ports, site, live)
     asked = host.with_listeners(ports.host, asked, pid=live.master)
     places, peers = live.places(site), found.access.peers if live.build else {}
     return msgspec.structs.replace(
         found,
-        diagnosis=_with_settings(found.diagnosis, live),
+        diagnosis=_with_settings(found.diagnosis, live.conf, live.addresses),
         whose=_whose(site, live.names.resolved),
         asked=asked,
         problems=(*live.problems, *host.strangers(peers, places)),
         notes=(
             *found.notes,
             *host.unasked(peers, places, spared=live.spared),
-            *(() if wanted.has_files else _unseen(site, live)),
+            *(() if wanted.names else _unseen(site, live)),
         ),
     )
 
 
-def _with_settings(diagnosis: Diagnosis, live: HostSight) -> Diagnosis:
-    behind = (directives.behind(live.conf, each.code, each.servers, live.addresses) for each in diagnosis.findings)
+def _with_settings(diagnosis: Diagnosis, conf: NginxConf, addresses: Addresses) -> Diagnosis:
+    if not conf.tree:
+        return diagnosis
+    behind = (directives.behind(conf, each.code, each.servers, addresses) for each in diagnosis.findings)
     findings = (msgspec.structs.replace(each, settings=its) for each, its in zip(diagnosis.findings, behind, strict=True))
     return msgspec.structs.replace(diagnosis, findings=tuple(findings))
 
@@ -139,10 +148,10 @@ def _whose(site: Site, names: rounds.Resolved) -> dict[str, str]:
 def _unseen(site: Site, live: HostSight) -> Iterator[str]:
     """What the host's logs don't tell us."""
     for log in _access_logs(site, live):
-        if not coverage.can_follow(log):
+        if not coverage.can_follow(log) and not journal_tag(log.path):
             yield f"The access log at {log.file}:{log.line} ({log.path or 'off'}) can't be read here."
     for each in conf_logs.error_logs(live.conf, live.build) if live.build else ():
-        if not each.is_file:
+        if not each.is_file and not journal_tag(each.path):
             yield f"error_log {each.path} is no file, so its lines are not seen."
         elif each.threshold in _TOO_HIGH:
             yield f"{each.path} has only lines from {each.threshold} on. Most failures have the level error and are missing."
@@ -152,7 +161,7 @@ def _unseen(site: Site, live: HostSight) -> Iterator[str]:
 
 
 def _files(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Logs:
-    errors, access, notes = _error_files(wanted, found_formats)
+    errors, access, notes = _by_kind(wanted, found_formats)
     if wanted.since is None:
         return _Logs(errors=errors, access=access, span=EVER, notes=notes)
     span = since.in_files(
@@ -163,13 +172,13 @@ def _files(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Logs:
     return _Logs(errors=errors, access=access, span=span, notes=notes)
 
 
-def _error_files(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Given:
-    """The files by what they hold, whichever option named them; one with both kinds of lines is among the access logs.
+def _by_kind(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Given:
+    """The files by what they hold, the oldest first; one with both kinds of lines is among the access logs.
 
     And what can't be read of them, a sentence each: as long as another log can be read, that is no reason to stop.
     """
     errors, access, notes = list[FileSource](), list[tuple[FileSource, LineReader]](), list[str]()
-    for name in (*wanted.error_logs, *wanted.access_logs):
+    for name in wanted.names:
         source, is_error_log = FileSource(name), name in wanted.error_logs
         source.unwrap(lambda text: _count_errors(text) + formats.count_read(text, given=wanted.log_format, known=found_formats))
         head = source.head()
@@ -179,10 +188,12 @@ def _error_files(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Given:
             notes += [f"{source.name} is read as the log_format {known.name}."] if not wanted.log_format else []
         elif is_error_log or _count_errors(head):
             errors.append(source)
-        elif wanted.log_format or not wanted.error_logs:
+        elif wanted.log_format or len(wanted.names) == 1:
             formats.reader_of(source, given=wanted.log_format, known=found_formats)
         else:
             notes.append(f"{source.name} is of no log_format that we know: give its text with --log-format")
+    errors.sort(key=lambda source: ErrorTimes(EVER).first(source.head()))
+    access.sort(key=lambda each: seconds_of(AccessTimes(each[1]).first(each[0].head())) or 0)
     return tuple(errors), tuple(access), tuple(notes)
 
 
@@ -193,16 +204,29 @@ def _count_errors(text: bytes) -> int:
 def _host_logs(host: Host, site: Site, live: HostSight, wanted: Wanted) -> _Logs:
     errors = [site.nginx.error_log] if site.nginx.error_log != "auto" else []
     if not errors and live.build:
-        errors = [each.path for each in conf_logs.error_logs(live.conf, live.build) if each.is_file]
+        found = conf_logs.error_logs(live.conf, live.build)
+        errors = [each.path for each in found if each.is_file or journal_tag(each.path)]
     if not errors and live.disk.manifest:
         errors = [live.disk.manifest.error_log] if live.disk.manifest.error_log else []
-    access = [(log.path, coverage.reader_of(log)) for log in _access_logs(site, live) if coverage.can_follow(log)]
+    logs = [log for log in _access_logs(site, live) if coverage.can_follow(log) or journal_tag(log.path)]
+    access = [(log.path, coverage.reader_of(log)) for log in logs]
     span = since.on_host(host, wanted.since or _LAST)
+    tags = {tag for path, _ in access if (tag := journal_tag(path))}  # their error lines are read with them
     return _Logs(
-        errors=tuple(each for path in dict.fromkeys(errors) for each in with_rotated(host, path, ErrorTimes(span))),
-        access=tuple((each, reader) for path, reader in access for each in with_rotated(host, path, AccessTimes(reader, span))),
+        errors=tuple(
+            each
+            for path in dict.fromkeys(errors)
+            if journal_tag(path) not in tags
+            for each in _sources(host, path, span, ErrorTimes(span))
+        ),
+        access=tuple((each, reader) for path, reader in access for each in _sources(host, path, span, AccessTimes(reader, span))),
         span=span,
     )
+
+
+def _sources(host: Host, path: str, span: Span, times: Times) -> tuple[Source, ...]:
+    tag = journal_tag(path)
+    return (JournalSource(host, tag, since=span.unix or 0),) if tag else with_rotated(host, path, times)
 
 
 def _access_logs(site: Site, live: HostSight) -> tuple[AccessLog, ...]:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from upswitch.basics.text import printable
 from upswitch.basics.value import Value
-from upswitch.logs.format_regex import exact_pattern, parts_of
+from upswitch.logs.format_regex import Part, exact_pattern, parts_of
 from upswitch.logs.line import LineReader, compile_format
 from upswitch.nginx import conf_logs
 from upswitch.nginx.conf_logs import COMBINED, LogFormat, format_of
@@ -19,6 +19,7 @@ from upswitch.nginx.statements import StatementError, statements
 _LOOKED_AT = 200  # lines
 _SHOWN = 40  # characters
 _EXAMPLES = 3
+_COMPARED = 20  # lines
 
 _PLAIN = '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent'
 _WELL_KNOWN = {
@@ -155,17 +156,27 @@ def recognised(head: bytes, formats: Iterable[LogFormat]) -> Recognised | None:
 
 
 def misfit(wanted: LogFormat, lines: Iterable[bytes]) -> str:
-    """Where the first line stops being of the format."""
-    line = next(filter(None, lines), b"")
-    parts = parts_of(wanted.text)
-    for end in range(len(parts) - 1, 0, -1):
-        match = re.compile(exact_pattern(parts[:end], wanted.escape, ()), re.DOTALL).match(line)
+    """Where the line that fits furthest stops being of the format."""
+    parts = parts_of(COMBINED if wanted.text == "combined" else wanted.text)
+    fits = ((*_fitting(parts, wanted.escape, line), number, line) for number, line in enumerate(lines, 1) if line)
+    end, at, number, line = max(islice(fits, _COMPARED), key=lambda fit: fit[:2], default=(0, 0, 1, b""))
+    if end == len(parts):
+        return f"the log_format does not fit: line {number} goes on behind its end: {printable(line[at : at + _SHOWN])}"
+    if end == 0:
+        return f"the log_format does not fit: line {number} does not begin with {printable(parts[0].literal)!r}"
+    there = printable(line[at : at + _SHOWN].partition(b"?")[0])
+    behind = printable(parts[end].literal)
+    part = f"${parts[end].variable}" + (f" and then {behind!r}" if behind else "")
+    return f"the log_format does not fit: in line {number} it wants {part} where there is: {there}"
+
+
+def _fitting(parts: tuple[Part, ...], escape: str, line: bytes) -> tuple[int, int]:
+    """How many of the parts the line begins with, and up to where."""
+    for end in range(len(parts), 0, -1):
+        match = re.compile(exact_pattern(parts[:end], escape, ()), re.DOTALL).match(line)
         if match:
-            at = printable(line[match.end() : match.end() + _SHOWN].partition(b"?")[0])
-            behind = printable(parts[end].literal)
-            part = f"${parts[end].variable}" + (f" and then {behind!r}" if behind else "")
-            return f"the log_format does not fit: in the first line it wants {part} where there is: {at}"
-    return f"the log_format does not fit: the first line does not begin with {printable(parts[0].literal)}"
+            return end, match.end()
+    return 0, 0
 
 
 def _lines(head: bytes) -> list[bytes]:

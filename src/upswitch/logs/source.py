@@ -10,6 +10,7 @@ import contextlib
 import errno
 import gzip
 import io
+import lzma
 import os
 import stat
 import tempfile
@@ -23,7 +24,7 @@ from upswitch.basics.value import Value
 from upswitch.hosts.count_program import Alike, CountProgram, span_argv
 from upswitch.hosts.host import Host
 from upswitch.hosts.local import opened
-from upswitch.logs.line import HISTORY_S, LineReader, seconds_of
+from upswitch.logs.line import HISTORY_S, LineReader, newlines, seconds_of
 from upswitch.logs.since import AccessTimes, Span, Times
 from upswitch.logs.unwrap import Layer, layers_around
 
@@ -43,6 +44,7 @@ BLOCK = 1 << 20
 PEEK = 1 << 16
 _FAR = 4 << 20
 _COUNT_S = 60.0
+_MOST_LINES = 100_000
 
 
 class Counts(Value):
@@ -90,6 +92,40 @@ class HostSource:
     def _peek(self, offset: int, *, limit: int = PEEK) -> bytes:
         chunk = self._host.read(self.name, offset=offset, limit=limit)
         return chunk.data if chunk else b""
+
+
+class JournalSource:
+    """nginx's lines in the host's systemd journal: those of `stderr`, and of `syslog:` to the host itself.
+
+    HostError where it has none since then (seconds since 1970).
+    """
+
+    def __init__(self, host: Host, tag: str, *, since: int) -> None:
+        self.name = f"journalctl -t {tag}"
+        self.cut = ""
+        self._host, self._tag, self._since = host, tag, since
+
+    def blocks(self, _times: Times) -> Iterator[bytes]:
+        """Whole lines, the last _MOST_LINES at most."""
+        argv = (
+            "journalctl",
+            "-q",
+            "--no-pager",
+            "-o",
+            "cat",
+            "-n",
+            f"{_MOST_LINES}",
+            "--since",
+            f"@{self._since}",
+            "-t",
+            self._tag,
+        )
+        ran = self._host.run(argv, deadline=_COUNT_S)
+        if ran.exit != 0 or not ran.out:
+            raise HostError(f"read {self.name}", ran.words if ran.exit else "it has no lines of this time")
+        if newlines(ran.out) >= _MOST_LINES:
+            self.cut = f"{self.name}: only the last {_MOST_LINES} lines were read"
+        yield ran.out
 
 
 def with_rotated(host: Host, path: str, times: Times) -> tuple[HostSource, ...]:
@@ -171,11 +207,12 @@ def whole(data: bytes, *, is_torn: bool) -> bytes:
 
 STDIN = "-"
 _LONGEST = 1 << 24  # bytes of one line; a longer one is dropped
-_GZIP = b"\x1f\x8b"
+_GZIP, _XZ, _ZSTD = b"\x1f\x8b", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
 _GZIP_WINDOW = zlib.MAX_WBITS | 16  # zlib's way to say: with gzip's header
+_DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 
 
-_File = io.BufferedReader | gzip.GzipFile
+_File = io.BufferedReader | gzip.GzipFile | lzma.LZMAFile
 
 
 class FileSource:
@@ -195,7 +232,10 @@ class FileSource:
         self._pipe = None if name != STDIN and stat.S_ISREG(mode) else _pipe(name)
         with self._raw() as file:
             self._start = file.peek(PEEK) if self._pipe else file.read(PEEK)
-        self._is_gzip = self._start.startswith(_GZIP)
+        self._is_gzip, self._is_xz = self._start.startswith(_GZIP), self._start.startswith(_XZ)
+        self._is_packed = self._is_gzip or self._is_xz
+        if self._start.startswith(_ZSTD):
+            raise OSError(errno.EINVAL, "zstd can't be read here: unpack it with `zstd -d`, or give `zstd -dc` as a pipe", name)
         self._layers: tuple[Layer, ...] = ()
 
     def unwrap(self, count: Callable[[bytes], int]) -> None:
@@ -210,17 +250,18 @@ class FileSource:
     def blocks(self, times: Times) -> Iterator[bytes]:
         """Whole lines; from not far before the first one that matters, where there is a way to enter there. Of a pipe only once."""
         with self._open() as file:
-            if not (self._pipe or self._is_gzip):
+            if not (self._pipe or self._is_packed):
                 _enter(file, entry(file.seek(0, 2), lambda at: self._bare(_peek(file, at)), times))
             yield from self._whole(file)
 
     def head(self) -> bytes:
         """The first lines."""
-        if not self._is_gzip:
+        if not self._is_packed:
             return self._bare(self._start)
+        unpacking = lzma.LZMADecompressor() if self._is_xz else zlib.decompressobj(_GZIP_WINDOW)
         try:
-            return self._bare(zlib.decompressobj(_GZIP_WINDOW).decompress(self._start, PEEK))
-        except zlib.error:
+            return self._bare(unpacking.decompress(self._start, PEEK))
+        except _DAMAGED:
             return b""
 
     def newest(self, times: Times, *, most: int = MOST) -> str:
@@ -235,7 +276,7 @@ class FileSource:
             except OSError as exc:
                 raise OSError(exc.errno, f"can't keep what comes out of it: {exc.strerror}", self.name) from exc
         with self._open() as file:
-            if not self._is_gzip:
+            if not self._is_packed:
                 _enter(file, max(0, file.seek(0, 2) - PEEK))
             for block in self._whole(file):
                 found = times.last(block) or found
@@ -252,8 +293,8 @@ class FileSource:
     @contextlib.contextmanager
     def _open(self) -> Iterator[_File]:
         with self._raw() as raw:
-            if self._is_gzip:
-                with gzip.GzipFile(fileobj=raw) as file:
+            if self._is_packed:
+                with lzma.LZMAFile(raw) if self._is_xz else gzip.GzipFile(fileobj=raw) as file:
                     yield file
             else:
                 yield raw
@@ -272,12 +313,12 @@ class FileSource:
     def _read(self, file: _File) -> bytes:
         try:
             return file.read1(BLOCK)  # what came before the damage comes first
-        except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+        except _DAMAGED as exc:
             self.cut = f"{self.name} is cut off or damaged ({exc}): what stood before was read"
             return b""
 
 
-Source = FileSource | HostSource
+Source = FileSource | HostSource | JournalSource
 
 
 class _Pipe(io.RawIOBase):

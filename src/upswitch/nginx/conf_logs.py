@@ -37,6 +37,9 @@ class LogFormat(Value):
     escape: str = "default"
 
 
+_STANDARD = frozenset({"stderr", "/dev/stderr", "/dev/stdout"})
+
+
 class AccessLog(Value):
     """One `access_log` as it takes effect somewhere. `upstreams` are the names that the requests in it are passed to.
 
@@ -87,6 +90,15 @@ class ErrorLog(Value):
     @property
     def is_file(self) -> bool:
         return self.path != "stderr" and not self.path.startswith(("syslog:", "memory:"))
+
+
+def journal_tag(path: str) -> str:
+    """By which SYSLOG_IDENTIFIER the journal of systemd has the lines of such a log; "" where it does not have them."""
+    if path in _STANDARD:
+        return "nginx"
+    words = path.split(",")
+    tags = (word.removeprefix("tag=") for word in words if word.startswith("tag="))
+    return next(tags, "nginx") if words[0].startswith("syslog:server=unix:") else ""
 
 
 def log_formats(conf: NginxConf) -> dict[str, LogFormat]:
