@@ -45,6 +45,16 @@ def test_blocks_count_what_reading_line_by_line_counts(name, data):
     assert by_blocks(cut(lines, size), reader, attribution, is_timed=is_timed) == expected
 
 
+@pytest.mark.parametrize("attribution", ATTRIBUTIONS)
+@pytest.mark.parametrize(
+    "line", [b"200 200 b:1 0.000 0.001 : - ", b"502 502 :  b:1 0.000 0.001 : - 0000", b"404 200 : 504 - 1.000 0.001 : - "]
+)
+def test_a_line_that_was_cut_behind_a_redirect_is_read_by_neither_way(line, attribution):
+    reader = compile_format(ALL["bare"][1])
+    assert reader.read(line) is None
+    assert counted(reader, attribution, line + b"\n").unread == 1
+
+
 @pytest.mark.parametrize("name", ALL)
 @at_most(40)
 @given(data=st.data())

@@ -215,18 +215,18 @@ class EntryCounter:
                     self.others.append(each[-1] * times)
                 yield said, {client: (each, times)}
             else:
-                kinds.setdefault((*each[:at], b"", *each[at + 1 :]), {})[each[at]] = times
+                kinds.setdefault(each[:at] + each[at + 1 :], {})[each[at]] = times
         for kind, counted in kinds.items():
             clients = _ByClient()
             for address, times in counted.items():
                 name = self._named(address)
-                each, before = clients.get(name) or ((*kind[:at], address, *kind[at + 1 :]), 0)
+                each, before = clients.get(name) or ((*kind[:at], address, *kind[at:]), 0)
                 clients[name] = (each, before + times)
-            yield self._others.said(kind), clients
+            yield self._others.said((*kind[:at], b"", *kind[at:])), clients
 
     def _named(self, address: bytes) -> str:
         """A client; "" for those beyond MOST_CLIENTS."""
-        name = client_of(address)
+        name = client_of(address) if b":" in address else address.decode("ascii", "backslashreplace")
         if name not in self._clients:
             if len(self._clients) >= MOST_CLIENTS:
                 return ""

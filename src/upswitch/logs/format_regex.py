@@ -23,6 +23,7 @@ from collections.abc import Collection, Iterable, Mapping
 from upswitch.basics.value import Value
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
+_GENERATION = "upswitch_generation"
 _NUMBER, _SECONDS = rb"\d{1,20}", rb"\d{1,20}\.\d{3}"
 _EXACT = {
     "status": rb"\d{3}",
@@ -44,7 +45,7 @@ _WORDS = {
     "server_protocol",
     "scheme",
     "upswitch_pool",
-    "upswitch_generation",
+    _GENERATION,
 }
 _ELEMENTS = {
     "upstream_status": rb"\d{1,3}",
@@ -133,7 +134,12 @@ def _opening(index: int, free: list[int]) -> bytes:
 
 
 def _skip(part: Part, escape: str, *, is_last: bool) -> bytes | None:
-    """Skips to the next literal; None where the variable may contain the first character of it."""
+    """Skips to the next literal; None where the variable may contain the first character of it.
+
+    None for the generation too, which is always looked at: only so no end of a list before it (` : `) passes for one.
+    """
+    if part.variable == _GENERATION:
+        return None
     if part.variable in _WIDTHS:
         return _WIDTHS[part.variable]
     follower = part.literal[:1]
@@ -167,7 +173,7 @@ def _shape(part: Part, escape: str, *, is_last: bool) -> bytes | None:
     if part.variable == "upstream_addr":
         return _addresses(part.literal)
     if part.variable in _WORDS and not (follower and re.match(rb"[\w.:/-]", follower)) and (follower or is_last):
-        return rb'[^\s"%s]*+' % re.escape(follower)
+        return rb"[\w-]*+" if part.variable == _GENERATION else rb'[^\s"%s]*+' % re.escape(follower)
     return _delimited(follower, escape, is_last=is_last)
 
 
