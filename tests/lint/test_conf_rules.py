@@ -93,6 +93,15 @@ def test_a_name_is_that_of_an_upstream_in_any_case(tmp_path):
     assert codes(path) == ["all_down", "single_server"]
 
 
+def test_a_name_that_a_file_which_is_not_here_may_define_is_no_error(tmp_path):
+    path = tmp_path / "nginx.conf"
+    text = whole("set $to front; proxy_pass http://$to;", http=f"include {tmp_path}/mime.types; INCLUDE")
+    path.write_text(text.replace("INCLUDE", ""))
+    assert "no_resolver" in codes(path)
+    path.write_text(text.replace("INCLUDE", f"include {tmp_path}/up/*.conf; server {{ location / {{ proxy_pass http://back; }} }}"))
+    assert set(codes(path)) == {"include_unread", "variable_hides_name"}
+
+
 def test_what_a_whole_configuration_would_say_is_only_a_note_in_a_part(tmp_path):
     path = tmp_path / "app.conf"
     path.write_text("upstream app { server 127.0.0.1:1; keepalive 4; } server { location / { proxy_pass http://app; } }")

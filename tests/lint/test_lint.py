@@ -241,6 +241,25 @@ def test_an_upstream_that_is_defined_outside_of_the_live_generation_is_found_onc
     assert found(before).keys() == {"include_missing"}
 
 
+@pytest.mark.parametrize(
+    ("location", "wanted"), [("memcached_pass app;", ""), ("fastcgi_pass app;", "fastcgi"), ("proxy_pass http://APP;", "http")]
+)
+def test_a_check_is_missed_only_where_one_can_do_more_than_connect(location, wanted):
+    site = SITE.replace("[upstreams.app.check]\n", "").replace('type = "http"\n', "")
+    finding = found(conf(location=location), NEW, site=site).get("no_check")
+    assert (f'type = "{wanted}"' in finding.hint) if wanted else finding is None
+
+
+def test_what_upswitch_renders_is_to_be_changed_in_the_site_file():
+    files = conf() | {"/etc/nginx/upswitch/live/app.conf": "upstream app { server 127.0.0.1:8001; server 127.0.0.1:8002; }\n"}
+    parsed = Subject(site=parse_site(SITE), build=NEW, conf=parse_dump(made_dump(files)))
+    (finding,) = findings(parsed, Ground.CONF)
+    assert (finding.code, finding.file) == ("max_fails_one", "/etc/nginx/upswitch/live/app.conf")
+    assert finding.hint.startswith(
+        "upswitch renders this file from the site file, so change it there: write `server 127.0.0.1:8001"
+    )
+
+
 def test_an_upstream_that_no_location_uses_is_found():
     assert found(conf(location="return 204;")).keys() >= {"upstream_unused"}
 

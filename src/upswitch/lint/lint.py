@@ -143,21 +143,19 @@ def subject_of(conf: NginxConf) -> Subject:
 def findings(subject: Subject, *grounds: Ground) -> tuple[LintFinding, ...]:
     """What the rules on these grounds find, each finding once. A rule's name is the code where a finding has no other."""
     found = dict.fromkeys(
-        catalogue.finding(rule.__name__, each, subject)
-        if isinstance(each, Spot)
-        else replace(each, code=each.code or rule.__name__)
-        for ground in grounds
-        for rule in RULES[ground]
-        for each in rule(subject)
+        _told(rule.__name__, each, subject) for ground in grounds for rule in RULES[ground] for each in rule(subject)
     )
     return tuple(sorted(found, key=lambda finding: _WORST.index(finding.level)))
 
 
-def _told(name: str, each: LintFinding | Spot, subject: Subject, live: str) -> LintFinding:
-    """With its code. What upswitch renders is changed in the site file."""
-    found = catalogue.finding(name, each, subject) if isinstance(each, Spot) else replace(each, code=each.code or name)
-    is_rendered = isinstance(each, Spot) and found.file.startswith(live)
-    return replace(found, hint=f"upswitch renders this file; in the site file {found.hint}") if is_rendered else found
+def _told(name: str, each: LintFinding | Spot, subject: Subject) -> LintFinding:
+    """With its code, and the words of a Spot."""
+    if not isinstance(each, Spot):
+        return replace(each, code=each.code or name)
+    found = catalogue.finding(name, each, subject)
+    is_rendered = found.file.startswith(f"{subject.site.nginx.live}/")
+    hint = f"upswitch renders this file from the site file, so change it there: {found.hint}"
+    return replace(found, hint=hint) if is_rendered else found
 
 
 def without(found: Iterable[LintFinding], ignored: Collection[str], *, errors_only: bool) -> tuple[LintFinding, ...]:

@@ -164,13 +164,13 @@ def error_page_hides(subject: Subject) -> Iterator[Spot]:
 def no_resolver(subject: Subject) -> Iterator[Spot]:
     """Only of names that can be followed through `map` and `set`. An upstream of that name needs no resolver."""
     for passing, name in _named_by_variable(subject):
-        if _setting(passing, "resolver") is None and not subject.is_part:
+        if _setting(passing, "resolver") is None and not subject.is_incomplete:
             yield spot(passing.directive, name=name)
 
 
 def variable_hides_name(subject: Subject) -> Iterator[Spot]:
     for passing, name in _named_by_variable(subject):
-        if _setting(passing, "resolver") is not None or subject.is_part:
+        if _setting(passing, "resolver") is not None or subject.is_incomplete:
             yield spot(passing.directive, name=name)
 
 

@@ -20,7 +20,7 @@ from upswitch.logs import coverage
 from upswitch.nginx import configuration, drain_lines
 from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import AccessLog
-from upswitch.nginx.dump import Directive, NginxConf, walk
+from upswitch.nginx.dump import Directive, NginxConf
 from upswitch.nginx.processes import OldWorkers
 from upswitch.site.model import CheckType, Dialect, Gate, Nginx, SilencePolicy, Site, Watch, effective_check
 from upswitch.site.names import generation_variable, prefix_of
@@ -74,6 +74,11 @@ class OnMarker(StrEnum):
     NOBODY = "nobody"
 
 
+_NO_NAMES = ("mime.types", "_params")
+_CHECKS = {
+    "proxy": 'type = "http" and the http_send of a health URL',
+    "fastcgi": 'type = "fastcgi" and the fastcgi_param of a ping page',
+}
 NO_SITE = Site(nginx=Nginx(dir="/", check_shm_size="1m"), upstreams=(), gate=Gate(), watch=Watch())
 """For a configuration that is read without a site file: no folder of ours, and nginx's own default."""
 
@@ -129,10 +134,19 @@ class Subject(Value):
         text = configuration.worker_processes(self.conf)
         return int(text) if text.isascii() and text.isdigit() else 0
 
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether another file may define a name that these do not."""
+        return self.is_part or any(each.why_unread and not each.path.endswith(_NO_NAMES) for each in self.files)
+
+    def kinds_to(self, name: str) -> set[str]:
+        """`proxy`, `fastcgi` and so on: how requests are passed to this upstream."""
+        found = (each for each in self.passings if name in configuration.passed_upstreams(self.conf, each.directive))
+        return {each.kind for each in found}
+
     def speaks_http(self, name: str) -> bool:
         """Whether a `proxy_pass` names this upstream."""
-        inside = walk(configuration.http_children(self.conf, "server"))
-        return any(each.name == "proxy_pass" and name in configuration.passed_upstreams(self.conf, each) for each in inside)
+        return "proxy" in self.kinds_to(name)
 
 
 class Rule(Protocol):
@@ -190,10 +204,13 @@ def one_pool(subject: Subject) -> Iterator[LintFinding]:
 
 
 def no_check(subject: Subject) -> Iterator[LintFinding]:
+    """Where requests go by memcached_pass and the like, no check can do more than connect."""
     for upstream in subject.site.upstreams:
-        if upstream.check is None and subject.site.gate.type is None:
+        kinds = subject.kinds_to(upstream.name) or {"proxy"}
+        wanted = next((fix for kind, fix in _CHECKS.items() if kind in kinds), "")
+        if upstream.check is None and subject.site.gate.type is None and wanted:
             what = f"upstream {upstream.name} has no check table: the gate only connects, so an application that hangs passes"
-            yield warning(what, f'add [upstreams.{upstream.name}.check] with type = "http" and the http_send of a health URL')
+            yield warning(what, f"add [upstreams.{upstream.name}.check] with {wanted}")
 
 
 def host_name(subject: Subject) -> Iterator[LintFinding]:

@@ -60,7 +60,7 @@ def name_resolved_once(subject: Subject) -> Iterator[Spot]:
                 yield spot(each, host=each.args[0], target=block.args[0])
     for passing in subject.passings:
         host = configuration.passed_upstream(passing.directive)
-        is_here = host.lower() in names or "$" in passing.directive.args[0] or (subject.is_part and "." not in host)
+        is_here = host.lower() in names or "$" in passing.directive.args[0] or (subject.is_incomplete and "." not in host)
         if host and not is_here and _is_foreign(host):
             yield spot(passing.directive, host=host, target=host.partition(":")[0])
 
