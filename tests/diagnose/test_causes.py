@@ -30,7 +30,7 @@ from failing import (
 )
 from frontend import Frontend, frontend
 from servers import END, STDERR, STDOUT, Answer, asked_then, record, reset, serving, wait_for_close
-from upswitch.diagnose.causes import Cause, Code, catalogue, cause_of
+from upswitch.diagnose.causes import Cause, Code, catalogue, cause_of, said_beside
 from upswitch.logs.error_line import parse_error
 from upswitch.logs.line import HUNG_S
 from upswitch_lab.find import read_build
@@ -350,16 +350,45 @@ WORDS = {
     'failed to load external Lua file "/opt/a.lua": cannot open /opt/a.lua': "lua_failed",
     "[lua] a.lua:12: handle(): cache miss": "none_app_message",
     "js: warming up": "none_app_message",
+    "[lua] balancer.lua:9: execute(): failed to get a peer from the ring-balancer": "lua_no_server",
+    "[lua] init.lua:4: failed to pick server: all servers are down": "lua_no_server",
     "js exception: TypeError: cannot get property": "js_failed",
+    # request bodies and answers that nginx can't write
+    'open() "/var/lib/nginx/body/0000000001" failed (13: Permission denied)': "temp_path_permission",
+    'open() "/srv/www/report/2026" failed (13: Permission denied)': None,
+    'pwrite() "/var/lib/nginx/body/0000000001" failed (28: No space left on device)': "disk_full",
+    # gRPC's compression of headers
+    "upstream sent zero http2 table index while reading response header from upstream": "header_invalid",
+    "upstream sent truncated http2 header while reading response header from upstream": "header_invalid",
+    # Windows' names
+    "WSASend() failed (10054: An existing connection was forcibly closed) while sending request to upstream": (
+        "upstream_closed_during_send"
+    ),
 }
-OF_MODULES = {"lua_balancer_failed", "lua_failed", "js_failed"}
-"""Of modules that are not here; the words are those of ngx_http_lua_*.c and ngx_js.c."""
+OF_MODULES = {"lua_balancer_failed", "lua_no_server", "lua_failed", "js_failed"}
+"""Of modules that are not here; the words are those of ngx_http_lua_*.c, ngx_js.c, and of gateways in Lua."""
+BESIDE = {
+    b"[20-Nov-2026 10:00:01] WARNING: [pool www] server reached pm.max_children setting (5)": "server_overloaded",
+    b'*** uWSGI listen queue of socket "127.0.0.1:3031" (fd: 3) full !!! (101/100) ***': "server_overloaded",
+    b"[2026-11-20 10:00:30 +0000] [1] [CRITICAL] WORKER TIMEOUT (pid:8)": "server_timeout",
+    b"Fri Nov 20 10:00:30 2026 - HARAKIRI ON WORKER 1 (pid: 9, try: 1)": "server_timeout",
+    b"[20-Nov-2026 10:00:01] WARNING: [pool www] child 9 execution timed out (61.2 sec), terminating": "server_timeout",
+    b"[2026-11-20 10:00:30 +0000] [1] [ERROR] Worker (pid:8) was sent SIGKILL! Perhaps out of memory?": "server_killed",
+    b"FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory": "server_killed",
+    b"[2026-11-20 10:00:30 +0000] [1] [INFO] Booting worker with pid: 8": None,
+}
+"""Lines of applications (php-fpm, uWSGI, gunicorn, Node) beside nginx's."""
 
 
 @pytest.mark.parametrize("words", WORDS)
 def test_words_of_the_source_have_their_cause(words):
     line = f'2026/01/01 00:00:00 [error] 1#1: *1 {words}, client: 127.0.0.1, server: , request: "GET / HTTP/1.0"'
     assert cause_of(parse_error(line.encode())) == WORDS[words]
+
+
+@pytest.mark.parametrize("line", BESIDE)
+def test_an_apps_own_word_about_itself_is_heard(line):
+    assert said_beside(line) == BESIDE[line]
 
 
 def test_every_cause_that_an_error_line_shows_alone_is_made_to_happen():
