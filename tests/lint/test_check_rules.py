@@ -105,7 +105,7 @@ def test_upstreams_with_standbys_have_no_blackout_with_and_without_a_site_file()
         (HTTP, set(), set()),
         (f"{SERVER} check type=http interval=1000 timeout=1000 {WARM};", set(), set()),
         (f"{SERVER} check type=http interval=1000 timeout=1001 {WARM};", {"check_timeout_long"}, {"check_timeout_long"}),
-        (f"{SERVER} check rise=4 {WARM};", {"check_tcp_blind"}, set()),
+        (f"{SERVER} check rise=4 {WARM};", {"check_tcp_blind", "check_tcp_stuck"}, set()),
         (f"{SERVER} check rise=5 {WARM};", {"check_tcp_stuck"}, set()),
         (f"{HTTP} check_keepalive_requests 2;", {"check_keepalive_frozen"}, set()),
         (f"{HTTP} check_keepalive_requests 1;", set(), set()),
@@ -206,7 +206,7 @@ def test_if_the_module_is_not_known_findings_name_both():
         ('type = "http"', YAOWEIBIN, set()),
         ('type = "http"\nkeepalive_requests = 5', YAOWEIBIN, set()),  # not rendered there
         ('type = "mysql"', TENGINE, {"check_mysql"}),
-        ('type = "tcp"\nrise = 5', YAOWEIBIN, {"check_tcp_stuck"}),
+        ('type = "tcp"\nrise = 5', YAOWEIBIN, {"check_tcp_blind"}),
         ('type = "ssl_hello"', TENGINE, {"check_ssl_hello"}),
         ('type = "http"\ninterval = 1000\ntimeout = 2000', TENGINE, {"check_timeout_long"}),
     ],

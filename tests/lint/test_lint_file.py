@@ -56,7 +56,7 @@ def test_a_whole_configuration_is_read_with_its_includes_from_the_folder_of_the_
         },
     )
     found = {each.code: each for each in lint_file(path)}
-    assert set(found) == {"check_blackout", "check_tcp_blind", "tcp_for_http", "check_mysql", "max_fails_one"}
+    assert set(found) == {"check_blackout", "check_tcp_blind", "check_tcp_stuck", "tcp_for_http", "check_mysql", "max_fails_one"}
     assert f"{tmp_path}/conf.d/a.conf:4" in found["check_blackout"].what
     assert "likely 74.3 s (with 3 worker processes)" in found["check_blackout"].what
     assert f"{tmp_path}/conf.d/c.part:1" in found["check_mysql"].what

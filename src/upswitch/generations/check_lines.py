@@ -1,6 +1,6 @@
 """nginx's own health check in a generation: the `check` lines of its upstreams."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -17,7 +17,31 @@ def check_lines(check: Check | None, dialect: Dialect) -> tuple[str, ...]:
     Their order and number suit both modules. Tengine's refuses a `check_http_send` before its `check`. Several lines of
     check_http_expect_alive add up in one module and replace each other in the other, so there is one (nginx-facts.md, section 6).
     """
-    return () if check is None or dialect is Dialect.NONE else tuple(_lines(check, dialect))
+    return () if check is None or dialect is Dialect.NONE else tuple(_lines(rendered_check(check, dialect), dialect))
+
+
+def rendered_check(check: Check, dialect: Dialect) -> Check:
+    """The check as this module gets it: yaoweibin's may hold a healthy server down for ever by type=tcp with a `rise` above 1.
+
+    It counts one success in each worker process, and no other while the connection stands (nginx-facts.md, "The stuck tcp check").
+    """
+    is_stuck = check.type is CheckType.TCP and dialect is Dialect.YAOWEIBIN
+    return msgspec.structs.replace(check, rise=1) if is_stuck else check
+
+
+def has_lines(data: bytes, upstream: str, lines: tuple[str, ...]) -> bool:
+    """Whether `upstream` has these check lines in this file, but for `default_down`. True where it is not in the file."""
+    try:
+        blocks = [each.block or () for each in statements(data.decode()) if each.words == ("upstream", upstream)]
+        wanted = _family(statements("".join(f"{line};" for line in lines)))
+    except (UnicodeDecodeError, StatementError):
+        return True
+    return all(_family(block) == wanted for block in blocks)
+
+
+def _family(found: Iterable[Statement]) -> list[tuple[str, ...]]:
+    family = (each.words for each in found if each.words[0] == "check" or each.words[0].startswith("check_"))
+    return [_trusting(words) if words[0] == "check" else words for words in family]
 
 
 def _lines(check: Check, dialect: Dialect) -> Iterator[str]:

@@ -25,6 +25,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 _FALL_MYSQL = 5  # the modules' default
 _SENT_INSTEAD = (CheckType.FASTCGI, CheckType.AJP, CheckType.SSL_HELLO)
 _HEALTH_URL = "use type=http with the check_http_send of a health URL"
+_ONE_RISE = f"set rise=1; or {_HEALTH_URL}"
 
 
 # ---- each upstream ----
@@ -76,22 +77,25 @@ def tcp_for_http(subject: Subject) -> Iterator[LintFinding]:
 
 
 def check_tcp_stuck(subject: Subject) -> Iterator[LintFinding]:
-    """nginx-facts.md, "The stuck tcp check"."""
+    """nginx-facts.md, "The stuck tcp check". What we render has rise=1 (generations/check_lines.py)."""
     workers = subject.workers
-    for upstream in _kept_open(subject):
+    for upstream in (each for each in _kept_open(subject) if each.lines):
         rise = upstream.check.rise
         ends = "its servers never come up: 502 for ever" if upstream.check.default_down else "a server that was down stays down"
         what = f"{upstream.said}: {_YAOWEIBIN} makes one tcp check in each worker process, and no other while its connection stands"
         if workers and rise > workers:
-            yield error(f"{what}. rise={rise} is never reached with {workers} of them, and {ends}", _HEALTH_URL, upstream.at)
+            yield error(f"{what}. rise={rise} is never reached with {workers} of them, and {ends}", _ONE_RISE, upstream.at)
         elif not workers and rise > 1:
             what += f". With fewer worker processes than rise={rise} (their number is not known here) {ends}"
-            yield warning(what, f"{_HEALTH_URL}; no parameter of type=tcp fixes it", upstream.at)
+            yield warning(what, _ONE_RISE, upstream.at)
+        elif rise > 1:
+            what += f". A server that was down stays down where fewer than rise={rise} of them check it again"
+            yield warning(what, _ONE_RISE, upstream.at)
 
 
 def check_tcp_blind(subject: Subject) -> Iterator[LintFinding]:
     for upstream in _kept_open(subject):
-        if upstream.check.rise <= (subject.workers or 1):
+        if not upstream.lines or upstream.check.rise <= (subject.workers or 1):
             what = (
                 f"{upstream.said}: {_YAOWEIBIN} does not check by tcp again while its connection stands, "
                 "so it never finds a server that was up and then hangs"

@@ -90,7 +90,7 @@ def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Iterab
     """A switch to `ask.pool`: rendered now, for this nginx. RefusedError where a template or a name fails."""
     names_of = _resolved(ports.host, site, ask.pool, facts)
     checked = {pool: rounds.checked(site, pool, names) for pool, names in names_of.items()}
-    warmth = warm.needed(site, checked[ask.pool], facts)
+    warmth = warm.needed(site, ask.pool, checked[ask.pool], facts)
     resolved = names_of[ask.pool]
     plan = planned(ask, *_live_and_next(facts, runs), has_warm=warmth.why != "", skips=_skips(site, facts, warmth))
     fixed = rounds.without_names(site, ask.pool, resolved)  # a name that stops resolving would keep nginx from starting

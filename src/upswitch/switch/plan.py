@@ -55,7 +55,7 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
         gate=gate,
         is_unchanged=is_same,
         warmth=job.warmth,
-        notes=(*warm.notes(site, ask.pool, job.warmth), *filter(None, [job.flag_stays_down]), *_seen(site, job, own)),
+        notes=(*warm.notes(site, ask.pool, job.warmth, facts), *filter(None, [job.flag_stays_down]), *_seen(site, job, own)),
         refusals=refusals,
     )
 

@@ -4,17 +4,19 @@ With `default_down=true` a server that a reload brings in is down until `rise` c
 long as none has: the fault that upswitch exists for. So the new pool stands in the live generation as a standby first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from upswitch.basics.result import Result, Took, Why
 from upswitch.basics.value import Value
+from upswitch.generations.check_lines import check_lines, has_lines, rendered_check
+from upswitch.generations.generation import STANDBY, standby_name
 from upswitch.generations.survey import Facts
 from upswitch.health import nginx_check
 from upswitch.health.nginx_check import NO_BLACKOUT, Blackout
 from upswitch.hosts.host import Ports
 from upswitch.hosts.wait import until
 from upswitch.nginx import marker, running
-from upswitch.site.model import Check, CheckType, Dialect, Nginx, Site
+from upswitch.site.model import Check, Dialect, Nginx, Site
 from upswitch.site.server_line import is_address, probe_address
 
 _LOOK_EVERY = 0.2
@@ -26,7 +28,7 @@ class Warmth(Value):
 
     `longest` is the worst case in seconds; `down` are those that nginx does not call up now, `failing` those of them whose checks
     fail; `trusted` names upstreams whose new servers nginx takes as up unproved; `plain` is what a reload without any of this would
-    cost. `stuck` are sentences about checks that may never succeed.
+    cost.
     """
 
     wanted: Mapping[str, tuple[str, ...]] = {}
@@ -36,11 +38,10 @@ class Warmth(Value):
     failing: tuple[str, ...] = ()
     trusted: tuple[str, ...] = ()
     plain: Blackout = NO_BLACKOUT
-    stuck: tuple[str, ...] = ()
 
 
-def needed(site: Site, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -> Warmth:
-    """`addresses` are the servers that nginx will check once they serve.
+def needed(site: Site, pool: str, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -> Warmth:
+    """`addresses` are the servers of `pool` that nginx will check once they serve.
 
     With `default_down=false` a new server is up at once, as its owner wants it; one that nginx has found down stays down.
     """
@@ -51,27 +52,34 @@ def needed(site: Site, addresses: Mapping[str, tuple[str, ...]], facts: Facts) -
     held = {name: each for name, each in addresses.items() if checks[name].default_down}
     late = [each for each in new if any(each in others for others in held.values())]
     trusted = tuple(name for name, each in addresses.items() if name not in held and not set(new).isdisjoint(each))
-    why = f"nginx does not check {', '.join(late)} yet" if late else ""
     wanted = {name: tuple(one for one in each if name in held or one not in new) for name, each in addresses.items()}
+    stale = [
+        name
+        for name, each in wanted.items()
+        if _is_stale(name, pool, checks[name], facts) and marker.down(facts.checked, {name: each})
+    ]
     plain = (_plain(checks[name], each, facts) for name, each in held.items())
     return Warmth(
         wanted=wanted,
-        why=why,
-        longest=max(nginx_check.longest_to_up(checks[name]) for name in addresses),
+        why=_why(late, stale),
+        longest=max(nginx_check.longest_to_up(rendered_check(checks[name], facts.dialect)) for name in addresses),
         down=marker.down(facts.checked, wanted),
         failing=marker.failing(facts.checked, wanted),
         trusted=trusted,
         plain=max(plain, key=lambda each: each.worst, default=NO_BLACKOUT),
-        stuck=tuple(
-            _STUCK.format(name, checks[name].rise) for name, each in wanted.items() if each and _is_stuck(checks[name], facts)
-        ),
     )
 
 
-_STUCK = (
-    "{}: type=tcp with rise={} and fewer worker processes: yaoweibin's module never calls a server up that keeps the connection "
-    "open (`upswitch lint`, check_tcp_stuck)"
-)
+def _why(late: Sequence[str], stale: Sequence[str]) -> str:
+    if late:
+        return f"nginx does not check {', '.join(late)} yet"
+    return f"nginx's check of {', '.join(stale)} is not that of the site file yet" if stale else ""
+
+
+def _is_stale(name: str, pool: str, check: Check, facts: Facts) -> bool:
+    """Whether nginx proves the standby by another check than the site file has now: by that one it may never be up."""
+    live = facts.live_files.get(STANDBY, b"")
+    return not has_lines(live, standby_name(name, pool), check_lines(check, facts.dialect))
 
 
 def _plain(check: Check, addresses: tuple[str, ...], facts: Facts) -> Blackout:
@@ -83,7 +91,7 @@ def _plain(check: Check, addresses: tuple[str, ...], facts: Facts) -> Blackout:
     return nginx_check.blackout_of(check, servers=len(addresses), workers=max(workers, 1))
 
 
-def notes(site: Site, pool: str, warmth: Warmth) -> tuple[str, ...]:
+def notes(site: Site, pool: str, warmth: Warmth, facts: Facts) -> tuple[str, ...]:
     """Where nginx's own check will not know what it needs to know, or will not be asked."""
     found = [
         f"default_down=false: nginx counts the servers of {name} as up at once; only the gate has checked them"
@@ -97,13 +105,15 @@ def notes(site: Site, pool: str, warmth: Warmth) -> tuple[str, ...]:
         ]
         if upstream.check is None:
             found.append(f"{upstream.name} has no check table: nginx counts its servers as up; only the gate has checked them")
-    return (*found, *warmth.stuck)
+        elif upstream.check != rendered_check(upstream.check, facts.dialect):
+            found.append(_ONE_RISE.format(upstream.name, upstream.check.rise))
+    return tuple(found)
 
 
-def _is_stuck(check: Check, facts: Facts) -> bool:
-    """docs/nginx-facts.md, "The stuck tcp check"."""
-    workers = len(facts.running.family.workers) if facts.running.family else 0
-    return check.type is CheckType.TCP and facts.dialect is Dialect.YAOWEIBIN and check.rise > workers
+_ONE_RISE = (
+    "{}: upswitch writes rise=1 for nginx instead of rise={}, because with type=tcp this module may hold a healthy server down "
+    "for ever (`upswitch lint`, check_tcp_stuck). The health checks by upswitch keep their own rise"
+)
 
 
 def wait(ports: Ports, nginx: Nginx, warmth: Warmth) -> Took:
@@ -135,4 +145,4 @@ def _took(warmth: Warmth, down: tuple[str, ...], ports: Ports, seconds: float) -
         said = f"{ports.interrupts.name} while nginx checked the standby"
         return Took(result=Result.INTERRUPTED, said=said, why=Why.SIGNAL)
     said = f"{len(down)} of {count} servers are not up by nginx's own health check after {seconds:.1f} s, its worst case"
-    return Took(result=Result.FAILED, said=said, details=(*down, *warmth.stuck), why=Why.CHECK_DOWN)
+    return Took(result=Result.FAILED, said=said, details=down, why=Why.CHECK_DOWN)
