@@ -241,6 +241,16 @@ HARMS = [
         is_old=True,
     ),
     Harm(
+        "keepalive_closed_by_map",
+        "map $http_upgrade $NAME { default upgrade; '' close; } upstream NAME { server A; keepalive 8; } "
+        f"@ proxy_http_version 1.1; proxy_set_header Connection $NAME; {PASS}",
+        "map $http_upgrade $NAME { default upgrade; '' ''; } upstream NAME { server A; keepalive 8; } "
+        f"@ proxy_http_version 1.1; proxy_set_header Connection $NAME; {PASS}",
+        lambda lab: (lab.ask("/", "/", "/"), lab.connections)[1],
+        3,
+        1,
+    ),
+    Harm(
         "set_header_lost",
         TWO + server(f"proxy_set_header Host $host; location / {{ proxy_set_header X-A b; {PASS} }}"),
         TWO + server(f"proxy_set_header Host $host; location / {{ proxy_set_header X-A b; proxy_set_header Host $host; {PASS} }}"),

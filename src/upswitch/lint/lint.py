@@ -54,6 +54,7 @@ RULES: Mapping[Ground, tuple[Rule, ...]] = {
         pass_rules.connect_timeout_long,
         pass_rules.request_unbuffered,
         pass_rules.keepalive_unused,
+        pass_rules.keepalive_closed_by_map,
         pass_rules.set_header_lost,
         pass_rules.upgrade_without_http_1_1,
         pass_rules.header_buffer_small,

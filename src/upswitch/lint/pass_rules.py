@@ -87,7 +87,7 @@ def request_unbuffered(subject: Subject) -> Iterator[Spot]:
 def keepalive_unused(subject: Subject) -> Iterator[Spot]:
     """nginx-facts.md, section 5. FastCGI has a directive of its own, also since 1.29.7."""
     for passing in subject.passings:
-        kept = [line for block in _blocks(subject, passing) for line in block.children("keepalive") if line.args != ("0",)]
+        kept = _kept(subject, passing)
         if not kept:
             continue
         missing = list(_missing_for_keepalive(passing)) if not subject.build.keeps_upstream_connections else []
@@ -105,6 +105,20 @@ def _missing_for_keepalive(passing: Passing) -> Iterator[str]:
     connections = [each.args[1:] for each in _headers(passing) if each.args[0].lower() == "connection"]
     if not connections or connections[-1] == ("close",):
         yield 'proxy_set_header Connection "";'
+
+
+def keepalive_closed_by_map(subject: Subject) -> Iterator[Spot]:
+    """The `map` that nginx.org prints for websockets says `close` where no Upgrade is asked for."""
+    for passing in subject.passings:
+        used = {each.args[1] for each in _headers(passing) if each.args[0].lower() == "connection" and each.args[1:]}
+        kept = _kept(subject, passing)
+        for block in configuration.http_children(subject.conf, "map") if kept else ():
+            closing = [each for each in block.block or () if block.args[-1] in used and (each.name, *each.args) == ("", "close")]
+            yield from (spot(each, place=kept[0].place) for each in closing)
+
+
+def _kept(subject: Subject, passing: Passing) -> list[Directive]:
+    return [line for block in _blocks(subject, passing) for line in block.children("keepalive") if line.args != ("0",)]
 
 
 def set_header_lost(subject: Subject) -> Iterator[Spot]:
@@ -163,25 +177,26 @@ def error_page_hides(subject: Subject) -> Iterator[Spot]:
 
 def no_resolver(subject: Subject) -> Iterator[Spot]:
     """Only of names that can be followed through `map` and `set`. An upstream of that name needs no resolver."""
-    for passing, name in _named_by_variable(subject):
+    for passing, names in _named_by_variable(subject):
         if _setting(passing, "resolver") is None and not subject.is_incomplete:
-            yield spot(passing.directive, name=name)
+            yield spot(passing.directive, names=names)
 
 
 def variable_hides_name(subject: Subject) -> Iterator[Spot]:
-    for passing, name in _named_by_variable(subject):
+    for passing, names in _named_by_variable(subject):
         if _setting(passing, "resolver") is not None or subject.is_incomplete:
-            yield spot(passing.directive, name=name)
+            yield spot(passing.directive, names=names)
 
 
 def _named_by_variable(subject: Subject) -> Iterator[tuple[Passing, str]]:
+    """The places with a variable, and the names in it that no upstream has."""
     upstreams = {block.args[0].lower() for block in configuration.upstream_blocks(subject.conf)}
     for passing in subject.passings:
         if "$" in passing.directive.args[0]:
-            for target in configuration.passed_upstreams(subject.conf, passing.directive):
-                name = target.partition(":")[0]
-                if target and is_name(target) and not {target.lower(), name.lower()} & upstreams and "$" not in target:
-                    yield passing, name
+            targets = [each for each in configuration.passed_upstreams(subject.conf, passing.directive) if each and "$" not in each]
+            foreign = [each for each in targets if is_name(each) and not {each.lower(), each.lower().partition(":")[0]} & upstreams]
+            if foreign:
+                yield passing, ", ".join(dict.fromkeys(each.partition(":")[0] for each in foreign))
 
 
 def variable_drops_uri(subject: Subject) -> Iterator[Spot]:

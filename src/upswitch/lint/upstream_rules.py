@@ -32,8 +32,8 @@ def max_fails_one(subject: Subject) -> Iterator[Spot]:
     for block in _passed_to(subject):
         servers = _in_use(block)
         quick = [each for each in servers if parameter(each, "max_fails", "1") == "1"]
-        if 1 < len(servers) <= _FEW and quick == servers:
-            seconds = max(seconds_of(parameter(each, "fail_timeout", "10")) for each in quick)
+        seconds = max((seconds_of(parameter(each, "fail_timeout", "10")) for each in quick), default=0.0)
+        if 1 < len(servers) <= _FEW and quick == servers and seconds:
             lines = " ".join(_with_max_fails(each) for each in quick)
             yield spot(quick[0], name=block.args[0], servers=len(servers), seconds=f"{seconds:g}", lines=lines)
 
