@@ -239,7 +239,7 @@ def test_locations_that_pass_to_an_upstream_are_found_in_included_files_and_in_i
         ("memcached_pass app", "app"),
         ("proxy_pass http://app$request_uri", "app"),
         ("proxy_pass http://$pool", ""),
-        ("proxy_pass http://unix:/tmp/s:/x", "unix:/tmp/s:/x"),
+        ("proxy_pass http://unix:/tmp/s:/x", "unix:/tmp/s"),
     ],
 )
 def test_the_upstream_that_a_pass_names(line, name):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from upswitch.cli.open import Wiring
 
 COMMANDS = {
-    "init": "Put an nginx under upswitch: show the one change that this needs, or make it.",
+    "init": "Put an nginx under upswitch: show every change that this needs, or make it.",
     "lint": "Show what is wrong or dangerous in the site file, in its templates and in nginx.",
     "plan": "Show what `switch --to` would do; change nothing.",
     "switch": "Switch to another pool, and roll back automatically if it fails.",
