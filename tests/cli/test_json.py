@@ -20,6 +20,7 @@ from upswitch.health.rounds import GateReport
 from upswitch.init.adopt import InitRequest, Proposal
 from upswitch.init.apply import Applied
 from upswitch.init.found import FoundUpstream
+from upswitch.init.leave import Leaving, Left
 from upswitch.lint.rules import LintFinding
 from upswitch.nginx.drain_lines import DrainLines
 from upswitch.switch.drained import DrainReport
@@ -35,6 +36,7 @@ VIEWS = (
         plan.PlanView,
         plan.InitView,
         plan.FoundView,
+        plan.LeaveView,
         plan.DrainLinesView,
         status.StatusView,
         status.HistoryView,
@@ -70,7 +72,7 @@ EMBEDDED = (
     FoundUpstream,
     Refusal,
 )
-NAMES = {kind.__name__: kind for kind in (*EMBEDDED, Applied, DrainReport, InitRequest, Plan, Planned, Proposal)}
+NAMES = {kind.__name__: kind for kind in (*EMBEDDED, Applied, DrainReport, InitRequest, Leaving, Left, Plan, Planned, Proposal)}
 """What the views import for type checkers only."""
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "init": "Put an nginx under upswitch: show every change that this needs, or make it.",
+    "leave": "Take an nginx out of upswitch: show the one change, or make it.",
     "lint": "Show what is wrong or dangerous in the site file, in its templates and in nginx.",
     "plan": "Show what `switch --to` would do; change nothing.",
     "switch": "Switch to another pool, and roll back automatically if it fails.",

@@ -30,6 +30,13 @@ forget() {
   sync . generations
 }
 
+# $1: the upswitch folder, $2: generation. Removes the live link, only if it points to the generation.
+unlink_live() {
+  cd "$1" || exit "$NOT_DONE"
+  [ "$(readlink live)" = "generations/$2" ] || exit "$CHANGED"
+  rm live && sync . || exit "$NOT_DONE"
+}
+
 # $1: a path for the candidate, beside the file that it is to replace; the rest is nginx's argv. The candidate is on stdin.
 test_beside() {
   put_candidate "$1"

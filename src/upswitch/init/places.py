@@ -227,8 +227,13 @@ def is_whole(conf: NginxConf, file: ConfFile, blocks: list[Directive]) -> bool:
 def instead_of_include(conf: NginxConf, file: ConfFile, include: str) -> Splice:
     """`include` in the place of the one that reads this file."""
     reading = _reading(conf, file)[0]
-    start, end = _span(_file(conf, reading.file).text, reading)
-    return Splice(path=reading.file, start=start, end=end, text=include)
+    return instead_of(_file(conf, reading.file).text, reading, include)
+
+
+def instead_of(text: str, include: Directive, new: str) -> Splice:
+    """Other text in the place of an include. `text` is that of its file."""
+    start, end = _span(text, include)
+    return Splice(path=include.file, start=start, end=end, text=new)
 
 
 def instead_of_blocks(conf: NginxConf, blocks: list[Directive], include: str) -> Iterator[Splice]:

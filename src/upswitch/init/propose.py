@@ -210,7 +210,7 @@ def _resolved(host: Host, conf: NginxConf, wanted: tuple[Edit, ...]) -> tuple[tu
         if real in found:
             what = f"nginx reads {real} by two names, so it can't be edited once for each"
             raise RefusedError(Refusal(what=what, hint="nothing was changed; run init without --drain-lines"))
-        found[real] = msgspec.structs.replace(edit, path=path, backup=_backup(conf, path), replaces_link=replaces_link)
+        found[real] = msgspec.structs.replace(edit, path=path, backup=backup_of(conf, path), replaces_link=replaces_link)
     return tuple(found.values()), tuple(notes)
 
 
@@ -263,7 +263,7 @@ def _only(site: Site, pool: str) -> Site:
     return replace(site, upstreams=tuple(upstreams))
 
 
-def _backup(conf: NginxConf, path: str) -> str:
+def backup_of(conf: NginxConf, path: str) -> str:
     """Beside the file, under a name that no include of nginx matches (`sites-enabled/*` would)."""
     folder, _, name = path.rpartition("/")
     visible = f"{folder}/{name}.upswitch-backup"
@@ -294,7 +294,7 @@ def refuse_obstacles(host: Host, proposal: Proposal, facts: Facts) -> None:
         *_marker_obstacle(host, proposal.site.nginx),
         *_live_obstacle(host, proposal, facts),
         *_out_obstacle(host, proposal),
-        *(obstacle for edit in proposal.edits for obstacle in _edit_obstacle(host, edit)),
+        *(obstacle for edit in proposal.edits for obstacle in edit_obstacle(host, edit)),
         *_include_obstacles(facts.conf, proposal),
     )
     if obstacles:
@@ -332,7 +332,8 @@ def _out_obstacle(host: Host, proposal: Proposal) -> Iterator[Refusal]:
         yield Refusal(what=f"{out} exists, and init overwrites no site file", hint=hint)
 
 
-def _edit_obstacle(host: Host, edit: Edit) -> Iterator[Refusal]:
+def edit_obstacle(host: Host, edit: Edit) -> Iterator[Refusal]:
+    """Why a file can't be edited."""
     _, names, _ = _kind(host, edit.path)
     chunk = host.read(edit.path)
     if names > 1:

@@ -27,6 +27,8 @@ KEYS = {
         command exit applied=is_applied said site_file=proposal.request.out site_text proposal.generation proposal.diff backup
         backups proposal.notes advice unserved hint production""",
     "LintView": "command exit findings",
+    "LeaveView": """
+        command exit applied=is_applied said proposal.generation proposal.pool proposal.diff backup unserved hint production""",
     "FoundView": "command exit said upstreams commands",
     "FoundUpstream": "name place servers passes others pool managed=is_managed",
     "DrainLinesView": "command exit said blocks=needed pasted",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from upswitch.init.adopt import Proposal
     from upswitch.init.apply import Applied
     from upswitch.init.found import FoundUpstream
+    from upswitch.init.leave import Leaving, Left
     from upswitch.nginx.drain_lines import DrainLines
     from upswitch.switch.plan import Planned
 
@@ -168,6 +169,49 @@ class InitView(View):
 
 
 _NO_CURE = "a reload loses a few requests, because no drain lines fit these locations"
+
+
+class LeaveView(View):
+    """`leave`: what would be changed; with `--apply`, what was changed (`done`). `file` is the site file, which stays."""
+
+    proposal: "Leaving"
+    done: "Left | None" = None
+    production: Live | None = None
+    file: str = ""
+
+    @property
+    def is_applied(self) -> bool:
+        return self.done is not None
+
+    @property
+    def unserved(self) -> tuple[str, ...]:
+        """Requests through nginx that no server answers."""
+        return self.done.unserved if self.done else ()
+
+    @property
+    def backup(self) -> str:
+        """The edited file as it was."""
+        return self.done.backup if self.done else self.proposal.edit.backup
+
+    @property
+    def said(self) -> str:
+        pool = self.proposal.pool
+        if self.done is None:
+            return f"the blocks of pool {pool} would replace the include at {self.proposal.include}; nothing was changed"
+        return f"nginx serves pool {pool} without upswitch; {self.done.tested}; {self.done.proof}"
+
+    @property
+    def hint(self) -> str:
+        if self.done is None:
+            return "run the same command with --apply; upswitch then makes the change, and undoes it if a step fails"
+        return f"remove {self.file}, or keep it for a later init with --out; {self.backup} is a copy of what was edited"
+
+    @property
+    def text(self) -> str:
+        lines = [self.said, *(f"NOT SERVED, before leave and now: {each}" for each in self.unserved), ""]
+        lines += [self.proposal.diff.rstrip(), ""]
+        lines += [f"Production: {self.production.text}"] if self.production is not None else []
+        return "\n".join([*lines, *next_lines(self.hint)])
 
 
 class FoundView(View):

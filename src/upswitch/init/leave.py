@@ -1,0 +1,122 @@
+"""`upswitch leave`: the plain configuration of the live pool comes back in the place of the include, with the same proof.
+
+The servers stay the same, so at every moment whoever starts nginx gets the same pool. The live link is removed last: no file of
+nginx's may include it then. The generations, the journal and the site file stay.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from upswitch.basics.errors import Owner, Refusal, RefusedError
+from upswitch.basics.value import Value
+from upswitch.generations.generation import MARKER, STANDBY
+from upswitch.generations.survey import Facts
+from upswitch.hosts.host import Host
+from upswitch.init import edits, places, propose
+from upswitch.init.change import Change, StepError, must
+from upswitch.init.edits import Edit
+from upswitch.nginx import configuration, running
+from upswitch.nginx.dump import Directive, NginxConf, walk
+from upswitch.site.model import Nginx, Site
+from upswitch.switch import drive, preflight
+from upswitch.switch.journal import journal_of
+from upswitch.switch.session import RunPorts
+
+
+class Leaving(Value):
+    """What leave would change: one edit, with the blocks of the live generation. `include` is where our include stands."""
+
+    site: Site
+    generation: str
+    pool: str
+    include: str
+    edit: Edit
+    diff: str
+    after: NginxConf
+
+
+class Left(Value):
+    """nginx serves as before, without upswitch. `backup` is the edited file as it was. `unserved`: see init."""
+
+    tested: str
+    proof: str
+    backup: str
+    unserved: tuple[str, ...] = ()
+
+
+def propose_leave(ports: RunPorts, site: Site) -> Leaving:
+    """Work it out; nothing is changed. RefusedError has what stands against it."""
+    facts = preflight.surveyed(ports.host, site, adopt=True)
+    last = next(iter(journal_of(ports.host, site.nginx).read()[::-1]), None)
+    if last is not None and last.is_left:
+        raise RefusedError(Refusal(what=f"run {last.plan.run} is unfinished", hint="run `upswitch repair`, then leave"))
+    include = configuration.includes_live(facts.conf, site.nginx.include)
+    if include is None or not facts.live_files:
+        raise RefusedError(Refusal(what=f"the files of {facts.disk.live} can't be read", hint="run `upswitch status`"))
+    if used := list(_uses(facts.conf, site.nginx)):
+        hint = "remove these lines, or take another log format, and reload nginx; then leave"
+        raise RefusedError(Refusal(what=f"nginx uses variables of upswitch at {', '.join(used)}", hint=hint))
+    edit = _edit(ports.host, facts, include)
+    after = edits.edited(facts.conf, [Edit(path=include.file, old=edit.old, new=edit.new)], {})
+    return Leaving(
+        site=site,
+        generation=facts.disk.live,
+        pool=facts.disk.pool,
+        include=include.place,
+        edit=edit,
+        diff=edits.diff(edit.old, edit.new, edit.path),
+        after=after,
+    )
+
+
+def leave(ports: RunPorts, site: Site, owner: Owner) -> Left:
+    """Do it, under the host's lock. RefusedError: nginx is as it was. StuckError: it may not be."""
+    with drive.locked(ports, site, owner):
+        leaving = propose_leave(ports, site)
+        return _Leave(ports, leaving, preflight.surveyed(ports.host, site, adopt=True)).run()
+
+
+def _uses(conf: NginxConf, nginx: Nginx) -> Iterator[str]:
+    """Where a file of the owner's uses a variable that the live generation defines: a log format, mostly."""
+    ours = f"{nginx.live}/"
+    blocks = configuration.http_children(conf, "map", "geo", "split_clients")
+    variables = {each.args[-1] for each in blocks if each.file.startswith(ours)}
+    for each in walk(conf.tree):
+        if not each.file.startswith(ours) and any(variable in arg for variable in variables for arg in each.args):
+            yield each.place
+
+
+def _edit(host: Host, facts: Facts, include: Directive) -> Edit:
+    names = sorted(name for name in facts.live_files if name.endswith(".conf") and name not in (MARKER, STANDBY))
+    blocks = "\n".join(facts.live_files[name].decode("utf-8", "surrogateescape").rstrip() for name in names)
+    old = next(each.text for each in facts.conf.files if each.path == include.file)
+    new = places.spliced(old, [places.instead_of(old, include, blocks)])
+    real = propose.real_paths(host, [include.file])[include.file]
+    edit = Edit(path=real, old=old, new=new, backup=propose.backup_of(facts.conf, real))
+    if obstacles := tuple(propose.edit_obstacle(host, edit)):
+        raise RefusedError(*obstacles)
+    return edit
+
+
+class _Leave(Change[Left]):
+    """One leaving."""
+
+    def __init__(self, ports: RunPorts, leaving: Leaving, facts: Facts) -> None:
+        names = [upstream.name for upstream in leaving.site.upstreams]
+        super().__init__(ports, leaving.site.nginx, facts, (leaving.edit,), after=leaving.after, upstreams=names)
+        self._leaving = leaving
+
+    def _take(self, undo: ExitStack) -> Left:
+        before = self._unserved()
+        tested = self._edit(undo)
+        family = running.read_family(self._host, self._facts.running.pid)
+        must(self._reloader.reload())
+        if missing := self._missing(family):
+            raise StepError(f"after the reload {missing}")
+        if running.ask_marker(self._host, self._nginx) is not None:
+            raise StepError("nginx rejected the reload: it still reports the generation")
+        unserved = self._still_unserved(before)
+        argv = propose.program("unlink_live", self._nginx.dir, self._leaving.generation)
+        self._do(argv, f"remove {self._nginx.live}")
+        said = "only new workers accept requests, and nginx reports no generation any more"
+        return Left(tested=tested, proof=said, backup=self._backups[self._leaving.edit.path], unserved=unserved)
