@@ -311,6 +311,11 @@ def test_a_good_laboratory_has_only_the_faults_of_its_version_and_of_nginxs_defa
     assert codes(lab) == expected(lab)
 
 
+def test_a_file_of_nginx_that_everybody_may_write_is_found_on_the_host(lab):
+    (lab.folder / "nginx.conf").chmod(0o666)
+    assert codes(lab) == ["max_fails_one", "include_writable", *expected(lab)[1:]]
+
+
 def test_a_laboratory_without_drain_lines_is_found(any_nginx):
     with Lab(any_nginx, Layout(cure=False, servers_per_pool=1)) as lab:
         assert ("no_drain_lines" in codes(lab)) == lab.place.build.needs_drain_flag

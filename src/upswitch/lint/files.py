@@ -109,15 +109,16 @@ def _included(main: str, block: tuple[Directive, ...]) -> Iterator[tuple[str, Di
 
 
 def _looked_at(path: str, main: str, by: Directive) -> IncludedFile:
-    """Its rights and its file system. In a folder that is open to all anybody can put another file, or one more for a pattern."""
     file, folder = os.stat(path), os.stat(os.path.dirname(path))
-    is_open = folder.st_mode & stat.S_IWOTH and (not folder.st_mode & stat.S_ISVTX or dump.is_glob(by.args[0]))
-    return IncludedFile(
-        path=path,
-        by=by,
-        is_writable_by_others=bool(file.st_mode & stat.S_IWOTH or is_open),
-        is_elsewhere=file.st_dev != os.stat(main if os.path.exists(main) else ".").st_dev,
-    )
+    is_elsewhere = file.st_dev != os.stat(main if os.path.exists(main) else ".").st_dev
+    is_open = is_open_to_all(file.st_mode, folder.st_mode, is_of_pattern=dump.is_glob(by.args[0]))
+    return IncludedFile(path=path, by=by, is_writable_by_others=is_open, is_elsewhere=is_elsewhere)
+
+
+def is_open_to_all(file: int, folder: int, *, is_of_pattern: bool = False) -> bool:
+    """By the modes. In a folder that is open anybody can put another file, and behind its sticky bit one more for a pattern."""
+    is_folder_open = folder & stat.S_IWOTH and (not folder & stat.S_ISVTX or is_of_pattern)
+    return bool(file & stat.S_IWOTH or is_folder_open)
 
 
 def _written_by(path: str, line: int) -> Directive:

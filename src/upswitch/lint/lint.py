@@ -1,5 +1,6 @@
 """`upswitch lint`: every rule in one table, and what the rules look at: a host, or a configuration as it lies on this machine."""
 
+import posixpath
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
@@ -9,9 +10,9 @@ from upswitch.basics.errors import NginxBrokenError
 from upswitch.generations import generation, survey
 from upswitch.hosts.host import Host, Ports
 from upswitch.lint import catalogue, check_rules, drain_rules, file_rules, files, pass_rules, rules, upstream_rules
-from upswitch.lint.rules import Ground, Level, LintFinding, OnMarker, Rule, Spot, Subject
+from upswitch.lint.rules import Ground, IncludedFile, Level, LintFinding, OnMarker, Rule, Spot, Subject
 from upswitch.nginx import conf_logs, configuration, running
-from upswitch.nginx.dump import NginxConf
+from upswitch.nginx.dump import Directive, NginxConf
 from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Dialect, Generation, Nginx, Site
 from upswitch.site.names import prefix_of
@@ -110,6 +111,7 @@ RULES: Mapping[Ground, tuple[Rule, ...]] = {
 """A new rule needs its row here and its entry in rules.toml. Findings come in this order, errors first and notes last."""
 
 _WORST = list(Level)
+_MOST_LOOKED_AT = 200  # files in one command
 
 
 def lint(ports: Ports, site: Site, templates: Mapping[str, str]) -> tuple[LintFinding, ...]:
@@ -194,8 +196,29 @@ def _read_host(host: Host, site: Site, templates: Mapping[str, str]) -> Subject:
         checked=rules.all_checked(site, conf),
         marker=_on_marker(host, site.nginx),
         old=survey.glance(host, site.nginx)[1].old,
+        files=_files_on(host, conf),
     )
     return replace(subject, template_errors=tuple(_template_errors(subject, templates, dialect)))
+
+
+def _files_on(host: Host, conf: NginxConf) -> tuple[IncludedFile, ...]:
+    """The rights and the file systems of what nginx reads; () where the host has no such `stat`."""
+    paths = [file.path for file in conf.files][:_MOST_LOOKED_AT]
+    folders = [posixpath.dirname(path) for path in paths]
+    ran = host.run(("stat", "-L", "-c", "%a %d", "--", *paths, *folders), deadline=10.0)
+    seen = [line.split() for line in ran.out.decode("ascii", "replace").splitlines()]
+    if ran.exit != 0 or len(seen) != 2 * len(paths):
+        return ()
+    modes = [int(mode, 8) for mode, _ in seen]
+    return tuple(
+        IncludedFile(
+            path=path,
+            by=Directive(name="include", args=(path,), file=path, line=1),
+            is_writable_by_others=files.is_open_to_all(modes[index], modes[index + len(paths)]),
+            is_elsewhere=seen[index][1] != seen[0][1],
+        )
+        for index, path in enumerate(paths)
+    )
 
 
 def _template_errors(subject: Subject, templates: Mapping[str, str], dialect: Dialect) -> Iterator[tuple[str, str]]:
