@@ -13,16 +13,18 @@ Layer = Callable[[bytes], bytes]
 
 _DEEPEST = 4
 _LOOKED_AT = 200  # lines
-_ISO = rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|[+-]\d\d:?\d\d))?"
+_COLOR = rb"(?:\x1b\[[\d;]*m)*"
+_ISO = rb"\d{4}-\d\d-\d\d[T _]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|[+-]\d\d:?\d\d))?"
 _WHO = rb"\S+ [\w./@-]+(?:\[\d+\])?: "
 _PREFIXES = (
     rb"(?:<\d{1,3}>)?[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d+)? " + _WHO,  # syslog, journalctl
     rb"(?:<\d{1,3}>)?1? ?" + _ISO + b" " + _WHO,  # rsyslog, journalctl -o short-iso
     rb"<\d{1,3}>1 \S+ \S+ \S+ \S+ \S+ (?:-|\[[^\]\n]*\]) (?:\xef\xbb\xbf)?",  # RFC 5424
     _ISO + rb" std(?:out|err) [FP] ",  # CRI, of containerd and CRI-O
-    rb"(?:\x1b\[[\d;]*m)*[\w./@-]+ *(?:\x1b\[[\d;]*m)*\|(?:\x1b\[[\d;]*m)* ?",  # docker compose, docker service
+    _COLOR + rb"[\w./@-]+ *" + _COLOR + rb"\|" + _COLOR + b" ?" + _COLOR,  # docker compose, docker service
     rb"\[(?:pod|container)/[^\]\n]+\] ",  # kubectl logs --prefix
-    _ISO + rb"[ \t]",  # docker logs -t, kubectl logs --timestamps
+    _ISO + rb"[ \t]",  # docker logs -t, kubectl logs --timestamps, svlogd
+    _COLOR + rb"[\w.-]+" + _COLOR + b" " + _COLOR + rb"[\w.-]+" + _COLOR + rb" (?=\d{4}/\d\d/\d\d |\S+ - )",  # stern
 )
 
 
