@@ -235,8 +235,9 @@ def _notes(conf: NginxConf, parts: tuple[Part, ...], paired: Mapping[str, Mappin
             yield f"the site's upstream is {part.name}: what named {part.upstream.name} names {part.name} then"
         for name in paired.get(part.upstream.name, {}).values():
             block, still = places.blocks_of(conf, [name])[0], places.named(conf, name)
-            also = f", and {still[0].place} still sends requests to it" if still else "; nothing sends requests to it then"
-            yield f"upstream {name} stays at {block.place}{also}"
+            unused = "and nothing sends requests to it then: remove it, or `upswitch drain` counts it as a use of its servers"
+            also = f"and {still[0].place} still sends requests to it" if still else unused
+            yield f"upstream {name} stays at {block.place}, {also}"
 
 
 def _made(conf: NginxConf, request: InitRequest, addresses: list[str]) -> Chosen:
