@@ -39,6 +39,7 @@ def test_a_probe_that_fails_already_is_refused_with_what_it_said_and_its_query_i
         assert f"http://{lab.place.public}/in?(not shown)" in str(shown)
         accepted = upswitch(lab, "switch", "--to", "B", "--one-way")
         assert accepted.exit == 4, accepted  # judged as it was said
+        assert "by upswitch itself to B failed (no answer, or none of 2xx and 3xx)" in accepted.json["said"]
         assert "status 401. It must be answered with 2xx or 3xx" in accepted.err
         assert (shown[-1].exit, [each["why"] for each in shown[-1].json["refusals"]]) == (3, ["probe_failed"])
         assert SECRET not in f"{shown} {accepted} {(lab.folder / 'state' / 'journal.jsonl').read_text()}"

@@ -51,6 +51,21 @@ def test_where_nothing_shows_the_requests_the_result_says_so_and_why(any_nginx):
         agree(lab, answer, "B")
 
 
+@pytest.mark.parametrize(("words", "told"), [("buffer=64k", "buffer=64k without flush"), ("if=$arg_none", "has if=$arg_none")])
+def test_a_log_that_hides_requests_is_named_where_it_says_that_there_were_none(any_nginx, words, told):
+    with Lab(any_nginx, Layout(site={"watch": {"duration": "1s", "probe": None}})) as lab:
+        conf = lab.folder / "nginx.conf"
+        conf.write_text(conf.read_text().replace(f"{lab.access_log} upswitch;", f"{lab.access_log} upswitch {words};"))
+        lab.renew()
+        for number in (1, 2):
+            lab.backend("B", number).mode("broken", lying=True)
+        with crowd(lab.place.public, rate=3):
+            answer = upswitch(lab, "switch", "--to", "B")
+        assert (answer.exit, answer.json["watch"]["verdict"]) == (0, "unproven"), answer
+        assert answer.json["said"].startswith("SWITCHED, NOT PROVEN BY TRAFFIC: no requests in 1 s: ")
+        assert told in answer.json["said"].partition("; switched to B")[0]
+
+
 def test_a_pool_that_cuts_its_answers_short_is_taken_back_though_the_log_calls_them_complete(any_nginx):
     with Lab(any_nginx, QUIET) as lab:
         for number in (1, 2):

@@ -27,6 +27,9 @@ def short_history(seconds: int) -> str:
     return f"There are only {seconds} s of history ({SHORT_HISTORY} are wanted), so normal bursts of failures may look new."
 
 
+_HIDING = {"log_unwatched", "log_buffered", "log_conditional"}
+
+
 def left_out(seconds: int) -> str:
     return f"{seconds} s of the history are left out, because a release served then that was taken back."
 
@@ -103,8 +106,8 @@ class AccessLogs:
 
     @property
     def unseen(self) -> str:
-        """Why requests to the upstreams are in no log that is followed, of each place; "" where all are."""
-        return "; ".join(gap.what for log in self._all for gap in coverage.gaps(log) if gap.code == "log_unwatched")
+        """Why requests to the upstreams may be in no log that is followed, or not yet, of each place; "" where all are."""
+        return "; ".join(gap.what for log in self._all for gap in coverage.gaps(log) if gap.code in _HIDING)
 
     @property
     def shared(self) -> str:

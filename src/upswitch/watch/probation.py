@@ -24,7 +24,6 @@ from upswitch.watch.history import History, Second
 from upswitch.watch.rule import Judgement
 
 _BLIND_AFTER = 10  # answered requests of ours without one line of the pool in the logs
-_OWN = "requests by upswitch itself"
 _NOBODY: Clients = {}
 _UNLOGGED_S, _ASSUMED = 10, 10  # seconds; requests a second
 _DOUBT_S = 5  # seconds for the other guards to say whose failures these are
@@ -225,7 +224,7 @@ class Probation(Value):
         if sum(each.failures for each in self.own) < ENOUGH_FAILED:  # most seconds: no need to look
             return None
         look = rule.judge(self.history, self.own)
-        what = rule.numbers(look, self.pool, _OWN)
+        what = rule.numbers(look, self.pool, rule.OWN)
         failed = Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=rule.answers(look), failure=look.kind)
         return failed if look.is_spike else None
 
@@ -256,7 +255,7 @@ class Probation(Value):
         """What our own requests got, where clients' requests are judged and say little, or ours failed."""
         asked = self.asked
         is_worth_it = asked.total > 0 and (asked.failures > 0 or self.logged.total < ending.PROVING_REQUESTS)
-        return f"; {asked.failures} of {asked.total} {_OWN} failed" if is_worth_it and not self.is_log_blind else ""
+        return f"; {asked.failures} of {asked.total} {rule.OWN} failed" if is_worth_it and not self.is_log_blind else ""
 
     @property
     def _left_out(self) -> str:
@@ -289,7 +288,7 @@ class Probation(Value):
         """Why a person must decide, where the last requests fail."""
         last = self.last
         is_own = last == rule.last(self.history, self.own)
-        what = rule.numbers(last, self.pool, _OWN) if is_own else rule.numbers(last, self._to, self._requests)
+        what = rule.numbers(last, self.pool, rule.OWN) if is_own else rule.numbers(last, self._to, self._requests)
         doubt = (f"{self._doubt}.",) if self.shared else ()
         details = (f"{ending.held_because(last)}.", *doubt, *rule.compared(last))
         return Failed(why=Why.SPIKE, at_s=self.at_s, what=what, details=details)
@@ -311,7 +310,7 @@ class Probation(Value):
 
     @property
     def _requests(self) -> str:
-        return _OWN if self.is_log_blind else "requests"
+        return rule.OWN if self.is_log_blind else "requests"
 
     @property
     def _to(self) -> str:

@@ -60,6 +60,13 @@ _HOW = {
     Failure.APP: f"failed in the app ({OWN_ERROR} or another 5xx, {NOT_HTTP:03}, or cut short)",
 }
 
+OWN = "requests by upswitch itself"
+_HOW_OWN = {
+    Failure.GATEWAY: "failed (no answer, or none of 2xx and 3xx)",
+    Failure.HUNG: "hung (no answer in time)",
+}
+"""What counts as a failure of those: more than of the requests of clients."""
+
 
 class Thresholds(Value):
     """What the four questions ask for. The defaults are the rule; `watch --replay` tries others on past traffic.
@@ -283,7 +290,8 @@ def lines(judgement: Judgement, at_s: int, pool: str, *, requests: str = "reques
 
 def numbers(look: Judgement, pool: str, requests: str) -> str:
     share = look.failed / look.total if look.total else 0.0
-    what = f"{look.failed} of {look.total} {requests} to {pool} {_HOW[look.kind]}"
+    how = (_HOW | _HOW_OWN if requests == OWN else _HOW)[look.kind]
+    what = f"{look.failed} of {look.total} {requests} to {pool} {how}"
     return f"{what} in the last {look.window_s} s ({share:.1%})"
 
 
