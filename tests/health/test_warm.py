@@ -252,6 +252,18 @@ def test_a_reload_that_is_rejected_while_nginx_proves_the_standby_costs_nothing_
     assert load.summary.failed == 0, load.summary
 
 
+def test_a_switch_that_adopts_other_servers_in_the_live_file_proves_the_pools_own_ones(quick):
+    """The manifest says A, and the file that a person edited says B."""
+    swap_by_hand(quick)
+    until(lambda: served_by(quick) == {"B1", "B2"}, deadline=20.0, what="both servers of B to be up")
+    with quick.load("--rate", "200") as load:
+        answer = upswitch(quick, "switch", "--to", "A", "--adopt")
+        flow_on(load)
+    assert answer.exit == 0, answer
+    agree(quick, answer, "A")
+    assert load.summary.failed == 0, load.summary
+
+
 def test_a_good_reload_by_somebody_else_after_a_rejected_one_costs_nothing_once_upswitch_has_switched(lab):
     assert upswitch(lab, "switch", "--to", "B").exit == 0
     with taken_port(lab):

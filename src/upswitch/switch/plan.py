@@ -74,7 +74,8 @@ def _refusals(site: Site, job: Job, gate: rounds.GateReport, *, own: Tried, choi
         hint = f"start them; a switch waits for them, at most {site.gate.deadline:g} s"
         yield Refusal(what=what, hint=hint, why=Why.SERVERS_DOWN)
     if warmth.failing and not down:
-        what = f"nginx's own health check fails for {len(warmth.failing)} servers of {plan.pool} now: {', '.join(warmth.failing)}"
+        many = f"{len(warmth.failing)} of {len(gate.new)} servers"
+        what = f"nginx's own health check fails for {many} of {plan.pool} now: {', '.join(warmth.failing)}"
         hint = f"find out why it fails though upswitch's passes; a switch waits for it, at most {warmth.longest:g} s"
         yield Refusal(what=what, hint=hint, why=Why.CHECK_DOWN)
     if not gate.has_way_back and not choices.one_way:

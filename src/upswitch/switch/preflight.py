@@ -2,20 +2,40 @@
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from upswitch.basics.errors import NginxBrokenError, Refusal, RefusedError
 from upswitch.basics.result import Why
 from upswitch.generations import survey
 from upswitch.generations.survey import Facts
+from upswitch.health.nginx_check import checked_address
 from upswitch.hosts.host import Host
 from upswitch.nginx import configuration
+from upswitch.nginx.dump import Directive
 from upswitch.site.model import Nginx, Site
+from upswitch.site.server_line import is_address
 
 
 def surveyed(host: Host, site: Site, *, adopt: bool) -> Facts:
     """The host as it is, fit for a switch; RefusedError where it is not."""
     facts = _survey(host, site)
     refuse_if(refusals(site.nginx, facts, adopt=adopt))
-    return facts
+    return _as_edited(facts)
+
+
+def _as_edited(facts: Facts) -> Facts:
+    """With the servers that live files name now: a person may have edited them, and the manifest does not say so."""
+    disk, manifest = facts.disk, facts.disk.manifest
+    if manifest is None or not disk.drift:
+        return facts
+    found = {block.args[0]: _addresses(block) for block in configuration.upstream_blocks(facts.conf)}
+    edited = {name: found[name] for name in manifest.servers if found.get(name) and all(map(is_address, found[name]))}
+    servers = {**manifest.servers, **edited}
+    return replace(facts, disk=replace(disk, manifest=replace(manifest, servers=servers)))
+
+
+def _addresses(block: Directive) -> tuple[str, ...]:
+    return tuple(checked_address(server.args[0]) for server in block.children("server") if server.args)
 
 
 def way_back_facts(host: Host, site: Site) -> Facts:

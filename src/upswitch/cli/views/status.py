@@ -78,7 +78,7 @@ def status(
     """`last` is the journal's last run, `standing` its dead-man, `rejection` what nginx said when it last rejected a reload.
     `site` is the site's name, `sick` what is wrong with the servers of the live pool, `requests` how its last requests ended.
     """
-    family, live = running.family, replace(survey.live(disk, running), is_failing=_is_failing(probed, requests))
+    family, live = running.family, replace(survey.live(disk, running), is_failing=_is_failing(compared, probed, requests))
     of_run = _of_run(None if holder else last, standing)  # a run under way is not one that was cut off
     of_nginx = _of_nginx(running, configured, requests, rejection=rejection)
     left_out = (configured.left_out,) if disk.live and configured.left_out else ()
@@ -116,11 +116,18 @@ def _of_nginx(running: Running, configured: Configured, requests: "Recent | None
         yield f"{running.old.text}. `worker_shutdown_timeout` in nginx.conf would end them"
 
 
-def _is_failing(probed: Sequence["PoolHealth"], requests: "Recent | None") -> bool:
-    """Whether half of the last requests failed; or where nginx has no health check, all servers of the live pool fail ours."""
+def _is_failing(compared: Sequence["Compared"], probed: Sequence["PoolHealth"], requests: "Recent | None") -> bool:
+    """Whether half of the last requests failed, or all servers of the live pool fail our health checks.
+
+    Where nginx checks them too, all servers of one upstream.
+    """
     if requests is not None and requests.is_failing:
         return True
-    return any(pool.is_live and pool.failed and len(pool.failed) == pool.servers for pool in probed)
+    serving = [each for each in compared if each.is_serving]
+    alive = {each.upstream for each in serving if each.ours.ok or each.ours.is_unknown}
+    return any(each.upstream not in alive for each in serving) or any(
+        pool.is_live and pool.failed and len(pool.failed) == pool.servers for pool in probed
+    )
 
 
 _BROKEN = "nginx rejects its configuration on disk, so the next reload, by anybody, will fail: {}"
