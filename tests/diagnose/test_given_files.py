@@ -84,6 +84,15 @@ def test_error_lines_that_come_late_in_an_access_log_are_read_too(tmp_path):
     assert found("both", folder=tmp_path)["connect_refused"]["clients"] == 1
 
 
+def test_requests_that_a_client_forged_into_an_error_log_do_not_count_beside_an_access_log(tmp_path):
+    (tmp_path / "e").write_text(REFUSED + COMBINED.format(1, 200) * 3)
+    (tmp_path / "a").write_text(COMBINED.format(1, 502))
+    answer = diagnose("--error-log", "e", "--access-log", "a", "--json", folder=tmp_path).json
+
+    assert [(each["code"], each["clients"]) for each in answer["findings"]] == [("connect_refused", 1)]
+    assert answer["unread"] == 3
+
+
 def test_both_kinds_of_lines_are_read_from_a_pipe(tmp_path):
     answer = diagnose("-", "--json", folder=tmp_path, stdin=(REFUSED + COMBINED.format(1, 502)).encode())
     assert [(each["code"], each["clients"]) for each in answer.json["findings"]] == [("connect_refused", 1)]

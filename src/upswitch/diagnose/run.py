@@ -175,6 +175,7 @@ def _files(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Logs:
 def _by_kind(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Given:
     """The files by what they hold, the oldest first; one with both kinds of lines is among the access logs.
 
+    Beside an access log, an error log is never read as both: a client can forge lines in it (logs/error_line.py).
     And what can't be read of them, a sentence each: as long as another log can be read, that is no reason to stop.
     """
     errors, access, notes = list[FileSource](), list[tuple[FileSource, LineReader]](), list[str]()
@@ -182,7 +183,8 @@ def _by_kind(wanted: Wanted, found_formats: Iterable[LogFormat]) -> _Given:
         source, is_error_log = FileSource(name), name in wanted.error_logs
         source.unwrap(lambda text: _count_errors(text) + formats.count_read(text, given=wanted.log_format, known=found_formats))
         head = source.head()
-        known = formats.reader_in(head, given=wanted.log_format, known=found_formats) if head or not is_error_log else None
+        is_one = is_error_log and (not head or (bool(set(wanted.access_logs) - {name}) and _count_errors(head) > 0))
+        known = None if is_one else formats.reader_in(head, given=wanted.log_format, known=found_formats)
         if known:
             access.append((source, known.reader))
             notes += [f"{source.name} is read as the log_format {known.name}."] if not wanted.log_format else []
