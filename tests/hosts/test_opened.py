@@ -15,7 +15,7 @@ from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local import opened
 from upswitch.hosts.local.host import FileLock, LocalHost
 from upswitch.hosts.ssh import keys, login
-from upswitch.lint import lint
+from upswitch.lint import files
 from upswitch.logs.source import FileSource
 from upswitch.site.model import Gate, Nginx, Site, Upstream, Watch
 
@@ -82,7 +82,7 @@ def test_no_file_of_ssh_and_no_template_is_waited_for(fifo, tmp_path):
 
 def test_a_fifo_that_a_user_names_and_nobody_writes_is_an_error_after_some_seconds(fifo):
     with ThreadPoolExecutor() as pool:  # the three wait at the same time
-        said = [*pool.map(lambda read: in_time(lambda: read(fifo)), (site_files.read_site, FileSource, lint._read_files))]
+        said = [*pool.map(lambda read: in_time(lambda: read(fifo)), (site_files.read_site, FileSource, files.read))]
     assert [f"nobody wrote into this FIFO within {opened.WRITER_S} s" in each for each in said] == [True] * 3
 
 

@@ -1,6 +1,7 @@
 """`upswitch lint` in a pipeline: what each format prints, what is left out, and the exit codes."""
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -90,6 +91,16 @@ def test_what_nginx_prints_is_recognised_on_stdin_with_its_messages_and_with_win
     printed = f"{said}# configuration file /x/nginx.conf:\nevents {{}} http {{ include a; }}\n\n# configuration file /x/a:\n{BAD}\n"
     for text in (printed, printed.replace("\n", "\r\n")):
         assert "/x/a:1: upstream app takes a server out" in lint("", given=text).stdout
+
+
+def test_stdin_may_be_a_socket_as_programs_of_node_give_it(tmp_path):
+    ours, given = socket.socketpair()
+    with ours, given:
+        ours.sendall(BAD.encode())
+        ours.shutdown(socket.SHUT_WR)
+        argv = (sys.executable, "-m", "upswitch", "lint", "--nginx-conf", "-")
+        ran = subprocess.run(argv, cwd=tmp_path, stdin=given, capture_output=True, text=True, check=False, timeout=30)
+    assert f"{tmp_path}/<stdin>:1: upstream app takes a server out" in ran.stdout
 
 
 def test_an_include_that_is_not_here_is_a_note_and_the_rules_go_on(lint, tmp_path):

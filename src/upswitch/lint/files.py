@@ -30,7 +30,7 @@ def read(path: str) -> tuple[NginxConf, tuple[IncludedFile, ...]]:
     not nginx's syntax.
     """
     main = os.path.abspath("<stdin>" if path == STDIN else path)
-    text = _text("/dev/stdin" if path == STDIN else main, is_included=False)
+    text = _text(main, os.dup(0) if path == STDIN else opened.named(main))  # not /dev/stdin: it may be a socket
     if found := _OF_NGINX_T.match(text.replace("\r\n", "\n")):
         printed = text.replace("\r\n", "\n")
         return dump.parse_dump(printed[printed.index(_PRINTED, 0, found.end()) :]), ()
@@ -45,7 +45,7 @@ def _with_includes(main: str, text: str, seen: dict[str, IncludedFile]) -> tuple
             if name in texts or name in seen:
                 continue
             try:
-                texts[name] = _marked(name, _text(name, is_included=True))
+                texts[name] = _marked(name, _text(name, opened.regular(name)))  # nobody writes into a pipe that is included
             except OSError as exc:
                 seen[name] = IncludedFile(path=name, by=by, why_unread=exc.strerror or str(exc))
                 continue
@@ -78,9 +78,7 @@ def _marked(name: str, text: str) -> str:
     return f"{_PRINTED}{name}:\n{text.replace(_PRINTED, '# ')}\n"
 
 
-def _text(path: str, *, is_included: bool) -> str:
-    """OSError where it is no plain file: a device never ends, and nobody writes into a pipe that is only included."""
-    descriptor = opened.regular(path) if is_included else opened.named(path)
+def _text(path: str, descriptor: int) -> str:
     with open(descriptor, encoding="utf-8", errors="backslashreplace", newline="") as file:
         text = file.read(_LARGEST + 1)
     if len(text) > _LARGEST:
