@@ -554,6 +554,8 @@ def test_without_a_terminal_init_lists_the_upstreams_and_changes_nothing(owner):
     answer = upswitch(owner, "init", *owner.places)
     assert answer.json["commands"] == ["upswitch init --upstream tornado_servers --pool A"]
     assert {name: data for name, data in owner.files().items() if not name.startswith("told-")} == before
+    (owner.folder / "nginx.conf").write_text("nonsense;")
+    assert upswitch(owner, "init", *owner.places).json["outcome"] == "REFUSED"
     (only,) = answer.json["upstreams"]
     assert only["passes"] == [f"{owner.folder}/nginx.conf:15"]
 

@@ -4,12 +4,13 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 
+from upswitch.basics.errors import NginxBrokenError
 from upswitch.basics.value import Value
 from upswitch.hosts.host import Host
 from upswitch.hosts.sh import QUICK_S
 from upswitch.init import places
 from upswitch.init.pools import OPPOSITE, sibling_upstreams
-from upswitch.init.propose import kinds, real_paths, text_of
+from upswitch.init.propose import kinds, real_paths, text_of, unreadable
 from upswitch.nginx import running
 from upswitch.nginx.configuration import lives, passed_upstream, passed_upstreams, upstream_blocks
 from upswitch.nginx.dump import NginxConf
@@ -45,8 +46,11 @@ class FoundUpstream(Value):
 
 
 def look(host: Host, nginx: Nginx) -> tuple[FoundUpstream, ...]:
-    """Everything that this nginx passes requests to. NginxBrokenError where its configuration can't be read."""
-    conf = running.read_conf(host, nginx, running.read_build(host, nginx))
+    """Everything that this nginx passes requests to. RefusedError where its configuration can't be read."""
+    try:
+        conf = running.read_conf(host, nginx, running.read_build(host, nginx))
+    except NginxBrokenError as exc:
+        raise unreadable(nginx, exc) from exc
     real = real_paths(host, [each.path for each in conf.files])
     return found(conf, real, _beside(host, conf, real))
 

@@ -79,8 +79,13 @@ def read_facts(host: Host, nginx: Nginx) -> Facts:
     try:
         return survey.survey(host, nginx, ())
     except NginxBrokenError as exc:
-        hint = f"nothing was changed; fix it until `{nginx.binary} -t` passes, or name another file with --nginx-conf"
-        raise RefusedError(Refusal(what=f"nginx's configuration can't be read by `nginx -T`: {exc}", hint=hint)) from exc
+        raise unreadable(nginx, exc) from exc
+
+
+def unreadable(nginx: Nginx, error: NginxBrokenError) -> RefusedError:
+    """nginx's own configuration can't be read."""
+    hint = f"nothing was changed; fix it until `{nginx.binary} -t` passes, or name another file with --nginx-conf"
+    return RefusedError(Refusal(what=f"nginx's configuration can't be read by `nginx -T`: {error}", hint=hint))
 
 
 def _chosen(host: Host, request: InitRequest, conf: NginxConf) -> tuple[Chosen, str]:
