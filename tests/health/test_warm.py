@@ -318,6 +318,8 @@ def test_nobody_says_that_a_pool_serves_while_nginx_itself_holds_it_down(check_n
             assert "serves" not in answer.json.get("said", ""), answer
         assert answers[2].json["unchanged"]
         assert answers[3].json["why"] == answers[2].json["refusals"][0]["why"] == "check_down"
+        drain = upswitch(lab, "drain").json
+        assert (drain["safe"], "so A is the way back" in drain["said"]) == (False, True), drain
         back = upswitch(lab, "rollback")
         assert (back.exit, back.json["production"]["held_down"]) == (0, []), back
         assert back.json["production"]["text"].startswith("A serves: ")

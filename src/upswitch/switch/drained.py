@@ -75,9 +75,18 @@ def drained(ports: Ports, site: Site) -> DrainReport:
         old=running.old,
         connections=_connections(ports.host, running, former.addresses),
         shared=tuple(address for address in former.addresses if address in disk.manifest.addresses),
-        problem=running.problem or _disagreement(disk, running, nginx) or _under_way(ports, nginx),
+        problem=running.problem
+        or _disagreement(disk, running, nginx)
+        or _under_way(ports, nginx)
+        or _held_down(disk, running, former),
     )
     return _looked(ports, site, report, live=disk.manifest, former=former) if report.is_safe else report
+
+
+def _held_down(disk: store.Disk, running: Running, former: Manifest) -> str:
+    names = ", ".join(survey.live(disk, running).held_down)
+    down = f"nginx's own health check holds every server of {names} in the live pool {disk.pool} down"
+    return f"{down}, so {former.pool} is the way back" if names else ""
 
 
 def _looked(ports: Ports, site: Site, report: DrainReport, *, live: Manifest, former: Manifest) -> DrainReport:
