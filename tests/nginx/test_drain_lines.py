@@ -172,6 +172,6 @@ def test_a_use_of_numbered_captures_in_http_is_seen_where_this_server_sets_them(
 def test_where_no_location_has_a_cure_nothing_is_to_be_added_and_no_line_is_printed():
     conf = parse_dump(IN_HTTP.replace("LINE", "log_format own $1;").replace("NAME", NAMED).replace("SERVER", ""))
     needed = missing(passing(conf, ("app",)), "/run/flag")
-    text = plan.drain_lines(needed, is_needed=True).text
+    text = plan.drain_lines(needed, is_needed=True, test="nginx -t").text
     assert text.startswith("Nothing to add: a reload loses a few requests, because no drain lines fit these locations\n")
     assert "upswitch_" not in text

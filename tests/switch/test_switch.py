@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -285,6 +286,9 @@ def test_a_broken_nginx_conf_is_refused_before_anything_is_done(lab):
     assert answer.json["why"] == "bad_config"
     assert "nonsense" in answer.json["said"]
     assert running(lab) == on_disk(lab) == "000001-A"
+    advised = re.findall("`([^`]* -t)`", answer.json["hint"] + upswitch(lab, "lint").json["findings"][0]["hint"])
+    said = [subprocess.run(shlex.split(each), check=False, capture_output=True, text=True).stderr for each in advised]
+    assert ["nonsense" in each for each in said] == [True, True], "a bare `nginx -t` would test another configuration"
 
 
 def test_an_edit_by_hand_is_found_refused_and_never_overwritten(lab):
@@ -320,6 +324,8 @@ def test_a_dead_nginx_is_refused_and_a_stale_pid_file_harms_nobody(lab):
     answer = upswitch(lab, "switch", "--to", "B")
     assert answer.exit == 3, answer
     assert answer.json["why"] == "no_master"
+    assert f"put its id into {pid_file}" in answer.json["hint"], "nginx runs, so a start would fail"
+    assert upswitch(lab, "status").json["master"] == 0
     assert innocent.process.poll() is None
     innocent.signal(signal.SIGINT)
     innocent.process.communicate(timeout=20)
@@ -334,6 +340,7 @@ def test_a_stopped_master_is_refused(lab):
         os.kill(lab.nginx_pid, signal.SIGCONT)
     assert answer.exit == 3, answer
     assert answer.json["why"] == "no_master"
+    assert f"kill -CONT {lab.nginx_pid}" in answer.json["hint"]
 
 
 def test_history_tells_every_run_newest_first(lab):

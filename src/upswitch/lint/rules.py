@@ -17,7 +17,7 @@ from upswitch.diagnose.directives import Passing, passings_of
 from upswitch.generations.generation import served_as
 from upswitch.health.nginx_check import CheckedUpstream, checked_of_conf, checked_of_site
 from upswitch.logs import coverage
-from upswitch.nginx import configuration, drain_lines
+from upswitch.nginx import commands, configuration, drain_lines
 from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.nginx.dump import Directive, NginxConf
@@ -195,7 +195,7 @@ def all_checked(site: Site, conf: NginxConf) -> tuple[CheckedUpstream, ...]:
 def nginx_broken(subject: Subject) -> Iterator[LintFinding]:
     if subject.broken:
         what = f"nginx's configuration can't be read: {subject.broken}"
-        yield error(what, "fix it until `nginx -t` passes; the rules about nginx did not run")
+        yield error(what, f"fix it until `{commands.test_line(subject.site.nginx)}` passes; the rules about nginx did not run")
 
 
 def one_pool(subject: Subject) -> Iterator[LintFinding]:

@@ -1,5 +1,7 @@
 """The commands with which nginx is asked, tested and reloaded, as argv. commands.sh has the programs around nginx."""
 
+import shlex
+
 from upswitch.hosts.sh import SH, script
 from upswitch.nginx import build
 from upswitch.nginx.build import Build
@@ -30,6 +32,11 @@ def nginx_version(nginx: Nginx) -> tuple[str, ...]:
 def nginx_argv(nginx: Nginx, build: Build, *options: str) -> tuple[str, ...]:
     """nginx with its own configuration. `-e stderr`, because a failing test would write into the live error log."""
     return _nginx(nginx, ("-e", "stderr") if build.takes_error_log_flag else (), *options)
+
+
+def test_line(nginx: Nginx) -> str:
+    """What a person types to test this configuration: a bare `nginx -t` tests what the program was built with."""
+    return shlex.join(_nginx(nginx, (), "-t"))
 
 
 def dump_argv(nginx: Nginx, *, seconds: float) -> tuple[str, ...]:

@@ -46,6 +46,10 @@ class Process(Value):
         return self.title.startswith("nginx: master process")
 
     @property
+    def is_stopped(self) -> bool:
+        return self.state in "Tt"
+
+    @property
     def is_shutting_down(self) -> bool:
         return "is shutting down" in self.title
 
@@ -207,7 +211,7 @@ def problem(seen: Sighting) -> str:
             return f"process {pid} is dead (state {process.state})"
         if not process.is_master:
             return f'process {pid} is "{process.title or "?"}", not an nginx master'
-        if process.state in "Tt":
+        if process.is_stopped:
             return f"the nginx master {pid} is stopped (state {process.state}; kill -CONT {pid})"
     if seen.upgrade:
         return f"a binary upgrade is under way ({seen.pid_file}.oldbin names the live process {seen.upgrade})"

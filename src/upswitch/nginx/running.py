@@ -12,7 +12,7 @@ from upswitch.hosts.sh import QUICK_S
 from upswitch.nginx import commands, conf_logs, configuration, dump, processes
 from upswitch.nginx.build import Build, BuildError, parse_build, parse_dialect
 from upswitch.nginx.marker import CheckStatus, Marker, body_of, parse_check_status, parse_marker
-from upswitch.nginx.processes import Family, OldWorkers
+from upswitch.nginx.processes import Family, OldWorkers, Process
 from upswitch.site.model import Dialect, Nginx, Site
 from upswitch.site.server_line import is_name, probe_address
 
@@ -43,6 +43,16 @@ class Running(Value):
     upgrade: int = 0
     old: OldWorkers = OldWorkers()
     checked: CheckStatus | None = None
+
+    @property
+    def master(self) -> Process | None:
+        """None where the pid file names no master of an nginx: its process may be anybody's."""
+        process = self.family.master if self.family else None
+        return process if process and process.is_master else None
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.master is not None and self.master.is_stopped
 
 
 # ---- the marker ----

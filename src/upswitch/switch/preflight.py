@@ -10,8 +10,9 @@ from upswitch.generations import survey
 from upswitch.generations.survey import Facts
 from upswitch.health.nginx_check import checked_address
 from upswitch.hosts.host import Host
-from upswitch.nginx import configuration
+from upswitch.nginx import commands, configuration
 from upswitch.nginx.dump import Directive
+from upswitch.nginx.running import Running
 from upswitch.site.model import Nginx, Site
 from upswitch.site.server_line import is_address
 
@@ -51,7 +52,11 @@ def _survey(host: Host, site: Site) -> Facts:
         return survey.survey(host, site.nginx, tuple(upstream.name for upstream in site.upstreams))
     except NginxBrokenError as exc:
         is_ours = any(file.startswith(f"{site.nginx.dir}/") for file in exc.files)
-        fix = "the live generation fails: run `upswitch rollback`" if is_ours else "fix the file until `nginx -t` passes"
+        fix = (
+            "the live generation fails: run `upswitch rollback`"
+            if is_ours
+            else f"fix the file until `{commands.test_line(site.nginx)}` passes"
+        )
         raise RefusedError(
             Refusal(what=f"nginx -T fails: {exc.said}", hint=f"{fix}; nothing was changed", why=Why.BAD_CONFIG)
         ) from exc
@@ -74,7 +79,7 @@ def blockers(nginx: Nginx, facts: Facts) -> tuple[Refusal, ...]:
 
 def _blockers(nginx: Nginx, facts: Facts) -> Iterator[Refusal]:
     if facts.running.problem:
-        yield Refusal(what=facts.running.problem, hint=f"start nginx with {nginx.conf}, then try again", why=Why.NO_MASTER)
+        yield Refusal(what=facts.running.problem, hint=_to_a_master(nginx, facts.running), why=Why.NO_MASTER)
     if not facts.disk.live:
         what = f"{nginx.live} points to no generation"
         yield Refusal(what=what, hint="`upswitch init` makes the first one", why=Why.NO_GENERATION)
@@ -82,6 +87,21 @@ def _blockers(nginx: Nginx, facts: Facts) -> Iterator[Refusal]:
         what = f"{nginx.conf} does not include the live generation: a switch would change nothing"
         hint = f"add `include {nginx.include};` to its http block, reload nginx, then try again"
         yield Refusal(what=what, hint=hint, why=Why.NOT_INCLUDED)
+
+
+def _to_a_master(nginx: Nginx, running: Running) -> str:
+    """A start beside an nginx that still has the sockets fails, so it is not advised to whoever has one."""
+    if running.is_stopped:
+        return f"`kill -CONT {running.pid}` lets the master process go on; then try again"
+    if running.upgrade:
+        return "finish the binary upgrade or undo it; then try again"
+    if running.marker is None:
+        return f"start nginx with {nginx.conf}; then try again"
+    pid_file = running.pid_file or "the pid file"
+    return (
+        f"nginx still answers at {nginx.marker}: if its master process lives, put its id into {pid_file}; "
+        f"if the master was killed, end its workers, then start nginx with {nginx.conf}"
+    )
 
 
 def _doubts(nginx: Nginx, facts: Facts, *, adopt: bool) -> Iterator[Refusal]:

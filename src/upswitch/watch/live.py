@@ -23,6 +23,7 @@ from upswitch.health import rounds
 from upswitch.health.gate import ServerHealth
 from upswitch.hosts.host import Asking, Ports
 from upswitch.hosts.wait import Pulse
+from upswitch.nginx import commands
 from upswitch.nginx.conf_logs import tells_crashes
 from upswitch.nginx.marker import Marker
 from upswitch.nginx.running import ask_marker
@@ -102,7 +103,11 @@ def _facts(ports: Ports, site: Site) -> Facts:
         facts = survey.survey(ports.host, site.nginx, tuple(upstream.name for upstream in site.upstreams))
     except NginxBrokenError as exc:
         raise RefusedError(
-            Refusal(what=f"nginx -T fails: {exc.said}", hint="fix it until `nginx -t` passes", why=Why.BAD_CONFIG)
+            Refusal(
+                what=f"nginx -T fails: {exc.said}",
+                hint=f"fix it until `{commands.test_line(site.nginx)}` passes",
+                why=Why.BAD_CONFIG,
+            )
         ) from exc
     if facts.running.marker is None:
         what = f"nginx does not answer on nginx.marker, {site.nginx.marker}, so there is no live pool to watch"

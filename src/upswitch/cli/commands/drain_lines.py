@@ -14,7 +14,7 @@ def drain_lines(program: Program, /, *, common: Common) -> int:
 
     upswitch prints them for each location that passes to the site's upstreams, with the place to paste them, and changes nothing.
     """
-    from upswitch.nginx import running
+    from upswitch.nginx import commands, running
     from upswitch.nginx.drain_compare import advice
 
     def act(session: Session) -> View:
@@ -22,6 +22,7 @@ def drain_lines(program: Program, /, *, common: Common) -> int:
         build = running.read_build(host, site.nginx)
         conf = running.read_conf(host, site.nginx, build)
         names = [upstream.name for upstream in site.upstreams]
-        return plan.drain_lines(advice(conf, build, names, flag=site.nginx.drain_flag), is_needed=build.needs_drain_flag)
+        needed = advice(conf, build, names, flag=site.nginx.drain_flag)
+        return plan.drain_lines(needed, is_needed=build.needs_drain_flag, test=commands.test_line(site.nginx))
 
     return program.serve("drain-lines", common, act)

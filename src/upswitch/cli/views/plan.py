@@ -252,6 +252,7 @@ class DrainLinesView(View):
 
     needed: tuple["DrainLines", ...]
     is_needed: bool
+    test: str
 
     @property
     def said(self) -> str:
@@ -261,7 +262,7 @@ class DrainLinesView(View):
             return "Nothing to add: every location has its drain lines"
         if not any(each.lines for each in self.needed):
             return f"Nothing to add: {_NO_CURE}"
-        return "Add these lines, then run `nginx -t`, reload nginx, and run `upswitch lint`"
+        return f"Add these lines, then run `{self.test}`, reload nginx, and run `upswitch lint`"
 
     @property
     def pasted(self) -> str:
@@ -273,5 +274,5 @@ class DrainLinesView(View):
         return "\n".join([self.said, *filter(None, [self.pasted])])
 
 
-def drain_lines(needed: tuple["DrainLines", ...], *, is_needed: bool) -> DrainLinesView:
-    return DrainLinesView(command="drain-lines", exit=Exit.DONE, needed=needed, is_needed=is_needed)
+def drain_lines(needed: tuple["DrainLines", ...], *, is_needed: bool, test: str) -> DrainLinesView:
+    return DrainLinesView(command="drain-lines", exit=Exit.DONE, needed=needed, is_needed=is_needed, test=test)

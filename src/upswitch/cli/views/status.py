@@ -89,7 +89,7 @@ def status(
         production=live,
         generations=tuple(generation.name for generation in disk.generations),
         edited=disk.drift,
-        master=running.pid,
+        master=running.pid if running.master else 0,
         workers=len(family.workers) if family else 0,
         draining=tuple(each.pid for each in family.draining) if family else (),
         unfinished=last.plan.run if last and last.is_left else "",
