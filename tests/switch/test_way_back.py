@@ -1,7 +1,9 @@
 """A dead pool is never made live over one that answers, whatever the way back; and `drain` and `status` know it."""
 
 import os
+import re
 import signal
+import subprocess
 
 import msgspec
 import pytest
@@ -249,3 +251,28 @@ def test_a_live_file_that_is_edited_during_the_run_is_found_before_the_swap_or_t
     back = upswitch(lab, "rollback")
     agree(lab, back, "A")
     assert "# by hand" in live.read_text()
+
+
+def test_a_rollback_to_a_pool_that_fails_for_clients_while_its_health_checks_pass_is_held(lab):
+    assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
+    for server in lab.pool("A"):
+        server.mode("error", lying=True)
+    with lab.load():
+        answer = upswitch(lab, "rollback")
+    assert (answer.exit, answer.json["outcome"], answer.json["why"]) == (7, "HELD", "spike"), answer
+    assert on_disk(lab) == running(lab) == answer.json["generation"]
+    assert "its requests FAIL" in answer.json["said"]
+    assert answer.json["production"]["text"].startswith("A is live, but requests FAIL")
+
+
+def test_a_live_link_that_leads_nowhere_is_set_back_by_the_command_that_status_prints(lab):
+    served = running(lab)
+    link = lab.folder / "upswitch" / "live"
+    link.unlink()
+    link.symlink_to("generations/000009-X")
+    command = re.search(r"`(ln [^`]+)`", upswitch(lab, "status").out)
+    assert upswitch(lab, "switch", "--to", "B").exit == 3
+    assert upswitch(lab, "rollback").json["why"] == "no_generation"
+    subprocess.run(command[1], shell=True, check=True)
+    assert on_disk(lab) == served
+    assert upswitch(lab, "status").exit == 0

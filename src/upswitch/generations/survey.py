@@ -82,13 +82,19 @@ def glance_from(host: Host, nginx: Nginx, seen: Sequence[Ran]) -> tuple[Disk, Ru
     """What the commands of `glance_argvs` found. The pid file is the one that the live manifest names."""
     disk, running = store.disk_from(nginx, seen[0]), running_from(host, nginx, seen[1])
     if disk.manifest is None:
-        problem = (
-            f"{disk.live}/manifest.json can't be read"
-            if disk.live
-            else "no generation of upswitch is live (`upswitch init` makes the first)"
-        )
-        return disk, msgspec.structs.replace(running, problem=problem)
+        return disk, msgspec.structs.replace(running, problem=_without_manifest(disk, running, nginx))
     return disk, _of(host, nginx, running, disk.manifest.pid_file)
+
+
+def _without_manifest(disk: Disk, running: Running, nginx: Nginx) -> str:
+    present = {each.name for each in disk.generations}
+    served = running.marker.generation if running.marker else ""
+    if disk.live in present:
+        return f"{disk.live}/manifest.json can't be read"
+    if served in present:
+        back = f"`ln -sfn generations/{served} {nginx.live}` sets it back"
+        return f"{nginx.live} leads to no generation, and nginx serves {served}: {back}"
+    return "no generation of upswitch is live (`upswitch init` makes the first)"
 
 
 def _of(host: Host, nginx: Nginx, running: Running, pid_file: str) -> Running:

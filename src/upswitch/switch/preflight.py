@@ -78,11 +78,13 @@ def blockers(nginx: Nginx, facts: Facts) -> tuple[Refusal, ...]:
 
 
 def _blockers(nginx: Nginx, facts: Facts) -> Iterator[Refusal]:
-    if facts.running.problem:
+    if facts.disk.manifest is None:
+        whole = f"let {nginx.live} point to a whole generation, then try again"
+        hint = whole if facts.disk.generations else "`upswitch init` makes the first one"
+        what = facts.running.problem or f"{nginx.live} points to no generation"
+        yield Refusal(what=what, hint=hint, why=Why.NO_GENERATION)
+    elif facts.running.problem:
         yield Refusal(what=facts.running.problem, hint=_to_a_master(nginx, facts.running), why=Why.NO_MASTER)
-    if not facts.disk.live:
-        what = f"{nginx.live} points to no generation"
-        yield Refusal(what=what, hint="`upswitch init` makes the first one", why=Why.NO_GENERATION)
     if facts.is_conf_read and configuration.includes_live(facts.conf, nginx.include) is None:
         what = f"{nginx.conf} does not include the live generation: a switch would change nothing"
         hint = f"add `include {nginx.include};` to its http block, reload nginx, then try again"

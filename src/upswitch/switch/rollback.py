@@ -1,5 +1,13 @@
 """`rollback`: back to what was live before, or to one generation: the files that served then, with no template and no watch."""
 
+from collections.abc import Sequence
+
+import msgspec
+
+from upswitch.basics.result import Why
+from upswitch.generations import store
+from upswitch.hosts.wait import until
+from upswitch.nginx.conf_logs import AccessLog
 from upswitch.site.model import Site
 from upswitch.switch.drive import Ending, start, unchanged
 from upswitch.switch.job import for_rollback, stand, staying
@@ -8,6 +16,9 @@ from upswitch.switch.machine import Outcome
 from upswitch.switch.preflight import blockers, refuse_if, way_back_facts
 from upswitch.switch.repair import repaired, told
 from upswitch.switch.session import Ask, RunPorts
+from upswitch.watch.recent import ENOUGH, Recent, recent
+
+_LOOK_S, _QUIET_S, _LOOK_EVERY = 1.0, 0.3, 0.1  # seconds
 
 
 def rollback(ports: RunPorts, site: Site, ask: Ask, *, number: int | None, is_forced: bool = False) -> Ending:
@@ -31,7 +42,30 @@ def _gone_back(ports: RunPorts, site: Site, ask: Ask, *, number: int | None, is_
     if number is None and not ports.turn.goes_back(stand(ports, site, facts)):
         return unchanged(ports, staying(ask, facts.disk.live, facts.disk.pool), site.nginx)
     job = for_rollback(ports, site, ask, facts=facts, runs=journal.opened, number=number, is_forced=is_forced)
-    return start(ports, job, journal)
+    return _seen_by_clients(ports, site, start(ports, job, journal), facts.access_logs)
+
+
+def _seen_by_clients(ports: RunPorts, site: Site, ending: Ending, logs: Sequence[AccessLog]) -> Ending:
+    """HELD where the requests to what is live again fail. Its health checks may pass all the same, and no watch follows."""
+    manifests = store.read_manifests(ports.host, site.nginx) if ending.outcome is Outcome.SWITCHED else {}
+    live, began = manifests.get(ending.run.plan.to), ports.clock.monotonic()
+    if live is None:
+        return ending
+
+    def is_final(seen: Recent) -> bool:
+        return seen.total >= ENOUGH or (not seen.total and ports.clock.monotonic() - began > _QUIET_S)
+
+    seen = until(is_final, lambda: recent(ports.host, site, logs, live), every=_LOOK_EVERY, clock=ports.clock, within=_LOOK_S)
+    if not seen.is_failing:
+        return ending
+    return msgspec.structs.replace(
+        ending,
+        outcome=Outcome.HELD,
+        live=msgspec.structs.replace(ending.live, is_failing=True),
+        headline=f"HELD: {ending.headline.removeprefix('SWITCHED ')}, but its requests FAIL: {seen.text}",
+        hint=f"decide now: fix {live.pool}, or `upswitch rollback` undoes this; `upswitch help held`",
+        why=Why.SPIKE,
+    )
 
 
 def _is_rollback_left(left: Ending, *, is_forced: bool) -> bool:

@@ -16,7 +16,7 @@ from upswitch.watch.attribution import Attribution, Whose, judged
 
 _LAST = 200  # requests of each log
 _TAIL = 1 << 18  # bytes of each log
-_ENOUGH = 20  # requests; fewer say nothing
+ENOUGH = 20  # requests; fewer say nothing
 
 
 class Recent(Value):
@@ -29,7 +29,7 @@ class Recent(Value):
 
     @property
     def is_failing(self) -> bool:
-        return self.total >= _ENOUGH and 2 * self.failed >= self.total
+        return self.total >= ENOUGH and 2 * self.failed >= self.total
 
     @property
     def text(self) -> str:
