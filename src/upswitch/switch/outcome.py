@@ -69,7 +69,8 @@ def hint(run: Run, outcome: Outcome, live: Live) -> str:
         case Outcome.HELD:
             is_dead = run.has_stayed or run.fired
             first = f"start the servers of {plan.former_pool}; `upswitch rollback` then goes back" if is_dead else _GO_BACK
-            return f"decide now: fix {plan.pool}, or {first.format(plan.former_pool)}; `upswitch help held`"
+            fix = f"fix {plan.pool}, or " if not is_dead or _has_failed(run) else ""
+            return f"decide now: {fix}{first.format(plan.former_pool)}; `upswitch help held`"
         case Outcome.STUCK:
             lost = UNREACHABLE_PAGES.get(run.why)
             look = f"ssh can't reach the host: see {lost}" if lost else "automatic recovery failed: see `upswitch help stuck`"
@@ -78,6 +79,12 @@ def hint(run: Run, outcome: Outcome, live: Live) -> str:
             return "`upswitch status` shows what is live; `upswitch help refused`"
         case Outcome.REFUSED:
             return f"{_fix(run)}, then {again}; `upswitch help refused`"
+
+
+def _has_failed(run: Run) -> bool:
+    """Whether the watch found the new pool bad; a run that was stopped or killed says nothing of it."""
+    cause = run.cause
+    return cause is not None and cause.step is Step.WATCH and cause.result in {Result.FAILED, Result.HOLD}
 
 
 def _after_switch(plan: Plan) -> str:
