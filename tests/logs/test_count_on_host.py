@@ -83,6 +83,7 @@ def test_a_line_counts_the_same_whatever_lines_came_before_it(name, attribution)
     """The second line is nearly of the bare format. It was read in two ways, as most lines before it were of another one."""
     almost = [b"", b"200 200 b:1 0.000 0.001 : - ", b"- - - [2026-11-21T12:00:00+00:00] - 200 200, b:1|"]
     agree(name, almost, attribution, is_timed=False, most=500)
+    agree(name, [b"b:1 200 200 b:1 200 1795262400.000 0"], attribution, is_timed=False, most=0)  # no time has no fraction
 
 
 def agree(name, lines, attribution, *, is_timed, most):

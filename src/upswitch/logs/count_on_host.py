@@ -135,7 +135,7 @@ def _own_shape(part: Part) -> str:
     if name in _FIXED:
         return _FIXED[name][1]
     if name in _LISTS:
-        return f"({_LISTS[name]})?" if follower == b" " else ""
+        return f"({_LISTS[name]})?" if follower in {b" ", b""} else ""
     is_word = name in _WORDS and not (follower and _IN_VALUES.match(follower))
     return _WORDS[name] if is_word else _NUMBERS.get(name, "")
 
