@@ -62,7 +62,7 @@ def _seen_by_clients(ports: RunPorts, site: Site, ending: Ending, logs: Sequence
         ending,
         outcome=Outcome.HELD,
         live=msgspec.structs.replace(ending.live, is_failing=True),
-        headline=f"HELD: {ending.headline.removeprefix('SWITCHED ')}, but its requests FAIL: {seen.text}",
+        headline=f"HELD: {live.pool} is live again (generation {live.name}), but its requests FAIL: {seen.text}",
         hint=f"decide now: fix {live.pool}, or `upswitch rollback` undoes this; `upswitch help held`",
         why=Why.SPIKE,
     )
