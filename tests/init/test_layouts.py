@@ -10,6 +10,7 @@ A file begins with what is asked and expected, a line each. Its files follow, ea
 """
 
 import os
+import re
 import shlex
 import stat
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ def reached(conf: NginxConf) -> list[tuple[str, list[str]]]:
 
 def _reached(conf, directive, servers):
     found = [servers.get(name.lower(), [f"server {name};"]) for name in passed_upstreams(conf, directive)]
-    return directive.name, sorted({line for lines in found for line in lines})
+    return directive.name, sorted({re.sub("unix:/+", "unix:/", line) for lines in found for line in lines})
 
 
 def write(proposal: Proposal, nginx: Nginx) -> None:

@@ -240,6 +240,8 @@ def test_locations_that_pass_to_an_upstream_are_found_in_included_files_and_in_i
         ("proxy_pass http://app$request_uri", "app"),
         ("proxy_pass http://$pool", ""),
         ("proxy_pass http://unix:/tmp/s:/x", "unix:/tmp/s"),
+        ("uwsgi_pass unix:///tmp/s", "unix:///tmp/s"),
+        ("proxy_pass $scheme://app", "app"),
     ],
 )
 def test_the_upstream_that_a_pass_names(line, name):
@@ -356,6 +358,8 @@ def test_two_sites_that_define_the_same_variable_both_go_without_it():
 
 MAPS = """map $http_x $pool { default app_$color; old "LEGACY"; ~^re $1; } map $cookie_c $color { default blue; g green; }"""
 
+PARTS = "set $address 10.0.0.1; set $port 81; set $socket http://unix:/run/a.sock:/x;"
+
 
 @pytest.mark.parametrize(
     ("passes", "names"),
@@ -366,10 +370,15 @@ MAPS = """map $http_x $pool { default app_$color; old "LEGACY"; ~^re $1; } map $
         ("$whole", ("set_app",)),
         ("http://$host", ("",)),
         ("http://$endless", ("",)),
+        ("http://127.0.0.1:81$request_uri", ("127.0.0.1:81",)),
+        ("http://[::1]:81$is_args$args", ("[::1]:81",)),
+        ("$scheme://$pool$uri", ("app_blue", "app_green", "LEGACY", "")),
+        ("$scheme://$address:$port$request_uri", ("10.0.0.1:81",)),
+        ("$socket", ("unix:/run/a.sock",)),
     ],
 )
 def test_a_variable_of_a_pass_is_followed_to_the_upstreams_that_it_can_name(passes, names):
-    location = f"location / {{ set $whole http://set_app/x; set $endless $endless; proxy_pass {passes}; }}"
+    location = f"location / {{ set $whole http://set_app/x; set $endless $endless; {PARTS} proxy_pass {passes}; }}"
     conf = parse_dump(made_dump({"/n.conf": f"http {{ {MAPS} server {{ {location} }} }}"}))
     (line,) = (each for each in walk(conf.tree) if each.name == "proxy_pass")
     assert sorted(passed_upstreams(conf, line)) == sorted(names)

@@ -113,6 +113,7 @@ def test_two_spellings_of_an_address_are_one(one, other):
 
 def test_the_case_of_a_socket_path_matters():
     assert identity(parse_server("unix:/run/a")) != identity(parse_server("unix:/run/A"))
+    assert parse_server("unix:///run/a weight=2").text == "unix:/run/a weight=2"
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def live(disk: Disk, running: Running) -> Live:
 class Configured(Value):
     """nginx's configuration on disk, read and tested now. `problem` says why it could not be; `is_broken`: nginx rejects it.
 
-    `left_out` is a sentence where it does not include the live generation, else "".
+    `left_out` is a sentence where it does not include the live generation or no pass names its upstreams, else "".
     """
 
     conf: dump.NginxConf | None = None
@@ -158,9 +158,9 @@ def configured(host: Host, site: Site) -> Configured:
 
 def _left_out(conf: dump.NginxConf, site: Site) -> str:
     """A program that writes nginx's files, or a person, took the include out: the next reload would lose the live generation."""
-    if configuration.includes_live(conf, site.nginx.include) is not None:
-        return ""
     names = {upstream.name.lower() for upstream in site.upstreams}
+    if configuration.includes_live(conf, site.nginx.include) is not None:
+        return _unreached(conf, names)
     own = [
         f"upstream {each.args[0]} is at {each.place} now"
         for each in configuration.upstream_blocks(conf)
@@ -175,6 +175,18 @@ def _left_out(conf: dump.NginxConf, site: Site) -> str:
     )
 
 
+def _unreached(conf: dump.NginxConf, names: set[str]) -> str:
+    """A script put an address or another upstream into the pass again, and left the include alone."""
+    passes = [each for each in dump.walk(configuration.http_children(conf, "server")) if each.name in configuration.PASSES]
+    reached = {each: configuration.passed_upstreams(conf, each) for each in passes if each.args}
+    named = {name.lower() for found in reached.values() for name in found}
+    if not reached or "" in named or named & names:
+        return ""
+    others = ", ".join(f"{each.place} passes to {found[0]}" for each, found in list(reached.items())[:_MOST_PASSES])
+    return f"no pass names upstream {', '.join(sorted(names))} any more, so a switch changes nothing for clients: {others}"
+
+
+_MOST_PASSES = 3
 CONFIGURED_S = 5.0
 """Seconds for `status` and `drain` to read the configuration."""
 _KILLED = 137

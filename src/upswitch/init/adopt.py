@@ -19,12 +19,13 @@ from upswitch.init.edits import Edit, edited
 from upswitch.init.places import AdoptRefused, Part, Splice
 from upswitch.init.pools import Candidate, pools_of, sibling_upstreams
 from upswitch.init.site_text import site_text
-from upswitch.nginx.configuration import includes_live, lives, passed_upstreams, upstream_blocks
+from upswitch.nginx.configuration import includes_live, lives, upstream_blocks
 from upswitch.nginx.drain_lines import DrainLines
 from upswitch.nginx.dump import ConfFile, Directive, NginxConf
 from upswitch.nginx.statements import StatementError
-from upswitch.nginx.upstream_file import read_upstreams
+from upswitch.nginx.upstream_file import UpstreamBlock, read_upstreams
 from upswitch.site.model import Nginx, Site
+from upswitch.site.server_line import identity, parse_server
 
 _FIRST = re.compile(r"""(?<![^\s;{}])upstream\s+["']?([^\s;{}"']+)["']?\s*\{""")
 
@@ -130,11 +131,35 @@ def adopt(conf: NginxConf, request: InitRequest, chosen: Chosen, candidates: Ite
     """The adoption of what was chosen. `candidates` hold the other pools."""
     own = tuple(msgspec.structs.replace(part.upstream, name=part.name) for part in chosen.parts)
     pools, remarks = pools_of(chosen.source, request.pool, own, (*chosen.pairs, *candidates))
+    _refuse_shared(pools, {part.name: part.place for part in chosen.parts})
     return Adoption(
         site_text=site_text(chosen.source, pools, request.nginx, name=request.name, remarks=remarks),
         files=chosen.files,
         edits=tuple(_edits(conf, chosen.changes)),
     )
+
+
+def _refuse_shared(pools: Mapping[str, tuple[UpstreamBlock, ...]], places_of: Mapping[str, str]) -> None:
+    """Each pool as the other's backup, say: neither nginx's log nor a health check could tell whose answer came (site/read.py)."""
+    (live, own), *others = pools.items()
+    mine = [(block.name, line) for block in own for line in block.servers]
+    for pool, other in ((pool, line) for pool, blocks in others for block in blocks for line in block.servers):
+        for name, line in mine:
+            if _is_shared(line, other):
+                place = places_of[name]
+                extra, where = (line, f"pool {live} at {place}") if "backup" in line.split() else (other, f"pool {pool}")
+                both = f"upstream {name} would have {other.split()[0]} in both pools ({live} and {pool})"
+                removal = f"Remove `server {extra};` from the block of {where}, reload nginx, then run init again"
+                raise AdoptRefused(f"{place}: {both}. {removal}")
+
+
+def _is_shared(one: str, other: str) -> bool:
+    """Whether two `server` lines name one server. The pools may share a server that is the backup of each."""
+    try:
+        servers = parse_server(one), parse_server(other)
+    except ValueError:
+        return False  # refused with the site file, by its key
+    return identity(servers[0]) == identity(servers[1]) and not all("backup" in each.params for each in servers)
 
 
 def first_upstream(text: str) -> str:
@@ -194,22 +219,11 @@ def _cut(
         return (places.instead_of_include(conf, file, include),), (File(name=_generation_name(file.path), text=file.text),)
     changes = [*places.instead_of_blocks(conf, blocks, include)]
     renamings = [each for part in renamed for each in places.renamings(conf, part.upstream.name, part.name)]
-    _refuse_composed(conf, renamings, [part.upstream.name for part in renamed])
+    places.refuse_composed(edited(conf, tuple(_edits(conf, tuple(renamings))), {}), [part.upstream.name for part in renamed])
     files = [File(name=_generation_name(f"{part.name}.conf"), text=_block(part)) for part in parts]
     if any(each.path != file.path for each in renamings):  # nginx must start after each single edit
         files += [File(name=_generation_name(f"{part.upstream.name}.conf"), text=f"{part.text}\n") for part in renamed]
     return (*changes, *renamings), tuple(files)
-
-
-def _refuse_composed(conf: NginxConf, renamings: list[Splice], old: list[str]) -> None:
-    """A name that is put together (`http://app_$colour`) would still lead to the old upstream."""
-    after = edited(conf, tuple(_edits(conf, tuple(renamings))), {})
-    for each in places.passes(after):
-        if name := next((name for name in old if name in passed_upstreams(after, each)), ""):
-            raise AdoptRefused(
-                f"{each.place}: `{each.text}` puts the name {name} together. Write whole names into the variable "
-                f"(`set $backend {name};`) and pass to it (`http://$backend`), reload nginx, then run init again"
-            )
 
 
 def _block(part: Part) -> str:
@@ -233,6 +247,7 @@ def _notes(conf: NginxConf, parts: tuple[Part, ...], paired: Mapping[str, Mappin
             yield f"{said}; the generation holds its servers instead"
         if part.is_renamed:
             yield f"the site's upstream is {part.name}: what named {part.upstream.name} names {part.name} then"
+            yield from places.name_notes(conf, part.upstream.name, part.name)
         for name in paired.get(part.upstream.name, {}).values():
             block, still = places.blocks_of(conf, [name])[0], places.named(conf, name)
             unused = "and nothing sends requests to it then: remove it, or `upswitch drain` counts it as a use of its servers"
@@ -250,13 +265,14 @@ def _made(conf: NginxConf, request: InitRequest, addresses: list[str]) -> Chosen
     parts = tuple(_part(conf, each, _made_name(conf, request, each)) for each in addresses)
     first = places.before_server(conf, addresses[0], include)
     changes = [each for address, part in zip(addresses, parts, strict=True) for each in places.renamings(conf, address, part.name)]
+    places.refuse_composed(edited(conf, tuple(_edits(conf, tuple(changes))), {}), addresses)
     return Chosen(
         source=first.path,
         parts=parts,
         changes=(first, *changes),
         files=tuple(File(name=_generation_name(f"{part.name}.conf"), text=f"{part.text}\n") for part in parts),
         notes=tuple(
-            note for address, part in zip(addresses, parts, strict=True) for note in places.host_notes(conf, address, part.name)
+            note for address, part in zip(addresses, parts, strict=True) for note in places.name_notes(conf, address, part.name)
         ),
     )
 

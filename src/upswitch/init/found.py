@@ -12,7 +12,7 @@ from upswitch.init import places
 from upswitch.init.pools import OPPOSITE, sibling_upstreams
 from upswitch.init.propose import kinds, real_paths, text_of, unreadable
 from upswitch.nginx import running
-from upswitch.nginx.configuration import lives, passed_upstream, passed_upstreams, upstream_blocks
+from upswitch.nginx.configuration import lives, passed_upstreams, upstream_blocks
 from upswitch.nginx.dump import NginxConf
 from upswitch.nginx.statements import StatementError
 from upswitch.nginx.upstream_file import read_upstreams
@@ -20,7 +20,7 @@ from upswitch.site.model import Nginx
 
 _MOST_FILES = 60
 _WORDS = re.compile("|".join(sorted(OPPOSITE, key=len, reverse=True)), re.IGNORECASE)
-_OWN_ADDRESS = re.compile(r"unix:|(?:127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|localhost|\[)\S*")
+_OWN_ADDRESS = re.compile(r"unix:|(?:127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|localhost|\[)\S*|[\w-]+:\d+$")
 
 
 class FoundUpstream(Value):
@@ -77,11 +77,13 @@ def found(conf: NginxConf, real: Mapping[str, str], beside: Mapping[str, str]) -
 
 
 def _addresses(conf: NginxConf) -> Iterator[FoundUpstream]:
-    names = dict.fromkeys(passed_upstream(each) for each in places.passes(conf))
-    for name in names:
+    by: dict[str, list[str]] = {}
+    for each in places.passes(conf):
+        for name in passed_upstreams(conf, each):
+            by.setdefault(name, []).append(each.place)
+    for name, passing in by.items():
         if places.is_address(conf, name) and _OWN_ADDRESS.match(name):
-            by = tuple(dict.fromkeys(each.place for each in places.named(conf, name)))
-            yield FoundUpstream(name=name, place="", servers=(name,), passes=by)
+            yield FoundUpstream(name=name, place="", servers=(name,), passes=tuple(dict.fromkeys(passing)))
 
 
 def _others(conf: NginxConf, name: str, beside: Mapping[str, str]) -> Iterator[str]:

@@ -9,10 +9,20 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from upswitch.basics.value import Value
 from upswitch.init.pools import without_pool
-from upswitch.nginx.configuration import PASSES, defines, http_children, includes, passed_upstream, upstream_blocks
+from upswitch.nginx.configuration import (
+    PASSES,
+    SCHEME,
+    defines,
+    http_children,
+    includes,
+    passed_upstream,
+    passed_upstreams,
+    upstream_blocks,
+)
 from upswitch.nginx.dump import ConfFile, Directive, NginxConf, include_pattern, is_glob, matches_include, unescaped, walk
 from upswitch.nginx.statements import line_span, statement_at, statements, values_at, written_at
 from upswitch.nginx.upstream_file import UpstreamBlock, read_upstreams
+from upswitch.site.server_line import is_name
 
 _INCLUDE = re.compile(r"""(?<![^\s;{}])include[ \t\r\n]+("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s;"']\S*?)[ \t\r\n]*;""")
 _VARIABLE = re.compile(r"\$\{?(\w+)", re.ASCII)
@@ -185,7 +195,7 @@ def _followed(conf: NginxConf, texts: Iterable[str]) -> list[str]:
 
 def _names(text: str, name: str) -> bool:
     """`http://NAME`, `NAME`, `http://NAME/uri`, `http://NAME$uri`."""
-    target = re.sub(r"^[a-z]+://", "", text)
+    target = SCHEME.sub("", text)
     rest = target[len(name) :]
     return target[: len(name)].lower() == name.lower() and (
         not rest or rest[0] in "/$" or (name.startswith("unix:") and rest[0] == ":")
@@ -262,6 +272,7 @@ def before_server(conf: NginxConf, address: str, include: str) -> Splice:
     direct = (each for each in servers if any(inside in naming for inside in walk([each])))
     server = next(direct, servers[0] if servers and naming else None)
     if server is None:
+        refuse_composed(conf, [address])
         raise AdoptRefused(f"no server block passes requests to {address}. `upswitch init` lists what nginx passes requests to")
     text = _file(conf, server.file).text
     found = written_at(text, server.line, ("server",))
@@ -272,15 +283,41 @@ def before_server(conf: NginxConf, address: str, include: str) -> Splice:
     return Splice(path=server.file, start=at, end=at, text=f"{include}\n{margin[0] if margin else ''}")
 
 
-def host_notes(conf: NginxConf, address: str, name: str) -> Iterator[str]:
-    """Where the application gets another Host header: nginx sends the name in proxy_pass where no line sets the header."""
+def refuse_composed(conf: NginxConf, names: Iterable[str]) -> None:
+    """A name that is put together (`http://app_$colour`) stands nowhere as a whole, so that another name could replace it."""
+    for each in passes(conf):
+        if name := next((name for name in names if name in passed_upstreams(conf, each)), ""):
+            raise AdoptRefused(
+                f"{each.place}: `{each.text}` puts {name} together from parts. Write the whole of it into one variable "
+                f"(`set $backend {name};`) and pass to it (`http://$backend`), reload nginx, then run init again"
+            )
+
+
+def name_notes(conf: NginxConf, old: str, name: str) -> Iterator[str]:
+    """What else changes where a pass names `name`: nginx sends it as Host and looks for it in certificates."""
     for server in http_children(conf, "server"):
         for around in chains((server,)):
-            lines = next((found for scope in reversed(around) if (found := scope.children("proxy_set_header"))), ())
-            passing = [each for each in around[-1].children("proxy_pass") if each.args and _names(each.args[0], address)]
-            if passing and not any(each.args[:1] and each.args[0].lower() == "host" for each in lines):
-                said = f"{passing[0].place}: the application gets `Host: {name}` instead of `Host: {address}`"
-                yield f"{said}, as no proxy_set_header sets it"
+            for each in around[-1].children("proxy_pass"):
+                if each.args and old in passed_upstreams(conf, each):
+                    yield from _name_notes(around, each, old, name)
+    lines = [each for each in named(conf, old) if each.name not in PASSES]
+    if lines and is_address(conf, old) and is_name(old):
+        said = f"{lines[0].place}: nginx resolved {old} for each request; now it is resolved at each start and reload of nginx"
+        yield f"{said}, and at each switch. Run `switch` again after its address has changed"
+
+
+def _name_notes(around: tuple[Directive, ...], passing: Directive, old: str, name: str) -> Iterator[str]:
+    headers = next((found for scope in reversed(around) if (found := scope.children("proxy_set_header"))), ())
+    if not any(each.args[:1] and each.args[0].lower() == "host" for each in headers):
+        said = f"{passing.place}: the application gets `Host: {name}` instead of `Host: {old}`"
+        yield f"{said}, as no proxy_set_header sets it"
+    given = {key: next((found[0].args for scope in reversed(around) if (found := scope.children(key))), ()) for key in _TLS_NAMES}
+    if passing.args[0].startswith("https:") and not given.pop("proxy_ssl_name") and ("on",) in given.values():
+        said = f"{passing.place}: nginx asks its servers for a certificate of {name} instead of {old}"
+        yield f"{said}; `proxy_ssl_name {old.rpartition(':')[0] or old};` keeps the name"
+
+
+_TLS_NAMES = ("proxy_ssl_name", "proxy_ssl_server_name", "proxy_ssl_verify")
 
 
 def chains(around: tuple[Directive, ...]) -> Iterator[tuple[Directive, ...]]:

@@ -11,7 +11,10 @@ from upswitch.nginx.statements import StatementError
 from upswitch.nginx.upstream_file import UpstreamBlock, read_upstreams
 
 _CLASSES = (r"[A-Z]+", r"[a-z]+", r"[0-9]+", r"[A-Za-z0-9_-]+")
-_PAIRS = (("blue", "green"), ("a", "b"), ("1", "2"), ("one", "two"), ("v1", "v2"), ("old", "new"), ("active", "standby"))
+_PAIRS = (
+    *(("blue", "green"), ("a", "b"), ("1", "2"), ("one", "two"), ("v1", "v2"), ("old", "new"), ("active", "standby")),
+    *(("live", "idle"), ("primary", "secondary"), ("red", "black"), ("current", "next")),
+)
 OPPOSITE = {**dict(_PAIRS), **{other: one for one, other in _PAIRS}}
 """How people call the other pool, by the name of one in small letters."""
 

@@ -32,6 +32,8 @@ from upswitch.switch.journal import journal_of
 
 MADE_BY = "init"
 _FIELDS = 3
+_SLASHES = re.compile("unix:/{2,}")
+_NAMED = re.compile(r"[\w.-]+=")
 
 
 def program(function: str, *words: str) -> tuple[str, ...]:
@@ -121,10 +123,16 @@ def _siblings(host: Host, request: InitRequest, path: str, *, upstream: str) -> 
 
 
 def _other(host: Host, request: InitRequest, conf: NginxConf, names: list[str], *, given: str) -> Candidate:
-    """What `--other` names: [UPSTREAM=]SERVERS, an upstream of nginx's, or a file of upstream blocks or of servers."""
-    name, equals, rest = given.partition("=")
-    name, value = (name, rest) if equals and name in names else (names[0] if len(names) == 1 else "", given)
-    pool = other_pool(request.pool)
+    """What `--other` names: [NAME=]WHAT, and WHAT is servers, an upstream of nginx's, or a file of upstream blocks or of servers.
+
+    NAME is one of the site's upstreams, or else a name for the other pool.
+    """
+    first, _, rest = given.partition("=")
+    first, value = (first, rest) if first in names or _NAMED.match(given) else ("", given)
+    name = first if first in names else names[0] if len(names) == 1 else ""
+    pool = other_pool(request.pool) if first in ("", *names) else first
+    if pool == request.pool:
+        raise AdoptRefused(f"--other {given}: {pool} is the live pool; give the other one another name, such as {other_pool(pool)}")
     block = next((each for each in configuration.upstream_blocks(conf) if each.args[0].lower() == value.lower()), None)
     if block is not None and name:
         text = places.part_of(conf, block, "", {}).text
@@ -235,7 +243,10 @@ def _leftover(facts: Facts) -> str:
 def _files(
     ports: Ports, site: Site, facts: Facts, *, name: Generation, adopted: tuple[File, ...], templates: dict[str, str]
 ) -> dict[str, bytes]:
-    """The owner's own text, our marker, and the manifest. These servers serve now, so a check begins with them as up."""
+    """The owner's own text, our marker, and the manifest. These servers serve now, so a check begins with them as up.
+
+    A socket gets the name that the site file has for it, since nginx's log has what is written here.
+    """
     from upswitch.generations.render import RenderError, render_ours  # noqa: PLC0415  (jinja2 takes 60 ms; only init needs it here)
 
     rendering = generation.rendering(site, facts.build, facts.conf, name, dialect=facts.dialect)
@@ -257,7 +268,7 @@ def _files(
         error_log=facts.error_log,
         prefix=rendering.prefix,
     )
-    theirs = (File(name=each.name, text=trusting(each.text)) for each in adopted)
+    theirs = (File(name=each.name, text=_SLASHES.sub("unix:/", trusting(each.text))) for each in adopted)
     return generation.with_manifest(generation.encoded((*theirs, *ours)), manifest)
 
 

@@ -13,7 +13,9 @@ SCOPES = ("server", "location", "if", "limit_except")
 """The blocks inside http that have settings of their own, each inheriting from the one around it."""
 
 _SETTERS = ("set", "auth_request_set")
-_SCHEME = re.compile(r"^[a-z]+://")
+SCHEME = re.compile(r"^(?:(?!unix:)[a-z]+|\$\w+|\$\{\w+\})://", re.ASCII)
+_URI = re.compile(r"\$(?:request_uri|document_uri|uri|is_args)\b|/")
+"""Where the host of a pass ends: these variables begin with a slash or a question mark, or are empty."""
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 _DEEPEST, _MOST = 4, 64
 _HEAD_LINES = 12
@@ -141,10 +143,7 @@ def listens(conf: NginxConf) -> tuple[str, ...]:
 
 def passed_upstream(directive: Directive) -> str:
     """The upstream or the address that a `proxy_pass` or the like names. "" where it begins with a variable."""
-    target = _SCHEME.sub("", directive.args[0]) if directive.args else ""
-    if target.startswith("unix:"):
-        return f"unix:{target.removeprefix('unix:').split(':', 1)[0]}"  # `unix:/run/app.sock:/uri`
-    return target.split("/", 1)[0].split("$", 1)[0]
+    return _host(directive.args[0]).split("$", 1)[0] if directive.args else ""
 
 
 def passed_upstreams(conf: NginxConf, directive: Directive) -> tuple[str, ...]:
@@ -152,14 +151,20 @@ def passed_upstreams(conf: NginxConf, directive: Directive) -> tuple[str, ...]:
 
     An upstream has the name that its block has: nginx compares without case.
     """
-    target = _SCHEME.sub("", directive.args[0]) if directive.args else ""
-    host = target.split("/", 1)[0]
-    begin = passed_upstream(directive)
+    host, begin = _host(directive.args[0]) if directive.args else "", passed_upstream(directive)
     named, spelled = [begin], {each.args[0].lower(): each.args[0] for each in upstream_blocks(conf)}
-    if not target.startswith("unix:") and "$" in host:
-        named = [_SCHEME.sub("", each).split("/", 1)[0] for each in _values(conf, host, _DEEPEST)]
+    if not host.startswith("unix:") and "$" in host:
+        named = [_host(each) for each in _values(conf, host, _DEEPEST)]
         named = [each or (begin if begin.lower() in spelled else "") for each in named]  # `http://app$request_uri`
     return tuple(dict.fromkeys(spelled.get(each.lower(), each) for each in named))
+
+
+def _host(target: str) -> str:
+    """The part of a pass that names the upstream or the address, with its variables."""
+    host = SCHEME.sub("", target)
+    if host.startswith("unix:"):
+        return f"unix:{host.removeprefix('unix:').split(':', 1)[0]}"  # `unix:/run/app.sock:/uri`
+    return _URI.split(host, maxsplit=1)[0]
 
 
 def _values(conf: NginxConf, text: str, depth: int) -> tuple[str, ...]:

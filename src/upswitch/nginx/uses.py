@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from upswitch.basics.value import Value
 from upswitch.nginx.configuration import PASSES
 from upswitch.nginx.dump import Directive, NginxConf, walk
+from upswitch.site.server_line import one_slash
 
 _HOST = r"(?P<host>\[[^\]]+\]|[\w.-]+)(?::(?P<port>\d+))?(?=[/?$]|$)"
 _TARGET = re.compile(rf"(?:(?P<scheme>[a-z]+)://)?(?:(?P<unix>unix:[^:\s]+)|{_HOST})")
@@ -41,7 +42,7 @@ def uses(conf: NginxConf, *, live: str) -> Iterator[Use]:
 def _address(directive: Directive, found: re.Match[str]) -> str:
     """With the default port where the directive has one; "" where it is no address."""
     if found["unix"] or found["port"]:
-        return found["unix"] or f"{found['host']}:{found['port']}"
+        return one_slash(found["unix"] or "") or f"{found['host']}:{found['port']}"
     if directive.name in {*PASSES, "server"}:
         return f"{found['host']}:{443 if found['scheme'] in _TLS else 80}"
     return ""

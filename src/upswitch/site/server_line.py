@@ -43,12 +43,13 @@ def parse_server(line: str) -> Server:
     words = line.split()
     if not words or words[0] == "server" or line.endswith(";"):
         raise ValueError("must be an address and its parameters: what nginx has between `server` and `;`")
-    _check_address(words[0])
+    address = one_slash(words[0])
+    _check_address(address)
     names = [_parameter_name(word) for word in words[1:]]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"must have each parameter at most once, not {', '.join(twice)} again")
-    return Server(address=words[0], params=tuple(words[1:]))
+    return Server(address=address, params=tuple(words[1:]))
 
 
 def probe_address(server: Server, port: int) -> str:
@@ -134,6 +135,11 @@ def _parameter_name(word: str) -> str:
     return name
 
 
+def one_slash(text: str) -> str:
+    """A socket as the kernel and most programs write it: `unix:///srv/app.sock` is `unix:/srv/app.sock`."""
+    return re.sub("^unix:/{2,}", "unix:/", text)
+
+
 def is_address(text: str) -> bool:
     """Whether `text` is an IP address with a port, or a unix socket, and not a name."""
     return text.startswith("unix:") or canonical(text) != ""
@@ -147,7 +153,7 @@ def is_name(text: str) -> bool:
 def canonical(text: str) -> str:
     """One spelling for one address, whether nginx or the site file writes it. "" for a name."""
     if text.startswith("unix:"):
-        return text
+        return one_slash(text)
     host, _, port = text.rpartition(":")
     try:
         return f"{ipaddress.ip_address(host.strip('[]'))}:{port}"

@@ -49,6 +49,12 @@ def _out(out: str, name: str) -> SiteFile:
     return SiteFile(path=path, words=("-c", path) if path != os.path.abspath(site_files.HERE) else ())
 
 
+def _with_path(other: str) -> str:
+    """`--other` with the absolute path of the file that it names."""
+    name, equals, value = ("", "", other) if os.path.isfile(other) else other.rpartition("=")
+    return f"{name}{equals}{os.path.abspath(value)}" if os.path.isfile(value) else other
+
+
 def _is_writable(folder: str) -> bool:
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
@@ -71,7 +77,7 @@ def _is_writable(folder: str) -> bool:
     "others",
     multiple=True,
     metavar="WHAT",
-    help="The other pool: a file, an upstream, or servers separated by commas. [UPSTREAM=]SERVERS for one of several upstreams.",
+    help="The other pool: a file, an upstream, or servers separated by commas. NAME=WHAT names the pool, or one of the upstreams.",
 )
 @click.option("-s", "--name", default="", metavar="NAME", help="A name for the site.  [default: that of its first upstream]")
 @click.option("--nginx-conf", "conf", default=_NGINX.conf, show_default=True, metavar="FILE", help="nginx's main configuration.")
@@ -148,7 +154,7 @@ def _init(program: Program, given: Mapping[str, Any], *, as_json: bool, is_appli
     nginx = replace(names.own(name, _NGINX), **{key: value for key, value in words.items() if value})
     request = adopt.InitRequest(
         from_path=os.path.abspath(source) if source else "",
-        others=tuple(os.path.abspath(each) if os.path.isfile(each) else each for each in others),
+        others=tuple(map(_with_path, others)),
         nginx=nginx,
         out=file.path,
         name=name,
