@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import socket
 import stat
 import subprocess
@@ -16,6 +17,7 @@ from forked import popen_upswitch
 from here import OWNER, TEMPLATES, ports
 from terminal import terminal
 from upswitch.basics.errors import RefusedError, StuckError
+from upswitch.cli.commands.init import init
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch.init.adopt import InitRequest
@@ -552,12 +554,20 @@ def test_on_a_terminal_init_lists_the_upstreams_asks_and_makes_the_change(owner)
 def test_without_a_terminal_init_lists_the_upstreams_and_changes_nothing(owner):
     before = owner.files()
     answer = upswitch(owner, "init", *owner.places)
-    assert answer.json["commands"] == ["upswitch init --upstream tornado_servers --pool A"]
+    (command,) = answer.json["commands"]
+    assert command.startswith("upswitch init --upstream tornado_servers --pool A --nginx-conf ")
+    assert parsed(command) == parsed(" ".join(["init", "--upstream tornado_servers --pool A", *owner.places]))
     assert {name: data for name, data in owner.files().items() if not name.startswith("told-")} == before
     (owner.folder / "nginx.conf").write_text("nonsense;")
-    assert upswitch(owner, "init", *owner.places).json["outcome"] == "REFUSED"
+    refused = upswitch(owner, "init", *owner.places).json
+    assert refused["outcome"] == "REFUSED"
+    assert f"-c {owner.folder}/nginx.conf -t` passes" in refused["hint"]
     (only,) = answer.json["upstreams"]
     assert only["passes"] == [f"{owner.folder}/nginx.conf:15"]
+
+
+def parsed(command):
+    return init.make_context("init", shlex.split(command.removeprefix("upswitch "))[1:]).params
 
 
 def test_status_says_that_a_generator_took_the_include_out(owner):
@@ -587,20 +597,21 @@ def test_status_says_that_a_script_put_an_address_into_the_pass_again(owner):
 
 def test_leave_puts_the_plain_blocks_back_and_init_can_take_nginx_again(owner):
     owner.init("--apply")
+    assert upswitch(owner, "switch", "--to", "B", "--no-watch").exit == 0
     files = owner.files()
     shown = upswitch(owner, "leave")
     assert "+    upstream tornado_servers {" in shown.json["diff"]
     assert owner.files()["nginx.conf"] == files["nginx.conf"]
     left = upswitch(owner, "leave", "--apply")
-    assert (left.exit, owner.says(), owner.marked()) == (0, (200, "A1\n"), ""), left
+    assert (left.exit, owner.says(), owner.marked()) == (0, (200, "B1\n"), ""), left
     assert not left.json["production"]["proved"]
     conf = (owner.folder / "nginx.conf").read_text()
-    assert f"server {owner.servers[0].address} weight=100;" in conf
+    assert f"server {owner.servers[1].address} weight=100;" in conf
     assert "upswitch" not in conf
     assert owner.passes()
     owner.site_file.unlink()
     again = upswitch(owner, "init", "--upstream", "tornado_servers", "--pool", "A", *owner.places, "--apply")
-    assert owner.marked() == again.json["generation"] == "000002-A", again
+    assert owner.marked() == again.json["generation"] == "000004-A", again
 
 
 def test_leave_is_refused_where_a_log_format_uses_our_variables_and_undone_where_nginx_does_not_reload(owner):

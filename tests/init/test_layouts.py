@@ -90,7 +90,7 @@ class Layout:
         (words,) = self.of("init")
         given = init.make_context("init", shlex.split(words)).params
         source = str(self.folder / given["source"]) if given["source"] else ""
-        others = tuple(f"{self.folder}/{each}" if (self.folder / each).is_file() else each for each in given["others"])
+        others = tuple(map(self._with_path, given["others"]))
         request = InitRequest(
             from_path=source,
             pool=given["pool"],
@@ -101,6 +101,10 @@ class Layout:
             others=others,
         )
         return propose(ports(self.nginx), request, TEMPLATES)
+
+    def _with_path(self, other: str) -> str:
+        name, equals, value = other.rpartition("=")
+        return f"{name}{equals}{self.folder}/{value}" if (self.folder / value).is_file() else other
 
 
 def reached(conf: NginxConf) -> list[tuple[str, list[str]]]:

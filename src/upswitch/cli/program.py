@@ -24,6 +24,7 @@ from upswitch.cli.views.keys import encoded
 from upswitch.generations import survey
 from upswitch.generations.generation import Live
 from upswitch.hosts.clock import Interrupts, ignore_signals
+from upswitch.nginx.commands import test_line
 from upswitch.site.model import Gate, Nginx, SilencePolicy, Site, SpikePolicy, Watch
 from upswitch.site.read import SiteInvalid
 from upswitch.switch.session import Alone, Session, clean
@@ -175,7 +176,8 @@ def _acted(command: str, session: Session, act: Act) -> View:
     except Exception as exc:  # noqa: BLE001  (the one broad catch: after any error, production is read and shown)
         if acted.is_expected(exc):
             is_asked = not isinstance(exc, click.UsageError)
-            return acted.ended(command, exc, live(session) if is_asked else None, file=f"{state}/journal.jsonl")
+            now, test = live(session) if is_asked else None, test_line(session.site.nginx)
+            return acted.ended(command, exc, now, file=f"{state}/journal.jsonl", test=test)
         import traceback
 
         trace = traceback.format_exc()

@@ -10,7 +10,7 @@ from upswitch.hosts.host import Host
 from upswitch.hosts.sh import QUICK_S
 from upswitch.init import places
 from upswitch.init.pools import OPPOSITE, sibling_upstreams
-from upswitch.init.propose import kinds, real_paths, text_of, unreadable
+from upswitch.init.propose import BACKUP, kinds, real_paths, text_of, unreadable
 from upswitch.nginx import running
 from upswitch.nginx.configuration import lives, passed_upstreams, upstream_blocks
 from upswitch.nginx.dump import NginxConf
@@ -38,11 +38,11 @@ class FoundUpstream(Value):
     pool: str = ""
     is_managed: bool = False
 
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The command that shows what init would change for it."""
-        other = ("--other", self.others[0]) if self.others and not self.pool else ()
-        return ("upswitch", "init", "--upstream", self.name, "--pool", self.pool or "A", *other)
+    def other(self, *, among: int) -> tuple[str, ...]:
+        """The option for its other pool, where init does not find that by itself. `among`: of so many upstreams of one site."""
+        if self.pool or not self.others:
+            return ()
+        return ("--other", self.others[0] if among == 1 else f"{self.name}={self.others[0]}")
 
 
 def look(host: Host, nginx: Nginx) -> tuple[FoundUpstream, ...]:
@@ -122,7 +122,7 @@ def _beside(host: Host, conf: NginxConf, real: Mapping[str, str]) -> dict[str, s
     paths = []
     for folder in folders:
         listing = host.run(("ls", "-1", folder), deadline=QUICK_S).out.decode("utf-8", "replace").splitlines()
-        paths += [f"{folder}/{name}" for name in listing[:_MOST_FILES]]
+        paths += [f"{folder}/{name}" for name in listing[:_MOST_FILES] if BACKUP not in name]
     seen = zip(paths, kinds(host, paths), strict=True)
     unread = [path for path, (kind, _, _) in seen if kind == "file" and path not in real.values()]
     return {path: text for path in unread if (text := text_of(host, path))}

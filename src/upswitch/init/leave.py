@@ -4,6 +4,7 @@ The servers stay the same, so at every moment whoever starts nginx gets the same
 nginx's may include it then. The generations, the journal and the site file stay.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -15,16 +16,22 @@ from upswitch.hosts.host import Host
 from upswitch.init import edits, places, propose
 from upswitch.init.change import Change, StepError, must
 from upswitch.init.edits import Edit
-from upswitch.nginx import configuration, running
+from upswitch.nginx import configuration, drain_compare, running
 from upswitch.nginx.dump import Directive, NginxConf, walk
+from upswitch.nginx.upstream_file import read_upstreams
 from upswitch.site.model import Nginx, Site
 from upswitch.switch import drive, preflight
 from upswitch.switch.journal import journal_of
 from upswitch.switch.session import RunPorts
 
+_RENDERED = re.compile(r"^# rendered by upswitch; [^\n]*\n", re.MULTILINE)
+
 
 class Leaving(Value):
-    """What leave would change: one edit, with the blocks of the live generation. `include` is where our include stands."""
+    """What leave would change: one edit, with the blocks of the live generation. `include` is where our include stands.
+
+    `notes` are sentences for the owner.
+    """
 
     site: Site
     generation: str
@@ -33,6 +40,7 @@ class Leaving(Value):
     edit: Edit
     diff: str
     after: NginxConf
+    notes: tuple[str, ...] = ()
 
 
 class Left(Value):
@@ -56,7 +64,7 @@ def propose_leave(ports: RunPorts, site: Site) -> Leaving:
     if used := list(_uses(facts.conf, site.nginx)):
         hint = "remove these lines, or take another log format, and reload nginx; then leave"
         raise RefusedError(Refusal(what=f"nginx uses variables of upswitch at {', '.join(used)}", hint=hint))
-    edit = _edit(ports.host, facts, include)
+    edit = _edit(ports.host, facts, include, site)
     after = edits.edited(facts.conf, [Edit(path=include.file, old=edit.old, new=edit.new)], {})
     return Leaving(
         site=site,
@@ -66,6 +74,7 @@ def propose_leave(ports: RunPorts, site: Site) -> Leaving:
         edit=edit,
         diff=edits.diff(edit.old, edit.new, edit.path),
         after=after,
+        notes=tuple(_notes(after, site.nginx)),
     )
 
 
@@ -86,9 +95,32 @@ def _uses(conf: NginxConf, nginx: Nginx) -> Iterator[str]:
             yield each.place
 
 
-def _edit(host: Host, facts: Facts, include: Directive) -> Edit:
-    names = sorted(name for name in facts.live_files if name.endswith(".conf") and name not in (MARKER, STANDBY))
-    blocks = "\n".join(facts.live_files[name].decode("utf-8", "surrogateescape").rstrip() for name in names)
+def _notes(after: NginxConf, nginx: Nginx) -> Iterator[str]:
+    at = [jump.test.place for jump in drain_compare.jumps(after, flag=nginx.drain_flag) if jump.is_ours]
+    if at and not configuration.lives(after):
+        first = f"{at[0]}{f' and in {len(at) - 1} other places' if at[1:] else ''}"
+        yield f"the drain lines stay (at {first}). They do nothing without {nginx.drain_flag}; remove them when you like"
+
+
+def _plain(facts: Facts, site: Site) -> str:
+    """The upstream blocks of the live generation as an owner has them, in the order of the site file."""
+    order = {f"{each.name}.conf": number for number, each in enumerate(site.upstreams)}
+    names = [name for name in facts.live_files if name.endswith(".conf") and name not in (MARKER, STANDBY)]
+    texts = [
+        facts.live_files[name].decode("utf-8", "surrogateescape") for name in sorted(names, key=lambda name: order.get(name, -1))
+    ]
+    return "\n".join(_RENDERED.sub("", text).strip("\n") for text in texts if _is_used(facts.conf, site, text))
+
+
+def _is_used(conf: NginxConf, site: Site, text: str) -> bool:
+    """The first generation may still have the block of a former name (app_blue), which nothing names any more."""
+    names = [each.name for each in read_upstreams(text).upstreams]
+    own = {each.name for each in site.upstreams}
+    return not names or any(name in own or places.named(conf, name) for name in names)
+
+
+def _edit(host: Host, facts: Facts, include: Directive, site: Site) -> Edit:
+    blocks = _plain(facts, site)
     old = next(each.text for each in facts.conf.files if each.path == include.file)
     new = places.spliced(old, [places.instead_of(old, include, blocks)])
     real = propose.real_paths(host, [include.file])[include.file]

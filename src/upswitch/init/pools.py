@@ -99,6 +99,15 @@ def pools_of(
     return {**pools, pool: own}, tuple(remarks)
 
 
+def inside_of_only(text: str) -> str:
+    """What stands in the only upstream block of a file; "" where it has none or several, or can't be read."""
+    try:
+        blocks = read_upstreams(text).upstreams
+    except StatementError:
+        return ""
+    return text[text.index("{", blocks[0].start) + 1 : blocks[0].end - 1] if len(blocks) == 1 else ""
+
+
 def _with_checks(
     own: tuple[UpstreamBlock, ...], other: tuple[UpstreamBlock, ...]
 ) -> tuple[tuple[UpstreamBlock, ...], tuple[str, ...]]:

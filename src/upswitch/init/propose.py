@@ -15,12 +15,12 @@ from upswitch.generations.survey import Facts
 from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.hosts.sh import QUICK_S, SH, script
-from upswitch.init import adopt, edits, places
+from upswitch.init import adopt, edits, places, pools
 from upswitch.init.adopt import Chosen, InitRequest, Proposal
 from upswitch.init.edits import Edit
 from upswitch.init.places import AdoptRefused
 from upswitch.init.pools import Candidate, other_pool, sibling_names
-from upswitch.nginx import conf_logs, configuration, drain_compare, running
+from upswitch.nginx import commands, conf_logs, configuration, drain_compare, running
 from upswitch.nginx.build import Build
 from upswitch.nginx.drain_lines import DrainLines
 from upswitch.nginx.dump import NginxConf, matches_include
@@ -31,6 +31,7 @@ from upswitch.switch.job import next_number
 from upswitch.switch.journal import journal_of
 
 MADE_BY = "init"
+BACKUP = ".upswitch-backup"
 _FIELDS = 3
 _SLASHES = re.compile("unix:/{2,}")
 _NAMED = re.compile(r"[\w.-]+=")
@@ -86,7 +87,7 @@ def read_facts(host: Host, nginx: Nginx) -> Facts:
 
 def unreadable(nginx: Nginx, error: NginxBrokenError) -> RefusedError:
     """nginx's own configuration can't be read."""
-    hint = f"nothing was changed; fix it until `{nginx.binary} -t` passes, or name another file with --nginx-conf"
+    hint = f"nothing was changed; fix it until `{commands.test_line(nginx)}` passes, or name another file with --nginx-conf"
     return RefusedError(Refusal(what=f"nginx's configuration can't be read by `nginx -T`: {error}", hint=hint))
 
 
@@ -151,7 +152,8 @@ def _other_file(host: Host, pool: str, path: str, name: str) -> Candidate:
     text = text_of(host, path)
     if text is None:
         raise AdoptRefused(f"--other {path}: the file does not exist or is not UTF-8")
-    return Candidate(pool=pool, path=path, text=text, upstream="" if adopt.first_upstream(text) else name)
+    inside = pools.inside_of_only(text) if name else ""  # its upstream may have the other pool's name: app_green
+    return Candidate(pool=pool, path=path, text=inside or text, upstream=name if inside or not adopt.first_upstream(text) else "")
 
 
 def real_paths(host: Host, paths: Iterable[str]) -> Mapping[str, str]:
@@ -282,8 +284,8 @@ def _only(site: Site, pool: str) -> Site:
 def backup_of(conf: NginxConf, path: str) -> str:
     """Beside the file, under a name that no include of nginx matches (`sites-enabled/*` would)."""
     folder, _, name = path.rpartition("/")
-    visible = f"{folder}/{name}.upswitch-backup"
-    return visible if _reader(conf, visible) is None else f"{folder}/.{name}.upswitch-backup"
+    visible = f"{folder}/{name}{BACKUP}"
+    return visible if _reader(conf, visible) is None else f"{folder}/.{name}{BACKUP}"
 
 
 def _advised(proposal: Proposal, facts: Facts) -> Proposal:

@@ -1,9 +1,10 @@
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from msgspec.structs import replace
 
 from upswitch.cli import site_files, streams
@@ -19,7 +20,11 @@ from upswitch.site import names
 from upswitch.site.model import Gate, Nginx, Site, Watch
 from upswitch.switch.session import Session
 
+if TYPE_CHECKING:
+    from upswitch.init.found import FoundUpstream
+
 _NGINX = Nginx()
+_KEPT = ("conf", "binary", "prefix", "dir", "state", "marker", "drain_flag", "user")
 
 
 def _name(name: str, source: str, upstreams: tuple[str, ...], pool: str) -> str:
@@ -109,10 +114,12 @@ def init(program: Program, /, *, as_json: bool, is_applied: bool, **words: Any) 
         if isinstance(answers, int):
             return answers
         words |= answers
-        code = _init(program, words, as_json=as_json, is_applied=False)
+        given = click.get_current_context().get_parameter_source("drain_lines")
+        words |= {"drain_lines": True} if given is ParameterSource.DEFAULT else {}
+        code = _init(program, words, as_json=as_json, is_applied=False, is_asked=True)
         if code != Exit.DONE or not click.confirm("Make this change now?"):
             return code
-        is_applied = True
+        return _init(program, words, as_json=as_json, is_applied=True, is_asked=True)
     return _init(program, words, as_json=as_json, is_applied=is_applied)
 
 
@@ -122,26 +129,53 @@ def _listed(program: Program, words: Mapping[str, Any], *, as_json: bool) -> dic
 
     nginx = replace(_NGINX, **{key: words[key] for key in ("conf", "binary", "prefix", "user") if words[key]})
     seen: list[found.FoundUpstream] = []
+    is_asked = not as_json and sys.stdin.isatty() and os.isatty(streams.STDOUT)
 
     def act(session: Session) -> View:
         seen.extend(found.look(session.ports.host, nginx))
-        return FoundView(command="init", exit=Exit.DONE, upstreams=tuple(seen))
+        return FoundView(command="init", exit=Exit.DONE, upstreams=tuple(seen), words=_kept(words), is_asked=is_asked)
 
     site = Site(nginx=nginx, upstreams=(), gate=Gate(), watch=Watch())
     code = program.serve_site("init", Common(file=SiteFile(path=site_files.HERE), as_json=as_json), site, act=act)
     free = [each for each in seen if not each.is_managed]
-    if code != Exit.DONE or as_json or not free or not (sys.stdin.isatty() and os.isatty(streams.STDOUT)):
+    if code != Exit.DONE or not free or not is_asked:
         return code
-    number = click.prompt("Which one? Its number, or 0 for none", type=click.IntRange(0, len(seen)), default=0)
-    if not number:
+    asked = "Which one? Its number (1,2 for two that are switched together), or 0 for none"
+    numbers = click.prompt(asked, value_proc=lambda text: _numbers(text, most=len(seen)), default="0")
+    if not numbers:
         return code
-    chosen = seen[number - 1]
-    pool = click.prompt("A name for the pool that is live now", default=chosen.pool or "A")
-    others = click.prompt("The other pool: a file, an upstream or servers; empty for none found", default="", show_default=False)
-    return {"upstreams": (chosen.name,), "pool": pool, "others": (others,) if others else words["others"]}
+    chosen = [seen[number - 1] for number in numbers]
+    pool = click.prompt("A name for the pool that is live now", default=chosen[0].pool or "A")
+    others = [_asked_other(each, among=len(chosen)) for each in chosen]
+    return {"upstreams": tuple(each.name for each in chosen), "pool": pool, "others": (*filter(None, others), *words["others"])}
 
 
-def _init(program: Program, given: Mapping[str, Any], *, as_json: bool, is_applied: bool) -> int:
+def _numbers(text: str, *, most: int) -> list[int]:
+    words = text.replace(",", " ").split()
+    numbers = [int(word) for word in words if word.isdecimal() and int(word) <= most]
+    if not words or len(numbers) != len(words):
+        raise click.BadParameter(f"{text!a} must be numbers from 0 to {most}, with commas between them")
+    return list(dict.fromkeys(number for number in numbers if number))
+
+
+def _asked_other(chosen: "FoundUpstream", *, among: int) -> str:
+    """The value of `--other` for one upstream; "" where init finds its other pool by the names."""
+    found = ", ".join(chosen.others)
+    asked = f"The other pool of {chosen.name}: servers, a file or an upstream"
+    other = click.prompt(f"{asked}; empty for {found or 'none'}", default="", show_default=False)
+    if other:
+        return f"{chosen.name}={other}" if among > 1 else str(other)
+    return chosen.other(among=among)[-1] if chosen.other(among=among) else ""
+
+
+def _kept(words: Mapping[str, Any]) -> tuple[str, ...]:
+    """The options that a further init needs too, as they were given."""
+    given = {key: words[key] for key in _KEPT if words[key] != getattr(_NGINX, key) and words[key]}
+    names = {param.name: param.opts[-1] for param in init.params}
+    return tuple(word for key, value in given.items() for word in (names[key], value))
+
+
+def _init(program: Program, given: Mapping[str, Any], *, as_json: bool, is_applied: bool, is_asked: bool = False) -> int:
     from upswitch.init import adopt, apply, propose
 
     words = dict(given)
@@ -165,11 +199,13 @@ def _init(program: Program, given: Mapping[str, Any], *, as_json: bool, is_appli
         proposal = propose.propose(session.ports, request, templates.load(session.site))
         site_files.refuse_shared(proposal.site, file.path)
         if not is_applied:
-            return InitView(command="init", exit=Exit.DONE, proposal=proposal)
+            return InitView(command="init", exit=Exit.DONE, proposal=proposal, is_asked=is_asked)
         done = apply.apply(session.ports, proposal, session.owner(f"init of {request.pool}"))
         exit_ = Exit.FINDINGS if done.unserved else Exit.DONE
         now = replace(live(session), is_failing=bool(done.unserved))
-        return InitView(command="init", exit=exit_, proposal=proposal, done=done, production=now, words=file.words)
+        return InitView(
+            command="init", exit=exit_, proposal=proposal, done=done, production=now, words=file.words, is_asked=is_asked
+        )
 
     site = Site(nginx=nginx, upstreams=(), gate=Gate(), watch=Watch())
     return program.serve_site("init", Common(file=file, as_json=as_json), site, act=act)

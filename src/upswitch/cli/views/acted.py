@@ -81,7 +81,8 @@ def acted(command: str, ending: "Ending") -> Acted:
 class End(NamedTuple):
     """How an error ends a command: the outcome, what is said, what to do next, the page about it, and why.
 
-    `{error}` is the error's text, `{hint}` its own advice, `{file}` the file that it is about, `{command}` the command.
+    `{error}` is the error's text, `{hint}` its own advice, `{file}` the file that it is about, `{command}` the command,
+    `{test}` the command that tests nginx's configuration.
     A RefusedError and a HostError say why themselves.
     """
 
@@ -109,7 +110,7 @@ ENDINGS: dict[type[Exception], End] = {
         Why.JOURNAL,
     ),
     LockedError: End("LOCKED", "{error}", "wait until that run ends; the lock is freed even if its process is killed", "locked"),
-    StuckError: End("STUCK", "STUCK: {error}", "run `nginx -t`, fix what it names, then reload nginx", "stuck", Why.INIT),
+    StuckError: End("STUCK", "STUCK: {error}", "run `{test}`, fix what it names, then reload nginx", "stuck", Why.INIT),
     Exception: End(
         "BUG",
         "a bug in upswitch: {error} (traceback in {file})",
@@ -126,8 +127,11 @@ def is_expected(error: Exception) -> bool:
     return _end(error) is not ENDINGS[Exception]
 
 
-def ended(command: str, error: Exception, live: Live | None, *, file: str = "") -> Acted:
-    """The view of a command that ended with `error`. `live`: what serves, None where no host was asked."""
+def ended(command: str, error: Exception, live: Live | None, *, file: str = "", test: str = "nginx -t") -> Acted:
+    """The view of a command that ended with `error`. `live`: what serves, None where no host was asked.
+
+    `test` is what a person types to test this nginx's configuration.
+    """
     end = _end(error)
     first, *others = _texts(error)
     hint, why = "", error.why if isinstance(error, HostError) else end.why
@@ -143,7 +147,7 @@ def ended(command: str, error: Exception, live: Live | None, *, file: str = "") 
         problems=tuple(others),
         why=why,
         production=live,
-        hint=f"{end.hint.format(command=command, hint=hint)}; `upswitch help {end.page}`",
+        hint=f"{end.hint.format(command=command, hint=hint, test=test)}; `upswitch help {end.page}`",
     )
 
 

@@ -28,8 +28,9 @@ KEYS = {
         backups proposal.notes advice unserved hint production""",
     "LintView": "command exit findings",
     "LeaveView": """
-        command exit applied=is_applied said proposal.generation proposal.pool proposal.diff backup unserved hint production""",
-    "FoundView": "command exit said upstreams commands",
+        command exit applied=is_applied said proposal.generation proposal.pool proposal.diff backup proposal.notes unserved hint
+        production""",
+    "FoundView": "command exit said upstreams commands together",
     "FoundUpstream": "name place servers passes others pool managed=is_managed",
     "DrainLinesView": "command exit said blocks=needed pasted",
     "DrainLines": "file line block lines no_cure remove",

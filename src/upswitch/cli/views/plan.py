@@ -1,5 +1,6 @@
 """What `plan`, `init` and `drain-lines` print: what would be changed, and what was."""
 
+import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -85,16 +86,12 @@ def planned(found: "Planned", live: Live) -> PlanView:
     return PlanView(command="plan", exit=Exit.FINDINGS if found.refusals else Exit.DONE, planned=found, production=live)
 
 
-class InitView(View):
-    """`init`: what was found and would be changed; with `--apply`, what was changed (`done`), and what serves now.
+class ChangeView(View):
+    """`init` and `leave`: what would be changed; with `--apply`, what was changed (`done`), and what serves now."""
 
-    `words` are the options that choose the new site.
-    """
-
-    proposal: "Proposal"
-    done: "Applied | None" = None
+    proposal: "Proposal | Leaving"
+    done: "Applied | Left | None" = None
     production: Live | None = None
-    words: tuple[str, ...] = ()
 
     @property
     def unserved(self) -> tuple[str, ...]:
@@ -106,6 +103,28 @@ class InitView(View):
         return self.done is not None
 
     @property
+    def head(self) -> list[str]:
+        return [f"NOT SERVED, before {self.command} and now: {each}" for each in self.unserved]
+
+    @property
+    def foot(self) -> list[str]:
+        """What serves now, and what to do next."""
+        return [*([f"Production: {self.production.text}"] if self.production else []), *next_lines(self.hint)]
+
+    @property
+    def hint(self) -> str:
+        return "run the same command with --apply; upswitch then makes the change, and undoes it if a step fails"
+
+
+class InitView(ChangeView):
+    """`init`. `words` are the options that choose the new site. `is_asked`: a person is asked, and has seen the change already."""
+
+    proposal: "Proposal"
+    done: "Applied | None" = None
+    words: tuple[str, ...] = ()
+    is_asked: bool = False
+
+    @property
     def said(self) -> str:
         request = self.proposal.request
         if self.done is None:
@@ -115,11 +134,15 @@ class InitView(View):
 
     @property
     def hint(self) -> str:
+        pools = self.proposal.site.pools
         if self.done is None:
-            return "run the same command with --apply; upswitch then makes the change, and undoes it if a step fails"
-        following = shlex.join(("upswitch", "diagnose" if self.unserved else "lint", *self.words))
+            missing = "name the other pool with --other SERVERS, or write it into the site file later; "
+            return f"{missing if len(pools) == 1 else ''}{super().hint}"
+        check = shlex.join(("upswitch", "diagnose" if self.unserved else "lint", *self.words))
+        plan, switch = (shlex.join(("upswitch", verb, *self.words, "--to", pools[-1])) for verb in ("plan", "switch"))
+        first = f"; `{plan}` shows the first switch; `{switch}` makes it" if len(pools) > 1 else ""
         copies = f"{', '.join(self.backups)} {'is a copy' if len(self.backups) == 1 else 'are copies'}"
-        return f"read {self.proposal.request.out}, then run `{following}`; {copies} of what was edited"
+        return f"read {self.proposal.request.out}, then run `{check}`{first}; {copies} of what was edited"
 
     @property
     def backup(self) -> str:
@@ -143,10 +166,11 @@ class InitView(View):
         proposal, found = self.proposal, []
         if proposal.drain_lines:
             texts = "\n".join(each.text for each in proposal.drain_lines)
-            by_itself = "" if proposal.request.drain_lines else "; `--apply --drain-lines` writes them"
-            has_lines = any(each.lines for each in proposal.drain_lines)
-            add = f"add the drain lines, so that a reload loses no request{by_itself}" if has_lines else _NO_CURE
-            found.append(f"{add}:\n{texts}")
+            wanted = [each for each in proposal.drain_lines if each.lines]
+            places = ", ".join(f"{each.file}:{each.line}" for each in wanted)
+            lines = f"add the drain lines, so that a reload loses no request:\n{texts}" if wanted else f"{_NO_CURE}:\n{texts}"
+            is_offered = wanted and not proposal.request.drain_lines
+            found.append(f"add --drain-lines to the command: it writes lines at {places}. {_LOSS}" if is_offered else lines)
         if proposal.log_format:
             logs = ", ".join(proposal.logs)
             found.append(f"use this log format for {logs}, so that the watch can tell pools apart:\n{proposal.log_format}")
@@ -154,39 +178,31 @@ class InitView(View):
 
     @property
     def text(self) -> str:
-        request = self.proposal.request
-        lines = [self.said, *(f"NOT SERVED, before init and now: {each}" for each in self.unserved), ""]
+        lines = [self.said, *self.head, ""]
+        if self.is_applied and self.is_asked:
+            return "\n".join([*lines[:-1], *self.foot])
         if not self.is_applied:
-            lines += [f"--- {request.out} would contain", self.site_text.rstrip(), ""]
+            kept = [line for line in self.site_text.splitlines() if line and not _COMMENT.match(line)]
+            lines += [f"--- {self.proposal.request.out} would contain, beside comments on each key", *kept, ""]
             count = len(self.proposal.edits)
             lines += [f"--- nginx's configuration would change in {count} {'file' if count == 1 else 'files'}"]
         lines += [self.proposal.diff.rstrip(), ""]
         lines += [f"Note: {note}" for note in self.proposal.notes]
         lines += [f"Advice: {advice}" for advice in self.advice]
-        if self.production is not None:
-            lines.append(f"Production: {self.production.text}")
-        return "\n".join([*lines, *next_lines(self.hint)])
+        return "\n".join([*lines, *([] if self.is_asked else self.foot)])
 
 
+_COMMENT = re.compile(r"# (?!NOTE: |\S+ = \[\.\.\.\])")
+_LOSS = "Without them a reload of nginx before 1.27.4 cuts idle clients off, and some lose a request"
 _NO_CURE = "a reload loses a few requests, because no drain lines fit these locations"
 
 
-class LeaveView(View):
-    """`leave`: what would be changed; with `--apply`, what was changed (`done`). `file` is the site file, which stays."""
+class LeaveView(ChangeView):
+    """`leave`. `file` is the site file, which stays."""
 
     proposal: "Leaving"
     done: "Left | None" = None
-    production: Live | None = None
     file: str = ""
-
-    @property
-    def is_applied(self) -> bool:
-        return self.done is not None
-
-    @property
-    def unserved(self) -> tuple[str, ...]:
-        """Requests through nginx that no server answers."""
-        return self.done.unserved if self.done else ()
 
     @property
     def backup(self) -> str:
@@ -203,21 +219,24 @@ class LeaveView(View):
     @property
     def hint(self) -> str:
         if self.done is None:
-            return "run the same command with --apply; upswitch then makes the change, and undoes it if a step fails"
+            return super().hint
         return f"remove {self.file}, or keep it for a later init with --out; {self.backup} is a copy of what was edited"
 
     @property
     def text(self) -> str:
-        lines = [self.said, *(f"NOT SERVED, before leave and now: {each}" for each in self.unserved), ""]
-        lines += [self.proposal.diff.rstrip(), ""]
-        lines += [f"Production: {self.production.text}"] if self.production is not None else []
-        return "\n".join([*lines, *next_lines(self.hint)])
+        notes = [f"Note: {note}" for note in self.proposal.notes]
+        return "\n".join([self.said, *self.head, "", self.proposal.diff.rstrip(), "", *notes, *self.foot])
 
 
 class FoundView(View):
-    """`init` without a choice: what nginx passes requests to."""
+    """`init` without a choice: what nginx passes requests to. `words` are the options that name this nginx.
+
+    `is_asked`: a person is asked, so no command is shown.
+    """
 
     upstreams: tuple["FoundUpstream", ...]
+    words: tuple[str, ...] = ()
+    is_asked: bool = False
 
     @property
     def said(self) -> str:
@@ -227,8 +246,26 @@ class FoundView(View):
     @property
     def commands(self) -> tuple[str, ...]:
         """For each upstream: the command that shows what init would change."""
+        return tuple(self._command(each) for each in self._free)
+
+    @property
+    def together(self) -> tuple[str, ...]:
+        """For each file with several upstreams: the command that shows what init would change for all of them as one site."""
+        files: dict[tuple[str, str], list[FoundUpstream]] = {}
+        for each in self._free:
+            if each.place:
+                files.setdefault((each.place.rpartition(":")[0], each.pool), []).append(each)
+        return tuple(self._command(*several) for several in files.values() if len(several) > 1)
+
+    @property
+    def _free(self) -> list["FoundUpstream"]:
         free = [each for each in self.upstreams if not each.is_managed]
-        return tuple(shlex.join(each.words) for each in free if each.passes or len(free) == 1)
+        return [each for each in free if each.passes or len(free) == 1]
+
+    def _command(self, *chosen: "FoundUpstream") -> str:
+        names = [word for each in chosen for word in ("--upstream", each.name)]
+        others = [word for each in chosen for word in each.other(among=len(chosen))]
+        return shlex.join(("upswitch", "init", *names, "--pool", chosen[0].pool or "A", *others, *self.words))
 
     @property
     def text(self) -> str:
@@ -239,11 +276,17 @@ class FoundView(View):
             lines += [f"     server {server}" for server in each.servers if each.place]
             lines += [f"     requests come from {place}" for place in each.passes] or ["     nothing passes requests to it"]
             lines += [f"     its other pool may be {other}" for other in each.others]
+        if self.is_asked and self._free:
+            return "\n".join(lines)
         if self.commands:
-            lines += ["Next: show the change for one of them, with your own name for its live pool:"]
+            lines += ["Next: show the change for one of them, with your own name for its live pool. --other gives the other pool:"]
             lines += [f"        {command}" for command in self.commands]
-        if len(self.commands) > 1:
-            lines += ["      Each is a site of its own. To switch several at once, repeat --upstream in one command."]
+        if self.together:
+            lines += ["      Each is a site of its own. To switch the upstreams of one file together:"]
+            lines += [f"        {command}" for command in self.together]
+        if not self.upstreams:
+            lines += ["Next: let a location pass requests to your servers, reload nginx, then run init again. Such as:"]
+            lines += ["        proxy_pass http://127.0.0.1:8001;"]
         return "\n".join(lines)
 
 
