@@ -614,6 +614,21 @@ def test_leave_puts_the_plain_blocks_back_and_init_can_take_nginx_again(owner):
     assert owner.marked() == again.json["generation"] == "000004-A", again
 
 
+def test_a_pool_that_a_check_module_asks_serves_through_init_and_leave(check_nginx, tmp_path):
+    for owner in _owner(check_nginx, tmp_path):
+        owner.stop()
+        block = owner.folder / "upstreamA.conf"
+        block.write_text(block.read_text().replace(f"# {CHECK}", "check interval=200 rise=1 fall=3 timeout=200 type=tcp;"))
+        owner.start()
+        until(lambda owner=owner: owner.says()[0] == 200, what="nginx's own health check")
+        applied = owner.init("--apply")
+        assert (applied.exit, owner.says()) == (0, (200, "A1\n")), applied
+        left = upswitch(owner, "leave", "--apply")
+        assert (left.exit, owner.says()) == (0, (200, "A1\n")), left
+        assert "type=tcp default_down=false;" in (owner.folder / "nginx.conf").read_text()
+        assert left.json["notes"][0].startswith("the check of upstream tornado_servers gets default_down=false"), left
+
+
 def test_leave_is_refused_where_a_log_format_uses_our_variables_and_undone_where_nginx_does_not_reload(owner):
     owner.init("--apply")
     conf = owner.folder / "nginx.conf"

@@ -74,7 +74,7 @@ def propose_leave(ports: RunPorts, site: Site) -> Leaving:
         edit=edit,
         diff=edits.diff(edit.old, edit.new, edit.path),
         after=after,
-        notes=tuple(_notes(after, site.nginx)),
+        notes=tuple(_notes(after, site)),
     )
 
 
@@ -95,7 +95,12 @@ def _uses(conf: NginxConf, nginx: Nginx) -> Iterator[str]:
             yield each.place
 
 
-def _notes(after: NginxConf, nginx: Nginx) -> Iterator[str]:
+def _notes(after: NginxConf, site: Site) -> Iterator[str]:
+    nginx = site.nginx
+    trusted = [each.name for each in site.upstreams if each.check is not None and each.check.default_down]
+    if trusted:
+        said = f"the check of upstream {', '.join(trusted)} gets default_down=false, so that this reload causes no 502s"
+        yield f"{said}. Without it the module calls servers down that a later reload adds, until they pass"
     at = [jump.test.place for jump in drain_compare.jumps(after, flag=nginx.drain_flag) if jump.is_ours]
     if at and not configuration.lives(after):
         first = f"{at[0]}{f' and in {len(at) - 1} other places' if at[1:] else ''}"

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from upswitch.switch.plan import Planned
 
 
+_FILES = re.compile(r"^(?=--- .*\n\+\+\+ )", re.MULTILINE)
+_MARKER = re.compile(r"--- .*/marker\.conf\n")
+"""Its diff is left out of the text: it has the name of the generation, and nothing that an owner wrote."""
+
+
 class PlanView(View):
     """`plan`: nothing was changed."""
 
@@ -58,7 +63,7 @@ class PlanView(View):
                 *(f"Note: {note}" for note in found.notes),
                 "One health check of each server, now:",
                 *(f"  {server.text}" for server in (*found.gate.new, *found.gate.old)),
-                found.diff.rstrip("\n"),
+                "".join(part for part in _FILES.split(found.diff) if not _MARKER.match(part)).rstrip("\n"),
                 f"Production: {self.production.text}",
             ],
         )
