@@ -235,7 +235,7 @@ def _access_logs(site: Site, live: HostSight) -> tuple[AccessLog, ...]:
     if live.build is None:
         return ()
     logs = conf_logs.own_logs(live.conf, live.build, [each.name for each in site.upstreams], live=site.nginx.live)
-    return tuple(log for log in logs if site.nginx.access_log in {"auto", log.path})
+    return coverage.distinct([log for log in logs if site.nginx.access_log in {"auto", log.path}])
 
 
 def _read(logs: _Logs, known: Known, addresses: Addresses, *, fail_timeout_s: int = FAIL_TIMEOUT_S) -> Diagnosed:

@@ -40,11 +40,19 @@ def can_follow(log: AccessLog) -> bool:
 
 
 def beside(logs: Sequence[AccessLog]) -> tuple[tuple[AccessLog, ...], ...]:
-    """Groups logs of the same requests, the most informative first. Only one of a group is followed: no request counts twice."""
-    found: dict[str, list[AccessLog]] = {}
+    """Groups logs of the same requests, the most informative first. Only one of a group is followed: no request counts twice.
+
+    A log whose blocks all have better ones joins the first of those.
+    """
+    found = list[list[AccessLog]]()
+    covered = set[str]()
     for log in sorted(logs, key=lambda log: (not can_follow(log), len(list(gaps(log))))):
-        found.setdefault(log.beside or log.path, []).append(log)
-    return tuple(map(tuple, found.values()))
+        if log.blocks and covered.issuperset(log.blocks):
+            next(group for group in found if not set(group[0].blocks).isdisjoint(log.blocks)).append(log)
+        else:
+            found.append([log])
+            covered.update(log.blocks)
+    return tuple(map(tuple, found))
 
 
 def distinct(logs: Sequence[AccessLog]) -> tuple[AccessLog, ...]:

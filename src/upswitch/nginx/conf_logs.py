@@ -44,8 +44,8 @@ class AccessLog(Value):
     """One `access_log` as it takes effect somewhere. `upstreams` are the names that the requests in it are passed to.
 
     `file` is "" and `line` 0 for nginx's default. `path` is resolved, "" for `off`. `buffer`, `gzip`, `flush` and `condition` are
-    the parameters' text, or "". `format` is None where no format of that name is defined. `beside` names the
-    block whose lines take effect together: each request of the block is in every one of its logs. `prefix` begins the names of our
+    the parameters' text, or "". `format` is None where no format of that name is defined. `blocks` names the blocks whose lines it
+    is among: each request that such a block decides about is in every one of its logs. `prefix` begins the names of our
     variables; `others` are those in the format that hold the generations of other sites.
     """
 
@@ -58,7 +58,7 @@ class AccessLog(Value):
     gzip: str = ""
     flush: str = ""
     condition: str = ""
-    beside: str = ""
+    blocks: tuple[str, ...] = ()
     upstreams: tuple[str, ...] = ()
     prefix: str = UNNAMED
     others: tuple[str, ...] = ()
@@ -122,14 +122,19 @@ def access_logs(conf: NginxConf, build: Build) -> tuple[AccessLog, ...]:
 
     http's own logs are listed where a server inherits them, or where there is no server.
     """
+    return _merged(_every(conf, build))
+
+
+def _every(conf: NginxConf, build: Build) -> list[AccessLog]:
+    """The logs of each scope in turn, each with what this scope passes to."""
     block = http(conf)
     if block is None:
-        return ()
+        return []
     reader = _AccessLogs(build, conf)
     default = AccessLog(path=build.http_log_path, format_name="combined", format=reader.formats["combined"])
     inherited = reader.of(block) or (default,)
     effective = [each for server in block.children("server") for each in reader.walk(server, inherited)]
-    return _merged(effective or list(inherited))
+    return effective or list(inherited)
 
 
 def own_logs(
@@ -145,14 +150,25 @@ def own_logs(
     prefix = variable_prefix(conf, live=live, otherwise=otherwise)
     places = (each.file for each in defines(conf, generation_variable(prefix)))
     is_ours = not live or all(file.startswith(f"{live}/") for file in places)
-    logs = tuple(_owned(log, prefix, is_ours=is_ours) for log in access_logs(conf, build))
+    every = [_owned(log, prefix, is_ours=is_ours) for log in _every(conf, build)]
     if path != "auto":
-        return tuple(log for log in logs if log.path == path)
+        return tuple(log for log in _merged(every) if log.path == path)
+    others = [log for log in every if not (live and log.file.startswith(f"{live}/"))]
+    if not upstreams:
+        return _merged(others)
+    ours = passing_logs(others, upstreams)
+    blocks = {block for log in ours for block in log.blocks}
+    found = _merged(others)
+    chosen = passing_logs(found, upstreams)
+    return tuple(replace(log, blocks=tuple(each for each in log.blocks if each in blocks)) for log in chosen)
+
+
+def passing_logs(logs: Collection[AccessLog], upstreams: Collection[str]) -> list[AccessLog]:
+    """Those of requests to these upstreams; without any those of scopes that may pass to them."""
     names = {each.lower() for each in upstreams}
-    others = [log for log in logs if not (live and log.file.startswith(f"{live}/"))]
-    named = [log for log in others if not names.isdisjoint(map(str.lower, log.upstreams))]
-    unknown = [log for log in others if "" in log.upstreams]
-    return tuple((named or unknown or [log for log in others if not log.upstreams]) if names else others)
+    named = [log for log in logs if not names.isdisjoint(map(str.lower, log.upstreams))]
+    unknown = [log for log in logs if "" in log.upstreams]
+    return named or unknown or [log for log in logs if not log.upstreams]
 
 
 def _owned(log: AccessLog, prefix: str, *, is_ours: bool) -> AccessLog:
@@ -223,10 +239,10 @@ class _AccessLogs:
     def of(self, scope: Directive) -> tuple[AccessLog, ...]:
         """The lines of this scope itself. `off` turns off the others beside it."""
         block = f"{scope.place}#{next(self._blocks)}"
-        logs = tuple(self._read(each, beside=block) for each in scope.children("access_log") if each.args)
+        logs = tuple(self._read(each, block=block) for each in scope.children("access_log") if each.args)
         return tuple(each for each in logs if each.is_off)[:1] or logs
 
-    def _read(self, directive: Directive, *, beside: str) -> AccessLog:
+    def _read(self, directive: Directive, *, block: str) -> AccessLog:
         path, *rest = directive.args
         is_off = path == "off"
         plain = [each for each in rest if "=" not in each and each != "gzip"]
@@ -237,7 +253,7 @@ class _AccessLogs:
             format=None if is_off else self.formats.get(name),
             file=directive.file,
             line=directive.line,
-            beside=beside,
+            blocks=(block,),
             buffer=_parameter(rest, "buffer"),
             gzip=_parameter(rest, "gzip") or ("1" if "gzip" in rest else ""),
             flush=_parameter(rest, "flush"),
@@ -250,13 +266,13 @@ def _parameter(args: list[str], name: str) -> str:
 
 
 def _merged(logs: list[AccessLog]) -> tuple[AccessLog, ...]:
-    """Each log once, at its first place, with the upstreams of all its scopes: no file may be followed twice."""
+    """Each log once, at its first place, with the upstreams and blocks of all its scopes: no file may be followed twice."""
     found: dict[AccessLog, AccessLog] = {}
     for each in logs:
-        same = replace(each, file="", line=0, beside="", upstreams=()) if not each.is_off else replace(each, upstreams=())
+        same = replace(each, file="", line=0, blocks=(), upstreams=()) if not each.is_off else replace(each, upstreams=())
         first = found.setdefault(same, each)
         upstreams = tuple(dict.fromkeys((*first.upstreams, *each.upstreams)))
-        found[same] = replace(first, upstreams=upstreams)
+        found[same] = replace(first, upstreams=upstreams, blocks=tuple(dict.fromkeys((*first.blocks, *each.blocks))))
     return tuple(found.values())
 
 
