@@ -34,7 +34,7 @@ MAY_ACT = (
     *("diagnose/host", "diagnose/run"),
     *("generations/limited", "generations/store", "generations/survey", "generations/templates"),
     *("health/prober", "health/rounds", "health/compare"),
-    *("init/apply", "init/change", "init/found", "init/leave", "init/propose", "lint/files", "lint/lint"),
+    *("init/apply", "init/bound", "init/change", "init/found", "init/leave", "init/propose", "lint/files", "lint/lint"),
     *("logs/since", "logs/source", "nginx/running"),
     *("switch/candidate", "switch/deadman", "switch/drained", "switch/drive", "switch/job", "switch/journal", "switch/plan"),
     *("switch/preflight", "switch/reload", "switch/repair", "switch/rollback", "switch/session", "switch/steps"),

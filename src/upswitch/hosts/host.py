@@ -211,8 +211,11 @@ class Prober(Protocol):
         ...
 
 
-MARK = "upswitch-watch="
-"""Begins what is added to the query of our own requests, so that a log tells them from those of clients."""
+MARK = "upswitch_watch="
+"""Begins what is added to the query of our own requests, so that a log tells them from those of clients.
+
+nginx has it as `$arg_upswitch_watch`: no `-` may be in such a name.
+"""
 
 
 class Asking(Value):

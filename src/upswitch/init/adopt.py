@@ -16,6 +16,7 @@ from upswitch.basics.value import Value
 from upswitch.generations.generation import File
 from upswitch.init import places
 from upswitch.init.edits import Edit, edited
+from upswitch.init.own_log import OwnLog, WantsLog
 from upswitch.init.places import AdoptRefused, Part, Splice
 from upswitch.init.pools import Candidate, pools_of, sibling_upstreams
 from upswitch.init.site_text import site_text
@@ -43,6 +44,7 @@ class InitRequest(Value):
     out: str
     name: str = ""
     drain_lines: bool = False
+    log: WantsLog = WantsLog.NO
     upstreams: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
 
@@ -77,7 +79,8 @@ class Proposal(Value):
     `edits` has the one of the adoption first; a path is the file itself, not a symlink to it. `files` is the whole first
     generation. `leftover` is the generation that a killed init left live, or "". `drain_lines` are those that the owner must add.
     `log_format` is a line to add, "" where the log has the generation already; `logs` are the access logs that should use it.
-    `notes` are sentences for the owner. `after` is nginx's configuration with the edits and the first generation.
+    `own_log` is the log that is added. `notes` are sentences for the owner.
+    `after` is nginx's configuration with the edits and the first generation.
     """
 
     request: InitRequest
@@ -91,6 +94,7 @@ class Proposal(Value):
     drain_lines: tuple[DrainLines, ...] = ()
     log_format: str = ""
     logs: tuple[str, ...] = ()
+    own_log: OwnLog = OwnLog(path="", edits=())
     notes: tuple[str, ...] = ()
     after: NginxConf = NginxConf(files=(), tree=())
 

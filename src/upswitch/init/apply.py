@@ -70,6 +70,7 @@ class _Adoption(Change[Applied]):
         must(store.stage(self._host, self._nginx, {name: self._proposal.files}))
         self._link(name)
         self._write_site_file(undo)
+        self._make_log(self._proposal.own_log, undo)
         tested = self._edit(undo)
         must(self._reloader.reload())
         finding = self._reloader.confirm(name)

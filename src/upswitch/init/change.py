@@ -17,7 +17,9 @@ from upswitch.health import nginx_check
 from upswitch.hosts.host import Asking, Ran
 from upswitch.hosts.sh import WRITE_S, Exit
 from upswitch.hosts.wait import until
+from upswitch.init import bound
 from upswitch.init.edits import Edit
+from upswitch.init.own_log import OwnLog
 from upswitch.init.propose import program
 from upswitch.nginx import commands, configuration, processes, running
 from upswitch.nginx.dump import NginxConf
@@ -88,6 +90,12 @@ class Change(Generic[Done]):
         for edit in self._edits:
             self._host.write(edit.path, edit.new.encode(), mode=0o644)
         return tested or self._test_after()
+
+    def _make_log(self, log: OwnLog, undo: ExitStack) -> None:
+        """nginx must find the file with its rights: it would make one that everybody may read."""
+        if log.path:
+            undo.callback(self._undo, lambda: bound.remove(self._host, log.name, log.path))
+            bound.make(self._host, log)
 
     # ---- what clients get ----
 

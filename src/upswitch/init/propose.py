@@ -15,11 +15,12 @@ from upswitch.generations.survey import Facts
 from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.hosts.sh import QUICK_S, SH, script
-from upswitch.init import adopt, edits, places, pools
+from upswitch.init import adopt, bound, edits, places, pools
 from upswitch.init.adopt import Chosen, InitRequest, Proposal
 from upswitch.init.edits import Edit
 from upswitch.init.places import AdoptRefused
 from upswitch.init.pools import Candidate, other_pool, sibling_names
+from upswitch.logs import coverage
 from upswitch.nginx import commands, conf_logs, configuration, drain_compare, running
 from upswitch.nginx.build import Build
 from upswitch.nginx.drain_lines import DrainLines
@@ -54,7 +55,9 @@ def propose(ports: Ports, request: InitRequest, templates: dict[str, str]) -> Pr
     site = _site(adoption.site_text)
     after = edits.edited(facts.conf, adoption.edits, {f"{site.nginx.live}/{each.name}": each.text for each in adoption.files})
     all_edits, drain_lines = _edits(request, adoption.edits, after, site=site, build=facts.build)
-    all_edits, notes = _resolved(ports.host, facts.conf, all_edits)
+    after = edits.edited(after, all_edits, {})
+    logged = bound.proposed(ports.host, request.log, all_edits, after, site=site, build=facts.build)
+    all_edits, notes = _resolved(ports.host, facts.conf, logged.edits)
     runs = journal_of(ports.host, site.nginx).read()
     name = Generation(number=next_number(facts.disk.generations, runs), pool=request.pool)
     proposal = Proposal(
@@ -67,8 +70,9 @@ def propose(ports: Ports, request: InitRequest, templates: dict[str, str]) -> Pr
         diff="".join(edits.diff(edit.old, edit.new, edit.path) for edit in all_edits),
         drain_lines=drain_lines,
         leftover=_leftover(facts),
-        notes=(*chosen.notes, *notes, *_generated(facts.conf, adoption.edits)),
-        after=after,
+        own_log=logged,
+        notes=(*chosen.notes, *notes, *_generated(facts.conf, adoption.edits), *logged.notes),
+        after=edits.edited(after, logged.edits, {}),
     )
     refuse_obstacles(ports.host, proposal, facts)
     return _advised(proposal, facts)
@@ -294,7 +298,7 @@ def _advised(proposal: Proposal, facts: Facts) -> Proposal:
     names = [upstream.name for upstream in site.upstreams]
     prefix = prefix_of(site.name)
     own = conf_logs.own_logs(proposal.after, facts.build, names, live=site.nginx.live, otherwise=prefix)
-    logs = tuple(log for log in own if conf_logs.lacks_generation(log))
+    logs = tuple(log for log in coverage.distinct(own) if conf_logs.lacks_generation(log))
     others = dict.fromkeys(other for log in logs for other in log.others)
     return msgspec.structs.replace(
         proposal,

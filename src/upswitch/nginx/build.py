@@ -50,6 +50,11 @@ class Build(Value):
         return self.version >= (1, 29, 7)
 
     @property
+    def has_upstream_bytes_sent(self) -> bool:
+        """The variable for log formats (nginx CHANGES 1.15.8)."""
+        return self.version >= (1, 15, 8)
+
+    @property
     def takes_error_log_flag(self) -> bool:
         """`-e FILE` (nginx CHANGES 1.19.5); without it a failing `-t` writes into the live error log."""
         return self.version >= (1, 19, 5)

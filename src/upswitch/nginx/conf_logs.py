@@ -11,6 +11,7 @@ from itertools import count
 from msgspec.structs import replace
 
 from upswitch.basics.value import Value
+from upswitch.hosts.host import MARK
 from upswitch.nginx.build import Build
 from upswitch.nginx.configuration import PASSES, SCOPES, defines, http, http_children, passed_upstreams, variable_prefix
 from upswitch.nginx.dump import Directive, NginxConf
@@ -28,6 +29,13 @@ _LOG_FORMAT = (
     '"upstream_response_time":"$upstream_response_time","upstream_bytes_sent":"$upstream_bytes_sent",'
     '"upstream_bytes_received":"$upstream_bytes_received","generation":"$%s","pool":"$%s_pool",%s'
     '"pid":"$pid","connection":"$connection","connection_requests":"$connection_requests","completion":"$request_completion"'
+)
+
+
+_REQUESTS = "_requests"
+_OWN_FORMAT = (
+    "$msec $remote_addr $request_method $status $request_time $request_completion $%s_generation "
+    '"$upstream_addr" "$upstream_status" "$upstream_connect_time" "$upstream_header_time" %s"%s$arg_%s"'
 )
 
 
@@ -201,6 +209,29 @@ def log_format_line(prefix: str = UNNAMED, others: Iterable[str] = ()) -> str:
     """
     beside = "".join(f'"{each}":"${each}",' for each in others)
     return f"log_format {prefix} escape=json '{{{_LOG_FORMAT % (generation_variable(prefix), prefix, beside)}}}';"
+
+
+def own_format_name(prefix: str) -> str:
+    """The format of the log that upswitch has for itself; its file has the same name."""
+    return prefix + _REQUESTS
+
+
+def own_format_line(prefix: str, build: Build) -> str:
+    """Its `log_format`: what the watch reads, and not more. Our own requests are told by their mark alone, not by the query."""
+    sent = '"$upstream_bytes_sent" ' if build.has_upstream_bytes_sent else ""
+    text = _OWN_FORMAT % (prefix, sent, MARK, MARK.rstrip("="))
+    return f"log_format {own_format_name(prefix)} '{text}';"
+
+
+def log_scopes(
+    conf: NginxConf, build: Build, upstreams: Collection[str], *, live: str, prefix: str
+) -> tuple[tuple[AccessLog, ...], ...]:
+    """The logs of each block whose lines decide about requests to these upstreams. nginx's own default is a log without a file."""
+    found: dict[tuple[str, ...], dict[tuple[str, int], AccessLog]] = {}
+    every = [_owned(log, prefix, is_ours=True) for log in _every(conf, build) if not log.file.startswith(f"{live}/")]
+    for log in passing_logs(every, upstreams):
+        found.setdefault(log.blocks, {})[(log.file, log.line)] = log
+    return tuple(tuple(logs.values()) for logs in found.values())
 
 
 def tells_crashes(conf: NginxConf, build: Build) -> bool:

@@ -102,6 +102,12 @@ def _is_writable(folder: str) -> bool:
 @click.option("-c", "--out", default="", metavar="FILE", help="The site file to write.  [default: /etc/upswitch/NAME.toml]")
 @click.option("--apply", "is_applied", is_flag=True, help="Make the change: back up, test, reload, prove; undo it on failure.")
 @click.option("--drain-lines", "drain_lines", is_flag=True, help="Write the drain lines for nginx before 1.27.4 too.")
+@click.option(
+    "--log/--no-log",
+    "log",
+    default=None,
+    help="Add a log of upswitch's own beside yours, for the watch.  [default: where yours lacks something and cron or systemd runs]",
+)
 @with_program
 def init(program: Program, /, *, as_json: bool, is_applied: bool, **words: Any) -> int:
     """Put an nginx under upswitch: show every change that this needs, or make it.
@@ -177,11 +183,13 @@ def _kept(words: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _init(program: Program, given: Mapping[str, Any], *, as_json: bool, is_applied: bool, is_asked: bool = False) -> int:
     from upswitch.init import adopt, apply, propose
+    from upswitch.init.own_log import WantsLog
 
     words = dict(given)
     name = _name(words.pop("name"), words["source"], words["upstreams"], words["pool"])
     file = _out(words.pop("out"), name)
     asked = {key: words.pop(key) for key in ("pool", "upstreams", "drain_lines")}
+    asked["log"] = {None: WantsLog.WHERE_BOUNDED, True: WantsLog.ALWAYS, False: WantsLog.NO}[words.pop("log")]
     source, others = words.pop("source"), words.pop("others")
     if not asked["pool"]:
         raise click.UsageError("--pool is missing: give the pool that is live now a name, such as --pool blue")
