@@ -463,7 +463,7 @@ def adopt(lab: Lab) -> Answer:
     lab.site_file.unlink()
     places = (f"--{key}={getattr(nginx, key)}" for key in ("binary", "prefix", "dir", "state", "marker"))
     words = (f"--from={lab.folder}/own.conf", "--pool=A", f"--nginx-conf={nginx.conf}", *places)
-    return upswitch(lab, "init", *words, "--apply")
+    return upswitch(lab, "init", *words, "--apply", "--no-log")
 
 
 def flow_on(load) -> None:

@@ -114,7 +114,7 @@ class Owner:
 
     def init(self, *words):
         """By the command line."""
-        return upswitch(self, "init", f"--from={self.folder}/upstreamA.conf", "--pool=A", *self.places, *words)
+        return upswitch(self, "init", f"--from={self.folder}/upstreamA.conf", "--pool=A", "--no-log", *self.places, *words)
 
     def propose(self, request=None, templates=TEMPLATES):
         request = request or self.request()

@@ -129,7 +129,7 @@ class TwoSites:
         me = pwd.getpwuid(os.geteuid()).pw_name
         places = (f"--dir={app.dir}", f"--state={self.folder}/state-{app.name}", f"--user={me}", f"--drain-flag={self.drain_flag}")
         nginx = (f"--nginx-conf={self.conf}", f"--binary={self.binary}", f"--prefix={self.folder}")
-        return self.upswitch("init", f"--from={app.source}", "--pool=A", *nginx, *places, "--apply", *words)
+        return self.upswitch("init", f"--from={app.source}", "--pool=A", *nginx, *places, "--apply", "--no-log", *words)
 
     def adopt(self, *, watch: str = "1s") -> None:
         """Both, one after the other."""

@@ -8,18 +8,22 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from upswitch.basics.errors import Owner, Refusal, RefusedError
+from msgspec.structs import replace
+
+from upswitch.basics.errors import HostError, Owner, Refusal, RefusedError
 from upswitch.basics.value import Value
 from upswitch.generations.generation import MARKER, STANDBY
 from upswitch.generations.survey import Facts
 from upswitch.hosts.host import Host
-from upswitch.init import edits, places, propose
+from upswitch.init import bound, edits, own_log, places, propose
 from upswitch.init.change import Change, StepError, must
 from upswitch.init.edits import Edit
 from upswitch.nginx import configuration, drain_compare, running
+from upswitch.nginx.conf_logs import own_format_name
 from upswitch.nginx.dump import Directive, NginxConf, walk
 from upswitch.nginx.upstream_file import read_upstreams
 from upswitch.site.model import Nginx, Site
+from upswitch.site.names import prefix_of
 from upswitch.switch import drive, preflight
 from upswitch.switch.journal import journal_of
 from upswitch.switch.session import RunPorts
@@ -28,8 +32,9 @@ _RENDERED = re.compile(r"^# rendered by upswitch; [^\n]*\n", re.MULTILINE)
 
 
 class Leaving(Value):
-    """What leave would change: one edit, with the blocks of the live generation. `include` is where our include stands.
+    """What leave would change. `include` is where our include stands. The last edit has the blocks of the live generation there.
 
+    `own_log` is the log of our own, "" without one: it goes, with what keeps it small, which has the name of its format.
     `notes` are sentences for the owner.
     """
 
@@ -37,19 +42,25 @@ class Leaving(Value):
     generation: str
     pool: str
     include: str
-    edit: Edit
+    edits: tuple[Edit, ...]
     diff: str
     after: NginxConf
+    own_log: str = ""
+    log_format: str = ""
     notes: tuple[str, ...] = ()
 
 
 class Left(Value):
-    """nginx serves as before, without upswitch. `backup` is the edited file as it was. `unserved`: see init."""
+    """nginx serves as before, without upswitch. `backups` are the edited files as they were. `unserved`: see init.
+
+    `remains`: why the log of our own could not be removed, "" where it was.
+    """
 
     tested: str
     proof: str
-    backup: str
+    backups: tuple[str, ...]
     unserved: tuple[str, ...] = ()
+    remains: str = ""
 
 
 def propose_leave(ports: RunPorts, site: Site) -> Leaving:
@@ -64,16 +75,19 @@ def propose_leave(ports: RunPorts, site: Site) -> Leaving:
     if used := list(_uses(facts.conf, site.nginx)):
         hint = "remove these lines, or take another log format, and reload nginx; then leave"
         raise RefusedError(Refusal(what=f"nginx uses variables of upswitch at {', '.join(used)}", hint=hint))
-    edit = _edit(ports.host, facts, include, site)
-    after = edits.edited(facts.conf, [Edit(path=include.file, old=edit.old, new=edit.new)], {})
+    prefix = configuration.variable_prefix(facts.conf, live=site.nginx.live, otherwise=prefix_of(site.name))
+    wanted = _wanted(facts, include, site, prefix)
+    after = edits.edited(facts.conf, wanted, {})
     return Leaving(
         site=site,
         generation=facts.disk.live,
         pool=facts.disk.pool,
         include=include.place,
-        edit=edit,
-        diff=edits.diff(edit.old, edit.new, edit.path),
+        edits=_resolved(ports.host, facts.conf, wanted),
+        diff="".join(edits.diff(edit.old, edit.new, edit.path) for edit in wanted),
         after=after,
+        own_log=own_log.own_path(facts.conf, facts.build, prefix),
+        log_format=own_format_name(prefix),
         notes=tuple(_notes(after, site)),
     )
 
@@ -82,7 +96,18 @@ def leave(ports: RunPorts, site: Site, owner: Owner) -> Left:
     """Do it, under the host's lock. RefusedError: nginx is as it was. StuckError: it may not be."""
     with drive.locked(ports, site, owner):
         leaving = propose_leave(ports, site)
-        return _Leave(ports, leaving, preflight.surveyed(ports.host, site, adopt=True)).run()
+        left = _Leave(ports, leaving, preflight.surveyed(ports.host, site, adopt=True)).run()
+        return replace(left, remains=_remove_log(ports.host, leaving))
+
+
+def _remove_log(host: Host, leaving: Leaving) -> str:
+    """nginx writes it no more. Why it could not be removed, else ""."""
+    try:
+        if leaving.own_log:
+            bound.remove(host, leaving.log_format, leaving.own_log)
+    except HostError as exc:
+        return str(exc)
+    return ""
 
 
 def _uses(conf: NginxConf, nginx: Nginx) -> Iterator[str]:
@@ -90,8 +115,13 @@ def _uses(conf: NginxConf, nginx: Nginx) -> Iterator[str]:
     ours = f"{nginx.live}/"
     blocks = configuration.http_children(conf, "map", "geo", "split_clients")
     variables = {each.args[-1] for each in blocks if each.file.startswith(ours)}
+    own = own_format_name(configuration.variable_prefix(conf, live=nginx.live, otherwise=""))
     for each in walk(conf.tree):
-        if not each.file.startswith(ours) and any(variable in arg for variable in variables for arg in each.args):
+        if (
+            own not in each.args
+            and not each.file.startswith(ours)
+            and any(variable in arg for variable in variables for arg in each.args)
+        ):
             yield each.place
 
 
@@ -124,15 +154,25 @@ def _is_used(conf: NginxConf, site: Site, text: str) -> bool:
     return not names or any(name in own or places.named(conf, name) for name in names)
 
 
-def _edit(host: Host, facts: Facts, include: Directive, site: Site) -> Edit:
-    blocks = _plain(facts, site)
-    old = next(each.text for each in facts.conf.files if each.path == include.file)
-    new = places.spliced(old, [places.instead_of(old, include, blocks)])
-    real = propose.real_paths(host, [include.file])[include.file]
-    edit = Edit(path=real, old=old, new=new, backup=propose.backup_of(facts.conf, real))
-    if obstacles := tuple(propose.edit_obstacle(host, edit)):
+def _wanted(facts: Facts, include: Directive, site: Site, prefix: str) -> list[Edit]:
+    """The file of the include last, and before it the one with our log's format: nginx starts after each edit."""
+    texts = {each.path: each.text for each in facts.conf.files}
+    lines = own_log.without_own_log(facts.conf, prefix)
+    changes = [*lines, places.instead_of(texts[include.file], include, _plain(facts, site))]
+    formats = [each.file for each in configuration.http_children(facts.conf, "log_format") if own_format_name(prefix) in each.args]
+    last = dict.fromkeys((include.file, *formats))
+    paths = [*(each.path for each in changes if each.path not in last), *reversed(last)]
+    new = {path: places.spliced(texts[path], [each for each in changes if each.path == path]) for path in dict.fromkeys(paths)}
+    return [Edit(path=path, old=texts[path], new=text) for path, text in new.items()]
+
+
+def _resolved(host: Host, conf: NginxConf, wanted: list[Edit]) -> tuple[Edit, ...]:
+    """The edits of the files themselves. RefusedError where one can't be made."""
+    real = propose.real_paths(host, [edit.path for edit in wanted])
+    found = tuple(replace(each, path=real[each.path], backup=propose.backup_of(conf, real[each.path])) for each in wanted)
+    if obstacles := tuple(obstacle for edit in found for obstacle in propose.edit_obstacle(host, edit)):
         raise RefusedError(*obstacles)
-    return edit
+    return found
 
 
 class _Leave(Change[Left]):
@@ -140,7 +180,7 @@ class _Leave(Change[Left]):
 
     def __init__(self, ports: RunPorts, leaving: Leaving, facts: Facts) -> None:
         names = [upstream.name for upstream in leaving.site.upstreams]
-        super().__init__(ports, leaving.site.nginx, facts, (leaving.edit,), after=leaving.after, upstreams=names)
+        super().__init__(ports, leaving.site.nginx, facts, leaving.edits, after=leaving.after, upstreams=names)
         self._leaving = leaving
 
     def _take(self, undo: ExitStack) -> Left:
@@ -156,4 +196,4 @@ class _Leave(Change[Left]):
         argv = propose.program("unlink_live", self._nginx.dir, self._leaving.generation)
         self._do(argv, f"remove {self._nginx.live}")
         said = "only new workers accept requests, and nginx reports no generation any more"
-        return Left(tested=tested, proof=said, backup=self._backups[self._leaving.edit.path], unserved=unserved)
+        return Left(tested=tested, proof=said, backups=tuple(self._backups.values()), unserved=unserved)

@@ -106,7 +106,7 @@ def _is_writable(folder: str) -> bool:
     "--log/--no-log",
     "log",
     default=None,
-    help="Add a log of upswitch's own beside yours, for the watch.  [default: where yours lacks something and cron or systemd runs]",
+    help="Give the watch a log of its own beside yours.  [default: where yours lacks something, if cron or systemd runs]",
 )
 @with_program
 def init(program: Program, /, *, as_json: bool, is_applied: bool, **words: Any) -> int:

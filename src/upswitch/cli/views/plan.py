@@ -146,7 +146,7 @@ class InitView(ChangeView):
         check = shlex.join(("upswitch", "diagnose" if self.unserved else "lint", *self.words))
         plan, switch = (shlex.join(("upswitch", verb, *self.words, "--to", pools[-1])) for verb in ("plan", "switch"))
         first = f"; `{plan}` shows the first switch; `{switch}` makes it" if len(pools) > 1 else ""
-        copies = f"{', '.join(self.backups)} {'is a copy' if len(self.backups) == 1 else 'are copies'}"
+        copies = _copies(self.backups)
         return f"read {self.proposal.request.out}, then run `{check}`{first}; {copies} of what was edited"
 
     @property
@@ -199,6 +199,12 @@ class InitView(ChangeView):
 
 _COMMENT = re.compile(r"# (?!NOTE: |\S+ = \[\.\.\.\])")
 _LOSS = "Without them a reload of nginx before 1.27.4 cuts idle clients off, and some lose a request"
+
+
+def _copies(backups: tuple[str, ...]) -> str:
+    return f"{', '.join(backups)} {'is a copy' if len(backups) == 1 else 'are copies'}"
+
+
 _NO_CURE = "a reload loses a few requests, because no drain lines fit these locations"
 
 
@@ -211,8 +217,13 @@ class LeaveView(ChangeView):
 
     @property
     def backup(self) -> str:
-        """The edited file as it was."""
-        return self.done.backup if self.done else self.proposal.edit.backup
+        """The file with the include as it was."""
+        return self.backups[-1]
+
+    @property
+    def backups(self) -> tuple[str, ...]:
+        """Every edited file as it was."""
+        return self.done.backups if self.done else tuple(edit.backup for edit in self.proposal.edits)
 
     @property
     def said(self) -> str:
@@ -225,11 +236,13 @@ class LeaveView(ChangeView):
     def hint(self) -> str:
         if self.done is None:
             return super().hint
-        return f"remove {self.file}, or keep it for a later init with --out; {self.backup} is a copy of what was edited"
+        return f"remove {self.file}, or keep it for a later init with --out; {_copies(self.backups)} of what was edited"
 
     @property
     def text(self) -> str:
         notes = [f"Note: {note}" for note in self.proposal.notes]
+        if self.done and self.done.remains:
+            notes.append(f"Note: the log of the watch could not be removed: {self.done.remains}")
         return "\n".join([self.said, *self.head, "", self.proposal.diff.rstrip(), "", *notes, *self.foot])
 
 
