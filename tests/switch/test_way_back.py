@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -32,6 +33,15 @@ def stays_on_b(lab: Lab) -> None:
     assert lab.get()[1].startswith("B1")
 
 
+def test_a_rollback_that_nginxs_own_configuration_stops_says_where_to_fix_it(lab):
+    assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
+    conf = Path(lab.place.conf)
+    conf.write_text(conf.read_text().replace("http {", "http { nonsense on;"))
+    refused = upswitch(lab, "rollback").json
+    assert f'unknown directive "nonsense" in {conf}' in refused["said"], refused
+    assert refused["hint"].startswith("fix the line of nginx's own configuration that is named above, then"), refused
+
+
 def test_rollback_to_a_pool_that_was_stopped_is_refused_and_force_goes_there(lab):
     assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
     assert upswitch(lab, "drain", "--wait").exit == 0
@@ -45,6 +55,7 @@ def test_rollback_to_a_pool_that_was_stopped_is_refused_and_force_goes_there(lab
     assert (status.exit, [pool["is_live"] for pool in status.json["pools"] if pool["failed"]]) == (0, [False]), status
     forced = upswitch(lab, "rollback", "--force")
     assert (forced.exit, forced.json["production"]["pool"]) == (0, "A"), forced
+    assert forced.json["production"]["text"].startswith("A is live, but upswitch's health checks FAIL: nginx reports"), forced
     status = upswitch(lab, "status")
     assert status.exit == 3, status
     assert "unhealthy" in status.json["findings"][0]

@@ -3,7 +3,9 @@
 import os
 import re
 import socket
+from collections.abc import Iterable
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 
 from command import agree, upswitch
 from minutes import every, given_minutes
@@ -12,6 +14,7 @@ from upswitch.hosts.local.host import LocalHost
 from upswitch.watch.attribution import Attribution
 from upswitch.watch.hang import HangGuard, stopped, usual_s
 from upswitch.watch.probation import Probation
+from upswitch.watch.recent import Recent, with_waiting
 from upswitch.watch.rule import History, Second
 from upswitch_lab.conf import Layout
 from upswitch_lab.lab import Lab
@@ -64,6 +67,16 @@ def test_open_connections_are_counted_by_server_and_those_that_ended_requests_ex
         assert said(guard, ended=0) == "6 requests to B wait for an answer: 0 ended in the last 10 s"
         assert said(guard, ended=2, former=3) is None, "two of them may be idle after a request that ended"
         assert said(guard, ended=0, former=120) is None, "before, a request took ten seconds"
+        assert recent_said(60, addresses).endswith("s, and its servers have 6 open connections: requests may hang")
+        assert recent_said(60, ()).endswith("s")
+        assert "No request has ended" not in recent_said(0, addresses)
+
+
+def recent_said(ago_s: int, addresses: Iterable[str]) -> str:
+    """What `status` says of 33 requests of which the newest ended so many seconds ago."""
+    at = datetime.now(UTC) - timedelta(seconds=ago_s)
+    seen = Recent(pool="B", total=33, at=f"{at:%Y-%m-%d %H:%M:%S} UTC")
+    return with_waiting(LocalHost(SystemClock()), seen, os.getpid(), addresses).text
 
 
 HOSTS = (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6))

@@ -94,7 +94,7 @@ class Live(Value):
     """What serves on one host, as it was just read. "" means that it could not be read; before `init` it is not managed.
 
     `held_down` are the upstreams in which nginx's own health check calls every server down. `is_failing`: no server
-    of an upstream is there for clients, as somebody has just seen.
+    of an upstream is there for clients, as somebody has just seen. `is_dead`: upswitch's health checks found no healthy one.
     """
 
     disk: str
@@ -104,6 +104,7 @@ class Live(Value):
     is_managed: bool = True
     held_down: tuple[str, ...] = ()
     is_failing: bool = False
+    is_dead: bool = False
 
     @property
     def agrees(self) -> bool:
@@ -112,7 +113,7 @@ class Live(Value):
     @property
     def serves(self) -> bool:
         """Whether one generation was proved, and nothing is known that keeps its servers from clients."""
-        return self.agrees and not self.is_failing and not self.held_down
+        return self.agrees and not self.is_failing and not self.is_dead and not self.held_down
 
     @property
     def text(self) -> str:
@@ -130,6 +131,8 @@ class Live(Value):
     def _wrong(self) -> Iterator[str]:
         if self.is_failing:
             yield "requests FAIL"
+        elif self.is_dead:
+            yield "upswitch's health checks FAIL"
         if self.held_down:
             yield f"nginx's own health check holds every server of {', '.join(self.held_down)} down"
 

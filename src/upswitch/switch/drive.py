@@ -127,8 +127,9 @@ def drive_on(ports: RunPorts, begun: Run, job: Job, journal: Journal) -> Ending:
     ending = close(ports, over, journal, job.site.nginx, seen=seen, outdated=steps.outdated)
     told = (*job.sick, *filter(None, [job.flag_stays_down])) if _has_swapped(over) else ()
     accepted = tuple(_accepted(job, steps)) if _has_swapped(over) else ()
+    live = msgspec.structs.replace(ending.live, is_dead=job.is_dead and ending.live.pool == job.plan.pool)
     return msgspec.structs.replace(
-        ending, details=(*ending.details, *told), gate=steps.gate_report, watch=steps.watch_report, accepted=accepted
+        ending, live=live, details=(*ending.details, *told), gate=steps.gate_report, watch=steps.watch_report, accepted=accepted
     )
 
 

@@ -42,7 +42,7 @@ class Job(Value):
     """One run's material: the plan, the host as it was found, and every byte that will be written.
 
     `adopted` is a new manifest for the live generation, whose files a person edited (--adopt); b"" where they are as staged.
-    `sick`: the unhealthy servers that a rollback leads to.
+    `sick`: the unhealthy servers that a rollback leads to; `is_dead`: they are all that an upstream has.
     """
 
     site: Site
@@ -59,6 +59,7 @@ class Job(Value):
     accept_one_way: bool = False
     taken_back: tuple[range, ...] = ()
     sick: tuple[str, ...] = ()
+    is_dead: bool = False
 
     @property
     def flag_stays_down(self) -> str:
@@ -159,9 +160,9 @@ def for_rollback(
     _refuse_damaged(origin, files, manifests[origin])
     if not is_forced:
         _refuse_taken_back(manifests[origin], runs)
-    now, sick = facts.disk.manifest, tuple[str, ...]()
+    now, looks = facts.disk.manifest, tuple[way_back.Look, ...]()
     if now is not None:
-        sick = way_back.refuse_dead(ports, site, facts.dialect, back=manifests[origin], live=now, is_forced=is_forced)
+        looks = way_back.refuse_dead(ports, site, facts.dialect, back=manifests[origin], live=now, is_forced=is_forced)
     if any(map(has_check, files.values())):
         refuse_if(held_down(facts, manifests[origin], otherwise="choose another generation with --to N"))
     ask = msgspec.structs.replace(ask, pool=manifests[origin].pool, skips=ROLLBACK_SKIPS)
@@ -180,7 +181,8 @@ def for_rollback(
         new=(),
         old=(),
         addresses=manifest.addresses,
-        sick=sick,
+        sick=way_back.sick_of(looks),
+        is_dead=bool(way_back.dead_of(looks)),
     )
 
 

@@ -109,6 +109,8 @@ def _fix(run: Run) -> str:
             return f"fix watch.probe in the site file, or {run.plan.former_pool} if that fails (--one-way goes on all the same)"
         case Step.GATE | Step.RECHECK:
             return "fix the servers named above"
+        case Step.TEST if run.plan.copy_of:  # these files served before
+            return "fix the line of nginx's own configuration that is named above"
         case Step.TEST:
             return f"`upswitch plan --to {run.plan.pool}` shows the files; fix what is named above"
         case _:

@@ -168,12 +168,12 @@ def _served(host: Host, nginx: Nginx) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
-def refuse_dead(ports: Ports, site: Site, dialect: Dialect, *, back: Manifest, live: Manifest, is_forced: bool) -> tuple[str, ...]:
-    """The unhealthy servers of `back`. RefusedError where a rollback by hand would lead from a pool that answers to a dead one."""
+def refuse_dead(ports: Ports, site: Site, dialect: Dialect, *, back: Manifest, live: Manifest, is_forced: bool) -> tuple[Look, ...]:
+    """How healthy `back` is. RefusedError where a rollback by hand would lead from a pool that answers to a dead one."""
     looks = look(ports, site, dialect, back=back, live=live)
     dead, sick = dead_of(looks), sick_of(looks)
     if dead and not is_forced and any(each.live.alive for each in looks):
         what = f"pool {back.pool} is dead, and pool {live.pool}, which is live, answers: {'; '.join((*dead, *sick))}"
         hint = f"start the servers of {back.pool}, then try again; `upswitch rollback --force` goes there anyway"
         raise RefusedError(Refusal(what=what, hint=hint, why=Why.NO_WAY_BACK))
-    return sick
+    return looks

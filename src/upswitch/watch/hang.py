@@ -117,6 +117,15 @@ class HangGuard:
         return Open(new=int(words[0]), former=int(words[1])) if is_read else None
 
 
+def open_now(host: Host, master: int, addresses: Iterable[str]) -> int:
+    """The connections that nginx's host has open to these servers; 0 where it does not say."""
+    try:
+        words = host.run(_count_argv(master, addresses, ()), deadline=_LOOK_S).out.split()
+    except HostError:
+        return 0
+    return int(words[0]) if words and words[0].isdigit() else 0
+
+
 def _count_argv(master: int, new: Iterable[str], former: Iterable[str]) -> tuple[str, ...]:
     """Of the tables of nginx's network namespace. Open: established, or not accepted yet (tcp_states.h)."""
     return sh.argv("upswitch.watch", "open.sh", str(master), " ".join(map(_in_proc, new)), " ".join(map(_in_proc, former)))

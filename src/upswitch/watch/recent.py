@@ -1,31 +1,42 @@
 """What the last requests to the live pool came to. A pool may fail for clients while its health checks pass."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
+
+import msgspec
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.value import Value
 from upswitch.generations.generation import Manifest
 from upswitch.hosts.host import Host
+from upswitch.hosts.sh import QUICK_S
 from upswitch.logs import coverage
 from upswitch.logs.line import Entry, LineReader, seconds_of
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.site.model import Site
 from upswitch.watch.attribution import Attribution, Whose, judged
+from upswitch.watch.hang import open_now
 
 _LAST = 200  # requests of each log
 _TAIL = 1 << 18  # bytes of each log
 ENOUGH = 20  # requests; fewer say nothing
+_QUIET_S = 5
 
 
 class Recent(Value):
-    """The last requests that the live generation answered, and those that failed. `at`: when the newest of them was logged."""
+    """The last requests that the live generation answered, and those that failed. `at`: when the newest of them was logged.
+
+    `quiet_s`: how many seconds ago that is, by the host's clock. `waiting`: how many connections to its servers are open then: a
+    pool that hangs logs nothing.
+    """
 
     pool: str
     failed: int = 0
     total: int = 0
     at: str = ""
+    quiet_s: int = 0
+    waiting: int = 0
 
     @property
     def is_failing(self) -> bool:
@@ -35,7 +46,13 @@ class Recent(Value):
     def text(self) -> str:
         """ "" where the logs show no request."""
         when = f" (the newest at {self.at})" if self.at else ""
-        return f"{self.failed} of the last {self.total} requests to {self.pool} failed{when}" if self.total else ""
+        said = f"{self.failed} of the last {self.total} requests to {self.pool} failed{when}" if self.total else ""
+        return f"{said}. {self._quiet}" if said and self.quiet_s else said
+
+    @property
+    def _quiet(self) -> str:
+        still = f", and its servers have {self.waiting} open connections: requests may hang" if self.waiting else ""
+        return f"No request has ended for {self.quiet_s} s{still}"
 
 
 def recent(host: Host, site: Site, logs: Sequence[AccessLog], live: Manifest) -> Recent:
@@ -55,6 +72,21 @@ def recent(host: Host, site: Site, logs: Sequence[AccessLog], live: Manifest) ->
             at = max(found.at, _time(entries[0]) if entries else "")
             found = Recent(pool=live.pool, failed=found.failed + new.failures, total=found.total + new.total, at=at)
     return found
+
+
+def with_waiting(host: Host, seen: Recent, master: int, addresses: Iterable[str]) -> Recent:
+    """With what is still open where no request has ended for some seconds."""
+    if not seen.at:
+        return seen
+    now = host.run(("date", "-u", "+%Y-%m-%d %H:%M:%S"), deadline=QUICK_S).out.decode("ascii", "replace").strip()
+    quiet_s = int((_moment(now) - _moment(seen.at)).total_seconds()) if now else 0
+    if quiet_s < _QUIET_S:
+        return seen
+    return msgspec.structs.replace(seen, quiet_s=quiet_s, waiting=open_now(host, master, addresses))
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.removesuffix(" UTC"))
 
 
 def _newest(host: Host, path: str, reader: LineReader) -> Iterator[Entry]:

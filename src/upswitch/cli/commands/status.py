@@ -5,12 +5,13 @@ from upswitch.cli.program import Program, with_program
 from upswitch.cli.views import View
 from upswitch.cli.views import status as views
 from upswitch.generations import survey
+from upswitch.generations.generation import Manifest
 from upswitch.generations.survey import Configured
 from upswitch.health import compare
 from upswitch.switch import deadman
 from upswitch.switch.journal import journal_of
 from upswitch.switch.session import Session
-from upswitch.watch.recent import recent
+from upswitch.watch.recent import Recent, recent, with_waiting
 
 
 @click.command()
@@ -52,8 +53,13 @@ def _status(session: Session, *, is_probing: bool, is_once: bool) -> View:
         compared=compared,
         probed=probed,
         configured=configured,
-        requests=recent(host, session.site, configured.access_logs, disk.manifest) if disk.manifest else None,
+        requests=_requests(session, configured, disk.manifest, running.pid) if disk.manifest else None,
         sick=compare.sick_pool(compared, probed),
         rejection=rejection or "",
         site=session.site.name,
     )
+
+
+def _requests(session: Session, configured: Configured, live: Manifest, master: int) -> Recent:
+    host = session.ports.host
+    return with_waiting(host, recent(host, session.site, configured.access_logs, live), master, live.addresses)
