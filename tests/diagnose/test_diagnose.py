@@ -1,6 +1,7 @@
 """`upswitch diagnose`, as the real command: on a live nginx in all sorts of trouble, and on files from elsewhere."""
 
 import gzip
+import os
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +141,16 @@ def test_a_refused_server_is_quoted_from_the_live_generation(trouble):
 def test_an_address_that_gets_requests_and_is_in_no_pool_is_told(trouble):
     assert [each for each in trouble.answer.json["problems"] if each.startswith(f"{trouble.gone} gets requests (1 ")]
     assert len(trouble.answer.json["problems"]) == 1, trouble.answer
+
+
+def test_the_processes_at_failing_addresses_of_this_machine_are_named(trouble):
+    found = {each["server"]: each for each in trouble.answer.json["listeners"]}
+    gone = trouble.lab.backend("A", 1).address
+
+    assert found[gone]["said"][0] == f"No program of this machine listens at {gone} now."
+    assert found[trouble.own]["pid"] == os.getpid()
+    assert set(found[gone]) == documented("Listener")
+    assert f"  {trouble.own}\n    " in trouble.text.out
 
 
 def test_each_server_is_asked_past_nginx_and_a_dead_one_is_told_with_who_listens(trouble):

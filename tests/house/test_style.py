@@ -31,7 +31,7 @@ FLOOR = {name: number for number, names in enumerate(ROOMS) for name in names}
 MAY_ACT = (
     *("__main__", "cli/", "hosts/"),
     *("fleet/__init__", "fleet/going_back", "fleet/switching"),
-    *("diagnose/host", "diagnose/run"),
+    *("diagnose/host", "diagnose/listener", "diagnose/run"),
     *("generations/limited", "generations/store", "generations/survey", "generations/templates"),
     *("health/prober", "health/rounds", "health/compare"),
     *("init/apply", "init/bound", "init/change", "init/found", "init/leave", "init/propose", "lint/files", "lint/lint"),

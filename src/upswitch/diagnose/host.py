@@ -10,8 +10,10 @@ from msgspec.structs import replace
 
 from upswitch.basics.errors import HostError, NginxBrokenError
 from upswitch.basics.value import Value
-from upswitch.diagnose import directives
+from upswitch.diagnose import directives, listener
 from upswitch.diagnose.directives import Known, known_of
+from upswitch.diagnose.finding import Finding
+from upswitch.diagnose.listener import Failing, Heard
 from upswitch.generations import store, survey
 from upswitch.generations.store import Disk
 from upswitch.health import rounds
@@ -135,6 +137,18 @@ def with_listeners(host: Host, asked: Sequence[Asked], *, pid: int) -> tuple[Ask
     return tuple(
         replace(each, nearby=processes.nearby(each.target.address, listening, own)) if _is_refused(each) else each for each in asked
     )
+
+
+def listeners(host: Host, findings: Sequence[Finding], asked: Sequence[Asked], *, pid: int) -> Heard:
+    """The processes at failing addresses of the machine, the worst first; as the network of process `pid` shows it."""
+    failing = [
+        Failing(server=server, first=each.first, last=each.last)
+        for each in findings
+        for server in each.servers
+        if each.is_hurting and is_address(server)
+    ]
+    failing += [Failing(server=each.target.address) for each in asked if each.is_live and not each.probe.ok]
+    return listener.look(host, tuple({each.server: each for each in reversed(failing)}.values())[::-1], pid=pid)
 
 
 def moved(site: Site, disk: Disk, names: Names) -> Iterator[str]:

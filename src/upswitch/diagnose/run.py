@@ -12,6 +12,7 @@ from upswitch.diagnose.count_errors import FAIL_TIMEOUT_S, Addresses, ErrorCount
 from upswitch.diagnose.diagnose import Diagnosis, diagnose
 from upswitch.diagnose.directives import Known
 from upswitch.diagnose.host import Asked, HostSight
+from upswitch.diagnose.listener import Listener
 from upswitch.health import rounds
 from upswitch.hosts.host import Host, Ports
 from upswitch.logs import coverage, formats, since
@@ -67,6 +68,7 @@ class Diagnosed(Value):
     since: str = ""
     whose: Mapping[str, str] = msgspec.field(default_factory=dict)
     asked: tuple[Asked, ...] = ()
+    listeners: tuple[Listener, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     zone: str = ""
@@ -112,15 +114,18 @@ def of_host(ports: Ports, site: Site, wanted: Wanted) -> Diagnosed:
     found = _read(logs, live.known, host.ever(ports.host, site, live), fail_timeout_s=directives.fail_timeout_s(live.conf))
     asked = host.ask_servers(ports, site, live)
     asked = host.with_listeners(ports.host, asked, pid=live.master)
+    listeners, unread = host.listeners(ports.host, found.diagnosis.findings, asked, pid=live.master)
     places, peers = live.places(site), found.access.peers if live.build else {}
     return msgspec.structs.replace(
         found,
         diagnosis=_with_settings(found.diagnosis, live.conf, live.addresses),
         whose=_whose(site, live.names.resolved),
         asked=asked,
+        listeners=listeners,
         problems=(*live.problems, *host.strangers(peers, places)),
         notes=(
             *found.notes,
+            *unread,
             *host.unasked(peers, places, spared=live.spared),
             *(() if wanted.names else _unseen(site, live)),
         ),

@@ -227,12 +227,12 @@ def keys(processes: Iterable[Process]) -> frozenset[tuple[int, int]]:
 
 def peers(table: bytes) -> Iterator[str]:
     """The far end of every established connection in /proc/net/tcp or tcp6, as nginx logs it: `IP:PORT` or `[IP6]:PORT`."""
-    return (_address(remote) for _, remote, state in _sockets(table) if state == _ESTABLISHED)
+    return (address(remote) for _, remote, state in _sockets(table) if state == _ESTABLISHED)
 
 
 def listening(table: bytes) -> Iterator[str]:
     """The address of every listening socket in /proc/net/tcp or tcp6."""
-    return (_address(local) for local, _, state in _sockets(table) if state == _LISTEN)
+    return (address(local) for local, _, state in _sockets(table) if state == _LISTEN)
 
 
 def _sockets(table: bytes) -> Iterator[list[bytes]]:
@@ -249,7 +249,8 @@ def unix_peers(table: bytes) -> Iterator[str]:
             yield f"unix:{fields[7].decode('utf-8', 'replace')}"
 
 
-def _address(text: bytes) -> str:
+def address(text: bytes) -> str:
+    """`IP:PORT` of an address in /proc/net."""
     digits, _, port = text.decode("ascii").partition(":")
     words = bytes.fromhex(digits)
     packed = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))

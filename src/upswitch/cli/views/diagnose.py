@@ -51,6 +51,7 @@ class DiagnoseView(View):
             shown = shown if finding.consequence_of else {each.text for each in finding.settings}
         lines += ["", *(f"Problem: {each}" for each in self.problems)] if self.problems else []
         lines += ["", "Each server, checked directly (not through nginx) now:", *_asked_text(found.asked)] if found.asked else []
+        lines += ["", "Who listens at these addresses of this machine:", *_listening_text(found)] if found.listeners else []
         lines += ["", *(_log_text(each, found.zone) for each in found.read), *(f"Note: {each}" for each in self.notes)]
         if commands := _next(found):
             lines += ["", "Next:", *(f"    {each}" for each in commands)]
@@ -63,8 +64,8 @@ def diagnosed(found: Diagnosed, *, is_all: bool = False) -> DiagnoseView:
 
 
 def _next(found: Diagnosed) -> tuple[str, ...]:
-    """Commands to type next, of the worst causes first: those that `check` names, with the server put in."""
-    commands = dict[str, None]()
+    """Commands to type next: for the log of a process that fails, then those that `check` names, with the server put in."""
+    commands = dict.fromkeys([each.next for each in found.listeners if each.next][:1])
     for finding in found.diagnosis.findings:
         if finding.is_hurting:
             commands |= dict.fromkeys(filter(None, (_filled(each, finding) for each in _QUOTED.findall(finding.check))))
@@ -137,6 +138,13 @@ def _asked_text(servers: tuple[Asked, ...]) -> Iterator[str]:
     if rest := len(servers) - len(failing):
         other = "other " if failing else ""
         yield f"  {rest} {other}server answers" if rest == 1 else f"  {rest} {other}servers answer"
+
+
+def _listening_text(found: Diagnosed) -> Iterator[str]:
+    for each in found.listeners:
+        yield f"  {_listed((each.server,), found.whose)}"
+        yield from (f"    {fact}" for fact in each.said)
+        yield from (f"    journal: {line}" for line in each.journal)
 
 
 def _log_text(log: LogRead, zone: str) -> str:

@@ -38,8 +38,8 @@ KEYS = {
         command exit report.said safe=report.is_safe report.pool report.live report.addresses report.old_workers
         report.connections used_at=report.used report.requests""",
     "DiagnoseView": """
-        command exit said found.since findings=found.diagnosis.findings problems servers=found.asked found.whose found.read
-        found.zone found.diagnosis.unread notes""",
+        command exit said found.since findings=found.diagnosis.findings problems servers=found.asked found.listeners found.whose
+        found.read found.zone found.diagnosis.unread notes""",
     "WatchView": """
         command exit said seen.verdict would seen.at_s at=seen.began seen.pool seen.generation seen.seconds seen.failed seen.total
         seen.mode seen.judgement.answers seen.judgement.before seen.judgement.thresholds seen.notes seen.peers_down
