@@ -1,0 +1,91 @@
+"""The log of our own at work: two applications on one nginx, one combined log (Debian's default) for both."""
+
+import os
+import subprocess
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from crowd import crowd
+from twosites import two_sites
+from upswitch.init.own_log import LARGEST, cut_command
+from upswitch_lab.process import ask, until
+
+
+@contextmanager
+def with_own_log(nginx, folder, *, watch="15s", logs=""):
+    """The shop is adopted, with a log of its own beside the owner's. Yields both, and where it is."""
+    with two_sites(nginx, folder) as sites:
+        if logs:
+            sites.conf.write_text(sites.conf.read_text().replace("access_log access.log", f"access_log {logs}/access.log"))
+            sites.reload()
+        done = sites.init(sites.shop, "--log")
+        assert done.exit == 0, done
+        sites.set(sites.shop, '# interval = "1s"', 'interval = "100ms"')
+        sites.set(sites.shop, '# duration = "60s"', f'duration = "{watch}"')
+        (path,) = (folder / logs).glob("upswitch_shop*_requests")
+        yield sites, path
+
+
+def test_in_a_combined_log_of_two_sites_a_bad_release_is_told_by_its_server_and_rolled_back(any_nginx, tmp_path):
+    """The blog fails all the time, and our log is cut while the watch reads it."""
+    with with_own_log(any_nginx, tmp_path) as (sites, path):
+        shop, blog = sites.apps
+        assert path.stat().st_mode & 0o777 == 0o640
+        assert "log_limited" not in sites.on(shop, "lint").out
+        shop.servers["B"].mode("error", lying=True)
+        blog.servers["A"].mode("error", lying=True)
+        with crowd(blog.public, rate=3):
+            with crowd(shop.public, rate=3):
+                until(lambda: path.stat().st_size > 500, what="history")
+                command = sites.begin("switch", "--to", "B", "-s", shop.name)
+                until(lambda: shop.serves == "B", what="the swap")
+                os.truncate(path, 0)
+                answer = sites.end(command)
+            assert (answer.exit, answer.json["watch"]["verdict"]) == (4, "rollback"), answer
+            assert "LIMITED MODE" not in answer.out
+            assert shop.servers["B"].address in answer.out
+        assert " 502 " in (tmp_path / "access.log").read_text()
+        left = sites.on(shop, "leave", "--apply")
+        assert (left.exit, path.exists(), shop.serves) == (0, False, "A"), left
+        assert path.name not in sites.conf.read_text()
+
+
+def fill(path):
+    with suppress(OSError), path.open("ab", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a full disk")
+def test_where_the_disk_of_the_log_is_full_nginx_serves_on_and_the_watch_says_that_it_saw_nothing(any_nginx, tmp_path):
+    (tmp_path / "logs").mkdir()
+    if subprocess.run(("mount", "-t", "tmpfs", "-o", "size=256k", "none", tmp_path / "logs"), check=False).returncode != 0:
+        pytest.skip("no mount is allowed here")
+    try:
+        with with_own_log(any_nginx, tmp_path, logs="logs", watch="3s") as (sites, path):
+            for _ in range(2):  # again without the slack of the log's own last page
+                fill(tmp_path / "logs/full")
+                os.truncate(path, 0)
+            fill(tmp_path / "logs/full")
+            with crowd(sites.shop.public, rate=3):
+                answer = sites.on(sites.shop, "switch", "--to", "B")
+            assert ask(sites.shop.public, "/") == (200, "B1\n")
+            assert answer.json["said"].startswith("SWITCHED, NOT PROVEN BY TRAFFIC"), answer
+    finally:
+        subprocess.run(("umount", "--lazy", tmp_path / "logs"), check=True)
+
+
+def test_the_command_that_keeps_a_log_small_cuts_only_one_that_is_too_large_and_follows_no_link(tmp_path):
+    log, other, link = tmp_path / "requests", tmp_path / "other", tmp_path / "link"
+    for path in (log, other):
+        with path.open("ab") as file:
+            file.truncate(LARGEST + 2048)
+    link.symlink_to(other)
+    small = tmp_path / "small"
+    small.write_text("a line\n")
+    for path in (log, link, small, tmp_path / "none"):
+        subprocess.run(("sh", "-c", cut_command(str(path))), check=False, timeout=20)
+    assert (log.stat().st_size, (tmp_path / "requests.1").stat().st_size) == (0, LARGEST + 2048)
+    assert (other.stat().st_size, small.read_text()) == (LARGEST + 2048, "a line\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "other", "requests", "requests.1", "small"]
