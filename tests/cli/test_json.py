@@ -17,6 +17,7 @@ from upswitch.generations.generation import Live
 from upswitch.health.compare import Compared
 from upswitch.health.gate import ServerHealth
 from upswitch.health.rounds import GateReport
+from upswitch.init.add_log import AddingLog, LogAdded
 from upswitch.init.adopt import InitRequest, Proposal
 from upswitch.init.apply import Applied
 from upswitch.init.found import FoundUpstream
@@ -37,6 +38,7 @@ VIEWS = (
         plan.InitView,
         plan.FoundView,
         plan.LeaveView,
+        plan.LogView,
         plan.DrainLinesView,
         status.StatusView,
         status.HistoryView,
@@ -72,7 +74,10 @@ EMBEDDED = (
     FoundUpstream,
     Refusal,
 )
-NAMES = {kind.__name__: kind for kind in (*EMBEDDED, Applied, DrainReport, InitRequest, Leaving, Left, Plan, Planned, Proposal)}
+NAMES = {
+    kind.__name__: kind
+    for kind in (*EMBEDDED, AddingLog, Applied, DrainReport, InitRequest, Leaving, Left, LogAdded, Plan, Planned, Proposal)
+}
 """What the views import for type checkers only."""
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +90,21 @@ def test_the_command_that_keeps_a_log_small_cuts_only_one_that_is_too_large_and_
     assert (log.stat().st_size, (tmp_path / "requests.1").stat().st_size) == (0, LARGEST + 2048)
     assert (other.stat().st_size, small.read_text()) == (LARGEST + 2048, "a line\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "other", "requests", "requests.1", "small"]
+
+
+def test_a_site_that_is_managed_already_gets_the_log_by_init_with_its_name_alone(any_nginx, tmp_path):
+    with two_sites(any_nginx, tmp_path) as sites:
+        shop = sites.shop
+        assert sites.init(shop).exit == 0
+        before = sites.conf.read_text()
+        shown = sites.on(shop, "init", "--log")
+        assert (shown.exit, shown.json["applied"], sites.conf.read_text()) == (0, False, before), shown
+        done = sites.on(shop, "init", "--log", "--apply")
+        path = Path(done.json["log"])
+        ask(shop.public, "/")
+        until(lambda: path.stat().st_size > 0, what="a line in our log")
+        assert (done.exit, shop.answers) == (0, shop.live), done
+        again = sites.on(shop, "init", "--log", "--apply")
+        assert (again.exit, again.json["diff"]) == (0, ""), again
+        sites.on(shop, "leave", "--apply")
+        assert (path.exists(), sites.test().returncode) == (False, 0)

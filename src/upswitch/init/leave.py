@@ -168,8 +168,7 @@ def _wanted(facts: Facts, include: Directive, site: Site, prefix: str) -> list[E
 
 def _resolved(host: Host, conf: NginxConf, wanted: list[Edit]) -> tuple[Edit, ...]:
     """The edits of the files themselves. RefusedError where one can't be made."""
-    real = propose.real_paths(host, [edit.path for edit in wanted])
-    found = tuple(replace(each, path=real[each.path], backup=propose.backup_of(conf, real[each.path])) for each in wanted)
+    found, _ = propose.resolved(host, conf, tuple(wanted))
     if obstacles := tuple(obstacle for edit in found for obstacle in propose.edit_obstacle(host, edit)):
         raise RefusedError(*obstacles)
     return found

@@ -57,7 +57,7 @@ def propose(ports: Ports, request: InitRequest, templates: dict[str, str]) -> Pr
     all_edits, drain_lines = _edits(request, adoption.edits, after, site=site, build=facts.build)
     after = edits.edited(after, all_edits, {})
     logged = bound.proposed(ports.host, request.log, all_edits, after, site=site, build=facts.build)
-    all_edits, notes = _resolved(ports.host, facts.conf, logged.edits)
+    all_edits, notes = resolved(ports.host, facts.conf, logged.edits)
     runs = journal_of(ports.host, site.nginx).read()
     name = Generation(number=next_number(facts.disk.generations, runs), pool=request.pool)
     proposal = Proposal(
@@ -216,7 +216,7 @@ def _edits(
         raise RefusedError(Refusal(what=str(exc), hint="nothing was changed; run init without --drain-lines")) from exc
 
 
-def _resolved(host: Host, conf: NginxConf, wanted: tuple[Edit, ...]) -> tuple[tuple[Edit, ...], tuple[str, ...]]:
+def resolved(host: Host, conf: NginxConf, wanted: tuple[Edit, ...]) -> tuple[tuple[Edit, ...], tuple[str, ...]]:
     """The edits of the files themselves, so that a symlink stays one, and where their backups go."""
     found, notes = dict[str, Edit](), list[str]()
     for edit, (kind, _, real) in zip(wanted, kinds(host, [edit.path for edit in wanted]), strict=True):
@@ -228,7 +228,7 @@ def _resolved(host: Host, conf: NginxConf, wanted: tuple[Edit, ...]) -> tuple[tu
             notes.append(f"{edit.path} is a symlink; the edit goes into {real}")
         if real in found:
             what = f"nginx reads {real} by two names, so it can't be edited once for each"
-            raise RefusedError(Refusal(what=what, hint="nothing was changed; run init without --drain-lines"))
+            raise RefusedError(Refusal(what=what, hint="nothing was changed; run init without --drain-lines and with --no-log"))
         found[real] = msgspec.structs.replace(edit, path=path, backup=backup_of(conf, path), replaces_link=replaces_link)
     return tuple(found.values()), tuple(notes)
 

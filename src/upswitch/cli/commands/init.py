@@ -13,7 +13,7 @@ from upswitch.cli.invocation import Common, json_option
 from upswitch.cli.program import Program, live, with_program
 from upswitch.cli.site_files import SiteFile
 from upswitch.cli.views import View
-from upswitch.cli.views.plan import FoundView, InitView
+from upswitch.cli.views.plan import FoundView, InitView, LogView
 from upswitch.generations import templates
 from upswitch.hosts.local import opened
 from upswitch.site import names
@@ -102,20 +102,25 @@ def _is_writable(folder: str) -> bool:
 @click.option("-c", "--out", default="", metavar="FILE", help="The site file to write.  [default: /etc/upswitch/NAME.toml]")
 @click.option("--apply", "is_applied", is_flag=True, help="Make the change: back up, test, reload, prove; undo it on failure.")
 @click.option("--drain-lines", "drain_lines", is_flag=True, help="Write the drain lines for nginx before 1.27.4 too.")
+@click.option("--log", "log", flag_value="always", help="Give the watch a log of its own beside yours, also where nothing cuts it.")
 @click.option(
-    "--log/--no-log",
+    "--no-log",
     "log",
-    default=None,
-    help="Give the watch a log of its own beside yours.  [default: where yours lacks something, if cron or systemd runs]",
+    flag_value="no",
+    default="where bounded",
+    help="Give it none.  [default: one where yours lacks something, if cron or systemd runs]",
 )
 @with_program
 def init(program: Program, /, *, as_json: bool, is_applied: bool, **words: Any) -> int:
     """Put an nginx under upswitch: show every change that this needs, or make it.
 
     Without options it lists what nginx passes requests to, and on a terminal it asks. Without --apply, nothing is changed. Each
-    application of this nginx can be a site of its own: run init once for each.
+    application of this nginx can be a site of its own: run init once for each. With only the name or the file of a site that is
+    managed already, it adds the log for the watch.
     """
     if not words["source"] and not words["upstreams"]:
+        if (words["name"] or words["out"]) and os.path.isfile((file := site_files.find(words["out"], words["name"])).path):
+            return _add_log(program, Common(file=file, as_json=as_json), words["log"], is_applied=is_applied)
         answers = _listed(program, words, as_json=as_json)
         if isinstance(answers, int):
             return answers
@@ -127,6 +132,24 @@ def init(program: Program, /, *, as_json: bool, is_applied: bool, **words: Any) 
             return code
         return _init(program, words, as_json=as_json, is_applied=True, is_asked=True)
     return _init(program, words, as_json=as_json, is_applied=is_applied)
+
+
+def _add_log(program: Program, common: Common, log: str, *, is_applied: bool) -> int:
+    from upswitch.init import add_log as adding
+    from upswitch.init.own_log import WantsLog
+
+    wanted = WantsLog(log)
+
+    def act(session: Session) -> View:
+        proposal = adding.propose_log(session.ports, session.site, wanted)
+        if not is_applied or not proposal.own_log.edits:
+            return LogView(command="init", exit=Exit.DONE, proposal=proposal)
+        done = adding.add_log(session.ports, session.site, wanted, session.owner("init: a log for the watch"))
+        now = replace(live(session), is_failing=bool(done.unserved))
+        exit_ = Exit.FINDINGS if done.unserved else Exit.DONE
+        return LogView(command="init", exit=exit_, proposal=proposal, done=done, production=now, words=common.file.words)
+
+    return program.serve("init", common, act)
 
 
 def _listed(program: Program, words: Mapping[str, Any], *, as_json: bool) -> dict[str, Any] | int:
@@ -189,7 +212,7 @@ def _init(program: Program, given: Mapping[str, Any], *, as_json: bool, is_appli
     name = _name(words.pop("name"), words["source"], words["upstreams"], words["pool"])
     file = _out(words.pop("out"), name)
     asked = {key: words.pop(key) for key in ("pool", "upstreams", "drain_lines")}
-    asked["log"] = {None: WantsLog.WHERE_BOUNDED, True: WantsLog.ALWAYS, False: WantsLog.NO}[words.pop("log")]
+    asked["log"] = WantsLog(words.pop("log"))
     source, others = words.pop("source"), words.pop("others")
     if not asked["pool"]:
         raise click.UsageError("--pool is missing: give the pool that is live now a name, such as --pool blue")

@@ -26,10 +26,13 @@ KEYS = {
     "InitView": """
         command exit applied=is_applied said site_file=proposal.request.out site_text proposal.generation proposal.diff backup
         backups proposal.notes advice unserved hint production""",
+    "LogView": """
+        command exit applied=is_applied said log=proposal.own_log.path proposal.diff backups proposal.notes unserved hint
+        production""",
     "LintView": "command exit findings",
     "LeaveView": """
-        command exit applied=is_applied said proposal.generation proposal.pool proposal.diff backup proposal.notes unserved hint
-        production""",
+        command exit applied=is_applied said proposal.generation proposal.pool proposal.diff backup backups proposal.notes
+        unserved hint production""",
     "FoundView": "command exit said upstreams commands together",
     "FoundUpstream": "name place servers passes others pool managed=is_managed",
     "DrainLinesView": "command exit said blocks=needed pasted",

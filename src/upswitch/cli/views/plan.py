@@ -9,6 +9,7 @@ from upswitch.cli.views import View, next_lines
 from upswitch.generations.generation import Live
 
 if TYPE_CHECKING:
+    from upswitch.init.add_log import AddingLog, LogAdded
     from upswitch.init.adopt import Proposal
     from upswitch.init.apply import Applied
     from upswitch.init.found import FoundUpstream
@@ -94,8 +95,8 @@ def planned(found: "Planned", live: Live) -> PlanView:
 class ChangeView(View):
     """`init` and `leave`: what would be changed; with `--apply`, what was changed (`done`), and what serves now."""
 
-    proposal: "Proposal | Leaving"
-    done: "Applied | Left | None" = None
+    proposal: "Proposal | Leaving | AddingLog"
+    done: "Applied | Left | LogAdded | None" = None
     production: Live | None = None
 
     @property
@@ -244,6 +245,43 @@ class LeaveView(ChangeView):
         if self.done and self.done.remains:
             notes.append(f"Note: the log of the watch could not be removed: {self.done.remains}")
         return "\n".join([self.said, *self.head, "", self.proposal.diff.rstrip(), "", *notes, *self.foot])
+
+
+class LogView(ChangeView):
+    """`init` on a site that is managed already: the log of our own for the watch. `words` are the options that choose the site."""
+
+    proposal: "AddingLog"
+    done: "LogAdded | None" = None
+    words: tuple[str, ...] = ()
+
+    @property
+    def is_needed(self) -> bool:
+        return bool(self.proposal.own_log.edits)
+
+    @property
+    def said(self) -> str:
+        if self.done is not None:
+            return f"nginx writes {self.proposal.own_log.path} for the watch; {self.done.tested}; {self.done.proof}"
+        if self.is_needed:
+            return "the watch would get a log of its own; nothing was changed"
+        why = "see the notes" if self.proposal.notes else "the access logs have all that the watch needs"
+        return f"no log is added: {why}; nothing was changed"
+
+    @property
+    def hint(self) -> str:
+        if self.done is not None:
+            return f"run `{shlex.join(('upswitch', 'lint', *self.words))}`; {_copies(self.backups)} of what was edited"
+        return super().hint if self.is_needed else ""
+
+    @property
+    def backups(self) -> tuple[str, ...]:
+        """Every edited file as it was."""
+        return self.done.backups if self.done else tuple(edit.backup for edit in self.proposal.own_log.edits)
+
+    @property
+    def text(self) -> str:
+        notes = [f"Note: {note}" for note in self.proposal.notes]
+        return "\n".join([self.said, *self.head, "", *filter(None, [self.proposal.diff]), *notes, *self.foot])
 
 
 class FoundView(View):
