@@ -13,6 +13,7 @@ from upswitch.nginx.configuration import (
     listens,
     lives,
     load_modules,
+    may_name,
     named_servers,
     passed_upstream,
     passed_upstreams,
@@ -382,6 +383,23 @@ def test_a_variable_of_a_pass_is_followed_to_the_upstreams_that_it_can_name(pass
     conf = parse_dump(made_dump({"/n.conf": f"http {{ {MAPS} server {{ {location} }} }}"}))
     (line,) = (each for each in walk(conf.tree) if each.name == "proxy_pass")
     assert sorted(passed_upstreams(conf, line)) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("passes", "may"),
+    [
+        ("http://app_$1", True),
+        ("http://${tenant}_blue/x", True),
+        ("http://app_$host:81", False),
+        ("http://$host", False),
+        ("http://app_$color", True),
+        ("http://api_$1", False),
+    ],
+)
+def test_a_pass_with_a_variable_that_nobody_knows_may_name_what_its_text_fits(passes, may):
+    conf = parse_dump(made_dump({"/n.conf": f"http {{ {MAPS} server {{ location / {{ proxy_pass {passes}; }} }} }}"}))
+    (line,) = (each for each in walk(conf.tree) if each.name == "proxy_pass")
+    assert may_name(conf, line, "app_blue") is may
 
 
 @pytest.mark.parametrize(

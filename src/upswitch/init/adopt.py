@@ -151,7 +151,8 @@ def _refuse_shared(pools: Mapping[str, tuple[UpstreamBlock, ...]], places_of: Ma
         for name, line in mine:
             if _is_shared(line, other):
                 place = places_of[name]
-                extra, where = (line, f"pool {live} at {place}") if "backup" in line.split() else (other, f"pool {pool}")
+                is_off = {"backup", "down"} & {*line.split()}
+                extra, where = (line, f"pool {live} at {place}") if is_off else (other, f"pool {pool}")
                 both = f"upstream {name} would have {other.split()[0]} in both pools ({live} and {pool})"
                 removal = f"Remove `server {extra};` from the block of {where}, reload nginx, then run init again"
                 raise AdoptRefused(f"{place}: {both}. {removal}")
@@ -252,6 +253,7 @@ def _notes(conf: NginxConf, parts: tuple[Part, ...], paired: Mapping[str, Mappin
         if part.is_renamed:
             yield f"the site's upstream is {part.name}: what named {part.upstream.name} names {part.name} then"
             yield from places.name_notes(conf, part.upstream.name, part.name)
+            yield from places.unknown_notes(conf, part.upstream.name, part.name)
         for name in paired.get(part.upstream.name, {}).values():
             block, still = places.blocks_of(conf, [name])[0], places.named(conf, name)
             unused = "and nothing sends requests to it then: remove it, or `upswitch drain` counts it as a use of its servers"

@@ -15,6 +15,7 @@ from upswitch.nginx.configuration import (
     defines,
     http_children,
     includes,
+    may_name,
     passed_upstream,
     passed_upstreams,
     upstream_blocks,
@@ -286,11 +287,18 @@ def before_server(conf: NginxConf, address: str, include: str) -> Splice:
 def refuse_composed(conf: NginxConf, names: Iterable[str]) -> None:
     """A name that is put together (`http://app_$colour`) stands nowhere as a whole, so that another name could replace it."""
     for each in passes(conf):
-        if name := next((name for name in names if name in passed_upstreams(conf, each)), ""):
+        if name := next((name for name in names if may_name(conf, each, name)), ""):
             raise AdoptRefused(
                 f"{each.place}: `{each.text}` puts {name} together from parts. Write the whole of it into one variable "
                 f"(`set $backend {name};`) and pass to it (`http://$backend`), reload nginx, then run init again"
             )
+
+
+def unknown_notes(conf: NginxConf, old: str, name: str) -> Iterator[str]:
+    """The passes that may name anything, such as `http://$http_x_pool`."""
+    for each in passes(conf):
+        if "" in passed_upstreams(conf, each):
+            yield f"{each.place}: init can't follow the variable in `{each.text}`; where it is {old} now, it must be {name} then"
 
 
 def name_notes(conf: NginxConf, old: str, name: str) -> Iterator[str]:

@@ -33,6 +33,7 @@ from upswitch.switch.journal import journal_of
 
 MADE_BY = "init"
 BACKUP = ".upswitch-backup"
+_ANEW = ". The next release brings that file anew: make the same change where it comes from"
 _FIELDS = 3
 _SLASHES = re.compile("unix:/{2,}")
 _NAMED = re.compile(r"[\w.-]+=")
@@ -225,7 +226,8 @@ def resolved(host: Host, conf: NginxConf, wanted: tuple[Edit, ...]) -> tuple[tup
         if replaces_link:
             notes.append(f"{edit.path} is a symlink to {real}; it becomes a file, and {real} stays as it is")
         elif real != edit.path:
-            notes.append(f"{edit.path} is a symlink; the edit goes into {real}")
+            anew = _ANEW if "/releases/" in real else ""
+            notes.append(f"{edit.path} is a symlink; the edit goes into {real}{anew}")
         if real in found:
             what = f"nginx reads {real} by two names, so it can't be edited once for each"
             raise RefusedError(Refusal(what=what, hint="nothing was changed; run init without --drain-lines and with --no-log"))

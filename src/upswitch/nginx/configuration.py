@@ -159,6 +159,14 @@ def passed_upstreams(conf: NginxConf, directive: Directive) -> tuple[str, ...]:
     return tuple(dict.fromkeys(spelled.get(each.lower(), each) for each in named))
 
 
+def may_name(conf: NginxConf, directive: Directive, name: str) -> bool:
+    """Whether a pass can name this upstream: by the values of its variables, or by its text around a variable that nobody knows."""
+    named = passed_upstreams(conf, directive)
+    host = _host(directive.args[0]) if directive.args else ""
+    around = "".join(".+" if at % 2 else re.escape(part) for at, part in enumerate(re.split(r"(\$\w+|\$\{\w+\})", host)))
+    return name in named or ("" in named and around.strip(".+") != "" and re.fullmatch(around, name, re.IGNORECASE) is not None)
+
+
 def _host(target: str) -> str:
     """The part of a pass that names the upstream or the address, with its variables."""
     host = SCHEME.sub("", target)
