@@ -201,6 +201,8 @@ def _chosen(conf: NginxConf, request: InitRequest, source: ConfFile | None) -> C
     for each in blocks:
         if _live_of(conf, each.file):
             raise AdoptRefused(f"upstream {each.args[0]} belongs to a site that upswitch manages already: see {each.place}")
+    for each in blocks:
+        _refuse_standby(conf, each.args[0], paired[each.args[0]])
     changes, files = _cut(conf, request, blocks, parts)
     file = source.path if source else blocks[0].file
     return Chosen(
@@ -212,6 +214,18 @@ def _chosen(conf: NginxConf, request: InitRequest, source: ConfFile | None) -> C
         beside=tuple(dict.fromkeys((each.servers_file or file, each.name if each.servers_file else "") for each in parts)),
         notes=tuple(_notes(conf, parts, paired)),
     )
+
+
+def _refuse_standby(conf: NginxConf, name: str, siblings: Mapping[str, str]) -> None:
+    """A pool that no request reaches is not the live one where requests reach the other."""
+    reached = {pool: places.reaching(conf, other) for pool, other in siblings.items()}
+    if places.reaching(conf, name) is None and any(reached.values()):
+        pool, by = next((pool, by) for pool, by in reached.items() if by)
+        other = f"upstream {siblings[pool]}, by `{by.text}` at {by.place}"
+        raise AdoptRefused(
+            f"requests do not reach upstream {name}, but {other}. "
+            f"Give the pool that is live now: --upstream {siblings[pool]} --pool {pool}"
+        )
 
 
 def _cut(
@@ -247,6 +261,8 @@ def _pairs(conf: NginxConf, parts: tuple[Part, ...], paired: Mapping[str, Mappin
 
 def _notes(conf: NginxConf, parts: tuple[Part, ...], paired: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     for part in parts:
+        if places.reaching(conf, part.upstream.name) is None:
+            yield f"nothing passes requests to upstream {part.upstream.name} now, so a switch would change nothing for clients"
         if part.servers_file:
             said = f"upstream {part.upstream.name} at {part.place} includes {part.servers_file}"
             yield f"{said}; the generation holds its servers instead"

@@ -173,6 +173,12 @@ def passes(conf: NginxConf) -> list[Directive]:
     return [each for each in walk(http_children(conf, "server")) if each.name in PASSES and each.args]
 
 
+def reaching(conf: NginxConf, name: str) -> Directive | None:
+    """A pass that sends requests to this upstream, or that may name anything; None where there is none."""
+    block = blocks_of(conf, [name])[0].args[0]
+    return next((each for each in passes(conf) if {block, ""} & {*passed_upstreams(conf, each)}), None)
+
+
 def named(conf: NginxConf, name: str) -> list[Directive]:
     """Every statement that sends requests to this upstream or address by its whole name: a pass, a `set`, a line of a `map`."""
     direct = passes(conf)
