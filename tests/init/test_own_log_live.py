@@ -9,7 +9,8 @@ import pytest
 
 from crowd import crowd
 from twosites import two_sites
-from upswitch.init.own_log import LARGEST, cut_command
+from upswitch.init.own_log import cut_command
+from upswitch.nginx.conf_logs import LARGEST_OWN
 from upswitch_lab.process import ask, until
 
 
@@ -81,14 +82,14 @@ def test_the_command_that_keeps_a_log_small_cuts_only_one_that_is_too_large_and_
     log, other, link = tmp_path / "requests", tmp_path / "other", tmp_path / "link"
     for path in (log, other):
         with path.open("ab") as file:
-            file.truncate(LARGEST + 2048)
+            file.truncate(LARGEST_OWN + 2048)
     link.symlink_to(other)
     small = tmp_path / "small"
     small.write_text("a line\n")
     for path in (log, link, small, tmp_path / "none"):
         subprocess.run(("sh", "-c", cut_command(str(path))), check=False, timeout=20)
-    assert (log.stat().st_size, (tmp_path / "requests.1").stat().st_size) == (0, LARGEST + 2048)
-    assert (other.stat().st_size, small.read_text()) == (LARGEST + 2048, "a line\n")
+    assert (log.stat().st_size, (tmp_path / "requests.1").stat().st_size) == (0, LARGEST_OWN + 2048)
+    assert (other.stat().st_size, small.read_text()) == (LARGEST_OWN + 2048, "a line\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "other", "requests", "requests.1", "small"]
 
 
@@ -104,6 +105,10 @@ def test_a_site_that_is_managed_already_gets_the_log_by_init_with_its_name_alone
         ask(shop.public, "/")
         until(lambda: path.stat().st_size > 0, what="a line in our log")
         assert (done.exit, shop.answers) == (0, shop.live), done
+        for size in (2 * LARGEST_OWN, 5 * LARGEST_OWN):
+            os.truncate(path, size)
+            findings = [each for each in sites.on(shop, "status").json["findings"] if path.name in each]
+            assert len(findings) == (size > 4 * LARGEST_OWN), (size, findings)
         again = sites.on(shop, "init", "--log", "--apply")
         assert (again.exit, again.json["diff"]) == (0, ""), again
         sites.on(shop, "leave", "--apply")

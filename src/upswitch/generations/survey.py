@@ -128,6 +128,7 @@ class Configured(Value):
     """nginx's configuration on disk, read and tested now. `problem` says why it could not be; `is_broken`: nginx rejects it.
 
     `left_out` is a sentence where it does not include the live generation or no pass names its upstreams, else "".
+    `overgrown` is one where the log of our own is too large.
     """
 
     conf: dump.NginxConf | None = None
@@ -135,6 +136,7 @@ class Configured(Value):
     problem: str = ""
     is_broken: bool = False
     left_out: str = ""
+    overgrown: str = ""
 
 
 def configured(host: Host, site: Site) -> Configured:
@@ -153,7 +155,23 @@ def configured(host: Host, site: Site) -> Configured:
         return Configured(problem=exc.said, is_broken=dumped.exit != 0)
     names = tuple(upstream.name for upstream in site.upstreams)
     logs = conf_logs.own_logs(conf, build, names, path=nginx.access_log, live=nginx.live)
-    return Configured(conf=conf, access_logs=logs, left_out=_left_out(conf, site))
+    return Configured(conf=conf, access_logs=logs, left_out=_left_out(conf, site), overgrown=_overgrown(host, logs))
+
+
+def _overgrown(host: Host, logs: tuple[conf_logs.AccessLog, ...]) -> str:
+    """The log of our own is cut each minute, if what cuts it runs."""
+    most = conf_logs.LARGEST_OWN
+    for log in logs:
+        if log.format_name == conf_logs.own_format_name(log.prefix):
+            chunk = host.read(log.path, limit=0)
+            if chunk and chunk.size > _FAR_OVER * most:
+                said = f"{log.path} has {chunk.size >> 20} MiB and should be cut at {most >> 20} MiB"
+                return f"{said}: the timer or the line for cron that cuts it does not run. Cut it now: `truncate -s 0 {log.path}`"
+    return ""
+
+
+_FAR_OVER = 4
+"""Times as large: a minute of a very busy site is two."""
 
 
 def _left_out(conf: dump.NginxConf, site: Site) -> str:

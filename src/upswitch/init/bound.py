@@ -14,7 +14,7 @@ from upswitch.site.model import Site
 
 _UNBOUNDED = (
     "no log of our own is added for the watch: neither systemd nor cron runs here to keep it small. "
-    "Use the log format that is advised, or run init with --log and cut the file yourself"
+    "With --log it is added all the same, and you keep the file small"
 )
 
 

@@ -22,7 +22,7 @@ from upswitch.init.places import AdoptRefused, Splice
 from upswitch.logs.coverage import gaps
 from upswitch.nginx import conf_logs
 from upswitch.nginx.build import Build
-from upswitch.nginx.conf_logs import AccessLog
+from upswitch.nginx.conf_logs import LARGEST_OWN, AccessLog
 from upswitch.nginx.configuration import http, http_children, includes_live, variable_prefix
 from upswitch.nginx.dump import Directive, NginxConf, walk
 from upswitch.nginx.statements import written_at
@@ -33,10 +33,6 @@ _PARAMETERS = "buffer=32k flush=500ms"
 _KEPT = " # nginx's default, which the next line would turn off"
 _SAFE = re.compile(r"[A-Za-z0-9_./@:+,=-]*")
 """What a path may hold that stands in nginx's file, in a shell's line and in a unit of systemd."""
-
-
-LARGEST = 128 << 20
-"""Bytes: ten minutes of some 1,400 requests/s, and as much of FILE.1. What a minute writes comes on top."""
 
 
 class WantsLog(StrEnum):
@@ -120,7 +116,7 @@ def cut_command(path: str) -> str:
     who may write to the folder must not choose what root empties.
     """
     return (
-        f"find {path} -maxdepth 0 -type f -size +{LARGEST >> 10}k | grep -q . && "
+        f"find {path} -maxdepth 0 -type f -size +{LARGEST_OWN >> 10}k | grep -q . && "
         f"{{ cp -pP --remove-destination {path} {path}.1; dd if=/dev/null of={path} conv=nocreat oflag=nofollow status=none; }}"
     )
 
@@ -147,7 +143,7 @@ def said(log: OwnLog) -> Iterator[str]:
             if log.files
             else f"cut it each minute yourself: {cut_command(log.path)}"
         )
-        yield f"the watch gets a log of its own, {log.path}, of {LARGEST >> 20} MiB and as much again at most; {keeps}"
+        yield f"the watch gets a log of its own, {log.path}, of {LARGEST_OWN >> 20} MiB and as much again at most; {keeps}"
 
 
 def own_path(conf: NginxConf, build: Build, prefix: str) -> str:

@@ -8,7 +8,7 @@ from upswitch.logs.line import CLOCKS, LineReader, compile_format
 from upswitch.nginx import conf_logs
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.nginx.units import seconds_of
-from upswitch.site.names import generation_variable
+from upswitch.site.names import generation_variable, name_of
 
 _SILENT = 10.0
 """Seconds without a line, while our own requests are answered, after which a log is blind."""
@@ -103,7 +103,11 @@ def _unfollowed(log: AccessLog) -> str:
 
 def _attribution(log: AccessLog, name: str) -> Iterator[Gap]:
     has = reader_of(log).variables
-    hint = f"use this format: {conf_logs.log_format_line(log.prefix, log.others)}"
+    name = name_of(log.prefix)
+    hint = (
+        f"`upswitch init{f' -s {name}' if name else ''}` gives the watch a log of its own beside it. "
+        f"By hand: write {conf_logs.lines_beside(log)}"
+    )
     own = f"${generation_variable(log.prefix)}"
     if not has & {"upswitch_generation", "upstream_addr"}:
         what = f"{name} has neither {own} nor $upstream_addr (LIMITED MODE): other upstreams and old workers count too"

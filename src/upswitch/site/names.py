@@ -34,6 +34,11 @@ def prefix_of(name: str) -> str:
     return f"{UNNAMED}_{name.replace('-', '__').replace('.', '___')}" if name else UNNAMED
 
 
+def name_of(prefix: str) -> str:
+    """The name of the site whose variables begin so; "" for a site without one."""
+    return prefix.removeprefix(UNNAMED).removeprefix("_").replace("___", ".").replace("__", "-")
+
+
 def generation_variable(prefix: str) -> str:
     """The nginx variable that holds the site's generation, without `$`."""
     return prefix + _SUFFIX

@@ -179,7 +179,9 @@ class InitView(ChangeView):
             found.append(f"add --drain-lines to the command: it writes lines at {places}. {_LOSS}" if is_offered else lines)
         if proposal.log_format:
             logs = ", ".join(proposal.logs)
-            found.append(f"use this log format for {logs}, so that the watch can tell pools apart:\n{proposal.log_format}")
+            found.append(
+                f"add a log with this format beside {logs}, so that the watch can tell pools apart:\n{proposal.log_format}"
+            )
         return tuple(found)
 
     @property

@@ -81,8 +81,8 @@ def status(
     family, live = running.family, replace(survey.live(disk, running), is_failing=_is_failing(compared, probed, requests))
     of_run = _of_run(None if holder else last, standing)  # a run under way is not one that was cut off
     of_nginx = _of_nginx(running, configured, requests, rejection=rejection)
-    left_out = (configured.left_out,) if disk.live and configured.left_out else ()
-    findings = (*of_run, *_of_files(disk, live), *left_out, *sick, *of_nginx)
+    of_conf = tuple(filter(None, (configured.left_out, configured.overgrown))) if disk.live else ()
+    findings = (*of_run, *_of_files(disk, live), *of_conf, *sick, *of_nginx)
     return StatusView(
         command="status",
         exit=Exit.FINDINGS if findings else Exit.DONE,
