@@ -1,7 +1,9 @@
 """The table of commands, the exit codes, the endings and the manual: each is said once, and everything else agrees with it."""
 
 import ast
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from click.testing import CliRunner
 from upswitch.basics.errors import HostError, JournalCorruptError, LockedError, Owner, Refusal, RefusedError, StuckError
 from upswitch.cli.commands.help import pages
 from upswitch.cli.exit_codes import Exit, exit_of
+from upswitch.cli.invocation import duration
 from upswitch.cli.main import COMMANDS, group
 from upswitch.cli.site_files import NoSiteError
 from upswitch.cli.views import fleet, next_lines
@@ -56,7 +59,7 @@ def test_the_table_has_the_first_line_of_each_commands_own_help(name):
 
 
 def test_every_file_of_a_command_is_in_the_table():
-    files = {path.stem for path in (ROOT / "src/upswitch/cli/commands").glob("*.py")} - {"__init__", "options"}
+    files = {path.stem for path in (ROOT / "src/upswitch/cli/commands").glob("*.py")} - {"__init__"}
     assert files == {name.replace("-", "_") for name in COMMANDS}
 
 
@@ -65,8 +68,85 @@ def test_help_imports_only_click_and_the_table():
     told = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stderr
     imported = {line.rpartition("|")[2].strip() for line in told.splitlines()}
     ours = {name for name in imported if name.startswith("upswitch")}
-    assert ours == {"upswitch", "upswitch.cli", "upswitch.cli.main", "upswitch.cli.exit_codes", "upswitch.cli.streams"}
+    assert ours == {
+        "upswitch",
+        "upswitch.cli",
+        "upswitch.cli.main",
+        "upswitch.cli.exit_codes",
+        "upswitch.cli.options",
+        "upswitch.cli.streams",
+    }
     assert not imported & {"msgspec", "dataclasses", "rich", "httpx", "jinja2", "paramiko", "crossplane"}
+
+
+def test_the_list_of_commands_is_in_groups_and_each_fits_a_line_of_80_columns():
+    lines = [line.rstrip() for line in run("--help").stdout.splitlines()]
+    assert [line for line in lines if line in {"Switch:", "Look:", "Set up:"}] == ["Switch:", "Look:", "Set up:"]
+    for name, says in COMMANDS.items():
+        whole = [line for line in lines if re.fullmatch(rf"  {name} +{re.escape(says)}", line)]
+        assert [len(line) <= 80 for line in whole] == [True], name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_commands_help_has_examples_that_its_options_take_and_a_page_that_there_is(name):
+    command = group.get_command(click.Context(group), name)
+    said = command.get_help(click.Context(command, info_name=name))
+    assert command.examples
+    for line, says in command.examples:
+        words = shlex.split(re.sub(r"^source <\((.*)\)$", r"\1", line).partition(" | ")[0])
+        assert words[:2] == ["upswitch", name]
+        command.make_context(name, [*words[2:]])  # a usage error where a word is wrong
+        assert says in " ".join(said.split())
+    assert command.page in pages() or name == "help"
+
+
+def test_the_version_has_a_short_option_and_help_prints_the_help_of_a_command():
+    assert run("-V").stdout == run("--version").stdout != ""
+    assert run("help", "rollback").stdout == run("rollback", "--help").stdout != ""
+
+
+@pytest.mark.parametrize("words", [("plan", "B"), ("plan", "--to", "B"), ("plan", "B", "--to", "B"), ("switch", "--dry-run", "B")])
+def test_the_pool_is_an_argument_or_an_option(words, tmp_path):
+    ran = run(*words, "-c", f"{tmp_path}/none.toml")
+    assert (ran.returncode, ran.stderr) == (Exit.USAGE, "")
+    assert "No such file" in ran.stdout
+
+
+@pytest.mark.parametrize("words", [("A", "--to", "B"), (), ("--to", "")])
+def test_two_pools_and_no_pool_are_a_usage_error(words):
+    for command in ("switch", "plan"):
+        ran = run(command, *words)
+        assert (ran.returncode, ran.stdout) == (Exit.USAGE, "")
+        assert ("are two pools" if "A" in words else "Missing the pool") in ran.stderr
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("5m", 300.0), ("90s", 90.0), ("500ms", 0.5), ("300", 300.0), ("1.5h", 5400.0)])
+def test_a_duration_is_written_as_in_the_site_file_and_a_plain_number_is_seconds(text, seconds):
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5 m", "-1", "25h", "1e3", "m", "nan"])
+def test_what_is_no_duration_is_a_usage_error(text):
+    ran = run("drain", "--wait", "--deadline", text)
+    assert (ran.returncode, ran.stdout) == (Exit.USAGE, "")
+    assert "must be a duration" in ran.stderr
+
+
+def test_every_option_of_a_command_that_takes_a_time_takes_a_duration():
+    named = {"--deadline", "--duration", "--timeout", "--interval"}
+    found = {}
+    for name in COMMANDS:
+        command = group.get_command(click.Context(group), name)
+        found |= {f"{name} {option}": param.type.name for param in command.params for option in named.intersection(param.opts)}
+    assert found == {"drain --deadline": "duration", "watch --duration": "duration"}
+
+
+def test_no_color_is_the_same_as_the_variable_before_and_after_the_command():
+    assert "NO_COLOR" not in os.environ
+    for option in (("--no-color", "status"), ("status", "--no-color")):
+        ran = CliRunner().invoke(group, [*option, "--help"], standalone_mode=False)
+        assert ran.exit_code == 0
+        assert os.environ.pop("NO_COLOR") == "1"
 
 
 def test_a_command_that_does_not_exist_is_a_usage_error():
@@ -173,6 +253,10 @@ def test_help_without_a_topic_lists_them_and_an_unknown_one_is_a_usage_error():
 
 
 def test_every_topic_that_a_hint_names_has_a_page():
-    named = {topic for path in SOURCES for topic in re.findall(r"upswitch help ([\w-]+)`", path.read_text())} - {"TOPIC", "CODE"}
+    named = {topic for path in SOURCES for topic in re.findall(r"upswitch help ([\w-]+)`", path.read_text())} - {
+        "TOPIC",
+        "CODE",
+        "COMMAND",
+    }
     assert len(named) > 5
     assert named <= pages().keys()

@@ -76,6 +76,7 @@ class Why(StrEnum):
     NO_GENERATION = "no_generation", "this generation does not exist"
     GENERATION_GONE = "generation_gone", "a generation is damaged or was removed"
     TAKEN_BACK = "taken_back", "upswitch had to roll this generation back before"
+    NEVER_SERVED = "never_served", "nothing shows that this generation ever served"
     NOTHING_BEFORE = "nothing_before", "there is no former generation to go back to"
 
     # Servers and requests.

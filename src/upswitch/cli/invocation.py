@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from upswitch.basics.value import Value
-from upswitch.cli import site_files
+from upswitch.cli import completion, site_files
 from upswitch.cli.site_files import SiteFile
 from upswitch.cli.views import View
+from upswitch.site import values
 from upswitch.switch.session import Session, clean
 
 Act = Callable[[Session], View]
@@ -91,13 +92,63 @@ class Read(click.ParamType[Any]):
 def on_site(command: Command) -> Command:
     """The options of every command that reads a site file, as one argument `common`."""
 
-    @click.option("-c", "--config", "--site", default="", metavar="FILE", help="The site file (see `upswitch help site-file`).")
-    @click.option("-s", "--name", default="", metavar="NAME", help="The site whose file is /etc/upswitch/NAME.toml.")
+    @click.option(
+        "-c",
+        "--config",
+        "--site",
+        default="",
+        metavar="FILE",
+        help="The site file (see `upswitch help site-file`).",
+        shell_complete=completion.files,
+    )
+    @click.option(
+        "-s",
+        "--name",
+        default="",
+        metavar="NAME",
+        help="The site whose file is /etc/upswitch/NAME.toml.",
+        shell_complete=completion.sites,
+    )
     @json_option
-    @click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only this host of the site. Repeatable.")
+    @click.option(
+        "--host",
+        "hosts",
+        multiple=True,
+        metavar="NAME",
+        help="Only this host of the site. Repeatable.",
+        shell_complete=completion.hosts,
+    )
     @functools.wraps(command)
     def packed(*args: Any, config: str, name: str, as_json: bool, events: str = "", **options: Any) -> int:
         common = Common(file=site_files.find(config, name), as_json=as_json, hosts=options.pop("hosts"), events=events)
         return command(*args, common=common, **options)
 
     return packed
+
+
+def to_pool(says: str) -> Callable[[Command], Command]:
+    """The pool as an argument or as `--to`: both are `pool` of the command."""
+
+    def decorated(command: Command) -> Command:
+        @click.argument("named", default="", metavar="POOL", shell_complete=completion.pools)
+        @click.option("--to", "pool", default="", metavar="POOL", help=says, shell_complete=completion.pools)
+        @functools.wraps(command)
+        def packed(*args: Any, named: str, pool: str, **options: Any) -> int:
+            if not named and not pool:
+                raise click.UsageError("Missing the pool: name it as POOL or as --to POOL.", click.get_current_context())
+            if named and pool and named != pool:
+                said = f"{clean(named)} and --to {clean(pool)} are two pools: name one."
+                raise click.UsageError(said, click.get_current_context())
+            return command(*args, pool=named or pool, **options)
+
+        return packed
+
+    return decorated
+
+
+def duration(text: str) -> float:
+    """Seconds, written as in the site file; a number without a unit is seconds, as it was once."""
+    seconds = values.parse_duration(text if text[-1:].isalpha() else f"{text}s")
+    if seconds is None:
+        raise ValueError(values.ALLOWED)
+    return seconds

@@ -25,7 +25,7 @@ from upswitch.site.names import prefix_of
 from upswitch.switch import run as runs_of
 from upswitch.switch import warm, way_back
 from upswitch.switch.candidate import Making
-from upswitch.switch.machine import Outcome, Step
+from upswitch.switch.machine import Step
 from upswitch.switch.preflight import refuse_if
 from upswitch.switch.run import Plan, Run
 from upswitch.switch.session import Ask, Stand
@@ -148,18 +148,19 @@ def stand(ports: Ports, site: Site, facts: Facts) -> Stand:
 
 
 def for_rollback(
-    ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Collection[Run], number: int | None, is_forced: bool = False
+    ports: Ports,
+    site: Site,
+    ask: Ask,
+    *,
+    facts: Facts,
+    runs: Collection[Run],
+    origin: str,
+    manifests: Mapping[str, Manifest],
+    is_forced: bool = False,
 ) -> Job:
-    """Generation `number`, or what was live before, as a copy under a new number.
-
-    RefusedError where there is none. Without `is_forced` also where its pool is dead, or upswitch had to leave it before.
-    """
-    manifests = store.read_manifests(ports.host, site.nginx)
-    origin = _target(facts, manifests, number)
+    """Generation `origin` (destination.py) as a copy with a new number; RefusedError where its pool is dead and not forced."""
     files = store.get(ports.host, site.nginx, origin)
     _refuse_damaged(origin, files, manifests[origin])
-    if not is_forced:
-        _refuse_taken_back(manifests[origin], runs)
     now, looks = facts.disk.manifest, tuple[way_back.Look, ...]()
     if now is not None:
         looks = way_back.refuse_dead(ports, site, facts.dialect, back=manifests[origin], live=now, is_forced=is_forced)
@@ -312,23 +313,6 @@ def _bare(plan: Plan) -> Manifest:
     return Manifest(name=plan.former, pool=plan.former_pool, sha256={})
 
 
-def _target(facts: Facts, manifests: Mapping[str, Manifest], number: int | None) -> str:
-    have = f"generations on disk: {', '.join(sorted(manifests))}"
-    if number is not None:
-        for name in manifests:
-            if (parsed := parse_name(name)) and parsed.number == number:
-                return name
-        raise RefusedError(Refusal(what=f"--to {number}: no such generation", hint=have, why=Why.NO_GENERATION))
-    found = generation.way_back(facts.disk.live, manifests)
-    if found is None:
-        live = manifests.get(facts.disk.live)
-        gone = f"generation {live.replaces}, which was live before, is not on disk any more" if live and live.replaces else ""
-        what = gone or f"{facts.disk.live} is the first generation: there is nothing to go back to"
-        hint = f"choose a generation with `upswitch rollback --to N`; or use `switch --to POOL`; {have}"
-        raise RefusedError(Refusal(what=what, hint=hint, why=Why.NOTHING_BEFORE))
-    return found
-
-
 def held_down(facts: Facts, manifest: Manifest, *, otherwise: str) -> tuple[Refusal, ...]:
     """nginx sends no request to a server that its own check holds down: going there would be an outage, as staying there is."""
     return tuple(_held_down(facts, manifest, otherwise))
@@ -343,16 +327,6 @@ def _held_down(facts: Facts, manifest: Manifest, otherwise: str) -> Iterator[Ref
             is_dead = all(each.fall for each in seen if each)
             start = "start these servers" if is_dead else "nginx still checks these servers: try again in some seconds"
             yield Refusal(what=what, hint=f"{start}; `upswitch status` shows them; or {otherwise}", why=Why.CHECK_DOWN)
-
-
-def _refuse_taken_back(origin: Manifest, runs: Iterable[Run]) -> None:
-    """A generation that failed once fails again, unless a person knows better."""
-    for run in runs:
-        if run.outcome is Outcome.ROLLED_BACK and run.plan.to in {origin.name, origin.copy_of}:
-            because = run.fired.text if run.fired else f"{run.cause.step}: {run.cause.said}" if run.cause else "it was stopped"
-            what = f"generation {run.plan.to} of pool {origin.pool} was rolled back by the run of {run.started}: {because}"
-            hint = "`upswitch rollback --force` goes there anyway; `upswitch rollback --to N` goes to generation N"
-            raise RefusedError(Refusal(what=what, hint=f"{hint}; `upswitch history` lists the runs", why=Why.TAKEN_BACK))
 
 
 def _refuse_damaged(name: str, files: Mapping[str, bytes], manifest: Manifest) -> None:

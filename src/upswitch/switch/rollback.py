@@ -9,6 +9,7 @@ from upswitch.generations import store
 from upswitch.hosts.wait import until
 from upswitch.nginx.conf_logs import AccessLog
 from upswitch.site.model import Site
+from upswitch.switch.destination import destination
 from upswitch.switch.drive import Ending, start, unchanged
 from upswitch.switch.job import for_rollback, stand, staying
 from upswitch.switch.journal import Journal, journal_of
@@ -21,27 +22,31 @@ from upswitch.watch.recent import ENOUGH, Recent, recent
 _LOOK_S, _QUIET_S, _LOOK_EVERY = 1.0, 0.3, 0.1  # seconds
 
 
-def rollback(ports: RunPorts, site: Site, ask: Ask, *, number: int | None, is_forced: bool = False) -> Ending:
-    """Make what was live before live again, or generation `number`. (Only `default_down` differs from the files of then.)
+def rollback(ports: RunPorts, site: Site, ask: Ask, *, to: str = "", is_forced: bool = False) -> Ending:
+    """Make live again what was live before, or what `to` names (destination.py). The files differ only in `default_down`.
 
     A rollback of a rollback undoes it. Where a killed switch is repaired, that was the rollback, or it had not gone forward: a
     second one would go too far. `is_forced`: into a dead pool, or into a generation that had to be rolled back.
     """
     journal = journal_of(ports.host, site.nginx)
     left = repaired(ports, site, journal)
-    if left is not None and (
-        left.outcome is Outcome.STUCK or (number is None and not _is_rollback_left(left, is_forced=is_forced))
-    ):
+    if left is not None and (left.outcome is Outcome.STUCK or (not to and not _is_rollback_left(left, is_forced=is_forced))):
         return left
-    return told(left, lambda: _gone_back(ports, site, ask, number=number, is_forced=is_forced, journal=journal))
+    return told(left, lambda: _gone_back(ports, site, ask, to=to, is_forced=is_forced, journal=journal))
 
 
-def _gone_back(ports: RunPorts, site: Site, ask: Ask, *, number: int | None, is_forced: bool, journal: Journal) -> Ending:
+def _gone_back(ports: RunPorts, site: Site, ask: Ask, *, to: str, is_forced: bool, journal: Journal) -> Ending:
     facts = way_back_facts(ports.host, site)
     refuse_if(blockers(site.nginx, facts))
-    if number is None and not ports.turn.goes_back(stand(ports, site, facts)):
+    if not to and not ports.turn.goes_back(stand(ports, site, facts)):
         return unchanged(ports, staying(ask, facts.disk.live, facts.disk.pool), site.nginx)
-    job = for_rollback(ports, site, ask, facts=facts, runs=journal.opened, number=number, is_forced=is_forced)
+    live, runs, manifests = facts.disk.live, journal.opened, store.read_manifests(ports.host, site.nginx)
+    origin = destination(to, live=live, manifests=manifests, runs=runs, is_forced=is_forced)
+    if origin == live and to == facts.disk.pool:
+        ending = unchanged(ports, staying(ask, live, to), site.nginx)
+        said = f"UNCHANGED: {to} is live already (generation {live}), and no newer generation of it is known good"
+        return msgspec.structs.replace(ending, headline=said, hint="`upswitch rollback` goes back to what was live before it")
+    job = for_rollback(ports, site, ask, facts=facts, runs=runs, origin=origin, manifests=manifests, is_forced=is_forced)
     return _seen_by_clients(ports, site, start(ports, job, journal), facts.access_logs)
 
 

@@ -1,10 +1,18 @@
 import click
 
 from upswitch.cli.invocation import json_option
+from upswitch.cli.options import Documented
 from upswitch.cli.program import Program, with_program
 
 
-@click.command()
+@click.command(
+    cls=Documented,
+    page="tour",
+    examples=[
+        ("upswitch demo", "A good release, then a bad one."),
+        ("upswitch demo --keep", "Keep the logs and the journal."),
+    ],
+)
 @json_option
 @click.option("--keep", is_flag=True, help="Keep the folder with its logs, journal and generations.")
 @click.option("--nginx", "binary", default="", metavar="PATH", help="Use this nginx, not the first that is found here.")

@@ -5,6 +5,7 @@ import click
 
 from upswitch.basics.text import plain
 from upswitch.cli.invocation import Common, Read, on_site
+from upswitch.cli.options import Documented
 from upswitch.cli.program import Program, with_program
 from upswitch.cli.views import View
 
@@ -25,7 +26,15 @@ def _since(text: str) -> "Since":
         raise ValueError("is neither a time span such as 10m nor a time such as 2026-11-20T10:00:00") from exc
 
 
-@click.command()
+@click.command(
+    cls=Documented,
+    page="502",
+    examples=[
+        ("upswitch diagnose", "The last ten minutes of the live host."),
+        ("upswitch diagnose --since 1h", "The last hour."),
+        ("upswitch diagnose error.log access.log", "Logs from anywhere."),
+    ],
+)
 @on_site
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.option("--error-log", "error_logs", multiple=True, metavar="FILE", help="Read this error log (plain, .gz, .xz); - is stdin.")

@@ -1,16 +1,29 @@
 import click
 
-from upswitch.cli.invocation import Common, on_site
+from upswitch.cli.invocation import Common, Read, duration, on_site
+from upswitch.cli.options import Documented
 from upswitch.cli.program import Program, with_program
 from upswitch.cli.views import View, status
 from upswitch.switch.session import Session
 
 
-@click.command()
+@click.command(
+    cls=Documented,
+    page="requests-not-lost",
+    examples=[
+        ("upswitch drain", "Can the former pool be stopped now?"),
+        ("upswitch drain --wait --deadline 5m", "Wait until it can."),
+    ],
+)
 @on_site
 @click.option("--wait", "is_waiting", is_flag=True, help="Wait until the former pool can be stopped, at most --deadline.")
 @click.option(
-    "--deadline", type=click.FloatRange(0, 86400), default=300.0, show_default=True, metavar="SECONDS", help="Limit of --wait."
+    "--deadline",
+    type=Read("duration", duration),
+    default="5m",
+    show_default=True,
+    metavar="DURATION",
+    help="Limit of --wait, such as 90s or 5m.",
 )
 @with_program
 def drain(program: Program, /, *, common: Common, is_waiting: bool, deadline: float) -> int:

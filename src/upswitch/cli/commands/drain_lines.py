@@ -1,18 +1,27 @@
 import click
 
 from upswitch.cli.invocation import Common, on_site
+from upswitch.cli.options import Documented
 from upswitch.cli.program import Program, with_program
 from upswitch.cli.views import View, plan
 from upswitch.switch.session import Session
 
 
-@click.command("drain-lines")
+@click.command(
+    "drain-lines",
+    cls=Documented,
+    page="requests-not-lost",
+    examples=[
+        ("upswitch drain-lines", "The lines for each location of the site."),
+    ],
+)
 @on_site
 @with_program
 def drain_lines(program: Program, /, *, common: Common) -> int:
-    """Print the lines by which nginx before 1.27.4 loses no request at a reload.
+    """Print the lines by which a reload loses no request.
 
-    upswitch prints them for each location that passes to the site's upstreams, with the place to paste them, and changes nothing.
+    nginx before 1.27.4 needs them. upswitch prints them for each location that passes to the site's upstreams, with the place to
+    paste them, and changes nothing.
     """
     from upswitch.nginx import commands, running
     from upswitch.nginx.drain_compare import advice

@@ -4,21 +4,49 @@ from pathlib import Path
 
 import click
 
+from upswitch.cli.main import COMMANDS, group
+from upswitch.cli.options import Documented
 from upswitch.diagnose.causes import Cause
 from upswitch.diagnose.causes import catalogue as causes
 from upswitch.lint.catalogue import Entry, in_general
 from upswitch.lint.catalogue import catalogue as findings
 
-DOCS = ("site-file", "lint", "watch", "fleet", "reliability", "restricted-mode", "json")
+DOCS = (
+    "tour",
+    "site-file",
+    "lint",
+    "watch",
+    "fleet",
+    "requests-not-lost",
+    "check-modules",
+    "reliability",
+    "restricted-mode",
+    "environment",
+    "json",
+)
 """The pages of docs/ that an operator needs beside those of playbooks/incident/."""
 
 
-@click.command("help")
-@click.argument("topic", default="")
-def help(topic: str) -> int:  # noqa: A001  (the command's name)
-    """Print a page of the manual.
+def _topics(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    del ctx, param
+    return [topic for topic in (*pages(), *COMMANDS, *causes().causes, *findings()) if topic.startswith(incomplete)]
 
-    Without TOPIC, list the topics. Incident pages say what to do after an exit code, and when clients get 502s.
+
+@click.command(
+    "help",
+    cls=Documented,
+    examples=[
+        ("upswitch help", "List the pages of the manual."),
+        ("upswitch help incident", "Find the page of an exit code."),
+        ("upswitch help connect_refused", "Explain what `diagnose` found."),
+        ("upswitch help rollback", "The same as `upswitch rollback --help`."),
+    ],
+)
+@click.argument("topic", default="", shell_complete=_topics)
+def help(topic: str) -> int:  # noqa: A001  (the command's name)
+    """Print a page of the manual, or the help of a command.
+
+    Without TOPIC, list the pages. Incident pages say what to do after an exit code, and when clients get 502s.
     TOPIC may also be a code that `diagnose` or `lint` prints, such as connect_refused or max_fails_one.
     """
     found = pages()
@@ -30,8 +58,11 @@ def help(topic: str) -> int:  # noqa: A001  (the command's name)
         click.echo(_cause_page(topic, cause))
     elif finding := findings().get(topic):
         click.echo(_finding_page(topic, finding))
+    elif command := group.get_command(click.Context(group), topic):
+        above = click.get_current_context().parent
+        click.echo(command.get_help(click.Context(command, parent=above, info_name=topic)))
     else:
-        said = f"no page {topic!r}. Topics: {', '.join(found)}, or a code that `diagnose` or `lint` prints"
+        said = f"no page {topic!r}. Topics: {', '.join(found)}, a command, or a code that `diagnose` or `lint` prints"
         raise click.BadParameter(said, param_hint="TOPIC")
     return 0
 
@@ -50,7 +81,8 @@ def _list(found: dict[str, Path]) -> str:
     titles = {topic: path.read_text("utf-8").partition("\n")[0].strip("# ") for topic, path in found.items()}
     lines = [f"  {topic:{width}}  {title}" for topic, title in titles.items()]
     codes = "`upswitch help CODE` explains what `diagnose` or `lint` found, such as connect_refused or max_fails_one."
-    return "\n".join(["`upswitch help TOPIC` prints one of these pages:", *lines, codes])
+    commands = "`upswitch help COMMAND` prints what `upswitch COMMAND --help` prints."
+    return "\n".join(["`upswitch help TOPIC` prints one of these pages:", *lines, codes, commands])
 
 
 def _cause_page(code: str, cause: Cause) -> str:

@@ -1,13 +1,21 @@
 import click
 
 from upswitch.cli.invocation import Common, on_site
+from upswitch.cli.options import Documented
 from upswitch.cli.program import Program, with_program
 from upswitch.cli.views import View, status
 from upswitch.switch.journal import journal_of
 from upswitch.switch.session import Session
 
 
-@click.command()
+@click.command(
+    cls=Documented,
+    page="json",
+    examples=[
+        ("upswitch history --limit 5", "The last five runs."),
+        ("upswitch history --json", "All about each run, for programs."),
+    ],
+)
 @on_site
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, metavar="N", help="How many runs at most.")
 @with_program

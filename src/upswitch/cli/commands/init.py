@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from upswitch.cli import site_files, streams
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.invocation import Common, json_option
+from upswitch.cli.options import Documented
 from upswitch.cli.program import Program, live, with_program
 from upswitch.cli.site_files import SiteFile
 from upswitch.cli.views import View
@@ -66,7 +67,15 @@ def _is_writable(folder: str) -> bool:
     return os.access(folder, os.W_OK)
 
 
-@click.command()
+@click.command(
+    cls=Documented,
+    page="site-file",
+    examples=[
+        ("upswitch init", "List what nginx passes requests to."),
+        ("upswitch init --upstream app --pool A --other B=127.0.0.1:8002", "Show every change that this needs."),
+        ("upswitch init --upstream app --pool A --apply", "Make the change."),
+    ],
+)
 @json_option
 @click.option("--from", "source", default="", metavar="FILE", help="The file that contains the upstream blocks now.")
 @click.option(
@@ -112,7 +121,7 @@ def _is_writable(folder: str) -> bool:
 )
 @with_program
 def init(program: Program, /, *, as_json: bool, is_applied: bool, **words: Any) -> int:
-    """Put an nginx under upswitch: show every change that this needs, or make it.
+    """Put an nginx under upswitch: show every change, or make it.
 
     Without options it lists what nginx passes requests to, and on a terminal it asks. Without --apply, nothing is changed. Each
     application of this nginx can be a site of its own: run init once for each. With only the name or the file of a site that is

@@ -3,13 +3,21 @@ from msgspec.structs import replace
 
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.invocation import Common, on_site
+from upswitch.cli.options import Documented
 from upswitch.cli.program import Program, live, with_program
 from upswitch.cli.views import View
 from upswitch.cli.views.plan import LeaveView
 from upswitch.switch.session import Session
 
 
-@click.command()
+@click.command(
+    cls=Documented,
+    page="site-file",
+    examples=[
+        ("upswitch leave", "Show the one change."),
+        ("upswitch leave --apply", "Make it."),
+    ],
+)
 @on_site
 @click.option("--apply", "is_applied", is_flag=True, help="Make the change: back up, test, reload, prove; undo it on failure.")
 @with_program

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from upswitch.basics.errors import UntrustedError
 from upswitch.cli.invocation import Common, on_site
+from upswitch.cli.options import Documented
 from upswitch.cli.program import Program, with_program
 from upswitch.cli.site_files import NoSiteError, SiteFile, chosen_site
 from upswitch.cli.views import View, acted
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from upswitch.lint.rules import LintFinding
 
 
-@click.command()
+@click.command(
+    cls=Documented,
+    page="lint",
+    examples=[
+        ("upswitch lint", "The site, its templates and nginx."),
+        ("upswitch lint --nginx-conf nginx.conf", "Any configuration, without a site file."),
+        ("upswitch lint --errors-only", "For a pipeline: exit 3 only for errors."),
+    ],
+)
 @on_site
 @click.option("--nginx-conf", "conf", default="", metavar="FILE", help="Check this configuration, or part of one; - is stdin.")
 @click.option("--errors-only", is_flag=True, help="Show errors only; the exit code is 3 only for these.")
@@ -29,8 +38,9 @@ if TYPE_CHECKING:
 @click.option("--format", "form", type=click.Choice([each.value for each in Format]), default="text", show_default=True)
 @with_program
 def lint(program: Program, /, *, common: Common, conf: str, errors_only: bool, ignored: tuple[str, ...], form: str) -> int:
-    """Show what is wrong or dangerous in the site file, in its templates and in nginx.
+    """Show what is wrong or dangerous in the site file and in nginx.
 
+    It reads the site file, its templates, and nginx's configuration.
     With --nginx-conf it needs no site file and no nginx. FILE may be a whole configuration, a part of one, or the output of
     `nginx -T`. A site file that you name gives only its [lint] ignore then.
 

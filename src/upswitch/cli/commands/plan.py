@@ -1,6 +1,7 @@
 import click
 
-from upswitch.cli.invocation import Common, on_site
+from upswitch.cli.invocation import Common, on_site, to_pool
+from upswitch.cli.options import Documented
 from upswitch.cli.program import Program, live, with_program
 from upswitch.cli.views import View
 from upswitch.cli.views import plan as views
@@ -9,14 +10,21 @@ from upswitch.switch.machine import Step
 from upswitch.switch.session import Choices, Session
 
 
-@click.command()
+@click.command(
+    cls=Documented,
+    page="tour",
+    examples=[
+        ("upswitch plan B", "What would change, and what would be refused."),
+        ("upswitch plan B --json", "The same for a pipeline."),
+    ],
+)
 @on_site
-@click.option("--to", "pool", required=True, metavar="POOL", help="The pool that would become live.")
+@to_pool("The pool that would become live.")
 @click.option("--adopt", is_flag=True, help="Accept live files that were edited by hand, as `switch --adopt` does.")
 @click.option("--one-way", is_flag=True, help="Accept that the former pool is down, as `switch --one-way` does.")
 @with_program
 def plan(program: Program, /, *, common: Common, pool: str, adopt: bool, one_way: bool) -> int:
-    """Show what `switch --to` would do; change nothing.
+    """Show what `switch` would do; change nothing.
 
     The steps, the changed files as a diff, one health check of each server, and the 502s that a plain reload would cost. Where the
     switch would be refused now, the first line says why: exit 3.

@@ -3,6 +3,7 @@ import msgspec
 
 from upswitch.basics.errors import HostError
 from upswitch.cli.invocation import Common, on_site
+from upswitch.cli.options import Documented
 from upswitch.cli.program import Program, live, with_program
 from upswitch.cli.views import View, acted
 from upswitch.generations import survey
@@ -12,7 +13,13 @@ from upswitch.switch.journal import journal_of
 from upswitch.switch.session import Session
 
 
-@click.command()
+@click.command(
+    cls=Documented,
+    page="incident",
+    examples=[
+        ("upswitch repair", "Finish or undo the run that was cut off."),
+    ],
+)
 @on_site
 @click.option("--forget", is_flag=True, help="Move a journal that can't be read aside, and continue with what is live.")
 @with_program

@@ -3,6 +3,7 @@ import click
 from upswitch.cli import site_files
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.invocation import json_option
+from upswitch.cli.options import Documented
 from upswitch.cli.program import Program, live, with_program
 from upswitch.cli.views import View
 from upswitch.cli.views import sites as views
@@ -10,7 +11,13 @@ from upswitch.generations.generation import Live
 from upswitch.switch.session import Session
 
 
-@click.command()
+@click.command(
+    cls=Documented,
+    page="site-file",
+    examples=[
+        ("upswitch sites", "Each site, and the pool that it serves."),
+    ],
+)
 @json_option
 @with_program
 def sites(program: Program, /, *, as_json: bool) -> int:

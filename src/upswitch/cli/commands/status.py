@@ -1,6 +1,7 @@
 import click
 
 from upswitch.cli.invocation import Common, on_site
+from upswitch.cli.options import Documented
 from upswitch.cli.program import Program, with_program
 from upswitch.cli.views import View
 from upswitch.cli.views import status as views
@@ -14,7 +15,14 @@ from upswitch.switch.session import Session
 from upswitch.watch.recent import Recent, recent, with_waiting
 
 
-@click.command()
+@click.command(
+    cls=Documented,
+    page="incident",
+    examples=[
+        ("upswitch status", "Which pool is live, and what is wrong."),
+        ("upswitch status --watch", "The same, once a second."),
+    ],
+)
 @on_site
 @click.option("--no-probe", is_flag=True, help="Send no health checks to the servers.")
 @click.option("--watch", "is_watching", is_flag=True, help="Repeat every second, until Ctrl-C.")

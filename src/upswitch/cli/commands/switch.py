@@ -6,7 +6,8 @@ import click
 import msgspec
 
 from upswitch.cli.commands.plan import show_plan
-from upswitch.cli.invocation import Common, events_option, on_site
+from upswitch.cli.invocation import Common, events_option, on_site, to_pool
+from upswitch.cli.options import Documented
 from upswitch.cli.program import Program, with_program
 from upswitch.cli.views import View, acted
 from upswitch.generations import templates
@@ -15,9 +16,17 @@ from upswitch.switch.machine import Step
 from upswitch.switch.session import Choices, Session
 
 
-@click.command()
+@click.command(
+    cls=Documented,
+    page="tour",
+    examples=[
+        ("upswitch switch B", "Switch to pool B."),
+        ('upswitch switch B --reason "release 7"', "The history shows the reason."),
+        ("upswitch switch B -s shop --strict", "Roll back too where traffic proves nothing."),
+    ],
+)
 @on_site
-@click.option("--to", "pool", required=True, metavar="POOL", help="The pool that is to become live.")
+@to_pool("The pool that is to become live.")
 @click.option("--reason", default="", metavar="TEXT", help="For the history, and for users who wait for the lock.")
 @click.option("--no-watch", is_flag=True, help="Do not watch for 502s after the switch.")
 @click.option("--on-spike", type=click.Choice([policy.value for policy in SpikePolicy]), help="Overrides watch.on_spike.")
@@ -33,7 +42,7 @@ from upswitch.switch.session import Choices, Session
 @events_option
 @with_program
 def switch(program: Program, /, *, common: Common, pool: str, **options: Any) -> int:
-    """Switch to another pool, and roll back automatically if it fails.
+    """Switch to another pool; roll back automatically if it fails.
 
     The steps: check the pool's health, write and test the new files, reload nginx, prove that it serves them, watch for 502s.
     """

@@ -13,6 +13,7 @@ import msgspec
 from upswitch.basics.errors import HostError, JournalCorruptError
 from upswitch.basics.value import Value
 from upswitch.cli.invocation import Common, Read, on_site
+from upswitch.cli.options import Documented
 from upswitch.cli.program import Program, with_program
 from upswitch.cli.site_files import NoSiteError, SiteFile, site_if_any
 from upswitch.cli.views import View
@@ -90,7 +91,14 @@ class _Words(Value):
         return self.at is not None or bool(self.pool or self.log_format) or self.thresholds != DEFAULT
 
 
-@click.command()
+@click.command(
+    cls=Documented,
+    page="watch",
+    examples=[
+        ("upswitch watch --duration 5m", "Judge the live traffic for five minutes."),
+        ("upswitch watch --replay access.log", "Judge the last switch in a log."),
+    ],
+)
 @on_site
 @click.option(
     "--duration", type=Read("duration", _span), help="How long to watch. Default: until Ctrl-C; for --replay watch.duration."
@@ -111,9 +119,10 @@ class _Words(Value):
 @click.option("--luck", type=Read("odds", _odds), help=f"--replay: highest probability of chance.  [default: {DEFAULT.luck:g}]")
 @with_program
 def watch(program: Program, /, **options: object) -> int:
-    """Judge live or past traffic by the rollback rule, second by second.
+    """Judge live or past traffic by the rollback rule.
 
-    Changes nothing. Exit 3 if a switch would have been rolled back or held, or if a server of the live pool is down.
+    It judges second by second, and changes nothing. Exit 3 if a switch would have been rolled back or held, or if a server
+    of the live pool is down.
     """
     words = msgspec.convert(options, _Words)
     if words.files.count("-") > 1:
