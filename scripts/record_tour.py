@@ -126,6 +126,7 @@ class Tour:
 
     def shown(self, text: str) -> str:
         """Without dates, without stretches that an earlier command has printed, and without most of a log format."""
+        text = text.replace(sys.executable, "/srv/app/bin/python")  # what runs the servers of the tour
         lines = LOG_FORMAT.sub(r"\1…\2", DATE.sub(r"\1 ", text)).rstrip().splitlines()
         kept: list[str] = []
         for is_old, stretch in groupby(lines, self.seen.__contains__):
