@@ -51,12 +51,12 @@ def staged_pid_file(lab, path):
     manifest.write_bytes(encode_manifest(changed))
 
 
-def test_a_glance_and_a_survey_take_one_command_each(lab):
+def test_a_glance_takes_one_command_and_a_survey_two(lab):
     host = Counting()
     disk, running = survey.glance(host, lab.site.nginx)
     assert (host.asked, running.problem, running.marker.generation, len(running.family.workers) > 0) == (1, "", disk.live, True)
     facts = survey.survey(host, lab.site.nginx, ("app",))
-    assert host.asked == 2
+    assert host.asked == 3
     assert (facts.disk, facts.running.family, facts.pid_file) == (disk, running.family, f"{lab.folder}/nginx.pid")
     assert facts.live_files["marker.conf"] == Path(lab.site.nginx.live, "marker.conf").read_bytes()
 

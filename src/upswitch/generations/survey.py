@@ -16,7 +16,7 @@ from upswitch.generations.store import Disk
 from upswitch.hosts import batch
 from upswitch.hosts.host import Host, Ran
 from upswitch.hosts.sh import QUICK_S
-from upswitch.nginx import conf_logs, configuration, dump, processes
+from upswitch.nginx import conf_logs, configuration, dump, log_target, processes
 from upswitch.nginx.build import Build
 from upswitch.nginx.commands import can_mount, dump_argv, nginx_version, probe_check
 from upswitch.nginx.marker import CheckStatus, held_down
@@ -25,7 +25,7 @@ from upswitch.nginx.running import (
     Running,
     build_from,
     conf_from,
-    error_log_path,
+    error_log_paths,
     read_dialect,
     read_running,
     running_from,
@@ -36,7 +36,8 @@ from upswitch.site.model import Dialect, Nginx, Site
 class Facts(Value):
     """What a survey found. `access_logs` are those that log requests to our upstreams.
 
-    `error_log` is the master's, "" without a file. `live_files` are the live generation's by name, empty where they were not read.
+    `error_log` is the master's, "" without a file, and `error_gap` then says why. `live_files` are the live generation's by name,
+    empty where they were not read.
     """
 
     disk: Disk
@@ -45,6 +46,7 @@ class Facts(Value):
     conf: dump.NginxConf
     access_logs: tuple[conf_logs.AccessLog, ...] = ()
     error_log: str = ""
+    error_gap: str = ""
     pid_file: str = ""
     can_mount: bool = False
     dialect: Dialect = Dialect.NONE
@@ -139,8 +141,11 @@ class Configured(Value):
     overgrown: str = ""
 
 
-def configured(host: Host, site: Site) -> Configured:
-    """In one round trip. A user who may not test it, or names that don't resolve in time, prove nothing."""
+def configured(host: Host, site: Site, *, master: int = 0) -> Configured:
+    """In two round trips; `master` is nginx's pid.
+
+    A user who may not test it, or names that don't resolve in time, prove nothing.
+    """
     nginx = site.nginx
     version, dumped = batch.run(host, (nginx_version(nginx), dump_argv(nginx, seconds=CONFIGURED_S)), deadline=2 * CONFIGURED_S)
     if dumped.exit is None or dumped.exit == _KILLED:
@@ -155,6 +160,7 @@ def configured(host: Host, site: Site) -> Configured:
         return Configured(problem=exc.said, is_broken=dumped.exit != 0)
     names = tuple(upstream.name for upstream in site.upstreams)
     logs = conf_logs.own_logs(conf, build, names, path=nginx.access_log, live=nginx.live)
+    logs = log_target.found(host, logs, (), master=master).access
     return Configured(conf=conf, access_logs=logs, left_out=_left_out(conf, site), overgrown=_overgrown(host, logs))
 
 
@@ -214,7 +220,8 @@ _NOT_RUN = (126, 127)
 def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
     """Everything that a switch needs to know, read now.
 
-    One round trip. Two more commands may follow: where modules are loaded, and where the pid file is not the live manifest's.
+    Two round trips: where the logs really are can be asked only once the configuration is read. Two more commands may follow: where
+    modules are loaded, and where the pid file is not the live manifest's.
     """
     commands = (
         nginx_version(nginx),
@@ -228,14 +235,22 @@ def survey(host: Host, nginx: Nginx, upstreams: tuple[str, ...]) -> Facts:
     build, conf = build_from(nginx, version), conf_from(dumped)
     pid_file = configuration.pid_file(conf, build)
     dialect = read_dialect(host, nginx, conf, seen=checked)
+    runs = _of(host, nginx, running_from(host, nginx, running), pid_file)
+    logs = log_target.found(
+        host,
+        conf_logs.own_logs(conf, build, upstreams, path=nginx.access_log, live=nginx.live),
+        error_log_paths(nginx, build, conf),
+        master=runs.pid if runs.master else 0,
+    )
     return Facts(
         disk=store.disk_from(nginx, disk),
         live_files=_files(live),
-        running=_of(host, nginx, running_from(host, nginx, running), pid_file),
+        running=runs,
         build=build,
         conf=conf,
-        access_logs=conf_logs.own_logs(conf, build, upstreams, path=nginx.access_log, live=nginx.live),
-        error_log=error_log_path(nginx, build, conf),
+        access_logs=logs.access,
+        error_log=logs.error,
+        error_gap=logs.error_gap,
         pid_file=pid_file,
         can_mount=mounted.exit == 0,
         dialect=dialect,

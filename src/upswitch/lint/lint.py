@@ -11,7 +11,7 @@ from upswitch.generations import generation, survey
 from upswitch.hosts.host import Host, Ports
 from upswitch.lint import catalogue, check_rules, drain_rules, file_rules, files, pass_rules, rules, upstream_rules
 from upswitch.lint.rules import Ground, IncludedFile, Level, LintFinding, OnMarker, Rule, Spot, Subject
-from upswitch.nginx import conf_logs, configuration, running
+from upswitch.nginx import conf_logs, configuration, log_target, running
 from upswitch.nginx.dump import Directive, NginxConf
 from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Dialect, Generation, Nginx, Site
@@ -32,6 +32,7 @@ RULES: Mapping[Ground, tuple[Rule, ...]] = {
         rules.upstream_unused,
         rules.truncates_on_reload,
         rules.access_log,
+        rules.error_log_unwatched,
         rules.tcp_for_http,
         rules.template,
         rules.marker_taken,
@@ -185,17 +186,23 @@ def _read_host(host: Host, site: Site, templates: Mapping[str, str]) -> Subject:
     conf = running.read_conf(host, site.nginx, build)
     dialect = running.read_dialect(host, site.nginx, conf)
     names = tuple(upstream.name for upstream in site.upstreams)
+    runs = survey.glance(host, site.nginx)[1]
+    logs = log_target.found(
+        host,
+        conf_logs.own_logs(conf, build, names, path=site.nginx.access_log, live=site.nginx.live, otherwise=prefix_of(site.name)),
+        running.error_log_paths(site.nginx, build, conf),
+        master=runs.pid if runs.master else 0,
+    )
     subject = Subject(
         site=site,
         build=build,
         conf=conf,
-        logs=conf_logs.own_logs(
-            conf, build, names, path=site.nginx.access_log, live=site.nginx.live, otherwise=prefix_of(site.name)
-        ),
+        logs=logs.access,
+        error_gap=logs.error_gap,
         modules=() if dialect is Dialect.NONE else (dialect,),
         checked=rules.all_checked(site, conf),
         marker=_on_marker(host, site.nginx),
-        old=survey.glance(host, site.nginx)[1].old,
+        old=runs.old,
         files=_files_on(host, conf),
     )
     return replace(subject, template_errors=tuple(_template_errors(subject, templates, dialect)))

@@ -107,6 +107,7 @@ class Subject(Value):
     build: Build = Build(name="nginx", version=(0, 0, 0))
     conf: NginxConf = NginxConf(files=(), tree=())
     logs: tuple[AccessLog, ...] = ()
+    error_gap: str = ""
     template_errors: tuple[tuple[str, str], ...] = ()
     marker: OnMarker = OnMarker.OURS
     modules: tuple[Dialect, ...] = ()
@@ -281,6 +282,11 @@ def access_log(subject: Subject) -> Iterator[LintFinding]:
     for log in coverage.distinct(subject.logs):
         for gap in coverage.gaps(log):
             yield replace(warning(gap.what, gap.hint, code=gap.code), file=log.file, line=log.line)
+
+
+def error_log_unwatched(subject: Subject) -> Iterator[LintFinding]:
+    if subject.error_gap:
+        yield warning(subject.error_gap, "write the error_log of nginx.conf to a plain file", code="error_log_unwatched")
 
 
 def tcp_for_http(subject: Subject) -> Iterator[LintFinding]:

@@ -16,6 +16,9 @@ _SILENT = 10.0
 _PATIENCE = 30.0
 """Seconds; a watch does not wait for a `flush` that takes longer."""
 
+_NO_FILES = ("/dev/", "/proc/")
+_PLAIN = "write a plain file beside it, access_log PATH FORMAT; or let `upswitch init` give the watch a log of its own"
+
 _LOSSES = {
     "upstream_status": "a failure that error_page hides is not seen, and nginx's own 50x answers count",
     "request_time": "clients that give up on a hanging pool are not seen",
@@ -77,7 +80,7 @@ def gaps(log: AccessLog) -> Iterator[Gap]:
     at = f"{log.file}:{log.line}" if log.file else "nginx's default"
     why = _unfollowed(log)
     if why:
-        yield Gap(code="log_unwatched", what=f"access log at {at}: {why}", hint="write a plain file: access_log PATH FORMAT;")
+        yield Gap(code="log_unwatched", what=f"access log at {at}: {why}", hint=_PLAIN)
     else:
         yield from _attribution(log, f"access log {log.path} ({at})")
         yield from _late(log, f"access log {log.path} ({at})")
@@ -94,8 +97,8 @@ def _unfollowed(log: AccessLog) -> str:
         return f"{log.path}: its format {log.format_name} is not defined"
     if log.gzip:
         return f"{log.path}: it is compressed, so the watch can't follow it"
-    if log.path.startswith("/dev/"):
-        return f"{log.path}: the watch can't follow a device"
+    if log.hindrance or (not log.source and log.path.startswith(_NO_FILES)):
+        return f"{log.path}: the watch can't follow it: {log.hindrance or 'it is a device'}"
     if not reader_of(log).variables & {"status", "upstream_status"}:
         return f"{log.path}: its format {log.format_name} has neither $upstream_status nor $status, so it shows no failure"
     return ""

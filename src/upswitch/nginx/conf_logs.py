@@ -49,7 +49,8 @@ class LogFormat(Value):
     escape: str = "default"
 
 
-_STANDARD = frozenset({"stderr", "/dev/stderr", "/dev/stdout"})
+STDERR = "stderr"
+_STANDARD = frozenset({STDERR, "/dev/stderr", "/dev/stdout"})
 
 
 class AccessLog(Value):
@@ -58,7 +59,8 @@ class AccessLog(Value):
     `file` is "" and `line` 0 for nginx's default. `path` is resolved, "" for `off`. `buffer`, `gzip`, `flush` and `condition` are
     the parameters' text, or "". `format` is None where no format of that name is defined. `blocks` names the blocks whose lines it
     is among: each request that such a block decides about is in every one of its logs. `prefix` begins the names of our
-    variables; `others` are those in the format that hold the generations of other sites.
+    variables; `others` are those in the format that hold the generations of other sites. `source` is the file that has its lines,
+    "" for `path` itself, and `hindrance` says why none has, both as a host found them (log_target.py).
     """
 
     path: str
@@ -74,6 +76,13 @@ class AccessLog(Value):
     upstreams: tuple[str, ...] = ()
     prefix: str = UNNAMED
     others: tuple[str, ...] = ()
+    source: str = ""
+    hindrance: str = ""
+
+    @property
+    def followed(self) -> str:
+        """The file that has its lines."""
+        return self.source or self.path
 
     @property
     def is_off(self) -> bool:
@@ -101,7 +110,12 @@ class ErrorLog(Value):
 
     @property
     def is_file(self) -> bool:
-        return self.path != "stderr" and not self.path.startswith(("syslog:", "memory:"))
+        return self.path != STDERR and not self.path.startswith(("syslog:", "memory:"))
+
+    @property
+    def opened_as(self) -> str:
+        """The path that its lines go to; "" for syslog and memory."""
+        return "/dev/stderr" if self.path == STDERR else self.path if self.is_file else ""
 
 
 def journal_tag(path: str) -> str:
@@ -329,7 +343,7 @@ def _walk_errors(scope: Directive, inherited: tuple[ErrorLog, ...], build: Build
 def _error_logs(block: tuple[Directive, ...], build: Build) -> tuple[ErrorLog, ...]:
     return tuple(
         ErrorLog(
-            path=path if path.startswith(("syslog:", "memory:")) or path == "stderr" else build.resolve(path),
+            path=path if path.startswith(("syslog:", "memory:")) or path == STDERR else build.resolve(path),
             threshold=each.args[1] if len(each.args) > 1 else "error",
         )
         for each in block

@@ -165,10 +165,11 @@ def conf_from(ran: Ran) -> dump.NginxConf:
         raise NginxBrokenError(f"nginx -T passes, but upswitch can't read what it prints: {exc}") from exc
 
 
-def error_log_path(nginx: Nginx, build: Build, conf: dump.NginxConf) -> str:
+def error_log_paths(nginx: Nginx, build: Build, conf: dump.NginxConf) -> tuple[str, ...]:
+    """Those that may be files, the master's first."""
     if nginx.error_log != "auto":
-        return nginx.error_log
-    return next((log.path for log in conf_logs.error_logs(conf, build) if log.is_file), "")
+        return (nginx.error_log,)
+    return tuple(log.opened_as for log in conf_logs.error_logs(conf, build) if log.opened_as)
 
 
 # ---- names ----

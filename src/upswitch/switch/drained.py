@@ -80,7 +80,7 @@ def drained(ports: Ports, site: Site) -> DrainReport:
         or _under_way(ports, nginx)
         or _held_down(disk, running, former),
     )
-    return _looked(ports, site, report, live=disk.manifest, former=former) if report.is_safe else report
+    return _looked(ports, site, report, running.pid, live=disk.manifest, former=former) if report.is_safe else report
 
 
 def _held_down(disk: store.Disk, running: Running, former: Manifest) -> str:
@@ -89,9 +89,9 @@ def _held_down(disk: store.Disk, running: Running, former: Manifest) -> str:
     return f"{down}, so {former.pool} is the way back" if names else ""
 
 
-def _looked(ports: Ports, site: Site, report: DrainReport, *, live: Manifest, former: Manifest) -> DrainReport:
+def _looked(ports: Ports, site: Site, report: DrainReport, master: int, *, live: Manifest, former: Manifest) -> DrainReport:
     """With what takes longer to find out: who else uses these servers, and whether the live pool can do without them."""
-    found = survey.configured(ports.host, site)
+    found = survey.configured(ports.host, site, master=master)
     if found.conf is None:
         problem = f"nginx's configuration can't be read, so nobody knows who else uses these servers: {found.problem}"
         return msgspec.structs.replace(report, problem=problem)

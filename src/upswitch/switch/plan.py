@@ -97,4 +97,5 @@ def _seen(site: Site, job: Job, own: Tried) -> tuple[str, ...]:
     if Step.WATCH in job.plan.skips:
         return ()
     asked = own.asked if site.watch.probe else ()
-    return (*attribution.told(job.facts.access_logs, job.attribution, asked=asked), *own.told)
+    gap = (job.facts.error_gap,) if job.facts.error_gap else ()
+    return (*attribution.told(job.facts.access_logs, job.attribution, asked=asked), *gap, *own.told)

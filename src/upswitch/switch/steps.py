@@ -199,15 +199,15 @@ class Steps:
         return store.point(self._ports.host, self._nginx, expect=self._job.plan.base, to=self._job.plan.to)
 
     def _watched_pool(self) -> Watched:
-        facts = self._job.facts
         return Watched(
             pool=self._job.plan.pool,
             attribution=self._job.attribution,
-            access_logs=facts.access_logs,
-            error_log=facts.error_log,
-            master=facts.running.pid,
-            tells_crashes=tells_crashes(facts.conf, facts.build),
-            known=known_of(facts.conf, facts.build),
+            access_logs=self._job.facts.access_logs,
+            error_log=self._job.facts.error_log,
+            error_gap=self._job.facts.error_gap,
+            master=self._job.facts.running.pid,
+            tells_crashes=tells_crashes(self._job.facts.conf, self._job.facts.build),
+            known=known_of(self._job.facts.conf, self._job.facts.build),
             tried=self.tried,
         )
 

@@ -160,7 +160,7 @@ class Attribution(Value):
 def told(logs: Sequence[AccessLog], attribution: Attribution, *, asked: Sequence[Asking]) -> tuple[str, ...]:
     """What a watch reads and requests, and what it can't see: a sentence each."""
     logs = distinct(logs)
-    followed = [f"The watch reads {log.path}. {_how(log, attribution)}" for log in logs if can_follow(log)]
+    followed = [f"The watch reads {log.followed}. {_how(log, attribution)}" for log in logs if can_follow(log)]
     own = [f"The watch requests {each.shown} itself, twice a second." for each in asked]
     blind = [] if followed or own else ["The watch has no log to read and no watch.probe, so it sees no requests (BLIND)."]
     return (*followed, *own, *blind, *(gap.what for log in logs for gap in gaps(log)))

@@ -196,6 +196,8 @@ class _Observation:
         names = {name for manifest in staged for name in manifest.servers}
         addresses = {name: frozenset(each for of in staged for each in of.servers.get(name, ())) for name in names}
         tells = tells_crashes(facts.conf, facts.build)
+        if facts.error_gap:
+            self._notes.add(facts.error_gap)
         self._errors = ErrorLog(ports, facts.error_log, running.pid, self._notes, tells_crashes=tells, addresses=addresses)
         stack.callback(self._errors.close)
         name = running.marker.generation if running.marker else ""

@@ -78,14 +78,14 @@ class AccessLogs:
         return next((log for log in followed if log), None)
 
     def _open(self, log: AccessLog) -> _Log | None:
-        follower = follow(self._ports.host, log.path, self._notes)
+        follower = follow(self._ports.host, log.followed, self._notes)
         if follower is None:
             return None
         reader = coverage.reader_of(log)
         if isinstance(follower, CountingFollower):
-            self._count_there(log.path, reader, follower)
+            self._count_there(log.followed, reader, follower)
         return _Log(
-            path=log.path,
+            path=log.followed,
             reader=reader,
             follower=follower,
             counter=counter_for(self._attribution, reader, is_for_diagnosis=True),
@@ -115,7 +115,7 @@ class AccessLogs:
         ours = self._attribution.upstreams
         limited = (log for log in self._logs if self._attribution.mode(log.reader) is Mode.LIMITED)
         paths = {log.path for log in limited}
-        others = {log.path: sorted({*log.upstreams} - ours - {""}) for log in self._all if log.path in paths}
+        others = {log.followed: sorted({*log.upstreams} - ours - {""}) for log in self._all if log.followed in paths}
         told = (f"{path} has requests to {', '.join(each)} too" for path, each in others.items() if each and ours)
         return "; ".join(told)
 

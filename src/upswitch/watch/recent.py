@@ -66,7 +66,7 @@ def recent(host: Host, site: Site, logs: Sequence[AccessLog], live: Manifest) ->
     found = Recent(pool=live.pool)
     for log in coverage.distinct(logs):
         if coverage.can_follow(log) and (reader := coverage.reader_of(log)).has_generation:
-            ours = (each for each in _newest(host, log.path, reader) if attribution.classify(each).whose is Whose.NEW)
+            ours = (each for each in _newest(host, log.followed, reader) if attribution.classify(each).whose is Whose.NEW)
             entries = tuple(islice(ours, _LAST))
             new = judged(((each, 1) for each in entries), attribution).new
             at = max(found.at, _time(entries[0]) if entries else "")

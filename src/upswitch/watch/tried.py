@@ -133,7 +133,7 @@ class _Trial:
     def _follow(self, log: AccessLog) -> tuple[Follower, LineReader] | None:
         """None where it can't be followed: the watch says so itself."""
         with suppress(HostError):
-            follower = self._ports.host.follow(log.path)
+            follower = self._ports.host.follow(log.followed)
             self._closing.callback(follower.close)
             if isinstance(follower, CountingFollower):
                 follower.count(lines_with(self._mark))

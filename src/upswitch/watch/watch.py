@@ -157,6 +157,7 @@ class Watched(Value):
     access_logs: tuple[AccessLog, ...]
     error_log: str
     master: int
+    error_gap: str = ""
     tells_crashes: bool = True
     known: Known = Known()
     tried: Tried = Tried()
@@ -220,7 +221,7 @@ class Watcher:
         self._hang = HangGuard(ports.host, ours, watched.master)
         for line in attribution.told(watched.access_logs, ours, asked=watched.tried.asked if site.watch.probe else ()):
             ports.tell("watch", line)
-        for line in watched.tried.told:
+        for line in (*filter(None, (watched.error_gap,)), *watched.tried.told):
             self._notes.add(line)
             ports.tell("watch", line)
         self._throughs = tuple(map(ports.through, watched.tried.asked))

@@ -49,7 +49,8 @@ def _status(session: Session, *, is_probing: bool, is_once: bool) -> View:
     holder = session.ports.lock.holder()
     standing = deadman.look(host, nginx) if last is not None and last.is_left and holder is None else None
     compared, probed = compare.both(session.ports, session.site, disk.manifest, running.checked) if is_probing else ((), ())
-    configured = survey.configured(host, session.site) if is_once else Configured(problem="not with --watch")
+    master = running.pid if running.master else 0
+    configured = survey.configured(host, session.site, master=master) if is_once else Configured(problem="not with --watch")
     error_log = disk.manifest.error_log if disk.manifest else ""
     rejection = compare.last_rejection(host, error_log, running.family) if compared else None
     return views.status(

@@ -1,0 +1,92 @@
+"""What a log's path leads to, as nginx opens it: a file that can be followed, a unit's journal, or neither, and why.
+
+nginx opens each log anew at a reload. Its `/dev/stdout` is then the master's own: a file, a pipe or a socket, and /dev/null where
+nginx made itself a daemon (ngx_daemon). In official images access.log is a link to it. No such log is opened here.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from upswitch.basics.value import Value
+from upswitch.hosts import sh
+from upswitch.hosts.host import Host
+from upswitch.nginx.conf_logs import AccessLog
+
+_LINES = 3
+_KINDS = {
+    "fifo": "it is a pipe",
+    "socket": "it is a socket",
+    "directory": "it is a folder",
+    "unreadable": "this user may not read it",
+    "hidden": "this user may not look at it",
+    "missing": "nginx has closed it",
+    "deleted": "the file that nginx writes to has no name any more, or another one",
+    "unknown": "it is nginx's own stdout or stderr, and upswitch finds no nginx that runs",
+}
+
+
+class Target(Value):
+    """`path` is the file to follow; else `unit` is the systemd unit in whose journal the lines are, or "", and `why` a reason."""
+
+    path: str = ""
+    unit: str = ""
+    why: str = ""
+
+
+def targets(host: Host, paths: Iterable[str], *, master: int = 0) -> Mapping[str, Target]:
+    """The target of each path. `master` is nginx's pid, 0 where it does not run.
+
+    Where the host can't say, a path stands for itself, but for a device.
+    """
+    asked = tuple(dict.fromkeys(paths))
+    if not asked:
+        return {}
+    argv = sh.argv("upswitch.nginx", "log_target.sh", str(master or ""), *asked)
+    ran = host.run(argv, deadline=sh.QUICK_S)
+    said = ran.out.decode("utf-8", "surrogateescape").split("\n")
+    if ran.exit != 0 or len(said) != _LINES * len(asked) + 1:
+        unsaid = Target(why=f"{host.name} does not say what it is: {ran.words}")
+        return {path: unsaid if path.startswith(("/dev/", "/proc/")) else Target(path=path) for path in asked}
+    return {path: _target(path, *said[at * _LINES : (at + 1) * _LINES]) for at, path in enumerate(asked)}
+
+
+def _target(path: str, unit: str, kind: str, real: str) -> Target:
+    if kind == "missing" and real:
+        return Target(path=path)  # nginx makes it at the next reload
+    if kind.startswith("regular "):
+        return Target(path=real)
+    what = f"nginx throws its lines away ({real})" if real == "/dev/null" else _KINDS.get(kind, f"it is a {kind}, no file")
+    where = f" ({real})" if real not in {path, "/dev/null", ""} else ""
+    if unit:
+        return Target(unit=unit, why=f"its lines go to the journal of {unit}")
+    return Target(why=f"{what}{where}")
+
+
+class Logs(Value):
+    """The logs of one nginx as they can be followed. Without an `error` log to follow `error_gap` says why."""
+
+    access: tuple[AccessLog, ...]
+    error: str = ""
+    error_gap: str = ""
+
+
+def found(host: Host, access: Sequence[AccessLog], errors: Sequence[str], *, master: int = 0) -> Logs:
+    """Each access log with the file that is followed instead of its path, or with the reason why none can be."""
+    seen = targets(host, (*(log.path for log in access if log.is_file), *errors), master=master)
+    followed = [seen[path].path for path in errors if seen[path].path]
+    gap = "" if followed else _error_gap({path: seen[path] for path in errors})
+    return Logs(
+        access=tuple(_with(log, seen[log.path]) if log.path in seen else log for log in access),
+        error=followed[0] if followed else "",
+        error_gap=gap,
+    )
+
+
+def _with(log: AccessLog, target: Target) -> AccessLog:
+    return replace(log, source=target.path if target.path != log.path else "", hindrance=target.why)
+
+
+def _error_gap(seen: Mapping[str, Target]) -> str:
+    each = "; ".join(f"{path}: {target.why}" for path, target in seen.items()) or "its error_log names no file"
+    return f"The watch can't follow nginx's error log ({each}), so it does not see what only that has."
