@@ -365,7 +365,7 @@ WORDS = {
         "upstream_closed_during_send"
     ),
 }
-OF_MODULES = {"lua_balancer_failed", "lua_no_server", "lua_failed", "js_failed"}
+OF_MODULES = {"module_failed", "lua_balancer_failed", "lua_no_server", "lua_failed", "js_failed"}
 """Of modules that are not here; the words are those of ngx_http_lua_*.c, ngx_js.c, and of gateways in Lua."""
 BESIDE = {
     b"[20-Nov-2026 10:00:01] WARNING: [pool www] server reached pm.max_children setting (5)": "server_overloaded",

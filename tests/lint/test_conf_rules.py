@@ -117,7 +117,7 @@ def test_what_a_whole_configuration_would_say_is_only_a_note_in_a_part(tmp_path)
         ("server 10.0.0.1; server 10.0.0.2;", ["max_fails_one"]),
         ("upstream app { server 10.0.0.1; server 10.0.0.2; }", ["max_fails_one"]),
         ("listen 80; error_page 502 =200 /x; location / { proxy_pass http://10.0.0.1; }", ["error_page_hides"]),
-        ("http { server { location / { proxy_pass http://app$request_uri; } } }", []),
+        ("http { server { location / { proxy_pass http://app$request_uri; } } }", ["no_resolver"]),
     ],
 )
 def test_any_part_of_a_configuration_is_read(tmp_path, text, expected):

@@ -7,8 +7,12 @@ import sys
 
 import pytest
 
+from upswitch.cli.views.lint import lint as view
+from upswitch.lint.rules import Level, LintFinding
+
 BAD = "upstream app { server 10.0.0.1; server 10.0.0.2; }\nserver { location / { proxy_pass http://app; } }\n"
 NOTED = "upstream app { server 10.0.0.1; }\nserver { location / { proxy_pass http://app; } }\n"
+TWICE = "server { location / { proxy_next_upstream error non_idempotent; proxy_pass http://10.0.0.1; } }"
 WRONG = f"{BAD}upstream b {{ server 127.0.0.1:1; check type=http port=70000; }}\n"
 SITE = '[upstreams.app]\nA = ["127.0.0.1:1"]\nB = ["127.0.0.1:2"]\n[lint]\nignore = ["%s"]\n'
 
@@ -27,9 +31,9 @@ def lint(tmp_path):
 def test_github_shows_each_finding_beside_its_line_with_every_special_character_escaped(lint):
     ran = lint(BAD, "--format", "github")
     (line,) = ran.stdout.splitlines()
-    assert line.startswith("::warning file=conf.d/a%2C b%25.conf,line=1,title=upswitch max_fails_one::")
+    assert line.startswith("::notice file=conf.d/a%2C b%25.conf,line=1,title=upswitch max_fails_one::")
     assert "%0Awrite `server 10.0.0.1 max_fails=3; server 10.0.0.2 max_fails=3;`" in line
-    assert ran.returncode == 3
+    assert ran.returncode == 0
 
 
 def test_levels_have_githubs_names(lint):
@@ -64,7 +68,14 @@ def test_format_json_is_what_json_prints(lint):
 
 @pytest.mark.parametrize(
     ("text", "words", "code"),
-    [(NOTED, (), 0), (BAD, (), 3), (BAD, ("--errors-only",), 0), (WRONG, ("--errors-only",), 3), ("server {", (), 2)],
+    [
+        (NOTED, (), 0),
+        (BAD, (), 0),
+        (TWICE, (), 3),
+        (TWICE, ("--errors-only",), 0),
+        (WRONG, ("--errors-only",), 3),
+        ("server {", (), 2),
+    ],
 )
 def test_the_exit_code_is_that_of_what_is_shown(lint, text, words, code):
     ran = lint(text, *words)
@@ -109,7 +120,7 @@ def test_an_include_that_is_not_here_is_a_note_and_the_rules_go_on(lint, tmp_pat
     )
     found = json.loads(lint(text, "--json").stdout)["findings"]
     assert [(each["code"], each["level"], each["line"]) for each in found] == [
-        ("max_fails_one", "warning", 4),
+        ("max_fails_one", "note", 4),
         ("include_unread", "note", 2),
         ("include_unread", "note", 3),
     ]
@@ -127,3 +138,9 @@ def test_help_explains_a_code_with_what_happens_the_fix_and_the_source():
     argv = (sys.executable, "-m", "upswitch", "help", "max_fails_one")
     ran = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
     assert [line.partition(" ")[0] for line in ran.stdout.splitlines() if line] == ["#", "What", "Fix:", "Source:"]
+
+
+def test_a_long_line_that_two_findings_ask_for_is_printed_once():
+    log = [LintFinding(level=Level.WARNING, code=code, what=code, hint="use this format: " + "x" * 200) for code in ("a", "b")]
+    assert view(log).text.count("x" * 200) == 1
+    assert view(log).text.endswith("WARNING b: b\n    do what a asks for: it is the same line")

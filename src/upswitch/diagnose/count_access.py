@@ -84,7 +84,7 @@ def asked(entry: Entry) -> tuple[str, ...]:
 
 def _failed(entry: Entry, answers: list[str], servers: list[str]) -> tuple[Trouble, ...]:
     """The attempts that failed."""
-    headers = elements(entry.upstream_header_time)
+    headers = elements(entry.upstream_header_time) if entry.upstream_header_time else []
     failed = []
     for index, (answer, server) in enumerate(zip(answers, servers, strict=False)):
         if answer == _GIVEN_UP:

@@ -4,7 +4,6 @@
 """
 
 import re
-from calendar import timegm
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from msgspec.structs import asdict, replace
 from upswitch.basics.value import Value
 from upswitch.diagnose.causes import HTTP, Cause, Code, catalogue, family_of, said_beside, told
 from upswitch.diagnose.evidence import MOST_KEPT, OTHERS, UNEXPLAINED, shown
-from upswitch.logs.error_line import TIMELESS, failure_of, parse_error
+from upswitch.logs.error_line import TIMELESS, clock, failure_of, parse_error
 from upswitch.logs.line import UNREPEATABLE
 
 # Theory. A regular expression walks over a block and takes of each line its time, its cause (what stands before `, client: `),
@@ -232,8 +231,7 @@ class ErrorCounter:
         if not time:
             return 0
         if self._now[0] != time:
-            year, month, day, hour, minute, second = map(int, re.split("[/ :]", time))
-            self._now = (time, timegm((max(year, 1), min(max(month, 1), 12), day, hour, minute, second)))
+            self._now = (time, clock(time))
         return self._now[1]
 
 
@@ -245,15 +243,15 @@ _USUAL = re.compile(
     re.MULTILINE,
 )
 _PLAIN = re.compile(
-    rb"^(?:(?=.{0,2000}$)" + _STAMP + rb"\[(?:error|crit|alert|([a-z]{1,10}+))\]" + _PROCESS + rb"(?>(?:\*\d+ )?)"
+    rb"^(?:(?=.{0,2000}$)" + _STAMP + rb"\[(?:error|crit|alert|([a-z]{1,10}+))\]" + _PROCESS + rb"\*\d{1,20}+ "
     rb"((?>[^,\n]*(?:,(?! client: )[^,\n]*)*))"
     rb'(?:, client: [^,"\n]*, server: [^,"\n]*'
     rb'(?:, request: "(\S+) \S* HTTP/[\d.]+"'
-    rb'(?:, upstream: "((?>(?:[a-z]+://)?)(?:unix:[^:"\s]*|[^/"\s]*)).*|(?!, (?:upstream|subrequest): ").*))?)?'
+    rb'(?:, upstream: "((?>(?:[a-z]+://)?)(?!passenger:)(?:unix:[^:"\s]*|[^/"\s]*)).*|(?!, (?:upstream|subrequest): ").*))?)?'
     rb"|(.*))\n",
     re.MULTILINE,
 )
-_HEAD, _CONTEXT = b"0000/00/00 00:00:00 [%b] 0#0: *0 ", b', client: , server: , request: "G  HTTP/1", upstream: "%s"'
+_HEAD, _CONTEXT = b"0000/00/00 00:00:00 [%b] 0#0: *1 ", b', client: , server: , request: "G  HTTP/1", upstream: "%s"'
 _METHOD = re.compile(rb'[^,"]*, server: [^,"]*, request: "(\S+) ')
 _VARIABLE = re.compile(
     rb"((?:limiting|delaying) requests?(?:, dry run)?, excess: )[\d.]+"

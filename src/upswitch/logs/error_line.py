@@ -12,6 +12,7 @@ referrer. A line is cut at 2048 bytes: then the upstream may be missing.
 """
 
 import re
+from calendar import timegm
 from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
@@ -30,8 +31,9 @@ _CAUSE = re.compile(
 )
 _CONTEXT = re.compile(
     rb'[^,"]*, server: [^,"]*(?:, request: "\S+ [^\s"]*(?:"[^\s"]*)* HTTP/[\d.]+"(, subrequest: "[^\s"]*")?)?'
-    rb'(?:, upstream: "(?:([a-z]+)://)?(unix:[^:"\s]*|[^/"\s]*))?'
+    rb'(?:, upstream: "(?:(passenger):(?!//)(?:unix:)?(/[^:"\s]*)|(?:([a-z]+)://)?(unix:[^:"\s]*|[^/"\s]*)))?'
 )
+"""Phusion Passenger has names of servers of its own: `passenger:unix:/path:`, and before its version 5 `passenger:/path:`."""
 _TO_ADDRESS = re.compile(r"(connect|bind)\(\) to \S+ failed|(\S+) (could not be resolved)")
 _NO_LIVE = "no live upstreams"
 _BENIGN = ("an upstream response is buffered", "a client request body is buffered", "upstream server temporarily disabled")
@@ -125,6 +127,15 @@ def crash_lines(lines: Iterable[bytes], pid: int) -> tuple[str, ...]:
     return tuple(line.text for line in _of_process(lines, pid) if " exited on signal " in line.message)
 
 
+def clock(words: str) -> int:
+    """Seconds of a line's time (`YYYY/MM/DD HH:MM:SS`), to subtract from one another: of a clock without a zone.
+
+    Whoever forges a line may name a month that is none.
+    """
+    year, month, *rest = map(int, re.split("[/ :]", words))
+    return timegm((max(year, 1), min(max(month, 1), 12), *rest))
+
+
 def failure_of(line: bytes) -> tuple[str, str] | None:
     """A failure towards an upstream: what is the same in all lines of its kind, and the server (`IP:PORT`, an upstream's name)."""
     parsed = parse_error(line)
@@ -154,8 +165,8 @@ def _upstream(cause: bytes, context: bytes) -> tuple[str, str, str]:
     match = _CONTEXT.match(context)
     if not match or (b'"' in cause and not cause.startswith((b"upstream ", b"FastCGI "))):
         return "", "", ""
-    subrequest, scheme, upstream = (printable(each or b"") for each in match.groups())
-    return subrequest, scheme, upstream
+    subrequest, passenger, path, scheme, upstream = (printable(each or b"") for each in match.groups())
+    return subrequest, passenger or scheme, f"unix:{path}" if path else upstream
 
 
 def _is_failure(line: ErrorLine) -> bool:

@@ -23,7 +23,7 @@ _PREFIXES = (
     _ISO + rb" std(?:out|err) [FP] ",  # CRI, of containerd and CRI-O
     _COLOR + rb"[\w./@-]+ *" + _COLOR + rb"\|" + _COLOR + b" ?" + _COLOR,  # docker compose, docker service
     rb"\[(?:pod|container)/[^\]\n]+\] ",  # kubectl logs --prefix
-    _ISO + rb"[ \t]",  # docker logs -t, kubectl logs --timestamps, svlogd
+    _ISO + rb"[ \t]{1,2}",  # docker logs -t, kubectl logs --timestamps, svlogd, s6-log
     _COLOR + rb"[\w.-]+" + _COLOR + b" " + _COLOR + rb"[\w.-]+" + _COLOR + rb" (?=\d{4}/\d\d/\d\d |\S+ - )",  # stern
 )
 

@@ -8,8 +8,6 @@ A client can write whole lines into this log (logs/error_line.py). So a line cou
 nginx: a client does not see its number.
 """
 
-import re
-from calendar import timegm
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -200,10 +198,4 @@ class ErrorLog:
 
 def _unix(time: str, span: Span) -> int:
     """Of a time of the error log, which has no zone: by a moment that is known in both ways."""
-    return (span.unix or 0) + _seconds(time) - _seconds(span.words)
-
-
-def _seconds(words: str) -> int:
-    """Whoever forges a line may name a month that is none."""
-    year, month, *rest = map(int, re.split("[/ :]", words))
-    return timegm((max(year, 1), min(max(month, 1), 12), *rest))
+    return (span.unix or 0) + error_line.clock(time) - error_line.clock(span.words)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _GITHUB = {"error": "error", "warning": "warning", "note": "notice"}
+_LONG = 100
 _ESCAPED = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
 _ESCAPED_PROPERTY = _ESCAPED | str.maketrans({":": "%3A", ",": "%2C"})
 
@@ -42,14 +43,23 @@ class LintView(View):
             case Format.GITHUB:
                 return "\n".join(_github(each, self.folder) for each in self.findings)
             case _:
-                lines = [f"{each.level.upper()} {each.code}: {each.what}\n    {each.hint}" for each in self.findings]
-                return "\n".join(lines) or "Nothing found."
+                return "\n".join(_lines(self.findings)) or "Nothing found."
 
 
 def lint(findings: Iterable["LintFinding"], form: Format = Format.TEXT, folder: str = "") -> LintView:
     found = tuple(findings)
     is_bad = any(each.level != "note" for each in found)
     return LintView(command="lint", exit=Exit.FINDINGS if is_bad else Exit.DONE, findings=found, format=form, folder=folder)
+
+
+def _lines(findings: Iterable["LintFinding"]) -> Iterator[str]:
+    """What two findings ask for alike, such as a long log_format, stands there once."""
+    asked = dict[str, str]()
+    for each in findings:
+        yield f"{each.level.upper()} {each.code}: {each.what}"
+        first = asked.setdefault(each.hint, each.code)
+        is_again = first != each.code and len(each.hint) > _LONG
+        yield f"    do what {first} asks for: it is the same line" if is_again else f"    {each.hint}"
 
 
 def of_hosts(views: Sequence[View]) -> str:
