@@ -297,15 +297,22 @@ class Site(Value):
 
 
 class Problem(Value):
-    """One thing wrong in a site file: the key, the value as written, and what it must be."""
+    """One thing wrong in a site file: the key, the value as written ("" for none), and what it must be.
+
+    `line`: where it stands, 0 where that is not known. `source`: the line itself, "" where it may hold a secret.
+    """
 
     key: str
     value: str
     allowed: str
+    line: int = 0
+    source: str = ""
 
     @property
     def text(self) -> str:
-        return f"{self.key} = {self.value}: {self.allowed}"
+        said = f"{self.key} = {self.value}: {self.allowed}" if self.value else f"{self.key}: {self.allowed}"
+        numbered = f"line {self.line}: {said}" if self.line and self.value else said
+        return f"{numbered}\n    {self.line} | {self.source}" if self.source else numbered
 
 
 # ---- health checks: what is asked of a server, and its answer ----

@@ -87,7 +87,9 @@ def parse_site(text: str) -> Site:
     root.close()
     _refuse_gate(gate, site)
     if problems:
-        raise SiteInvalid(tuple(problems))
+        from upswitch.site import lines  # noqa: PLC0415  (only a problem needs it)
+
+        raise SiteInvalid(lines.located(problems, text))
     return site
 
 
@@ -95,11 +97,9 @@ def _toml(text: str) -> dict[str, object]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as exc:
-        # The line itself is not shown, as it may hold a secret (reliability.md, I11).
-        found = re.search(r"\(at line ([0-9]+), column ([0-9]+)\)$", str(exc))
-        line = found[1] if found else str(text.count("\n") + 1)
-        problem = Problem(key=f"line {line}", value="(not shown)", allowed=f"must be TOML: {exc}")
-        raise SiteInvalid((problem,)) from exc
+        from upswitch.site import lines  # noqa: PLC0415  (only a problem needs it)
+
+        raise SiteInvalid((lines.broken(str(exc), text),)) from exc
 
 
 def _name(value: object) -> str:

@@ -95,8 +95,7 @@ class Reader:
 
     def dotted(self, key: str) -> str:
         """The whole name of a key, quoted where TOML needs it."""
-        bare = key if re.fullmatch(r"[A-Za-z0-9_-]*", key) else json.dumps(key)
-        return ".".join(part for part in (self._name, bare) if part)
+        return ".".join(part for part in (self._name, quoted(key)) if part)
 
     def is_refused(self, key: str) -> bool:
         """Whether `key` has a problem."""
@@ -111,6 +110,11 @@ class Reader:
             self.refuse(key, value, f"there is no such key{hint}")
         for table in self._inner:
             table.close()
+
+
+def quoted(key: str) -> str:
+    """A key as TOML writes it."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]*", key) else json.dumps(key)
 
 
 def some(value: object) -> list[object]:
