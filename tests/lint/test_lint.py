@@ -182,6 +182,7 @@ def test_a_log_that_hides_failures_from_the_watch_is_found(log, code):
 def test_all_that_nginxs_own_format_lacks_is_found_at_once_and_named():
     findings = found(conf(http=f"{FORMAT} access_log /log combined; {INCLUDE}"))
     assert findings.keys() == {"log_limited", "log_lacks"}
+    assert findings["log_limited"].what.startswith("access log /log ")
     assert "LIMITED MODE" in findings["log_limited"].what
     assert "$upstream_status (a failure that error_page hides" in findings["log_lacks"].what
     assert "$request_time (clients that give up" in findings["log_lacks"].what

@@ -106,9 +106,9 @@ def _unfollowed(log: AccessLog) -> str:
 
 def _attribution(log: AccessLog, name: str) -> Iterator[Gap]:
     has = reader_of(log).variables
-    name = name_of(log.prefix)
+    site = name_of(log.prefix)
     hint = (
-        f"`upswitch init{f' -s {name}' if name else ''}` gives the watch a log of its own beside it. "
+        f"`upswitch init{f' -s {site}' if site else ''}` gives the watch a log of its own beside it. "
         f"By hand: write {conf_logs.lines_beside(log)}"
     )
     own = f"${generation_variable(log.prefix)}"
