@@ -1,6 +1,7 @@
 """The log of our own at work: two applications on one nginx, one combined log (Debian's default) for both."""
 
 import os
+import re
 import subprocess
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -113,3 +114,24 @@ def test_a_site_that_is_managed_already_gets_the_log_by_init_with_its_name_alone
         assert (again.exit, again.json["diff"]) == (0, ""), again
         sites.on(shop, "leave", "--apply")
         assert (path.exists(), sites.test().returncode) == (False, 0)
+
+
+def test_a_log_with_everything_that_is_a_link_to_a_pipe_gets_ours_beside_it(any_nginx, tmp_path):
+    """As in nginx's official image."""
+    with two_sites(any_nginx, tmp_path) as sites:
+        shop = sites.shop
+        assert sites.init(shop).exit == 0
+        variable = re.search(r"\$upswitch_\w+_generation", (shop.dir / "live/marker.conf").read_text())[0]
+        fields = f"$msec $status $request_time $remote_addr $upstream_addr $upstream_status {variable}"
+        text = sites.conf.read_text()
+        sites.conf.write_text(text.replace("access_log access.log;", f"log_format full '{fields}'; access_log access.log full;"))
+        sites.reload()
+        assert sites.on(shop, "init", "--log").json["log"] == ""
+        (tmp_path / "access.log").unlink()
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "access.log").symlink_to("pipe")
+        reading = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            assert sites.on(shop, "init", "--log").json["log"].startswith(f"{tmp_path}/upswitch_shop")
+        finally:
+            os.close(reading)

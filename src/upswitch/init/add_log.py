@@ -50,7 +50,7 @@ def _proposed(ports: RunPorts, site: Site, wanted: WantsLog, facts: Facts) -> Ad
     if configuration.includes_live(facts.conf, site.nginx.include) is None:
         hint = "give init --upstream and --pool to put it under upswitch"
         raise RefusedError(Refusal(what=f"{facts.conf.path} does not include the live generation of this site", hint=hint))
-    found = bound.proposed(ports.host, wanted, (), facts.conf, site=site, build=facts.build)
+    found = bound.proposed(ports.host, wanted, (), facts.conf, site=site, facts=facts)
     resolved, notes = propose.resolved(ports.host, facts.conf, found.edits)
     if obstacles := tuple(obstacle for edit in resolved for obstacle in propose.edit_obstacle(ports.host, edit)):
         raise RefusedError(*obstacles)

@@ -3,12 +3,13 @@
 from msgspec.structs import replace
 
 from upswitch.basics.errors import HostError
+from upswitch.generations.survey import Facts
 from upswitch.hosts.host import Host
 from upswitch.hosts.sh import QUICK_S, SH, WRITE_S, script
 from upswitch.init.edits import Edit
 from upswitch.init.own_log import OwnLog, Scheduler, WantsLog, said, with_own_log
 from upswitch.init.places import AdoptRefused
-from upswitch.nginx.build import Build
+from upswitch.nginx import conf_logs, log_target
 from upswitch.nginx.dump import NginxConf
 from upswitch.site.model import Site
 
@@ -18,12 +19,12 @@ _UNBOUNDED = (
 )
 
 
-def proposed(host: Host, wanted: WantsLog, edits: tuple[Edit, ...], after: NginxConf, *, site: Site, build: Build) -> OwnLog:
+def proposed(host: Host, wanted: WantsLog, edits: tuple[Edit, ...], after: NginxConf, *, site: Site, facts: Facts) -> OwnLog:
     """The edits with the log of our own; without it where it is not wanted or not needed, or where nothing would keep it small."""
     if wanted is WantsLog.NO:
         return OwnLog(path="", edits=edits)
     try:
-        found = with_own_log(edits, after, build, site)
+        found = with_own_log(edits, after, facts.build, site, unread=_unread(host, after, facts))
     except AdoptRefused as exc:
         return OwnLog(path="", edits=edits, notes=(f"no log of our own is added for the watch: {exc}",))
     if not found.path:
@@ -33,6 +34,13 @@ def proposed(host: Host, wanted: WantsLog, edits: tuple[Edit, ...], after: Nginx
         return OwnLog(path="", edits=edits, notes=(*found.notes, _UNBOUNDED))
     found = replace(found, scheduler=scheduler)
     return replace(found, notes=(*found.notes, *said(found)))
+
+
+def _unread(host: Host, conf: NginxConf, facts: Facts) -> set[str]:
+    """The logs that are no files, such as a link to /dev/stdout."""
+    paths = [log.path for log in conf_logs.access_logs(conf, facts.build) if log.is_file]
+    seen = log_target.targets(host, paths, master=facts.running.pid)
+    return {path for path, target in seen.items() if not target.path}
 
 
 def look(host: Host) -> Scheduler:

@@ -70,16 +70,17 @@ class OwnLog(Value):
         return _files(self.scheduler, self.name, self.path) if self.path else {}
 
 
-def with_own_log(edits: tuple[Edit, ...], after: NginxConf, build: Build, site: Site) -> OwnLog:
+def with_own_log(edits: tuple[Edit, ...], after: NginxConf, build: Build, site: Site, *, unread: Collection[str] = ()) -> OwnLog:
     """The edits with our log added where the owner's logs lack something. `after` is the configuration as the edits make it.
 
-    Their order: nginx starts after each single one. AdoptRefused where the lines can't be written.
+    `unread` are the paths of logs that are no files. The order of the edits: nginx starts after each single one.
+    AdoptRefused where the lines can't be written.
     """
     prefix = variable_prefix(after, live=site.nginx.live, otherwise=prefix_of(site.name))
     names = [upstream.name for upstream in site.upstreams]
     scopes = conf_logs.log_scopes(after, build, names, live=site.nginx.live, prefix=prefix)
     notes = tuple(_off(scopes))
-    lacking = [logs for logs in scopes if not logs[0].is_off and all(any(gaps(log)) for log in logs)]
+    lacking = [logs for logs in scopes if not logs[0].is_off and all(log.path in unread or any(gaps(log)) for log in logs)]
     if not lacking:
         return OwnLog(path="", edits=edits, notes=notes)
     include = includes_live(after, site.nginx.include)

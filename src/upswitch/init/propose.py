@@ -57,7 +57,7 @@ def propose(ports: Ports, request: InitRequest, templates: dict[str, str]) -> Pr
     after = edits.edited(facts.conf, adoption.edits, {f"{site.nginx.live}/{each.name}": each.text for each in adoption.files})
     all_edits, drain_lines = _edits(request, adoption.edits, after, site=site, build=facts.build)
     after = edits.edited(after, all_edits, {})
-    logged = bound.proposed(ports.host, request.log, all_edits, after, site=site, build=facts.build)
+    logged = bound.proposed(ports.host, request.log, all_edits, after, site=site, facts=facts)
     all_edits, notes = resolved(ports.host, facts.conf, logged.edits)
     runs = journal_of(ports.host, site.nginx).read()
     name = Generation(number=next_number(facts.disk.generations, runs), pool=request.pool)
