@@ -62,6 +62,21 @@ def test_a_stdout_that_is_a_file_is_followed_and_takes_a_bad_release_back(any_ng
             agree(lab, answer, "A")
 
 
+def test_diagnose_reads_the_file_behind_stdout_and_stderr_once(any_nginx):
+    with Lab(any_nginx, QUIET) as lab:
+        conf, file = lab.folder / "nginx.conf", lab.folder / "both.log"
+        write_logs(lab, "/dev/stdout")
+        conf.write_text(conf.read_text().replace(f"error_log {lab.error_log};", "error_log stderr;"))
+        with file.open("ab") as both, running(lab, both, both):
+            for number in (1, 2):
+                lab.backend("A", number).mode("close", lying=True)
+            assert [lab.get()[0] for _ in range(3)] == [502] * 3
+            found = upswitch(lab, "diagnose").json
+        assert [each["name"] for each in found["read"]] == [str(file)], found
+        assert [each["code"] for each in found["findings"]][:1] == ["upstream_premature_close"], found
+        assert "can't be read" not in str(found["notes"]), found
+
+
 @contextmanager
 def pipe(lab: Lab):
     """Its reader takes every line, as a container's engine does."""

@@ -20,9 +20,10 @@ from upswitch.logs.error_line import parse_error
 from upswitch.logs.line import LineReader, newlines, seconds_of
 from upswitch.logs.since import EVER, AccessTimes, ErrorTimes, Since, Span, Times
 from upswitch.logs.source import FileSource, JournalSource, Source, with_rotated
-from upswitch.nginx import conf_logs
-from upswitch.nginx.conf_logs import AccessLog, LogFormat, journal_tag
+from upswitch.nginx import conf_logs, log_target
+from upswitch.nginx.conf_logs import AccessLog, ErrorLog, LogFormat, journal_tag
 from upswitch.nginx.dump import NginxConf
+from upswitch.nginx.log_target import Target
 from upswitch.site.model import Site
 
 _LAST = Since(seconds=600)
@@ -127,7 +128,6 @@ def of_host(ports: Ports, site: Site, wanted: Wanted) -> Diagnosed:
             *found.notes,
             *unread,
             *host.unasked(peers, places, spared=live.spared),
-            *(() if wanted.names else _unseen(site, live)),
         ),
     )
 
@@ -150,16 +150,23 @@ def _whose(site: Site, names: rounds.Resolved) -> dict[str, str]:
     return {address: ", ".join(pools) for address, pools in found.items()}
 
 
-def _unseen(site: Site, live: HostSight) -> Iterator[str]:
+def _unseen(access: Iterable[AccessLog], errors: Iterable[ErrorLog], seen: Mapping[str, Target]) -> Iterator[str]:
     """What the host's logs don't tell us."""
-    for log in _access_logs(site, live):
-        if not coverage.can_follow(log) and not journal_tag(log.path):
-            yield f"The access log at {log.file}:{log.line} ({log.path or 'off'}) can't be read here."
-    for each in conf_logs.error_logs(live.conf, live.build) if live.build else ():
-        if not each.is_file and not journal_tag(each.path):
-            yield f"error_log {each.path} is no file, so its lines are not seen."
+    for log in access:
+        if not coverage.can_follow(log) and not _tag(log.path, seen):
+            why = f": {log.hindrance}" if log.hindrance else ""
+            yield f"The access log at {log.file}:{log.line} ({log.path or 'off'}) can't be read here{why}."
+    for each in errors:
+        target = seen.get(each.opened_as, Target())
+        if not target.path and not _tag(each.opened_as or each.path, seen):
+            yield f"error_log {each.path} is no file, so its lines are not seen{f': {target.why}' if target.why else ''}."
         elif each.threshold in _TOO_HIGH:
             yield f"{each.path} has only lines from {each.threshold} on. Most failures have the level error and are missing."
+
+
+def _tag(path: str, seen: Mapping[str, Target]) -> str:
+    """By which the journal has the lines of such a log, "" where it has not."""
+    return seen[path].tag if path in seen else journal_tag(path)
 
 
 # ---- what to read ----
@@ -209,38 +216,43 @@ def _count_errors(text: bytes) -> int:
 
 
 def _host_logs(host: Host, site: Site, live: HostSight, wanted: Wanted) -> _Logs:
-    errors = [site.nginx.error_log] if site.nginx.error_log != "auto" else []
-    if not errors and live.build:
-        found = conf_logs.error_logs(live.conf, live.build)
-        errors = [each.path for each in found if each.is_file or journal_tag(each.path)]
-    if not errors and live.disk.manifest:
-        errors = [live.disk.manifest.error_log] if live.disk.manifest.error_log else []
-    logs = [log for log in _access_logs(site, live) if coverage.can_follow(log) or journal_tag(log.path)]
-    access = [(log.path, coverage.reader_of(log)) for log in logs]
+    """Each log from what its path really leads to."""
+    errors, access = _error_logs(site, live), _access_logs(site, live)
+    paths = (*filter(None, (each.opened_as for each in errors)), *(log.path for log in access if log.is_file))
+    seen = log_target.targets(host, paths, master=live.master)
+    access = coverage.distinct(log_target.with_targets(access, seen))
     span = since.on_host(host, wanted.since or _LAST)
-    tags = {tag for path, _ in access if (tag := journal_tag(path))}  # their error lines are read with them
-    return _Logs(
-        errors=tuple(
-            each
-            for path in dict.fromkeys(errors)
-            if journal_tag(path) not in tags
-            for each in _sources(host, path, span, ErrorTimes(span))
-        ),
-        access=tuple((each, reader) for path, reader in access for each in _sources(host, path, span, AccessTimes(reader, span))),
-        span=span,
-    )
+    places = {log: (tag := _tag(log.path, seen), "" if tag else log.followed) for log in access}
+    read = [(places[log], coverage.reader_of(log)) for log in access if coverage.can_follow(log) or (log.format and places[log][0])]
+    taken = {place for place, _ in read}  # their error lines are read with them
+    of_errors = dict.fromkeys((_tag(each.opened_as or each.path, seen), seen.get(each.opened_as, Target()).path) for each in errors)
+    requests = ((each, reader) for place, reader in read for each in _sources(host, place, span, AccessTimes(reader, span)))
+    failures = (each for place in of_errors if place not in taken for each in _sources(host, place, span, ErrorTimes(span)))
+    return _Logs(errors=tuple(failures), access=tuple(requests), span=span, notes=tuple(_unseen(access, errors, seen)))
 
 
-def _sources(host: Host, path: str, span: Span, times: Times) -> tuple[Source, ...]:
-    tag = journal_tag(path)
-    return (JournalSource(host, tag, since=span.unix or 0),) if tag else with_rotated(host, path, times)
+def _sources(host: Host, place: tuple[str, str], span: Span, times: Times) -> tuple[Source, ...]:
+    """`place`: the tag in the journal, or a path; both may be ""."""
+    tag, path = place
+    if tag:
+        return (JournalSource(host, tag, since=span.unix or 0),)
+    return with_rotated(host, path, times) if path else ()
+
+
+def _error_logs(site: Site, live: HostSight) -> tuple[ErrorLog, ...]:
+    if site.nginx.error_log != "auto":
+        return (ErrorLog(path=site.nginx.error_log, threshold="error"),)
+    if live.build:
+        return conf_logs.error_logs(live.conf, live.build)
+    named = live.disk.manifest.error_log if live.disk.manifest else ""
+    return (ErrorLog(path=named, threshold="error"),) if named else ()
 
 
 def _access_logs(site: Site, live: HostSight) -> tuple[AccessLog, ...]:
     if live.build is None:
         return ()
     logs = conf_logs.own_logs(live.conf, live.build, [each.name for each in site.upstreams], live=site.nginx.live)
-    return coverage.distinct([log for log in logs if site.nginx.access_log in {"auto", log.path}])
+    return tuple(log for log in logs if site.nginx.access_log in {"auto", log.path})
 
 
 def _read(logs: _Logs, known: Known, addresses: Addresses, *, fail_timeout_s: int = FAIL_TIMEOUT_S) -> Diagnosed:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from upswitch.basics.value import Value
 from upswitch.hosts import sh
 from upswitch.hosts.host import Host
-from upswitch.nginx.conf_logs import AccessLog
+from upswitch.nginx.conf_logs import AccessLog, journal_tag
 
 _LINES = 3
 _KINDS = {
@@ -25,12 +25,14 @@ _KINDS = {
     "unknown": "it is nginx's own stdout or stderr, and upswitch finds no nginx that runs",
 }
 
+_UNSEEN = frozenset({"unknown", "hidden"})  # the journal may have it
+
 
 class Target(Value):
-    """`path` is the file to follow; else `unit` is the systemd unit in whose journal the lines are, or "", and `why` a reason."""
+    """`path` is the file to follow; else `why` is a reason, and the journal of systemd has the lines by `tag`, if any."""
 
     path: str = ""
-    unit: str = ""
+    tag: str = ""
     why: str = ""
 
 
@@ -59,8 +61,9 @@ def _target(path: str, unit: str, kind: str, real: str) -> Target:
     what = f"nginx throws its lines away ({real})" if real == "/dev/null" else _KINDS.get(kind, f"it is a {kind}, no file")
     where = f" ({real})" if real not in {path, "/dev/null", ""} else ""
     if unit:
-        return Target(unit=unit, why=f"its lines go to the journal of {unit}")
-    return Target(why=f"{what}{where}")
+        return Target(tag=journal_tag(path), why=f"its lines go to the journal of {unit}")
+    tag = journal_tag(path) if kind in _UNSEEN else ""
+    return Target(tag=tag, why=f"{what}{where}")
 
 
 class Logs(Value):
@@ -77,10 +80,14 @@ def found(host: Host, access: Sequence[AccessLog], errors: Sequence[str], *, mas
     followed = [seen[path].path for path in errors if seen[path].path]
     gap = "" if followed else _error_gap({path: seen[path] for path in errors})
     return Logs(
-        access=tuple(_with(log, seen[log.path]) if log.path in seen else log for log in access),
+        access=with_targets(access, seen),
         error=followed[0] if followed else "",
         error_gap=gap,
     )
+
+
+def with_targets(logs: Iterable[AccessLog], seen: Mapping[str, Target]) -> tuple[AccessLog, ...]:
+    return tuple(_with(log, seen[log.path]) if log.path in seen else log for log in logs)
 
 
 def _with(log: AccessLog, target: Target) -> AccessLog:
