@@ -167,14 +167,21 @@ def _parse_file(file: ConfFile) -> tuple[Directive, ...]:
     return _directives(file.path, parsed["parsed"])
 
 
-def _directives(name: str, statements: list[dict[str, Any]]) -> tuple[Directive, ...]:
+_OF_FREE_WORDS = frozenset({"map", "geo", "split_clients", "types", "charset_map"})
+
+
+def _directives(name: str, statements: list[dict[str, Any]], block: str = "") -> tuple[Directive, ...]:
+    """Those of a file, or of a block of this name. crossplane takes a second `{` for a directive, and nginx refuses it."""
+    brace = next((each["line"] for each in statements if each["directive"] == "{" and block not in _OF_FREE_WORDS), 0)
+    if brace:
+        raise DumpError(f'{name}:{brace}: nginx refuses a "{{" here. A template must be rendered first')
     return tuple(
         Directive(
             name=each["directive"],
             args=tuple(unescaped(arg) for arg in each["args"]),
             file=name,
             line=each["line"],
-            block=_directives(name, each["block"]) if "block" in each else None,
+            block=_directives(name, each["block"], each["directive"]) if "block" in each else None,
         )
         for each in statements
     )
