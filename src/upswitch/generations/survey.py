@@ -200,8 +200,8 @@ def _left_out(conf: dump.NginxConf, site: Site) -> str:
 
 
 def _unreached(conf: dump.NginxConf, names: set[str]) -> str:
-    """A script put an address or another upstream into the pass again, and left the include alone."""
-    passes = [each for each in dump.walk(configuration.http_children(conf, "server")) if each.name in configuration.PASSES]
+    """A script put an address or another upstream into the pass again, and left the include alone. A `redis2_pass` counts, too."""
+    passes = [each for each in dump.walk(configuration.http_children(conf, "server")) if each.name.endswith("_pass")]
     reached = {each: configuration.passed_upstreams(conf, each) for each in passes if each.args}
     named = {name.lower() for found in reached.values() for name in found}
     if not reached or "" in named or named & names:
