@@ -1,13 +1,13 @@
 """The watch rule by simulation: how often it takes a good release back, and how soon a bad one.
 
-    python bench/rule.py [--runs 600] [--seed 1] [--processes 2] [--alone] [--pasts]
+    python bench/rule.py [--runs 600] [--seed 1] [--processes 2] [--alone] [--pasts] [--given-up]
 
 Drawn: arrivals are Poisson, and a request fails with the share of its second, so passed and failed are Poisson each, with
 exact tables. Judged: the real `rule.judge`, once a second over a watch of 60 s. It is not asked where no window has five
 failures and 1 % (then ENOUGH or BIG says no); every 50th run it is asked every second, and a difference ends the bench.
 A bad release is drawn in a fifth of the runs of a good one. What fired before the fault began (late) did not find it.
 "held" are watches that end HELD (watch/ending.py). About 5 minutes on two processors; --alone leaves the peers out, --pasts all
-but the pasts.
+but the pasts, --given-up all but answers that clients give up.
 
 Noise, before the switch and after it:
     steady      every second the base share
@@ -23,6 +23,8 @@ Pasts, that mislead a comparison with what was before (base 0.1 %, steady):
     poison      one client added 104 failures within 5 s, 2 minutes ago
     recurring   6 s of 30 % every 100 s, before and after
     dead        the former pool failed everything in the last minute
+
+Given up: the same noise, of answers that clients leave in the middle (downloads, streams). They are judged once, at the end.
 
 Peers, on the same draws, with the odds of ours (1 in 1,000,000) where they have odds:
     5 in 10 s   five failures within ten seconds, whatever there was before
@@ -48,7 +50,7 @@ from operator import add
 import checkout  # noqa: F401
 
 from upswitch.logs.line import BIG_PERCENT, ENOUGH_FAILED, HISTORY_S
-from upswitch.watch import ending
+from upswitch.watch import ending, rule
 from upswitch.watch.history import History, Second
 from upswitch.watch.rule import LUCK, NEW_TIMES, judge
 
@@ -125,7 +127,7 @@ class Draws:
         calm = base * (CALM_S + STORM_S) / (CALM_S + STORM_S * STORM_TIMES)
         is_storm = self.chance.random() < STORM_S / (CALM_S + STORM_S)
         for _ in range(length):
-            yield calm * STORM_TIMES if is_storm else calm
+            yield min(1.0, calm * STORM_TIMES) if is_storm else calm
             is_storm ^= self.chance.random() < 1 / (STORM_S if is_storm else CALM_S)
 
     def _seconds(self, rate: float, shares: list[float]) -> list[Second]:
@@ -421,6 +423,36 @@ def pasts(pool: ProcessPoolExecutor, options: argparse.Namespace) -> None:
         print(f"{cell.past:10} {cell.fault or 'none':6} {cell.rate:8,} {found}", flush=True)
 
 
+def given_up(pool: ProcessPoolExecutor, options: argparse.Namespace) -> None:
+    print("\nReleases held because clients give up answers, of those that have no more of them than before, and of bad ones")
+    print(f"{'noise':10} {'base':>8} {'fault':8} {'req/s':>8} {'held':>6} of {'runs':>6}")
+    faults = {"": (0.0, 0.01, 0.05, 0.15, 0.3), "dead": (0.0, 0.05, 0.15, 0.3), "1 of 4": (0.0, 0.05), "10 %": (0.0, 0.05)}
+    cells = [
+        Cell(noise, base, rate, fault=fault)
+        for fault, bases in faults.items()
+        for noise, base, rate in product(NOISES if not fault else ("steady",), bases, (1, 10, 100, 1000))
+        if base or noise != "correlated"
+    ]
+    runs = [max(1, options.runs // 5) if cell.fault else options.runs for cell in cells]
+    futures = [pool.submit(held_given_up, cell, f"{options.seed}", each) for cell, each in zip(cells, runs, strict=True)]
+    good: dict[str, list[int]] = {noise: [0, 0] for noise in NOISES}
+    for cell, each, future in zip(cells, runs, futures, strict=True):
+        held = future.result()
+        print(f"{cell.noise:10} {cell.base:8.2%} {cell.fault or 'none':8} {cell.rate:8,} {held:6} of {each:6}", flush=True)
+        if not cell.fault:
+            good[cell.noise] = [good[cell.noise][0] + held, good[cell.noise][1] + each]
+    for noise, (held, of) in good.items():
+        print(f"{noise}, all good: {held} of {of} = {held / of:.4f} (<= {upper(held, of):.4f})")
+
+
+def held_given_up(cell: Cell, seed: str, runs: int) -> int:
+    draws, held = Draws(f"{seed} {cell}"), 0
+    for _ in range(runs):
+        before, after = (tuple(Second(total=each.total, given_up=each.gateway) for each in part) for part in draws.run(cell))
+        held += rule.given_up(History(seconds=before), after).is_spike
+    return held
+
+
 def compare(done: Done) -> None:
     """The figures of docs/design.md, beside those of this run."""
 
@@ -454,11 +486,15 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--alone", action="store_true")
     parser.add_argument("--pasts", action="store_true")
+    parser.add_argument("--given-up", action="store_true")
     options = parser.parse_args()
     began = time.monotonic()
     with ProcessPoolExecutor(options.processes) as pool:
-        pasts(pool, options)
-        if options.pasts:
+        if not options.pasts:
+            given_up(pool, options)
+        if not options.given_up:
+            pasts(pool, options)
+        if options.pasts or options.given_up:
             return
         compare(good_releases(pool, options) | histories(pool, options) | bad_releases(pool, options))
     print(f"{time.monotonic() - began:.0f} s, {options.runs} runs a cell, seed {options.seed}")

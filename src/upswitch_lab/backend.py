@@ -26,7 +26,10 @@ REASONS = {200: "OK", 400: "Bad Request", 500: "Internal Server Error", 502: "Ba
 
 
 class Mode(StrEnum):
-    """What a server does to a request. SICK: only /healthz fails, with 503. BROKEN: 500. RAW: no HTTP. CUT: half an answer."""
+    """What a server does to a request. SICK: only /healthz fails, with 503. BROKEN: 500. RAW: no HTTP. CUT: half an answer.
+
+    STALL: half of a large answer, then nothing. LONG: a whole answer whose length is too long. DRIP: a byte every 50 ms.
+    """
 
     OK = "ok"
     RESET = "reset"
@@ -37,6 +40,9 @@ class Mode(StrEnum):
     BROKEN = "broken"
     RAW = "raw"
     CUT = "cut"
+    STALL = "stall"
+    LONG = "long"
+    DRIP = "drip"
 
 
 _LAST_WORDS = {
@@ -44,6 +50,13 @@ _LAST_WORDS = {
     Mode.RAW: b"-ERR no such command\r\n",
     Mode.CUT: b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf",
 }
+
+_UNENDED = {
+    Mode.STALL: b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"half" * 12_500,
+    Mode.LONG: b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nwhole",
+    Mode.DRIP: b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
+}
+_DRIP_S = 0.05
 
 
 class Request(NamedTuple):
@@ -134,6 +147,10 @@ class Connection:
             case Mode.CLOSE | Mode.RAW | Mode.CUT:
                 self._socket.sendall(_LAST_WORDS[mode])
                 return False
+            case Mode.STALL | Mode.LONG | Mode.DRIP:
+                self._socket.sendall(_UNENDED[mode])
+                self._drip(times=1000 if mode is Mode.DRIP else 0)
+                return self._receive()
             case Mode.RESET:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
                 return False
@@ -143,6 +160,11 @@ class Connection:
                 return self._answer(request, status=503, text=f"sick {self._behaviour.name}")
             case Mode.OK:
                 return self._answer(request, status=200, text=self._text(request))
+
+    def _drip(self, *, times: int) -> None:
+        for _ in range(times):
+            time.sleep(_DRIP_S)
+            self._socket.sendall(b"x")
 
     def _text(self, request: Request) -> str:
         if request.path == b"/healthz":

@@ -7,14 +7,17 @@ from upswitch_lab.lab import Lab
 from upswitch_lab.process import until
 
 
-def given_minutes(lab: Lab, *flows: tuple[str, Iterable[float], int]) -> None:
-    """Each flow is a client, the seconds before now at which it made a request, and the status. They lie in the rotated log."""
+def given_minutes(lab: Lab, *flows: tuple[str, Iterable[float], int], **values: object) -> None:
+    """Each flow is a client, the seconds before now at which it made a request, and the status. They lie in the rotated log.
+
+    `values` are what else the lines say, by their keys.
+    """
     until(lambda: lab.access_log.stat().st_size > 0, what="a line in the access log")
     line = lab.access_log.read_text().splitlines()[0]
     now = float(_value(line, "msec"))
     requests = sorted((now - ago, client, status) for client, seconds, status in flows for ago in seconds)
     lines = (
-        _changed(line, msec=f"{at:.3f}", remote_addr=client, status=status, upstream_status=status)
+        _changed(line, msec=f"{at:.3f}", remote_addr=client, status=status, upstream_status=status, **values)
         for at, client, status in requests
     )
     (lab.folder / "access.log.1").write_text("".join(f"{each}\n" for each in lines))

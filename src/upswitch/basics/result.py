@@ -25,13 +25,15 @@ class Failure(StrEnum):
     """How a request failed.
 
     GATEWAY: the pool's last answer was 502/503/504. HUNG: the client left after 1 s or more unanswered. APP: any other 5xx, no
-    HTTP at all, or an answer that broke off.
+    HTTP at all, or an answer that broke off. GIVEN_UP: the client left in the middle of the answer after 1 s or more, which
+    people do too: no failure until there are many more than before.
     """
 
     NONE = "none"
     GATEWAY = "gateway"
     HUNG = "hung"
     APP = "app"
+    GIVEN_UP = "given_up"
 
 
 class Why(StrEnum):
@@ -86,10 +88,12 @@ class Why(StrEnum):
     CHECK_DOWN = "check_down", "nginx's own health check holds the servers down"
     UNRESOLVED = "unresolved", "the name of a server has no address"
     SPIKE = "spike", "the error rate of the new pool is above the threshold"
+    GIVEN_UP = "given_up", "clients leave in the middle of the new pool's answers, many more than before"
     HANG = "hang", "requests to the new pool begin and do not end"
     WORKERS_DIED = "workers_died", "nginx's workers crashed"
     NO_ANSWER = "no_answer", "nginx itself does not answer"
     NOT_SWITCHED = "not_switched", "requests still reach the former pool"
+    SHORT_WATCH = "short_watch", "the watch saw no requests, and was shorter than a hang takes to show"
     UNPROVEN = "unproven", "the watch saw too little traffic to judge"
 
     # Whoever runs upswitch, and other hosts.

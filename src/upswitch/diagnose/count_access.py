@@ -245,8 +245,8 @@ class AccessCounter:
         self._span = span
         self._count_others, self._others = others, list[bytes]()
         self._exhibit = Exhibit(reader)
-        self._entries = EntryCounter(reader, is_timed=span != ALWAYS, is_for_diagnosis=True)
-        self._entries.others = self._others if others else None
+        is_timed = span != ALWAYS
+        self._entries = EntryCounter(reader, is_timed=is_timed, is_for_diagnosis=True, others=self._others if others else None)
         also = {"request"} if "request_method" in reader.variables else set[str]()
         also |= {"time"} if CLOCKS & reader.variables else set()
         self._variables = ALL & (reader.variables | also)

@@ -211,17 +211,23 @@ def _naming(taken: str, *, is_timed: bool) -> tuple[str, str, str]:
 
 
 def _taking(taken: Mapping[str, str]) -> str:
-    """Of a client that left it decides whether it had a second's patience, and whether the last server had begun to answer."""
+    """Of a client that left it decides whether it had a second's patience, and whether the last server had begun to answer.
+
+    nginx writes nothing as the completion of an answer that has none; a row has a dash there: nothing would pass for OK.
+    """
     shorter = {
         "request_time": f'request_time = request_time + 0 < {HUNG_S} ? "0.000" : "{HUNG_S}.000"',
         "upstream_header_time": 'gsub(/[1-9]/, "0", upstream_header_time)',
+        "request_completion": 'if (request_completion == "") request_completion = "-"',
         "msec": r'msec = substr(msec, 1, index(msec, ".")) "000"',
     }
     of_the_hung = [name for name in ("request_time", "upstream_header_time") if name in taken]
     always = [f"{how}; {shorter.get(name, '')}" for name, how in taken.items() if name not in of_the_hung]
-    short = "; ".join(f"{taken[name]}; {shorter[name]}" for name in of_the_hung) if "status" in taken else ""
+    short = "; ".join(f"{taken[name]}; {shorter[name]}" for name in of_the_hung)
+    left = {"status": f'status == "{CLIENT_LEFT}"', "request_completion": 'request_completion != "OK"'}
+    has_left = " || ".join(how for name, how in left.items() if name in taken) or "0"
     nothing = "; ".join(f'{name} = ""' for name in of_the_hung)
-    return "\n".join(always) + f'\nif (status == "{CLIENT_LEFT}") {{ {short} }} else {{ {nothing} }}'
+    return "\n".join(always) + f"\nif ({has_left}) {{ {short} }} else {{ {nothing} }}"
 
 
 def _is_sound(names: Collection[str]) -> str:

@@ -17,8 +17,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import IPv6Network
+from itertools import chain
+from operator import itemgetter
 
 from msgspec.structs import replace
 
@@ -32,6 +32,7 @@ from upswitch.logs.line import (
     NOT_HTTP,
     Entry,
     LineReader,
+    client_of,
     entry_of,
     newlines,
     seconds_of,
@@ -82,7 +83,7 @@ SAMPLED = 64
 _Values = tuple[bytes, ...]
 _Said = tuple[Entry | None, str, bool]  # what a line says; its time; whether its request was good
 _UNREAD: tuple[_Said, str] = ((None, "", False), "")
-_ByClient = dict[str, tuple[_Values, int]]  # one of its lines, and how many
+_Told = tuple[_Said, str, int, _Values]  # what lines say, their client, how many, and what was taken of one; () by client
 
 
 _ALIKE = {
@@ -129,6 +130,7 @@ class EntryCounter:
         is_timed: bool = False,
         is_for_diagnosis: bool = False,
         is_by_client: bool = False,
+        others: list[bytes] | None = None,
     ) -> None:
         """`expected` is a regular expression: a good line whose generation fits has none in its entry, which is a sixth faster.
 
@@ -136,25 +138,26 @@ class EntryCounter:
         failed requests too, with no more than the watch's rule needs: during an outage that is twice as fast.
 
         `is_by_client`: entries of failed requests name their client (MOST_CLIENTS of a block), and so do the first SAMPLED lines.
+        `others` gets the lines that are not of the format, each with its newline.
         """
         self._reader = reader
         self._literal = max((part.literal for part in reader.parts), key=len)
-        self.others: list[bytes] | None = None  # gets the lines that are not of the format, each with its newline
+        self._foreign = others
         self._is_by_client = is_by_client and reader.has_client
-        self._clients = set[str]()
-        self._whose: dict[tuple[Entry, str], Entry] = {}
-        is_for_diagnosis = is_for_diagnosis or self._is_by_client
-        self._is_for_diagnosis = is_for_diagnosis
+        self._clients: dict[bytes, str] = {}
+        self._whose: dict[tuple[int, str], tuple[Entry, Entry]] = {}
+        self._is_split = is_for_diagnosis or self._is_by_client
         clock = _clock_of(reader)
         generation = rb"(?:%b|(?P<upswitch_generation>[\w-]++))" % expected if expected else b""
-        good = (
-            (_GOOD if is_for_diagnosis else _answered(reader))
-            | _EXACT_TIMES
-            | {"upstream_addr": b"", "upswitch_generation": generation}
-            | (clock if is_timed else {})
-        )
-        self._good = _Walk(reader.blocks(good), unsaid="upswitch_generation" if expected else "")
+        unsaid = "upswitch_generation" if expected else ""
+        taken = _EXACT_TIMES | {"upstream_addr": b"", "upswitch_generation": generation}
+        good = (_GOOD if self._is_split else _answered(reader)) | taken | (clock if is_timed else {})
+        self._good = _Walk(reader.blocks(good), unsaid=unsaid)
         self._others = _Walk(reader.blocks(_wishes_of(reader, is_by_client=self._is_by_client) | clock))
+        self._walks: tuple[_Walk, ...] = (self._others,)
+        if self._is_by_client and not is_for_diagnosis:
+            answered = _answered(reader) | taken | clock | {"remote_addr": b""}
+            self._walks = (_Walk(reader.blocks(answered), unsaid=unsaid), self._others)
         self._is_outage = self._is_foreign = False
 
     def count(self, block: bytes, alike: Iterable[Alike] = ()) -> list[Lines]:
@@ -172,7 +175,7 @@ class EntryCounter:
                 continue
             failed, unread = self._count_others(others, found)
             half = newlines(piece) / 2
-            self._is_outage, self._is_foreign = self._is_for_diagnosis and failed > half, unread > half
+            self._is_outage, self._is_foreign = self._is_split and failed > half, unread > half
         for others in _pieces(b"".join(few)):
             self._count_others(others, found)
         for each in alike:
@@ -192,46 +195,51 @@ class EntryCounter:
 
     def _count_others(self, others: bytes, found: _Found, *, is_sampled: bool = False) -> tuple[int, int]:
         """How many of them are not of good requests, and how many are not of the format."""
-        values = None if self._is_foreign or len(others) > _PIECE else self._others.over(others)
-        values = values or [(line + b"\n",) for line in others.split(b"\n")[:-1]]
         failed = unread = 0
-        for said, clients in self._by_kind(values):
-            for client, (each, times) in clients.items() if is_sampled or not said[-1] else _as_one(clients):
-                lines = _add(found, self._of_client(said, client), times)
-                if not lines.block:
-                    lines.block, lines.values, lines.of = others, values, each
+        for walk in self._walks:
+            values = None if self._is_foreign or len(others) > _PIECE else walk.over(others)
+            if values is None and walk is not self._others:
+                continue
+            values = values or [(line + b"\n",) for line in others.split(b"\n")[:-1]]
+            block, others = others, b"".join([each[-1] for each in values if each[-1]]) if walk is not self._others else b""
+            for said, client, times, of in chain(self._told(walk, values), () if others else self._read_alone(values)):
+                lines = _add(found, self._of_client(said, client if is_sampled or not said[-1] else ""), times)
+                if of and not lines.block:
+                    lines.block, lines.values, lines.of = block, values, of
                 failed += 0 if said[-1] else times
                 unread += times if said[0] is None else 0
+            if not others:
+                break
         return failed, unread
 
-    def _by_kind(self, values: Iterable[_Values]) -> Iterator[tuple[_Said, _ByClient]]:
-        """What lines say, and their clients."""
-        kinds = dict[_Values, dict[bytes, int]]()
-        at = self._others.client_at
-        for each, times in Counter(values).items():
-            if each[-1] or at < 0:
-                said, client = self._read(each[-1][:-1]) if each[-1] else (self._others.said(each), "")
-                if said[0] is None and self.others is not None:
-                    self.others.append(each[-1] * times)
-                yield said, {client: (each, times)}
-            else:
-                kinds.setdefault(each[:at] + each[at + 1 :], {})[each[at]] = times
-        for kind, counted in kinds.items():
-            clients = _ByClient()
-            for address, times in counted.items():
-                name = self._named(address)
-                each, before = clients.get(name) or ((*kind[:at], address, *kind[at:]), 0)
-                clients[name] = (each, before + times)
-            yield self._others.said((*kind[:at], b"", *kind[at:])), clients
+    def _told(self, walk: "_Walk", values: Sequence[_Values]) -> Iterator[_Told]:
+        """What the lines say that a walk matched, by client where that is wanted."""
+        matched = [each for each in values if not each[-1]]
+        if walk.client_at < 0:
+            for each, times in Counter(matched).items():
+                yield walk.said(each), "", times, each
+            return
+        addresses = [each[walk.client_at] for each in matched]
+        for address in dict.fromkeys(addresses):
+            self._named(address)
+        by_client = Counter(zip(map(walk.without_client, matched), map(self._clients.get, addresses), strict=True))
+        for (kind, client), times in by_client.items():
+            yield walk.said((*kind[: walk.client_at], b"", *kind[walk.client_at :])), client or "", times, ()
+
+    def _read_alone(self, values: Iterable[_Values]) -> Iterator[_Told]:
+        """What the lines say that no walk matched."""
+        for each, times in Counter(each for each in values if each[-1]).items():
+            said, client = self._read(each[-1][:-1])
+            if said[0] is None and self._foreign is not None:
+                self._foreign.append(each[-1] * times)
+            yield said, client, times, each
 
     def _named(self, address: bytes) -> str:
         """A client; "" for those beyond MOST_CLIENTS."""
-        name = client_of(address) if b":" in address else address.decode("ascii", "backslashreplace")
-        if name not in self._clients:
-            if len(self._clients) >= MOST_CLIENTS:
-                return ""
-            self._clients.add(name)
-        return name
+        name = self._clients.get(address)
+        if name is None and len(self._clients) < MOST_CLIENTS:
+            self._clients[address] = name = client_of(address)
+        return name or ""
 
     def _of_client(self, said: _Said, client: str) -> _Said:
         """The entry with its client; always the same object for the same two."""
@@ -240,7 +248,10 @@ class EntryCounter:
             return said
         if len(self._whose) >= _MOST_REMEMBERED:
             self._whose.clear()
-        return self._whose.setdefault((entry, client), replace(entry, client=client)), time, is_good
+        whose = self._whose.get((id(entry), client))
+        if whose is None or whose[0] is not entry:  # the number may be another entry's by now
+            whose = self._whose[id(entry), client] = entry, replace(entry, client=client)
+        return whose[1], time, is_good
 
     def _read(self, line: bytes) -> tuple[_Said, str]:
         """What a line says, and its client where that is wanted: the same whatever lines stand beside it."""
@@ -253,28 +264,12 @@ class EntryCounter:
 
     def _walked(self, line: bytes) -> tuple[_Said, str]:
         """A line that only one of the two expressions takes, which look at less."""
-        for walk in (self._others, self._good):
+        for walk in (*reversed(self._walks), self._good):
             values = walk.over(line + b"\n") or []
             if values and not values[0][-1]:
                 at = walk.client_at
                 return walk.said(values[0]), self._named(values[0][at]) if self._is_by_client and at >= 0 else ""
         return _UNREAD
-
-
-@lru_cache(maxsize=_MOST_REMEMBERED)
-def client_of(address: bytes) -> str:
-    """Whose an address is: of IPv6 whoever has one has 2^64 of them."""
-    text = address.decode("ascii", "backslashreplace")
-    try:
-        return str(IPv6Network((text, 64), strict=False)) if ":" in text else text
-    except ValueError:
-        return text
-
-
-def _as_one(clients: _ByClient) -> Iterable[tuple[str, tuple[_Values, int]]]:
-    """Nobody in particular."""
-    each = next(iter(clients.values()))[0]
-    return (("", (each, sum(times for _, times in clients.values()))),)
 
 
 def _headed(block: bytes, most: int) -> tuple[bytes, bytes]:
@@ -295,6 +290,8 @@ class _Walk:
         self._names = tuple(pattern.groupindex)[:-1]
         self._at = self._names.index("time") if "time" in self._names else len(self._names)
         self.client_at = self._names.index("remote_addr") if "remote_addr" in self._names else -1
+        rest = [at for at in range(len(self._names) + 1) if at != self.client_at]
+        self.without_client = itemgetter(*rest) if len(rest) > 1 else itemgetter(slice(-1, None))  # a tuple in both cases
         self._tables = [_ALIKE.get(name) for name in (*self._names, "line")]
         self._known: dict[_Values, _Said] = {}
 
@@ -387,7 +384,8 @@ def _clock_of(reader: LineReader) -> dict[str, bytes]:
 def _answered(reader: LineReader) -> dict[str, bytes]:
     """What decides for the watch's rule, of all requests but those whose client left, or whose answer was no HTTP."""
     status = rb"(?!%d|%03d)\d{3}" % (CLIENT_LEFT, NOT_HTTP)
-    return {"status": status, "upstream_status": b""} if reader.has_upstream_status else {"status": b"(?P<status>%b)" % status}
+    whole = {"request_completion": _GOOD["request_completion"], "status": status}
+    return whole | ({"upstream_status": b""} if reader.has_upstream_status else {"status": b"(?P<status>%b)" % status})
 
 
 def _wishes_of(reader: LineReader, *, is_by_client: bool) -> dict[str, bytes]:

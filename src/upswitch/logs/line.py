@@ -3,6 +3,8 @@
 import re
 from calendar import timegm
 from collections.abc import Mapping
+from functools import lru_cache
+from ipaddress import IPv6Network
 
 from upswitch.basics.value import Value
 from upswitch.logs.format_regex import Part, exact_pattern, parts_of, quick_pattern
@@ -14,7 +16,13 @@ CLIENT_LEFT = 499
 """What nginx writes for a client that closed its connection before it got an answer."""
 
 HUNG_S = 1
-"""Whole seconds. A client that left after as many without an answer counts as a failure of the server."""
+"""Whole seconds. A client that left after as many without an answer counts as a failure of the server.
+
+One that left in the middle of an answer, after as many, counts as given up: by itself that is no failure.
+"""
+
+UPGRADED = 101
+"""Answers that have no end: nginx logs each of them as given up."""
 
 GATEWAY = (502, 503, 504)
 """Answers that count as a failure of the server, or of nginx in its place."""
@@ -38,6 +46,8 @@ UNREPEATABLE = ("LOCK", "PATCH", "POST")
 """Methods that nginx does not send twice (ngx_http_upstream_next)."""
 
 # ---- the line ----
+
+_MOST_ADDRESSES = 1 << 12
 
 MAX_LINE = 1 << 16
 """Bytes. Longer lines are not read."""
@@ -86,6 +96,15 @@ class Entry(Value):
         header_s = elements(self.upstream_header_time)[-1]
         return self.status == CLIENT_LEFT and header_s in {"", "-"} and answer in {"", "-", str(CLIENT_LEFT)}
 
+    def is_given_up(self, answer: str) -> bool:
+        """Whether the client left in the middle of the answer, HUNG_S or more after it had asked. `answer` as above.
+
+        nginx logs a 499 here too, where it had sent nothing yet of an answer that had begun (it collects small ones).
+        """
+        is_answer = answer.isdigit() and int(answer) < OWN_ERROR and int(answer) != UPGRADED
+        is_cut = self.request_completion in {"", "-"} and self.request_time is not None
+        return is_answer and is_cut and (self.request_time or 0) >= HUNG_S
+
     @property
     def is_not_http(self) -> bool:
         """Whether a server answered, and not in HTTP."""
@@ -129,6 +148,11 @@ class LineReader(Value):
     def has_client(self) -> bool:
         """Without it one client's failures can't be told from everybody's."""
         return "remote_addr" in self.variables
+
+    @property
+    def has_completion(self) -> bool:
+        """Without it nobody sees that a client left in the middle of an answer."""
+        return {"request_completion", "request_time"} <= self.variables
 
     @property
     def has_request_time(self) -> bool:
@@ -189,6 +213,16 @@ def compile_format(text: str, escape: str = "default") -> LineReader:
     names = CAPTURED.intersection(part.variable for part in parts) - ({"request"} if not is_quoted else set())
     pattern = exact_pattern(parts, escape, names)
     return LineReader(parts=parts, escape=escape, pattern=re.compile(pattern, re.DOTALL), variables=names)
+
+
+@lru_cache(maxsize=_MOST_ADDRESSES)
+def client_of(address: bytes) -> str:
+    """Whose an address is: of IPv6 whoever has one has 2^64 of them."""
+    text = address.decode("ascii", "backslashreplace")
+    try:
+        return str(IPv6Network((text, 64), strict=False)) if ":" in text else text
+    except ValueError:
+        return text
 
 
 # ---- times ----

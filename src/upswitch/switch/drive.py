@@ -203,7 +203,7 @@ def _ending(over: Run, ended: Outcome, *, live: Live) -> Ending:
         headline=outcome.headline(over, ended, live),
         hint=outcome.hint(over, ended, live),
         details=(*(over.cause.details if over.cause else ()), *over.way_back_details),
-        why=over.why if ended is not Outcome.SWITCHED else Why.UNPROVEN if over.unproven else Why.NONE,
+        why=over.why if ended is not Outcome.SWITCHED else over.kept_why,
     )
 
 

@@ -24,7 +24,7 @@ def headline(run: Run, outcome: Outcome, live: Live) -> str:
             return (
                 f"SWITCHED, NOT PROVEN BY TRAFFIC: {run.unproven}; switched {_switched(plan)}"
                 if run.unproven
-                else f"SWITCHED {_switched(plan)}"
+                else f"SWITCHED {_switched(plan)}{run.unseen and f'; the watch saw {run.unseen}'}"
             )
         case Outcome.UNCHANGED:
             return f"UNCHANGED: {plan.pool} is live already, with the same servers"

@@ -179,7 +179,20 @@ class Run(Value):
     @property
     def unproven(self) -> str:
         """What the watch did not see, where it kept the new pool without proof by traffic; "" where it had proof."""
-        return next((each.said for each in self.steps if each.result is Result.OK and each.why is Why.UNPROVEN), "")
+        return self._kept(Why.UNPROVEN)
+
+    @property
+    def unseen(self) -> str:
+        """What a short watch did not see though it had proof by our own requests; "" where it saw enough."""
+        return self._kept(Why.SHORT_WATCH)
+
+    @property
+    def kept_why(self) -> Why:
+        """The reason why a kept pool has less than full proof; NONE where it has that."""
+        return Why.UNPROVEN if self.unproven else Why.SHORT_WATCH if self.unseen else Why.NONE
+
+    def _kept(self, why: Why) -> str:
+        return next((each.said for each in self.steps if each.result is Result.OK and each.why is why), "")
 
     @property
     def why(self) -> Why:

@@ -144,7 +144,9 @@ class Attribution(Value):
             return Failure.GATEWAY
         if entry.has_left_unanswered(answer):
             return Failure.HUNG
-        return Failure.APP if not self.ignores_app and entry.has_app_failed(answer) else Failure.NONE
+        if not self.ignores_app and entry.has_app_failed(answer):
+            return Failure.APP
+        return Failure.GIVEN_UP if entry.is_given_up(answer) else Failure.NONE
 
     def _last_answer(self, entry: Entry, peers: list[str], addresses: frozenset[str]) -> str:
         """The pool's last status, "" or "-" without one. `$status` only stands in where the format has no `$upstream_status`."""

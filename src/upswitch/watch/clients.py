@@ -12,7 +12,7 @@ A client that had half of all requests before the switch is no client but a prox
 log does not show enough requests before. A release that fails for one client only is therefore kept, and this is said.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 
 from upswitch.basics.result import Failure
@@ -83,17 +83,31 @@ def judge(
     return others if others.is_spike else look
 
 
+def given_up(history: History, since: Sequence[Second], clients: Sequence[Clients], known: Clients) -> Judgement:
+    """The look at answers that clients gave up, without single clients that give up more than all others."""
+    if sum(each.given_up for each in since) < ENOUGH_FAILED:  # most watches: no need to look for clients
+        return rule.given_up(history, since)
+    out = _different(since, merged(clients), known, of=lambda each: each.given_up)
+    return rule.given_up(history, _without(since, clients, out))
+
+
 # ---- which ones ----
 
 
-def _different(seconds: Sequence[Second], clients: Clients, known: Clients) -> tuple[str, ...]:
-    """The clients that fail otherwise than all others, most failures first."""
+def _failures(second: Second) -> int:
+    return second.failures
+
+
+def _different(
+    seconds: Sequence[Second], clients: Clients, known: Clients, *, of: Callable[[Second], int] = _failures
+) -> tuple[str, ...]:
+    """The clients that fail otherwise than all others, most failures first. `of`: what counts as failed."""
     whole = sum(seconds, Second())
-    failed, total = whole.failures, whole.total
+    failed, total = of(whole), whole.total
     found: list[str] = []
-    for name in sorted(clients, key=lambda name: -clients[name].failures)[:_ALONE]:
-        own = clients[name].failures
-        requests = own + round(_share(name, clients) * (whole.total - whole.failures))
+    for name in sorted(clients, key=lambda name: -of(clients[name]))[:_ALONE]:
+        own = of(clients[name])
+        requests = own + round(_share(name, clients) * (whole.total - of(whole)))
         others = failed - own, total - requests
         if own >= _AT_LEAST and not _is_proxy(name, known) and rule.odds(own, requests, *others) < _DIFFERENT:
             found.append(name)
@@ -112,8 +126,8 @@ def _without(seconds: Sequence[Second], clients: Sequence[Clients], names: Seque
 
 def _less(second: Second, theirs: Iterable[Second], share: float) -> Second:
     failures = sum(theirs, Second())
-    failed = {kind: second.failed(kind) - failures.failed(kind) for kind in Failure if kind is not Failure.NONE}
-    good = round(second.failed(Failure.NONE) * (1 - share))
+    failed = {kind: max(0, second.failed(kind) - failures.failed(kind)) for kind in Failure if kind is not Failure.NONE}
+    good = round(second.whole * (1 - share))
     return Second(total=good + sum(failed.values()), **{kind.value: count for kind, count in failed.items()})
 
 
@@ -129,4 +143,4 @@ def _share(name: str, clients: Clients) -> float:
 
 
 def _good(clients: Clients) -> int:
-    return sum(each.failed(Failure.NONE) for each in clients.values())
+    return sum(each.whole for each in clients.values())

@@ -20,9 +20,8 @@ from upswitch.diagnose.causes import Cause, catalogue, cause_of
 from upswitch.diagnose.count_errors import FROM_SERVERS, Addresses, ErrorCounter, Errors
 from upswitch.hosts.host import Ports
 from upswitch.logs import error_line, source
-from upswitch.logs.entries import client_of
 from upswitch.logs.error_line import ErrorLine, parse_error
-from upswitch.logs.line import HISTORY_S
+from upswitch.logs.line import HISTORY_S, client_of
 from upswitch.logs.since import ErrorTimes, Since, Span, on_host
 from upswitch.nginx import processes, running
 from upswitch.watch.logs import READ_FOR, Notes, follow, read

@@ -24,12 +24,13 @@ _BURST_S, _RECURS = 5, 3
 
 
 class Second(Value):
-    """Requests of one second, and those of them that failed in each way."""
+    """Requests of one second, those of them that failed in each way, and those of the others that their client gave up."""
 
     total: int = 0
     gateway: int = 0
     hung: int = 0
     app: int = 0
+    given_up: int = 0
 
     @property
     def has_failed(self) -> bool:
@@ -48,8 +49,15 @@ class Second(Value):
                 return self.hung
             case Failure.APP:
                 return self.app
+            case Failure.GIVEN_UP:
+                return self.given_up
             case Failure.NONE:
                 return self.total - self.failures
+
+    @property
+    def whole(self) -> int:
+        """Requests that did not fail, and whose clients waited for the end of the answer."""
+        return max(0, self.total - self.failures - self.given_up)
 
     def __add__(self, other: "Second") -> "Second":
         return Second(
@@ -57,6 +65,7 @@ class Second(Value):
             gateway=self.gateway + other.gateway,
             hung=self.hung + other.hung,
             app=self.app + other.app,
+            given_up=self.given_up + other.given_up,
         )
 
 

@@ -33,7 +33,7 @@ _CRASHES = 3  # more worker deaths than this in ten seconds is a crash loop
 ENDED = {
     Final.KEEP: "There is no reason for a rollback",
     Final.KEEP_ELEVATED: "More requests fail than before, but not enough for a rollback",
-    Final.HELD: "Too many of the last requests failed to keep it without a person",
+    Final.HELD: "Too many of the last requests failed, or were given up, to keep it without a person",
     Final.UNPROVEN: "These are too few requests to judge the pool",
     Final.NOT_SWITCHED: "Requests still reach the former pool",
     Final.BLIND: "The watch could not see the requests",
@@ -244,7 +244,12 @@ class Probation(Value):
             return f"t+{self.at_s}s: the watch sees no requests to {self.pool}{self._given_up}"
         silent = f"; no request in the log for {self.silent_s} s, but nginx answers upswitch" if self.is_silent else ""
         said = f"t+{self.at_s}s: {failed} of {total} {self._requests} to {self._to} failed"
-        return f"{said}{before}{self._own}{silent}{self._left_out}"
+        return f"{said}{before}{self._own}{silent}{self._left_out}{self._given_up_by_clients}"
+
+    @property
+    def _given_up_by_clients(self) -> str:
+        look = self.given_up
+        return f"; {look.failed} of {look.total} answers were given up by their clients" if look.is_spike else ""
 
     @property
     def _given_up(self) -> str:
@@ -272,10 +277,21 @@ class Probation(Value):
             accepts_elevated=accepts_elevated,
             has_log=bool(self.log_mode),
             is_silent=self.is_silent,
+            is_given_up=self.given_up.is_spike,
             new=self.logged.total,
             former=self.former,
             probes=self.asked.total,
         )
+
+    @property
+    def given_up(self) -> Judgement:
+        """The look at answers that clients gave up."""
+        return clients.given_up(self.history, self.seconds, self.clients, self.known)
+
+    @property
+    def is_short(self) -> bool:
+        """The log shows no request, and one that hangs would not show either in so few seconds."""
+        return bool(self.log_mode) and not self.logged.total and self.at_s <= self.silent_after
 
     @property
     def last(self) -> Judgement:
@@ -286,7 +302,11 @@ class Probation(Value):
 
     def held(self) -> Failed:
         """Why a person must decide, where the last requests fail."""
-        last = self.last
+        last, given_up = self.last, self.given_up
+        if given_up.is_spike and not (ending.fails_half(last) or ending.fails_more(last) or self.look().is_spike):
+            what = rule.numbers(given_up, self._to, "requests")
+            details = (*ending.GIVEN_UP_BECAUSE, *rule.compared(given_up))
+            return Failed(why=Why.GIVEN_UP, at_s=self.at_s, what=what, details=details, failure=Failure.GIVEN_UP)
         is_own = last == rule.last(self.history, self.own)
         what = rule.numbers(last, self.pool, rule.OWN) if is_own else rule.numbers(last, self._to, self._requests)
         doubt = (f"{self._doubt}.",) if self.shared else ()

@@ -290,9 +290,11 @@ def _judged(asked: Asked, streams: Sequence[_Stream], window: Window) -> Replaye
     looks = _looks(history, counts, known, asked.thresholds)
     seen = counts[: len(looks)]
     since, former = tuple(each.new for each in seen), sum(each.former.total for each in seen)
+    given_up = clients.given_up(history, since, [each.clients for each in seen], known)
+    last = ending.last(history, since, _fair(seen, known).seconds)
     new = sum(each.total for each in since)
     return Replayed(
-        verdict=_verdict(looks[-1], ending.last(history, since, _fair(seen, known).seconds), new=new, former=former),
+        verdict=_verdict(looks[-1], last, new=new, former=former, is_given_up=given_up.is_spike),
         at=window.at,
         release=found,
         mode=max((_mode(found, each.log.reader) for each in streams), key=list(Mode).index),
@@ -303,8 +305,10 @@ def _judged(asked: Asked, streams: Sequence[_Stream], window: Window) -> Replaye
     )
 
 
-def _verdict(look: Judgement, last: Judgement, *, new: int, former: int) -> str:
-    return "rollback" if look.is_spike else ending.finish(look, last, has_log=True, new=new, former=former, probes=0)
+def _verdict(look: Judgement, last: Judgement, *, new: int, former: int, is_given_up: bool) -> str:
+    if look.is_spike:
+        return "rollback"
+    return ending.finish(look, last, has_log=True, new=new, former=former, probes=0, is_given_up=is_given_up)
 
 
 def _ended(seen: Sequence[Counts], pool: str) -> Iterator[str]:
@@ -382,5 +386,7 @@ def _gaps(reader: LineReader) -> Iterator[str]:
         yield "LIMITED MODE: the format has neither $upswitch_generation nor $upstream_addr, so every line counts for the pool."
     if not reader.has_upstream_status:
         yield "The format lacks $upstream_status. A failure that error_page hides is not seen, and nginx's own 50x answers count."
+    if not reader.has_completion:
+        yield "The format lacks $request_completion or $request_time, so answers that begin and do not end are not seen."
     if not reader.has_request_time:
         yield "The format lacks $request_time, so clients that give up on a hanging pool are not seen."

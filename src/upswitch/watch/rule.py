@@ -27,6 +27,8 @@ Where the rule is silent, this is what we do:
 - The last minute before may be shorter or empty; an empty one had a share of nothing.
 - Requests that failed in the other way are left out, before as after: they passed no more than they failed in this one. Else
   one more hung client could dilute a spike of 502s to under 1 %.
+- Answers that clients give up are no failures. People do that in crowds: no incident is left out of their history, and where half
+  are given up, that must be more than 1.5 times the worst stretch too.
 - Of several spikes the one with the lowest odds is reported, then the shortest window.
 """
 
@@ -58,7 +60,9 @@ _HOW = {
     Failure.GATEWAY: f"failed ({'/'.join(map(str, GATEWAY))})",
     Failure.HUNG: f"hung (the client left after {HUNG_S} s or more without an answer: {CLIENT_LEFT})",
     Failure.APP: f"failed in the app ({OWN_ERROR} or another 5xx, {NOT_HTTP:03}, or cut short)",
+    Failure.GIVEN_UP: f"were given up in the middle of the answer (the client left after {HUNG_S} s or more)",
 }
+_FAILURES = (Failure.GATEWAY, Failure.HUNG, Failure.APP)
 
 OWN = "requests by upswitch itself"
 _HOW_OWN = {
@@ -144,6 +148,11 @@ def looks(history: History, since: Sequence[Second], thresholds: Thresholds = DE
     return (_loudest(both, end, thresholds) for end in range(1, len(since) + 1))
 
 
+def given_up(history: History, since: Sequence[Second]) -> Judgement:
+    """The same of answers that clients gave up, which are no failures: they never make a spike of `judge`."""
+    return _loudest([_sight(Failure.GIVEN_UP, history, since)], len(since), DEFAULT)
+
+
 def last(history: History, since: Sequence[Second], *, shortest_s: int = _SHORT_S) -> Judgement:
     """The last requests, however they failed (`kind` NONE): of the shortest stretch with enough of them, else all."""
     sight, end = _sight(Failure.NONE, history, since), len(since)
@@ -180,7 +189,7 @@ class _Sight(Value):
 
 
 def _both(history: History, since: Sequence[Second]) -> list[_Sight]:
-    return [_sight(kind, history, since) for kind in _HOW if kind is not Failure.NONE]
+    return [_sight(kind, history, since) for kind in _FAILURES]
 
 
 def _sight(kind: Failure, history: History, since: Sequence[Second]) -> _Sight:
@@ -191,7 +200,7 @@ def _sight(kind: Failure, history: History, since: Sequence[Second]) -> _Sight:
 def _before_switch(kind: Failure, history: History) -> _Sight:
     """Remembered: the history stays the same from look to look."""
     counts = _counted(kind, history.seconds)
-    normal = usual(counts)
+    normal = counts if kind is Failure.GIVEN_UP else usual(counts)
     return _Sight(
         kind=kind,
         before=_sums(normal),
@@ -203,6 +212,8 @@ def _before_switch(kind: Failure, history: History) -> _Sight:
 
 def _counted(kind: Failure, seconds: Iterable[Second]) -> list[tuple[int, int]]:
     """Of each second the requests that failed so, and those with the ones that passed."""
+    if kind is Failure.GIVEN_UP:
+        return [(each.given_up, each.given_up + each.whole) for each in seconds]
     every = [(each.failures if kind is Failure.NONE else each.failed(kind), each.failed(Failure.NONE)) for each in seconds]
     return [(failed, failed + passed) for failed, passed in every]
 
@@ -243,6 +254,8 @@ def _look(sight: _Sight, span: tuple[int, int], thresholds: Thresholds) -> Judge
     minute = sight.minute.failed[-1], sight.minute.total[-1]
     before_failed, before_total = before.failed[-1], before.total[-1]
     chance = odds(failed, total, *_filled(before_failed, before_total))
+    is_jump = failed * 2 >= total and is_worse((failed, total), minute, thresholds.new)
+    is_jump = is_jump and (sight.kind is not Failure.GIVEN_UP or failed > WORSE_TIMES * worst)
     return Judgement(
         kind=sight.kind,
         window_s=min(stretch, end),
@@ -260,8 +273,7 @@ def _look(sight: _Sight, span: tuple[int, int], thresholds: Thresholds) -> Judge
         incidents_s=sight.incidents_s,
         is_enough=failed >= thresholds.enough and failed_seconds >= thresholds.enough_seconds,
         is_big=total > 0 and total * thresholds.big <= failed * 100,
-        is_new=is_worse((failed, total), minute, WORSE_TIMES)
-        and (failed >= thresholds.new * worst or (failed * 2 >= total and is_worse((failed, total), minute, thresholds.new))),
+        is_new=is_worse((failed, total), minute, WORSE_TIMES) and (failed >= thresholds.new * worst or is_jump),
         is_not_luck=chance < thresholds.luck,
         thresholds=thresholds,
     )
@@ -334,16 +346,18 @@ def _before(look: Judgement) -> str:
     if not look.before_s:
         return "There is no history to compare with" + (f", only an incident of {look.incidents_s} s." if look.incidents_s else ".")
     but = f" (without {look.incidents_s} s of incidents)" if look.incidents_s else ""
-    whole = f"In the {look.before_s} s before{but}, {look.before_failed} of {look.before_total} requests failed"
+    is_given_up = look.kind is Failure.GIVEN_UP
+    how, now, failures = ("were given up", "are", "of them") if is_given_up else ("failed", "fail", "failures")
+    whole = f"In the {look.before_s} s before{but}, {look.before_failed} of {look.before_total} requests {how}"
     if look.failed and not _is_worse_now(look):
         return f"{whole}; in the last minute {look.minute_failed} of {look.minute_total}."
     if look.is_new and look.failed < look.thresholds.new * look.worst:
         minute = f"{look.minute_failed} of {look.minute_total} in the last minute of it"
-        return f"{whole}, {minute}. Now at least half fail, {look.thresholds.new:g} times that share or more."
+        return f"{whole}, {minute}. Now at least half {now}, {look.thresholds.new:g} times that share or more."
     if not look.before_failed:
         return f"{whole}."
-    how = "at most" if look.stretch_s < look.before_s else "which makes"
-    return f"{whole}, {how} {look.worst:.0f} failures in {look.stretch_s} s."
+    most = "at most" if look.stretch_s < look.before_s else "which makes"
+    return f"{whole}, {most} {look.worst:.0f} {failures} in {look.stretch_s} s."
 
 
 def _one_in(chance: float) -> str:

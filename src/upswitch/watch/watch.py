@@ -339,6 +339,9 @@ class Watcher:
         progress = probation.progress(self._pool.look)
         said = f"{progress}. {ENDED[final]}"
         match final:
+            case Final.KEEP if probation.is_short:
+                said = f"{ending.few(0, probation.at_s)}; one that hangs shows only after {probation.silent_after + 1:.0f} s"
+                return Took(result=Result.OK, said=said, details=(progress,), why=Why.SHORT_WATCH)
             case Final.KEEP | Final.KEEP_ELEVATED:
                 return Took(result=Result.OK, said=said)
             case Final.HELD:
