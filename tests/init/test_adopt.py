@@ -52,6 +52,7 @@ def inline(files, pool="A"):
 
 
 def test_the_layout_of_the_first_issue_gives_both_pools_and_the_check():
+    assert adopted().site_text.startswith("#:schema ./upswitch.schema.json\n")
     site = parse_site(adopted().site_text)
     assert site.pools == ("A", "B")
     (upstream,) = site.upstreams

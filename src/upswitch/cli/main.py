@@ -41,6 +41,7 @@ GROUPS = {
         "leave": "Take an nginx out of upswitch: show the one change, or make it.",
         "lint": "Show what is wrong or dangerous in the site file and in nginx.",
         "drain-lines": "Print the lines by which a reload loses no request.",
+        "schema": "Print the JSON schema of the site file, for editors.",
         "completion": "Print what completes words in bash, zsh or fish.",
         "demo": "Show upswitch at work on a private nginx, in under a minute.",
         "help": "Print a page of the manual, or the help of a command.",

@@ -13,9 +13,11 @@ _SENT = re.compile(r"^(http_send|fastcgi_param) = (.*)$", re.MULTILINE)
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 _HEAD = """\
+#:schema ./upswitch.schema.json
 # The site file of upswitch, written by `upswitch init` from {path}
 # Only the pools are required. Every other key has a default; the ones that you may want to change are listed behind a "#".
 # `upswitch lint` reports what is wrong or dangerous here. `upswitch plan --to POOL` shows what a switch would do.
+# `upswitch schema > upswitch.schema.json` in this folder lets an editor complete and check the keys.
 """
 _NGINX = {
     "binary": '"nginx"',

@@ -35,7 +35,9 @@ def _place(text: str) -> str:
     help="Go to the newest good generation of POOL, or to generation N.",
     shell_complete=completion.pools,
 )
-@click.option("--force", "is_forced", is_flag=True, help="Go back even to a dead pool, or to a generation that was rolled back.")
+@click.option(
+    "--force", "is_forced", is_flag=True, help="Go even to a dead pool, or to a generation that was rolled back or never served."
+)
 @click.option("--reason", default="", metavar="TEXT", help="Why you go back; `upswitch history` shows it.")
 @events_option
 @with_program
