@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from upswitch.logs.format_regex import parts_of
 from upswitch.logs.line import MAX_LINE, seconds_of
 from upswitch.nginx import conf_logs
+from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import COMBINED
 from upswitch.watch.attribution import Attribution, counter_for, counts_of
 
@@ -42,6 +43,7 @@ ADVISED = re.search("'(.*)'", conf_logs.log_format_line())[1]
 ALL = {
     **{name: (escape.removeprefix("escape=") or "default", text) for name, (escape, text) in FORMATS.items()},
     "advised": ("json", ADVISED),
+    "our own": ("default", re.search("'(.*)'", conf_logs.own_format_line("upswitch", Build(name="nginx", version=(1, 31, 0))))[1]),
     "combined": ("default", COMBINED),
     "combined and upstreams": ("default", f'{COMBINED} rt=$request_time "$upstream_addr" "$upstream_status" $upswitch_generation'),
     "upstreams twice": (

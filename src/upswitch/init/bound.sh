@@ -13,7 +13,7 @@ make_log() {
   [ ! -f "$1" ] || [ -L "$1" ] || exit 0
   umask 027
   (set -C && : > "$1") || exit "$NOT_DONE"
-  chgrp --reference="${1%/*}" "$1" || exit "$NOT_DONE"
+  chgrp --reference="${1%/*}" "$1" 2> /dev/null || : # only for those who read the logs of that folder
 }
 
 # $1: the log. Removes it, with what was cut off it.

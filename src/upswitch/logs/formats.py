@@ -13,8 +13,10 @@ from upswitch.basics.value import Value
 from upswitch.logs.format_regex import Part, exact_pattern, parts_of
 from upswitch.logs.line import LineReader, compile_format
 from upswitch.nginx import conf_logs
+from upswitch.nginx.build import Build
 from upswitch.nginx.conf_logs import COMBINED, LogFormat, format_of
 from upswitch.nginx.statements import StatementError, statements
+from upswitch.site.names import UNNAMED
 
 _LOOKED_AT = 200  # lines
 _SHOWN = 40  # characters
@@ -141,10 +143,14 @@ def _of_configuration(text: str) -> LogFormat:
     return format_of(found[0].words[1:])
 
 
+_NEWEST = Build(name="nginx", version=(1, 31, 0))
+
+
 def usual_formats() -> tuple[LogFormat, ...]:
     """Ours, and the well-known ones."""
     ours = replace(_of_configuration(conf_logs.log_format_line()), name="upswitch")
-    return (ours, *(LogFormat(name=name, text=text) for name, text in _WELL_KNOWN.items()))
+    own = replace(_of_configuration(conf_logs.own_format_line(UNNAMED, _NEWEST)), name=conf_logs.own_format_name(UNNAMED))
+    return (ours, own, *(LogFormat(name=name, text=text) for name, text in _WELL_KNOWN.items()))
 
 
 def recognised(head: bytes, formats: Iterable[LogFormat]) -> Recognised | None:
