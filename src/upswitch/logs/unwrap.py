@@ -19,6 +19,7 @@ _WHO = rb"\S+ [\w./@-]+(?:\[\d+\])?: "
 _PREFIXES = (
     rb"(?:<\d{1,3}>)?[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d+)? " + _WHO,  # syslog, journalctl
     rb"(?:<\d{1,3}>)?1? ?" + _ISO + b" " + _WHO,  # rsyslog, journalctl -o short-iso
+    _WHO + rb"(?=\d{4}/\d\d/\d\d )",  # syslog's, inside of the journal's
     rb"<\d{1,3}>1 \S+ \S+ \S+ \S+ \S+ (?:-|\[[^\]\n]*\]) (?:\xef\xbb\xbf)?",  # RFC 5424
     _ISO + rb" std(?:out|err) [FP] ",  # CRI, of containerd and CRI-O
     _COLOR + rb"[\w./@-]+ *" + _COLOR + rb"\|" + _COLOR + b" ?" + _COLOR,  # docker compose, docker service
