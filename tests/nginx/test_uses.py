@@ -28,6 +28,7 @@ def found(text: str, *, file: str = "/etc/nginx/nginx.conf") -> list[str]:
         ("set $backend 127.0.0.1:8080;", ["127.0.0.1:8080"]),
         ('set $backend "http://127.0.0.1:8080";', ["127.0.0.1:8080"]),
         ("proxy_pass http://app;", []),
+        ("proxy_pass http://APP;", []),
         ("proxy_pass http://$backend;", []),
         ("return 200 ok;", []),
         ("add_header X-Time 10s;", []),

@@ -29,13 +29,13 @@ def uses(conf: NginxConf, *, live: str) -> Iterator[Use]:
 
     Whatever looks like an address with a port counts, as a `set` or a `map` may hold it. A `listen` is no use.
     """
-    upstreams = {each.args[0] for each in walk(conf.tree) if each.name == "upstream" and each.args}
+    upstreams = {each.args[0].lower() for each in walk(conf.tree) if each.name == "upstream" and each.args}
     for directive in walk(conf.tree):
         if directive.name == "listen" or directive.file.startswith(f"{live}/"):
             continue
         for arg in directive.args:
             found = _TARGET.match(arg)
-            if found and (address := _address(directive, found)) and found["host"] not in upstreams:
+            if found and (address := _address(directive, found)) and (found["host"] or "").lower() not in upstreams:
                 yield Use(address=address, directive=directive)
 
 

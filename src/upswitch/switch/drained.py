@@ -108,9 +108,10 @@ def _looked(ports: Ports, site: Site, report: DrainReport, master: int, *, live:
 def _used(host: Host, nginx: Nginx, conf: NginxConf, addresses: frozenset[str]) -> tuple[str, ...]:
     """Where the configuration names these servers beside our generation, also by a host name."""
     by_port = {each.rpartition(":")[2] for each in addresses if not each.startswith("unix:")}
-    names = {use.address for use in uses(conf, live=nginx.live) if is_name(use.address)}
+    every = tuple(uses(conf, live=nginx.live))
+    names = {use.address for use in every if is_name(use.address)}
     asked = {name: _resolved(host, name) for name in names if name.rpartition(":")[2] in by_port}
-    found = (use for use in uses(conf, live=nginx.live) if not addresses.isdisjoint(asked.get(use.address, (use.address,))))
+    found = (use for use in every if not addresses.isdisjoint(asked.get(use.address, (use.address,))))
     return tuple(dict.fromkeys(use.text for use in found))
 
 
