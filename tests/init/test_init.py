@@ -540,7 +540,7 @@ def test_without_a_running_nginx_nothing_is_applied(owner):
 
 def test_on_a_terminal_init_lists_the_upstreams_asks_and_makes_the_change(owner):
     with terminal(b"1\nA\n\ny\n") as (descriptor, seen):
-        argv = ["init", "-c", str(owner.site_file), *owner.places]
+        argv = ["init", "--no-log", "-c", str(owner.site_file), *owner.places]
         process = popen_upswitch(argv, stdin=descriptor, stdout=descriptor, stderr=descriptor)
         code = process.wait(60)
     said = seen.decode()
@@ -610,7 +610,7 @@ def test_leave_puts_the_plain_blocks_back_and_init_can_take_nginx_again(owner):
     assert "upswitch" not in conf
     assert owner.passes()
     owner.site_file.unlink()
-    again = upswitch(owner, "init", "--upstream", "tornado_servers", "--pool", "A", *owner.places, "--apply")
+    again = upswitch(owner, "init", "--no-log", "--upstream", "tornado_servers", "--pool", "A", *owner.places, "--apply")
     assert owner.marked() == again.json["generation"] == "000004-A", again
 
 

@@ -28,7 +28,7 @@ def test_leave_takes_every_host_of_a_fleet_out_and_init_in_a_session_takes_one_i
         lab = fleet.labs["lb1"]
         places = ("--binary", any_nginx, "--nginx-conf", lab.place.conf, "--prefix", lab.place.folder, "--dir", lab.place.dir)
         own = ("--marker", lab.place.marker, "--drain-flag", lab.place.drain_flag, "--state", f"{lab.place.folder}/state2")
-        words = ("init", *places, *own, "--upstream", "app", "--pool", "A", "-c", f"{lab.place.folder}/new.toml")
+        words = ("init", *places, *own, "--upstream", "app", "--pool", "A", "--no-log", "-c", f"{lab.place.folder}/new.toml")
         answer = _in_a_session(fleet, "lb1", sys.executable, "-m", "upswitch", *words, "--apply", "--json")
         assert answer["exit"] == 0, answer
         assert answer["production"]["pool"] == "A"
