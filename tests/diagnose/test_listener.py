@@ -13,6 +13,7 @@ import pytest
 
 from upswitch.diagnose import listener
 from upswitch.diagnose.listener import Failing, command
+from upswitch.hosts import sh
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
 from upswitch_lab.process import free_port, until
@@ -87,6 +88,21 @@ def test_nobody_listens_is_said_of_this_machine_and_of_no_other():
     assert [each.pid for each in found] == [0, 0]
     assert found[0].said[0] == f"No program of this machine listens at {here} now."
     assert listener.listeners(b"", (Failing(server=here),)) == ((), ())
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv, for another user")
+def test_what_a_user_without_rights_may_not_see_is_said():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        failing = (Failing(server=f"127.0.0.1:{port}"),)
+        argv = sh.argv("upswitch.diagnose", "listener.sh", "", f"{port:04X}", "now", "now")
+        user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        ran = subprocess.run([*user, *argv], check=True, capture_output=True)
+    ((found,), notes) = listener.listeners(ran.stdout, failing)
+
+    assert (found.pid, ran.stderr) == (0, b"")
+    assert "may not see which: run this as root." in found.said[0]
+    assert all("can't read the kernel's log" in each and "ermi" in each for each in notes), notes
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ class _Seen:
 
     def unread(self) -> Iterator[str]:
         for each in self.of("unread"):
-            yield f"{self._user} can't read the kernel's log, so a process that it killed is not seen: {plain(each) or 'no dmesg'}"
+            yield f"The user {self._user} can't read the kernel's log, so its kills are not seen: {plain(each) or 'no dmesg'}"
 
     def listener(self, failing: Failing) -> Listener:
         inodes = self._inodes(failing.server)
@@ -169,7 +169,7 @@ class _Seen:
         """Nobody listens; or the process is another user's, and only root may see whose a socket is."""
         if is_there:
             return Listener(
-                server=server, said=(f"A program listens at {server}. {self._user} may not see which: run this as root.",)
+                server=server, said=(f"A program listens at {server}. The user {self._user} may not see which: run this as root.",)
             )
         failed = self.of("failed")
         unit = failed[0] if len(failed) == 1 else ""

@@ -71,15 +71,19 @@ if [ -d /run/systemd/system ] && command -v systemctl >/dev/null; then
     case " $units " in *" $unit "*) ;; *) units="$units $unit" ;; esac
   done
   for unit in $(printf '%s\n' "$units" | tr ' ' '\n' | sed '/^$/d' | head -n 6); do
-    timeout 2 systemctl show -p ActiveState,SubState,NRestarts,ActiveEnterTimestampMonotonic,Result,ExecMainStatus,ExecMainCode -- "$unit" 2>/dev/null |
+    timeout 2 systemctl show -p ActiveState,SubState,NRestarts,Result,ExecMainStatus -- "$unit" 2>/dev/null |
       awk -v unit="$unit" '{ print "show", unit, $0 }'
     timeout 3 journalctl -q -a --no-pager -o short-unix -n 200 --since "@$((from - 5))" --until "@$((to + 3))" -u "$unit" 2>&1 |
       cut -c1-600 | awk -v unit="$unit" '{ print "line", unit, $0 }'
   done
 fi
 
-if kernel=$(timeout 2 dmesg 2>&1) ||
-  { command -v journalctl >/dev/null && kernel=$(timeout 3 journalctl -q -k -b -n 5000 -o short-monotonic --no-pager 2>&1) && [ -n "$kernel" ]; }; then
+kernel=$(timeout 2 dmesg 2>&1) || {
+  denied=$kernel
+  ! command -v journalctl >/dev/null || kernel=$(timeout 3 journalctl -q -k -b -n 5000 -o short-monotonic --no-pager 2>/dev/null)
+  [ "$kernel" != "$denied" ] || kernel=
+}
+if [ -n "$kernel" ]; then
   printf '%s\n' "$kernel" | awk -v since="$((from - 60 - now + up))" '
     /Killed process [0-9]|oom-kill:|segfault at |general protection|trap / {
       at = $0
@@ -87,6 +91,6 @@ if kernel=$(timeout 2 dmesg 2>&1) ||
       if (at + 0 >= since) print "kernel", substr($0, 1, 400)
     }' | tail -n 60
 else
-  printf 'unread %s\n' "$(printf '%s\n' "$kernel" | head -n 1 | cut -c1-200)"
+  printf 'unread %s\n' "$(printf '%s\n' "$denied" | head -n 1 | cut -c1-200)"
 fi
 exit 0
