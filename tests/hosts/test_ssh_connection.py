@@ -399,8 +399,8 @@ def test_a_host_that_falls_silent_during_a_large_input_is_noticed_too(sshd):
     found = []
     thread = threading.Thread(target=lambda: found.append(host.run(("cat",), deadline=60, stdin=bytes(1 << 26))))
     thread.start()
-    sent = host._streams.wire.meter.sent
-    until(lambda: host._streams.wire.meter.sent > sent + (1 << 20), what="the input")
+    sent = host._streams._wire.meter.sent
+    until(lambda: host._streams._wire.meter.sent > sent + (1 << 20), what="the input")
     sshd.stop()
     thread.join(12)
     assert found[0].exit is None

@@ -109,7 +109,7 @@ class SshPipes:
         return FarFollower(path, open_pipe=self._open)
 
     def _open(self, argv):
-        return self._host._open_pipe(argv)
+        return self._host.open_pipe(argv)
 
     def reconnect(self):
         self._host.reconnect()

@@ -43,6 +43,7 @@ def ports(nginx: Nginx, host=None):
         interrupts=interrupts,
         tell=Told(),
         turn=Alone(),
+        home=host,
     )
 
 

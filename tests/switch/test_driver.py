@@ -106,6 +106,7 @@ class Driven:
             interrupts=self.interrupts,
             tell=self.tell,
             turn=self.turn,
+            home=self.host,
         )
         self.run = drive(run.begin(STARTED), perform=self.perform, journal=self.journal, ports=ports)
         write(self.journal, None, ports)

@@ -18,13 +18,14 @@ from upswitch.basics.text import plain, told
 from upswitch.cli.invocation import Act
 from upswitch.cli.progress import Teller
 from upswitch.cli.views import View, fleet
-from upswitch.hosts import opener, sh
+from upswitch.hosts import container, opener, sh
 from upswitch.hosts.clock import Interrupts, SystemClock
 from upswitch.hosts.host import Clock, Host, Lock, Opener, Tell
 from upswitch.hosts.local.host import FileLock, LocalHost
 from upswitch.hosts.wait import until
-from upswitch.site.model import HostEntry, Site, Unreachable, Vantage
-from upswitch.site.read import in_waves
+from upswitch.site.model import HostEntry, Problem, Site, Unreachable, Vantage
+from upswitch.site.read import SiteInvalid, in_waves
+from upswitch.site.values import shown
 from upswitch.switch.session import Alone, RunPorts, Session, new_run
 
 if TYPE_CHECKING:
@@ -62,8 +63,26 @@ class Here:
     def __init__(self, site: Site, shared: Shared, wiring: Wiring) -> None:
         self._shared = shared
         self._site = site
-        lock = FileLock(f"{site.nginx.state}/lock")
-        self._ports = _ports(shared, wiring.host(shared.clock, lock), lock, shared.tell)
+        host, lock = self._contained() if site.nginx.container else self._plain(wiring)
+        self._ports = _ports(shared, host, lock, shared.tell)
+
+    def _plain(self, wiring: Wiring) -> tuple[Host, Lock]:
+        lock = FileLock(f"{self._site.nginx.state}/lock")
+        return wiring.host(self._shared.clock, lock), lock
+
+    def _contained(self) -> tuple[Host, Lock]:
+        """SiteInvalid where the container that the site file names can't be used."""
+        nginx = self._site.nginx
+        host = container(nginx, tell=self._shared.tell)
+        self._shared.closing.callback(host.close)
+        try:
+            ran = host.run(sh.look(), deadline=_REACH)
+            wrong = sh.problem(ran.out) if ran.exit == sh.Exit.LACKS else ""
+        except HostError as exc:
+            wrong = exc.reason
+        if wrong:
+            raise SiteInvalid((Problem(key="nginx.container", value=shown(nginx.container), allowed=wrong),))
+        return host, host.lock_in(nginx.state)
 
     def serve(self, command: str, act: Act) -> View:
         shared = self._shared
@@ -162,6 +181,8 @@ class Fleet:
         try:
             host = machines.open(entry.name, entry.ssh, user=entry.nginx.user, tell=tell)
             shared.closing.callback(host.close)
+            if entry.nginx.container:
+                host = container(entry.nginx, outer=host, tell=tell, name=entry.name)
             lock = host.lock_in(entry.nginx.state)
             self._boots[entry.name] = _boot(host, entry)
         except UntrustedError as exc:
@@ -202,6 +223,7 @@ def _ports(shared: Shared, host: Host, lock: Lock, tell: Tell, *, probed_from: H
         interrupts=shared.interrupts,
         tell=tell,
         turn=Alone(),
+        home=LocalHost(shared.clock),
     )
 
 

@@ -92,8 +92,8 @@ class Program:
                     self.show(fleet.with_site(view, common.file.words), as_json=common.as_json)
                     interrupts.sleep(every)
                     view = opened.serve(command, act)
-        except UntrustedError as exc:  # before any host was reached
-            view = acted.ended(command, exc, None)
+        except (UntrustedError, SiteInvalid) as exc:  # before any host was reached
+            view = acted.ended(command, exc, None, file=clean(common.file.path))
         return self.show(fleet.with_site(view, common.file.words), as_json=common.as_json)
 
     def show(self, view: View, *, as_json: bool) -> int:

@@ -49,7 +49,7 @@ def apply(ports: RunPorts, proposal: Proposal, owner: Owner) -> Applied:
     """Do what was proposed, under the host's lock. RefusedError: nginx is as it was. StuckError: it may not be."""
     with drive.locked(ports, proposal.site, owner):
         facts = read_facts(ports.host, proposal.site.nginx)
-        refuse_obstacles(ports.host, proposal, facts)
+        refuse_obstacles(ports, proposal, facts)
         if facts.running.problem:
             raise RefusedError(Refusal(what=facts.running.problem, hint="start nginx, then run init --apply again"))
         return _Adoption(ports, proposal, facts).run()
@@ -62,6 +62,7 @@ class _Adoption(Change[Applied]):
         names = [upstream.name for upstream in proposal.site.upstreams]
         super().__init__(ports, proposal.site.nginx, facts, proposal.edits, after=proposal.after, upstreams=names)
         self._proposal = proposal
+        self._home = ports.home
 
     def _take(self, undo: ExitStack) -> Applied:
         name = self._proposal.generation
@@ -92,10 +93,10 @@ class _Adoption(Change[Applied]):
 
     def _write_site_file(self, undo: ExitStack) -> None:
         out, data = self._proposal.request.out, self._proposal.site_text.encode()
-        if self._host.read(out) is None:
+        if self._home.read(out) is None:
             undo.callback(self._undo, self._remove_site_file)
-            self._do(program("folder", out.rpartition("/")[0] or "/"), f"make the folder of {out}")
-            self._host.write(out, data, mode=0o640 if has_secret(self._proposal.site) else 0o644)
+            self._do(program("folder", out.rpartition("/")[0] or "/"), f"make the folder of {out}", on=self._home)
+            self._home.write(out, data, mode=0o640 if has_secret(self._proposal.site) else 0o644)
 
     def _test_alone(self) -> None:
         folder = f"{self._nginx.dir}/generations/{self._proposal.generation}"
@@ -106,7 +107,7 @@ class _Adoption(Change[Applied]):
 
     def _remove_site_file(self) -> None:
         out = self._proposal.request.out
-        self._do(program("remove_ours", out), f"remove {out}", stdin=self._proposal.site_text.encode())
+        self._do(program("remove_ours", out), f"remove {out}", stdin=self._proposal.site_text.encode(), on=self._home)
 
     def _forget(self) -> None:
         self._do(program("forget", self._nginx.dir, self._proposal.generation), f"remove {self._nginx.live}")

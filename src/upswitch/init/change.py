@@ -14,7 +14,7 @@ from upswitch.basics.result import Result, Took
 from upswitch.basics.text import printable
 from upswitch.generations.survey import Facts
 from upswitch.health import nginx_check
-from upswitch.hosts.host import Asking, Ran
+from upswitch.hosts.host import Asking, Host, Ran
 from upswitch.hosts.sh import WRITE_S, Exit
 from upswitch.hosts.wait import until
 from upswitch.init import bound
@@ -193,8 +193,8 @@ class Change(Generic[Done]):
 
         return until(lambda missing: not missing, look, every=_LOOK_EVERY, clock=self._ports.clock, within=within)
 
-    def _do(self, argv: tuple[str, ...], what: str, *, stdin: bytes = b"") -> Ran:
-        ran = self._host.run(argv, deadline=WRITE_S, stdin=stdin)
+    def _do(self, argv: tuple[str, ...], what: str, *, stdin: bytes = b"", on: Host | None = None) -> Ran:
+        ran = (on or self._host).run(argv, deadline=WRITE_S, stdin=stdin)
         if ran.exit == 0:
             return ran
         why = "somebody else changed it" if ran.exit == Exit.CHANGED else printable(ran.err) or f"exit {ran.exit}"

@@ -30,6 +30,7 @@ from upswitch.site.names import prefix_of
 from upswitch.site.read import SiteInvalid, parse_site
 from upswitch.switch.job import next_number
 from upswitch.switch.journal import journal_of
+from upswitch.switch.session import RunPorts
 
 MADE_BY = "init"
 BACKUP = ".upswitch-backup"
@@ -44,7 +45,7 @@ def program(function: str, *words: str) -> tuple[str, ...]:
     return (*SH, script("upswitch.init", "apply.sh"), function, *words)
 
 
-def propose(ports: Ports, request: InitRequest, templates: dict[str, str]) -> Proposal:
+def propose(ports: RunPorts, request: InitRequest, templates: dict[str, str]) -> Proposal:
     """Work a first use out. It writes nothing. RefusedError has everything that stands against it."""
     facts = read_facts(ports.host, request.nginx)
     try:
@@ -75,7 +76,7 @@ def propose(ports: Ports, request: InitRequest, templates: dict[str, str]) -> Pr
         notes=(*chosen.notes, *notes, *_generated(facts.conf, adoption.edits), *logged.notes),
         after=edits.edited(after, logged.edits, {}),
     )
-    refuse_obstacles(ports.host, proposal, facts)
+    refuse_obstacles(ports, proposal, facts)
     return _advised(proposal, facts)
 
 
@@ -312,12 +313,13 @@ def _advised(proposal: Proposal, facts: Facts) -> Proposal:
 # ---- what stands against it: nothing that init leaves on the host may keep nginx from starting ----
 
 
-def refuse_obstacles(host: Host, proposal: Proposal, facts: Facts) -> None:
+def refuse_obstacles(ports: RunPorts, proposal: Proposal, facts: Facts) -> None:
     """RefusedError has everything that stands against the proposal on this host now. apply.py asks again under the lock."""
+    host = ports.host
     obstacles = (
         *_marker_obstacle(host, proposal.site.nginx),
         *_live_obstacle(host, proposal, facts),
-        *_out_obstacle(host, proposal),
+        *_out_obstacle(ports.home, proposal),
         *(obstacle for edit in proposal.edits for obstacle in edit_obstacle(host, edit)),
         *_include_obstacles(facts.conf, proposal),
     )
@@ -347,10 +349,10 @@ def _live_obstacle(host: Host, proposal: Proposal, facts: Facts) -> Iterator[Ref
         yield Refusal(what=f"generation {proposal.generation} was made meanwhile", hint="run init again")
 
 
-def _out_obstacle(host: Host, proposal: Proposal) -> Iterator[Refusal]:
+def _out_obstacle(home: Host, proposal: Proposal) -> Iterator[Refusal]:
     """A file with the very same bytes is no obstacle: a killed init left it."""
     out = proposal.request.out
-    chunk = host.read(out)
+    chunk = home.read(out)
     if chunk is not None and chunk.data != proposal.site_text.encode():
         hint = "choose another file with --out, or another name with --name"
         yield Refusal(what=f"{out} exists, and init overwrites no site file", hint=hint)

@@ -221,7 +221,10 @@ def without_query(url: str) -> str:
 
 
 class Nginx(Value):
-    """How to reach nginx on a host. Paths are absolute, but for `binary`. `reload` is an argv, `marker` is HOST:PORT."""
+    """How to reach nginx on a host. Paths are absolute, but for `binary`. `reload` is an argv, `marker` is HOST:PORT.
+
+    `container` is the name of the one that nginx runs in, or "": then all paths and addresses are the container's own.
+    """
 
     binary: str = "nginx"
     conf: str = "/etc/nginx/nginx.conf"
@@ -236,6 +239,7 @@ class Nginx(Value):
     access_log: str = "auto"
     error_log: str = "auto"
     check_shm_size: str = ""
+    container: str = ""
 
     @property
     def live(self) -> str:

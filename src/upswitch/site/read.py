@@ -38,6 +38,9 @@ _PROBE = re.compile(
     r"(?:[/?][A-Za-z0-9_.~!$&()*+,=:@%/?-]{0,2000})?)?"
 )
 _PROBE_SAYS = "must be an http:// or https:// URL without user, password, spaces or quotes, with a port from 1 to 65535"
+_CONTAINER = values.matching(
+    r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", "must be a container's name, as `docker ps` or `podman ps` shows it"
+)
 _SIZE = values.matching(r"[1-9][0-9]{0,8}[kKmM]?", "must be a size in nginx's syntax: bytes, or a number and k or m, such as 10m")
 _USER = values.matching(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "must be the name of a user")
 _SAFE_WORD = values.matching(r"[A-Za-z0-9_./@:+,=%-]{1,400}", "must be a list of words of letters, digits and _ . / @ : + , = % -")
@@ -123,6 +126,7 @@ def _nginx(reader: Reader, default: Nginx) -> Nginx:
         access_log=reader.take("access_log", default.access_log, values.path_or("auto")),
         error_log=reader.take("error_log", default.error_log, values.path_or("auto")),
         check_shm_size=reader.take("check_shm_size", default.check_shm_size, _SIZE),
+        container=reader.take("container", default.container, _CONTAINER),
     )
     if nginx.reload and nginx.reload[0].startswith("-"):
         reader.refuse("reload", nginx.reload[0], "must begin with a command")

@@ -9,7 +9,7 @@ from upswitch.basics.errors import Owner
 from upswitch.basics.result import Took
 from upswitch.basics.text import plain
 from upswitch.basics.value import Value
-from upswitch.hosts.host import Ports
+from upswitch.hosts.host import Host, Ports
 from upswitch.site.model import Site
 from upswitch.switch.machine import Step
 from upswitch.watch.probation import Others, Probation
@@ -101,9 +101,10 @@ class Alone:
 
 @dataclass(frozen=True, kw_only=True)
 class RunPorts(Ports):
-    """The ports of a host that a run may change, and its place among the others."""
+    """The ports of a host that a run may change, and its place among the others. Site files are on `home`, where upswitch runs."""
 
     turn: Turn
+    home: Host
 
 
 @dataclass(frozen=True, kw_only=True)

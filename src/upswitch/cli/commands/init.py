@@ -7,6 +7,7 @@ import click
 from click.core import ParameterSource
 from msgspec.structs import replace
 
+from upswitch.basics.errors import HostError
 from upswitch.cli import site_files, streams
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.invocation import Common, json_option
@@ -16,7 +17,9 @@ from upswitch.cli.site_files import SiteFile
 from upswitch.cli.views import View
 from upswitch.cli.views.plan import FoundView, InitView, LogView
 from upswitch.generations import templates
+from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local import opened
+from upswitch.hosts.local.host import LocalHost
 from upswitch.site import names
 from upswitch.site.model import Gate, Nginx, Site, Watch
 from upswitch.switch.session import Session
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from upswitch.init.found import FoundUpstream
 
 _NGINX = Nginx()
-_KEPT = ("conf", "binary", "prefix", "dir", "state", "marker", "drain_flag", "user")
+_KEPT = ("conf", "binary", "prefix", "container", "dir", "state", "marker", "drain_flag", "user")
 
 
 def _name(name: str, source: str, upstreams: tuple[str, ...], pool: str) -> str:
@@ -97,6 +100,7 @@ def _is_writable(folder: str) -> bool:
 @click.option("--nginx-conf", "conf", default=_NGINX.conf, show_default=True, metavar="FILE", help="nginx's main configuration.")
 @click.option("--binary", default=_NGINX.binary, show_default=True, metavar="PATH", help="The nginx program.")
 @click.option("--prefix", default="", metavar="FOLDER", help="What `nginx -p` needs, if anything.")
+@click.option("--container", default="", metavar="NAME", help="The container that nginx runs in; all paths are its own.")
 @click.option("--dir", default="", metavar="FOLDER", help="Where generations will be kept.  [default: /etc/nginx/upswitch-NAME]")
 @click.option("--state", default="", metavar="FOLDER", help="Where lock and journal will be.  [default: /var/lib/upswitch-NAME]")
 @click.option(
@@ -165,7 +169,8 @@ def _listed(program: Program, words: Mapping[str, Any], *, as_json: bool) -> dic
     """List what nginx passes requests to. The answers of a person on a terminal, else the exit code."""
     from upswitch.init import found
 
-    nginx = replace(_NGINX, **{key: words[key] for key in ("conf", "binary", "prefix", "user") if words[key]})
+    nginx = replace(_NGINX, **{key: words[key] for key in ("conf", "binary", "prefix", "container", "user") if words[key]})
+    nginx = _in_mount(nginx, words)
     seen: list[found.FoundUpstream] = []
     is_asked = not as_json and sys.stdin.isatty() and os.isatty(streams.STDOUT)
 
@@ -206,6 +211,25 @@ def _asked_other(chosen: "FoundUpstream", *, among: int) -> str:
     return chosen.other(among=among)[-1] if chosen.other(among=among) else ""
 
 
+def _in_mount(nginx: Nginx, words: Mapping[str, Any]) -> Nginx:
+    """With the folders that were not given in one that outlives the container that `nginx` names."""
+    if not nginx.container:
+        return nginx
+    from upswitch.hosts.container import engine
+
+    try:
+        found = engine.find(LocalHost(SystemClock()).run, nginx.container)
+    except HostError as exc:
+        raise click.BadParameter(str(exc), param_hint="--container") from exc
+    mount = found.folder_for(nginx.conf)
+    if not mount and not (words["dir"] and words["state"]):
+        what = f"no folder that nginx can use outlives this container (its mounts: {found.shown_mounts})"
+        fix = f"run it with a folder of the machine mounted: -v /srv/{nginx.container}:/etc/nginx/upswitch"
+        raise click.BadParameter(f"{what}; {fix}", param_hint="--container")
+    folder = f"{mount}/{os.path.basename(nginx.dir)}"
+    return replace(nginx, dir=words["dir"] or folder, state=words["state"] or f"{folder}-state")
+
+
 def _kept(words: Mapping[str, Any]) -> tuple[str, ...]:
     """The options that a further init needs too, as they were given."""
     given = {key: words[key] for key in _KEPT if words[key] != getattr(_NGINX, key) and words[key]}
@@ -226,6 +250,7 @@ def _init(program: Program, given: Mapping[str, Any], *, as_json: bool, is_appli
     if not asked["pool"]:
         raise click.UsageError("--pool is missing: give the pool that is live now a name, such as --pool blue")
     nginx = replace(names.own(name, _NGINX), **{key: value for key, value in words.items() if value})
+    nginx = _in_mount(nginx, words)
     request = adopt.InitRequest(
         from_path=os.path.abspath(source) if source else "",
         others=tuple(map(_with_path, others)),

@@ -11,7 +11,7 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from upswitch.basics.errors import HostError, NotAppendedError
 from upswitch.basics.result import Why
@@ -25,7 +25,7 @@ from upswitch.hosts.ssh.keys import Ask, Keyring, check_files
 from upswitch.hosts.ssh.lock import FencedError, SshLock
 from upswitch.hosts.ssh.login import Login, load, login
 from upswitch.hosts.ssh.shell import Shell, Shells, open_shell, quoted
-from upswitch.hosts.ssh.streams import Pipe, Streams
+from upswitch.hosts.ssh.streams import Pipe, Programs, Streams
 
 _AGAIN_S = 5.0
 """For each part of connecting anew."""
@@ -53,17 +53,16 @@ class Opener:
         return SshHost(name, found, keyring=self._keyring, user=user, tell=tell)
 
 
-class SshHost:
-    """Commands run as `user`, by sudo where the login user is another. Connected at its first use. `tell` hears of drops."""
+class FarHost:
+    """A machine whose programs `connect` can start, given the seconds for it. Connected at its first use. `tell` hears of drops."""
 
-    def __init__(self, name: str, login: Login, *, keyring: Keyring, user: str = "", tell: Tell | None = None) -> None:
+    def __init__(self, name: str, connect: Callable[[float], Programs], *, shown: str, tell: Tell | None = None) -> None:
         self.name = name
         self._tell = tell
-        self._login = login
-        self._keyring = keyring
-        self._user = user or login.user
+        self._connect = connect
+        self._shown = shown
         self._connecting = threading.RLock()
-        self._streams: Streams | None = None
+        self._streams: Programs | None = None
         self._shells = Shells(lambda: self._open_shell(0))
         self._failed = 0
         self._failure: HostError | None = None
@@ -72,26 +71,26 @@ class SshHost:
         self._waiting = _Waiting()
 
     def lock_in(self, folder: str) -> SshLock:
-        self._lock = SshLock(folder, open_shell=self._open_shell, run=self.run, shown=self._login.shown)
+        self._lock = SshLock(folder, open_shell=self._open_shell, run=self.run, shown=self._shown)
         return self._lock
 
     @property
     def lost(self) -> str:
         """How the connection ended; "" while it stands, and before it is opened."""
-        return self._streams.wire.lost if self._streams else ""
+        return self._streams.lost if self._streams else ""
 
-    def reconnect(self) -> Streams:
+    def reconnect(self) -> Programs:
         """A new connection, and the lock again if it is still ours; where it is not, every change is refused."""
         timeout = _AGAIN_S if self._streams else TIMEOUT
         self.close()
-        self._streams = Streams(self._login, self._keyring, user=self._user, timeout=timeout)
+        self._streams = self._connect(timeout)
         self._shells = Shells(lambda: self._open_shell(0))
         if self._lock is not None and self._lock.is_claimed:
             with contextlib.suppress(FencedError):
                 self._lock.regain()
         return self._streams
 
-    def _connected(self) -> Streams:
+    def _connected(self) -> Programs:
         """HostError where there is no connection and none can be had now."""
         with self._connecting:
             lost = self.lost
@@ -180,13 +179,24 @@ class SshHost:
 
     def follow(self, path: str) -> Follower:
         self._connected()
-        return FarFollower(path, open_pipe=self._open_pipe)
+        return FarFollower(path, open_pipe=self.open_pipe)
 
     def _open_shell(self, lease: int) -> Shell:
-        return open_shell(self._open_pipe, lease=lease)
+        return open_shell(self.open_pipe, lease=lease)
 
-    def _open_pipe(self, argv: Sequence[str]) -> Pipe:
+    def open_pipe(self, argv: Sequence[str]) -> Pipe:
+        """Start a program whose streams the caller has."""
         return (self._streams or self._connected()).run(argv)
+
+
+class SshHost(FarHost):
+    """Commands run as `user`, by sudo where the login user is another."""
+
+    def __init__(self, name: str, login: Login, *, keyring: Keyring, user: str = "", tell: Tell | None = None) -> None:
+        def connect(timeout: float) -> Streams:
+            return Streams(login, keyring, user=user or login.user, timeout=timeout)
+
+        super().__init__(name, connect, shown=login.shown, tell=tell)
 
 
 class _Waiting(threading.local):

@@ -12,9 +12,9 @@ import secrets
 import shlex
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Self
+from typing import Protocol, Self
 
 import paramiko
 
@@ -152,17 +152,18 @@ class Pipe:
         A password is sent only when sudo has asked with another word of ours: else the program would read it as its input.
         Without a password sudo must not ask.
         """
-        mark, prompt = secrets.token_hex(16), secrets.token_hex(16)
+        prompt = secrets.token_hex(16)
         rights = ("sudo", "-n") if password is None else ("sudo", "-k", "-S", "-p", prompt)
         prefix = ("env", "LC_ALL=C", *rights, "-u", sudo, "--") if sudo else ()  # sudo's refusal is read, in English
-        command = shlex.join((*prefix, "sh", "-c", _BEGIN, mark, _escaped(shlex.join(argv))))
+        mark, command = marked(argv)
         try:
-            self._channel.exec_command(f"exec {command}")
+            self._channel.exec_command(f"exec {shlex.join((*prefix, *command))}")
         except (paramiko.SSHException, OSError, EOFError) as exc:
             raise self.failure() from exc
-        self._await(mark.encode(), prompt.encode(), password)
+        self.await_mark(mark, prompt=prompt.encode(), password=password)
 
-    def _await(self, mark: bytes, prompt: bytes, password: str | None) -> None:
+    def await_mark(self, mark: bytes, *, prompt: bytes = b"", password: str | None = None) -> None:
+        """Drop everything up to the mark that `marked` made. NotBegunError where it does not come."""
         until = time.monotonic() + _OPEN_S
         out, err = bytearray(), bytearray()
         while mark not in out:
@@ -172,7 +173,7 @@ class Pipe:
                 if not self._channel.eof_received:
                     raise self.failure()
                 raise NotBegunError(told(bytes(err) + self.rest_of_err() or bytes(out)) or "it ended at once")
-            if prompt in err:
+            if prompt and prompt in err:
                 if password is None:
                     raise NotBegunError("the password was refused")
                 self.send(f"{password}\n".encode())
@@ -182,6 +183,12 @@ class Pipe:
     def rest_of_err(self) -> bytes:
         """Its error output up to the end."""
         return b"".join(iter(lambda: self.receive_err(timeout=1.0), b""))
+
+
+def marked(argv: Sequence[str]) -> tuple[bytes, tuple[str, ...]]:
+    """A word that nobody knows, and the command that prints it before it begins."""
+    mark = secrets.token_hex(16)
+    return mark.encode(), ("sh", "-c", _BEGIN, mark, _escaped(shlex.join(argv)))
 
 
 def _escaped(text: str) -> str:
@@ -196,12 +203,68 @@ _MOST_RELAYS = 4  # sshd's MaxSessions is 10; forwarded streams do not count the
 
 _PACKAGE = "upswitch.hosts.ssh"
 _CONNECTED = b"+"
+_FORBIDS = "sshd forbids forwarding, and no program can replace it ({said}): set AllowTcpForwarding local, or install bash"
 _NO_RELAY = ("failed to run command", "no relay here")
 # The kernel's own words, and an end: nobody waits on the host for a connection that hangs.
 _WANTS_PASSWORD = re.compile(r"password is required|authentication is required")  # sudo, sudo-rs
 _BOUNDED = ("env", "LC_ALL=C", "timeout", "-s", "KILL", "120")
 # $0: host, $1: port. bash alone opens /dev/tcp. It has no half close: the relay ends when the server closes, or we do.
 _BASH = 'exec 4<&0; exec 3<>"/dev/tcp/$0/$1" || exit 1; printf +; { cat <&4 >&3; kill $$; } 2>/dev/null & exec cat <&3 4<&-'
+
+
+class Programs(Protocol):
+    """What runs programs on a far machine, and opens streams from there."""
+
+    @property
+    def lost(self) -> str:
+        """How the connection ended; "" while it stands."""
+        ...
+
+    def run(self, argv: Sequence[str]) -> Pipe:
+        """Start a program. HostError where it can't begin."""
+        ...
+
+    def open(self, address: str, *, timeout: float) -> Pipe:
+        """As `Host.connect`. HostError where there is no way to do it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Relays:
+    """Streams to an address through a program on the machine that `run` starts programs on. `why_bash`: why it needs one."""
+
+    def __init__(self, run: Callable[[Sequence[str]], Pipe], *, shown: str, why_bash: str) -> None:
+        self._run = run
+        self._shown = shown
+        self._why_bash = why_bash
+        self._free = threading.BoundedSemaphore(_MOST_RELAYS)
+
+    def open(self, address: str, *, timeout: float) -> Pipe:
+        path = address.removeprefix("unix:") if address.startswith("unix:") else ""
+        if not self._free.acquire(timeout=timeout):
+            raise TimeoutError
+        with ExitStack() as failed:
+            failed.callback(self._free.release)
+            program = _to_file(path) if path else ("bash", "-c", _BASH, *map(str, _split(address)))
+            pipe = self._run((*_BOUNDED, *program))
+            failed.callback(pipe.close)
+            if pipe.receive(1, timeout=timeout) != _CONNECTED:
+                raise self._failure(address, pipe.rest_of_err())
+            pipe.on_close.callback(self._free.release)
+            failed.pop_all()
+        return pipe
+
+    def _failure(self, address: str, err: bytes) -> Exception:
+        """A relay prints one byte when it is connected, and why it is not on its error output."""
+        said = plain((err.strip().splitlines() or [b"the relay ended at once"])[-1].decode("ascii", "backslashreplace"))
+        if not any(word in said for word in _NO_RELAY):
+            return _as_the_kernel(said.rpartition(": ")[2])
+        if address.startswith("unix:"):  # sshd does not say why it can't open a socket file
+            why = f"it was not opened, and no program there can say why ({said}): is the server up? Or install perl"
+        else:
+            why = self._why_bash.format(said=said)
+        return HostError(f"connect to {address} from {self._shown}", why)
 
 
 class Streams:
@@ -211,19 +274,22 @@ class Streams:
     """
 
     def __init__(self, login: Login, keyring: Keyring, *, user: str, timeout: float) -> None:
-        self.wire, self._hops = connected(login, keyring, timeout=timeout)
+        self._wire, self._hops = connected(login, keyring, timeout=timeout)
         self._login = login
         self._keyring = keyring
         self._sudo = "" if user == login.user else user
         self._password: str | None = None
         self._is_forwarding = True
-        self._relays = threading.BoundedSemaphore(_MOST_RELAYS)
+        self._relays = Relays(self.run, shown=login.shown, why_bash=_FORBIDS)
+
+    @property
+    def lost(self) -> str:
+        return self._wire.lost
 
     def close(self) -> None:
         self._hops.close()
 
     def run(self, argv: Sequence[str]) -> Pipe:
-        """Start a program. HostError where it can't begin."""
         pipe = Pipe(self._session(), f"run a program on {self._login.shown}")
         with ExitStack() as failed:
             failed.callback(pipe.close)
@@ -239,7 +305,6 @@ class Streams:
         return self.run(argv)
 
     def open(self, address: str, *, timeout: float) -> Pipe:
-        """As `Host.connect`. HostError where neither sshd nor a relay can do it."""
         path = address.removeprefix("unix:") if address.startswith("unix:") else ""
         if self._is_forwarding and not (path and self._sudo):  # sshd opens a socket file with the login user's rights, not sudo's
             try:
@@ -248,12 +313,12 @@ class Streams:
                 if exc.code != _PROHIBITED and not path:
                     raise _as_the_kernel(exc.text) from exc
                 self._is_forwarding = exc.code != _PROHIBITED
-        return self._relayed(address, path, timeout)
+        return self._relays.open(address, timeout=timeout)
 
     def _session(self) -> paramiko.Channel:
         what = f"open a session on {self._login.shown}"
         try:
-            return self.wire.open_stream(what, "session", timeout=TIMEOUT)
+            return self._wire.open_stream(what, "session", timeout=TIMEOUT)
         except paramiko.ChannelException as exc:
             raise HostError(what, f"no further session (MaxSessions?): {plain(exc.text)}", why=Why.CONNECTION_LOST) from exc
         except TimeoutError as exc:
@@ -269,32 +334,7 @@ class Streams:
     def _forwarded(self, address: str, path: str, timeout: float) -> Pipe:
         what = f"connect to {address} from {self._login.shown}"
         kind, to = ("direct-streamlocal@openssh.com", path) if path else ("direct-tcpip", _split(address))
-        return Pipe(self.wire.open_stream(what, kind, to, timeout=timeout), what)
-
-    def _relayed(self, address: str, path: str, timeout: float) -> Pipe:
-        if not self._relays.acquire(timeout=timeout):
-            raise TimeoutError
-        with ExitStack() as failed:
-            failed.callback(self._relays.release)
-            program = _to_file(path) if path else ("bash", "-c", _BASH, *map(str, _split(address)))
-            pipe = self.run((*_BOUNDED, *program))
-            failed.callback(pipe.close)
-            if pipe.receive(1, timeout=timeout) != _CONNECTED:
-                raise self._not_relayed(address, pipe.rest_of_err())
-            pipe.on_close.callback(self._relays.release)
-            failed.pop_all()
-        return pipe
-
-    def _not_relayed(self, address: str, err: bytes) -> Exception:
-        """A relay prints one byte when it is connected, and why it is not on its error output."""
-        said = plain((err.strip().splitlines() or [b"the relay ended at once"])[-1].decode("ascii", "backslashreplace"))
-        if not any(word in said for word in _NO_RELAY):
-            return _as_the_kernel(said.rpartition(": ")[2])
-        if address.startswith("unix:"):  # sshd does not say why it can't open a socket file
-            why = f"sshd did not open it, and no program there can say why ({said}): is the server up? Or install perl"
-        else:
-            why = f"sshd forbids forwarding, and no program can replace it ({said}): set AllowTcpForwarding local, or install bash"
-        return HostError(f"connect to {address} from {self._login.shown}", why)
+        return Pipe(self._wire.open_stream(what, kind, to, timeout=timeout), what)
 
 
 def _to_file(path: str) -> tuple[str, ...]:
