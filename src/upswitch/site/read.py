@@ -38,9 +38,7 @@ _PROBE = re.compile(
     r"(?:[/?][A-Za-z0-9_.~!$&()*+,=:@%/?-]{0,2000})?)?"
 )
 _PROBE_SAYS = "must be an http:// or https:// URL without user, password, spaces or quotes, with a port from 1 to 65535"
-_CONTAINER = values.matching(
-    r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", "must be a container's name, as `docker ps` or `podman ps` shows it"
-)
+_CONTAINER = values.matching(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", "must be a container's name, as `docker ps` or `podman ps` shows it")
 _SIZE = values.matching(r"[1-9][0-9]{0,8}[kKmM]?", "must be a size in nginx's syntax: bytes, or a number and k or m, such as 10m")
 _USER = values.matching(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "must be the name of a user")
 _SAFE_WORD = values.matching(r"[A-Za-z0-9_./@:+,=%-]{1,400}", "must be a list of words of letters, digits and _ . / @ : + , = % -")

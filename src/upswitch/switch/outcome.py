@@ -73,7 +73,7 @@ def hint(run: Run, outcome: Outcome, live: Live) -> str:
             return f"decide now: {fix}{first.format(plan.former_pool)}; `upswitch help held`"
         case Outcome.STUCK:
             lost = UNREACHABLE_PAGES.get(run.why)
-            look = f"ssh can't reach the host: see {lost}" if lost else "automatic recovery failed: see `upswitch help stuck`"
+            look = f"upswitch can't reach the host: see {lost}" if lost else "automatic recovery failed: see `upswitch help stuck`"
             return f"{look}; then run `upswitch repair`"
         case Outcome.REFUSED if not live.agrees:
             return "`upswitch status` shows what is live; `upswitch help refused`"

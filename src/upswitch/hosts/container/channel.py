@@ -21,7 +21,12 @@ class ProcessChannel:
         with theirs, their_err:
             self._process = subprocess.Popen(argv, stdin=ends[0], stdout=ends[0], stderr=ends[1], start_new_session=True)
         self.eof_received = False
-        self.closed = False
+        self._is_closed = False
+
+    @property
+    def closed(self) -> bool:
+        """A program that has ended takes no more input: a container that stops ends all that was run in it."""
+        return self._is_closed or self._process.poll() is not None
 
     def get_transport(self) -> Self:
         return self
@@ -43,7 +48,7 @@ class ProcessChannel:
         return self._received(self._err, limit)
 
     def recv_stderr_ready(self) -> bool:
-        return not self.closed and bool(select.select([self._err], [], [], 0)[0])
+        return not self._is_closed and bool(select.select([self._err], [], [], 0)[0])
 
     def _received(self, stream: socket.socket, limit: int) -> bytes:
         """b"" at the end. TimeoutError."""
@@ -56,9 +61,9 @@ class ProcessChannel:
 
     def close(self) -> None:
         """The program sees the end of its input, and ends."""
-        if self.closed:
+        if self._is_closed:
             return
-        self.closed = True
+        self._is_closed = True
         for stream in (self._streams, self._err):
             with contextlib.suppress(OSError):
                 stream.shutdown(socket.SHUT_RDWR)

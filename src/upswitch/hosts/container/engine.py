@@ -63,6 +63,10 @@ class Container(Value):
         """The command that prints what it writes to stdout and stderr, from now on."""
         return (self.engine, "logs", "-f", "--tail", "0", self.name)
 
+    def last_log(self, *, seconds: int, lines: int) -> tuple[str, ...]:
+        """The command that prints what it wrote to them lately."""
+        return (self.engine, "logs", "--since", f"{seconds}s", "--tail", str(lines), self.name)
+
     def lasting(self, path: str) -> Mount | None:
         """The mount that keeps `path` when the container is made anew; None where it would be lost, or can't be written."""
         found = [mount for mount in self.mounts if mount.holds(path)]

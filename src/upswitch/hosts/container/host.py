@@ -5,6 +5,7 @@ generations and the state, stands in folders of the machine that are mounted int
 """
 
 import contextlib
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,13 +15,17 @@ from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.container import engine
 from upswitch.hosts.container.channel import ProcessChannel
 from upswitch.hosts.container.engine_log import EngineLog
-from upswitch.hosts.host import Follower, Ran, Tell
+from upswitch.hosts.host import Chunk, Follower, Ran, Tell
 from upswitch.hosts.local.host import LocalHost
 from upswitch.hosts.ssh.follower import FarFollower
 from upswitch.hosts.ssh.host import FarHost
 from upswitch.hosts.ssh.streams import NotBegunError, Pipe, Relays, marked
 
 STREAMS = ("/dev/stdout", "/dev/stderr")
+_HISTORY_S = 900
+_MOST_LINES = 200_000
+_READ_S = 30.0
+_FRESH_S = 5.0  # one look at a log is many reads of it, and to the engine each would be a program of its own
 _NO_BASH = "no program in the container can connect ({said}): install bash in its image"
 # An engine does not end what it runs in the container when its own client ends: only the input's end is seen there.
 _WITH_INPUT = '{ "$@" </dev/null; kill 0; } & read -r _; kill 0'
@@ -75,6 +80,28 @@ class ContainerHost(FarHost):
             return _Inside(found, outer)
 
         super().__init__(name, connect, shown=f"the container {container}", tell=tell)
+        self._lately: tuple[float, Ran] | None = None
+
+    @property
+    def streams(self) -> tuple[str, str]:
+        """The paths of nginx's own stdout and stderr, which `read` and `follow` take as if they were files."""
+        return STREAMS
+
+    def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
+        if path not in STREAMS:
+            return super().read(path, offset=offset, limit=limit)
+        ran = self._last_log()
+        data = ran.err if path == STREAMS[1] else ran.out
+        return Chunk(inode=0, size=len(data), data=data[offset : offset + limit])
+
+    def _last_log(self) -> Ran:
+        if self._lately is None or time.monotonic() > self._lately[0] + _FRESH_S:
+            found = engine.find(self._outer.run, self._container)
+            ran = self._outer.run(found.last_log(seconds=_HISTORY_S, lines=_MOST_LINES), deadline=_READ_S)
+            if ran.exit != 0:
+                raise HostError(f"read the log of the container {self._container}", ran.words)
+            self._lately = (time.monotonic(), ran)
+        return self._lately[1]
 
     def follow(self, path: str) -> Follower:
         if path in STREAMS:
@@ -107,10 +134,17 @@ class _Inside:
             try:
                 pipe.await_mark(mark)
             except NotBegunError as exc:
-                what = f"run a program in the container {self._container.name}"
-                raise HostError(what, str(exc), why=Why.CONNECTION_LOST) from exc
+                raise self._not_begun(exc) from exc
             failed.pop_all()
         return pipe
+
+    def _not_begun(self, exc: NotBegunError) -> HostError:
+        """An engine says least where the container does not run."""
+        try:
+            engine.find(self._outer.run, self._container.name)
+        except HostError as found:
+            return HostError(found.what, found.reason, why=Why.CONNECTION_LOST)
+        return HostError(f"run a program in the container {self._container.name}", str(exc), why=Why.CONNECTION_LOST)
 
     def open(self, address: str, *, timeout: float) -> Pipe:
         return self._relays.open(address, timeout=timeout)
