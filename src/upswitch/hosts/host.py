@@ -96,9 +96,13 @@ class Connection(Protocol):
 
 
 class Host(Protocol):
-    """The machine that nginx runs on. Times are seconds. All but `run` raise HostError."""
+    """The machine that nginx runs on. Times are seconds. All but `run` raise HostError.
+
+    `streams` are paths of nginx's own stdout and stderr that `read` and `follow` take as files; () where nobody keeps their lines.
+    """
 
     name: str
+    streams: tuple[str, ...]
 
     def run(self, argv: Sequence[str], *, deadline: float, stdin: bytes = b"", holds_lock: bool = False) -> Ran:
         """Run to the end or the deadline (then exit is None). A missing program is exit 127, as in sh.

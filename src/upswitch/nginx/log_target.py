@@ -1,7 +1,8 @@
 """What a log's path leads to, as nginx opens it: a file that can be followed, a unit's journal, or neither, and why.
 
 nginx opens each log anew at a reload. Its `/dev/stdout` is then the master's own: a file, a pipe or a socket, and /dev/null where
-nginx made itself a daemon (ngx_daemon). In official images access.log is a link to it. No such log is opened here.
+nginx made itself a daemon (ngx_daemon). In official images access.log is a link to it: there the container's engine keeps its
+lines. No such log is opened here.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from upswitch.hosts import sh
 from upswitch.hosts.host import Host
 from upswitch.nginx.conf_logs import AccessLog, journal_tag
 
-_LINES = 3
+_LINES = 4
 _KINDS = {
     "fifo": "it is a pipe",
     "socket": "it is a socket",
@@ -50,10 +51,13 @@ def targets(host: Host, paths: Iterable[str], *, master: int = 0) -> Mapping[str
     if ran.exit != 0 or len(said) != _LINES * len(asked) + 1:
         unsaid = Target(why=f"{host.name} does not say what it is: {ran.words}")
         return {path: unsaid if path.startswith(("/dev/", "/proc/")) else Target(path=path) for path in asked}
-    return {path: _target(path, *said[at * _LINES : (at + 1) * _LINES]) for at, path in enumerate(asked)}
+    return {path: _target(host, path, said[at * _LINES : (at + 1) * _LINES]) for at, path in enumerate(asked)}
 
 
-def _target(path: str, unit: str, kind: str, real: str) -> Target:
+def _target(host: Host, path: str, said: Sequence[str]) -> Target:
+    unit, kind, real, stream = said
+    if stream and kind in {"fifo", "socket", "unknown"} and (kept := host.streams):
+        return Target(path=kept[int(stream) - 1])
     if kind == "missing" and real:
         return Target(path=path)  # nginx makes it at the next reload
     if kind.startswith("regular "):
@@ -91,7 +95,7 @@ def with_targets(logs: Iterable[AccessLog], seen: Mapping[str, Target]) -> tuple
 
 
 def _with(log: AccessLog, target: Target) -> AccessLog:
-    return replace(log, source=target.path if target.path != log.path else "", hindrance=target.why)
+    return replace(log, source=target.path, hindrance=target.why)
 
 
 def _error_gap(seen: Mapping[str, Target]) -> str:

@@ -1,12 +1,13 @@
 #!/bin/sh
 # $1: nginx's master, "" where none runs. The others are paths of logs, which are never opened: to open a FIFO waits or steals lines.
-# Prints three lines for each: the unit of the master where its log is a socket, what `stat` calls the log, and the path that it leads to.
+# Prints four lines for each: the unit of the master where its log is a socket, what `stat` calls the log, the path that it leads to,
+# and which of the master's streams it is, 1 or 2.
 # A file keeps its own name over links, which rotation gives to the next file.
 # nginx opens a path by itself: /dev/stdout, and /proc/self, are those of its master, not ours.
 master=$1
 shift
 for path in "$@"; do
-  name=$path kind='' unit='' links=0
+  name=$path kind='' unit='' stream='' links=0
   while [ "$links" -lt 40 ]; do
     links=$((links + 1))
     case $path in
@@ -30,6 +31,7 @@ for path in "$@"; do
       socket) [ ! -S /run/systemd/journal/stdout ] || unit=$(sed -n 's|.*/\([^/]*\.service\)$|\1|p' "/proc/$master/cgroup" 2>/dev/null | head -n 1) ;;
     esac
   fi
+  case $path in "/proc/$master/fd/"[12]) stream=${path##*/} ;; esac
   case $path in
     /proc/*/fd/*)
       real=$(readlink -- "$path") || real=
@@ -38,5 +40,5 @@ for path in "$@"; do
       ;;
     *) case $kind in 'regular '*) path=$name ;; esac ;;
   esac
-  printf '%s\n' "$unit" "$kind" "$path"
+  printf '%s\n' "$unit" "$kind" "$path" "$stream"
 done

@@ -221,10 +221,7 @@ def without_query(url: str) -> str:
 
 
 class Nginx(Value):
-    """How to reach nginx on a host. Paths are absolute, but for `binary`. `reload` is an argv, `marker` is HOST:PORT.
-
-    `container` is the name of the one that nginx runs in, or "": then all paths and addresses are the container's own.
-    """
+    """How to reach nginx on a host. Paths are absolute, but for `binary`; in a `container`, they and addresses are its own."""
 
     binary: str = "nginx"
     conf: str = "/etc/nginx/nginx.conf"
@@ -275,10 +272,7 @@ class DeadmanTable(Value):
 
 
 class Site(Value):
-    """`hosts` () means nginx on this machine. `name` tells it from the other sites of that nginx (names.py).
-
-    `lint_ignore` are codes that only `lint` knows.
-    """
+    """`hosts` () means nginx on this machine. `name` tells it from its other sites. `lint_ignore`: codes that only `lint` knows."""
 
     nginx: Nginx
     upstreams: tuple[Upstream, ...]

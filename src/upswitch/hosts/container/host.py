@@ -69,6 +69,8 @@ class Here:
 class ContainerHost(FarHost):
     """`keeps` are the folders that must outlive the container, by the keys of the site file."""
 
+    streams = STREAMS
+
     def __init__(self, name: str, container: str, *, outer: Outer, keeps: dict[str, str], tell: Tell | None = None) -> None:
         self._outer = outer
         self._container = container
@@ -81,11 +83,6 @@ class ContainerHost(FarHost):
 
         super().__init__(name, connect, shown=f"the container {container}", tell=tell)
         self._lately: tuple[float, Ran] | None = None
-
-    @property
-    def streams(self) -> tuple[str, str]:
-        """The paths of nginx's own stdout and stderr, which `read` and `follow` take as if they were files."""
-        return STREAMS
 
     def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
         if path not in STREAMS:

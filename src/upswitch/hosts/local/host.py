@@ -27,6 +27,7 @@ class LocalHost:
     """Plain files and processes. Commands get a session of their own: a Ctrl-C at our terminal must not reach `nginx -t`."""
 
     name = "localhost"
+    streams: tuple[str, ...] = ()
 
     def __init__(self, clock: Clock, lock: "FileLock | None" = None) -> None:
         self._clock = clock

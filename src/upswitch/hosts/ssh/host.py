@@ -56,6 +56,8 @@ class Opener:
 class FarHost:
     """A machine whose programs `connect` can start, given the seconds for it. Connected at its first use. `tell` hears of drops."""
 
+    streams: tuple[str, ...] = ()
+
     def __init__(self, name: str, connect: Callable[[float], Programs], *, shown: str, tell: Tell | None = None) -> None:
         self.name = name
         self._tell = tell
