@@ -6,7 +6,7 @@ Every adapter maps the errors of its library to `HostError`.
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 from upswitch.basics.errors import Owner
 from upswitch.basics.result import Failure, Why, why_printed
@@ -14,9 +14,6 @@ from upswitch.basics.text import told
 from upswitch.basics.value import Value
 from upswitch.hosts.count_program import Alike, CountProgram
 from upswitch.site.model import Probe, Target, without_query
-
-if TYPE_CHECKING:
-    from upswitch.hosts.ssh.streams import Pipe
 
 
 class Ran(Value):
@@ -263,15 +260,6 @@ class Machine(Host, Protocol):
 
     def lock_in(self, folder: str) -> "Lock":
         """Its lock in the state folder `folder`. Commands that change what is live run under it once it is ours."""
-        ...
-
-    @property
-    def lost(self) -> str:
-        """How the connection ended; "" while it stands, and before it is opened."""
-        ...
-
-    def open_pipe(self, argv: Sequence[str]) -> "Pipe":
-        """Start a program whose streams the caller has."""
         ...
 
     def close(self) -> None: ...
