@@ -27,7 +27,7 @@ def plan(program: Program, /, *, common: Common, pool: str, adopt: bool, one_way
     """Show what `switch` would do; change nothing.
 
     The steps, the changed files as a diff, one health check of each server, and the 502s that a plain reload would cost. Where the
-    switch would be refused now, the first line says why: exit 3.
+    switch would be refused now, the last lines say why, and with which exit code it would end: exit 3.
     """
     choices = Choices(adopt=adopt, one_way=one_way)
     return program.serve("plan", common, lambda session: show_plan(session, pool, choices=choices))

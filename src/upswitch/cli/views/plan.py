@@ -52,12 +52,12 @@ class PlanView(View):
     def text(self) -> str:
         found, plan = self.planned, self.planned.plan
         refused = [f"`switch --to {plan.pool}` would be refused because {each.what}\n  {each.hint}" for each in found.refusals]
+        ending = f"`switch --to {plan.pool}` would end with exit {self.exit} now" if refused else ""
         if found.is_unchanged:
             unchanged = f"UNCHANGED: {plan.pool} is already live with the same servers"
             return "\n".join([*(refused or [unchanged]), f"Production: {self.production.text}"])
         return "\n".join(
             [
-                *refused,
                 f"`switch --to {plan.pool}` would go from {plan.former_pool} to generation {plan.to}; nothing was changed",
                 f"Steps: {', '.join(found.steps)}. A rollback would make {plan.back} live.",
                 *self._blackout,
@@ -65,6 +65,8 @@ class PlanView(View):
                 "One health check of each server, now:",
                 *(f"  {server.text}" for server in (*found.gate.new, *found.gate.old)),
                 "".join(part for part in _FILES.split(found.diff) if not _MARKER.match(part)).rstrip("\n"),
+                *refused,
+                *filter(None, [ending]),
                 f"Production: {self.production.text}",
             ],
         )
