@@ -14,25 +14,27 @@ from upswitch_lab.process import ask, free_port, is_listening, until
 pytestmark = needs_podman
 
 POOLS = ("blue", "green")
-HEAD = "user nobody nogroup; pid /tmp/nginx-{name}.pid; error_log /etc/nginx/error.log; events {{}}"
+HEAD = "user nobody nogroup; pid /tmp/nginx-{name}.pid; error_log {errors}; events {{}}"
 SERVER = HEAD + " http {{ access_log off; server {{ listen {address}; location / {{ return {answer}; }} }} }}"
-FRONT = HEAD + " http {{ include /etc/nginx/conf.d/*.conf; access_log {log}; server {{ listen {address}; {locations} }} }}"
+FRONT = HEAD + " http {{ include /etc/nginx/conf.d/*.conf; access_log {log} main; server {{ listen {address}; {locations} }} }}"
 LOCATIONS = "location / {{ proxy_pass http://app_blue; }}"
 
 
 class Contained:
     """A host of containers. A context manager."""
 
-    def __init__(self, podman: Engine, *, log: str = "/etc/nginx/access.log main") -> None:
+    def __init__(self, podman: Engine, *, log: str = "/etc/nginx/access.log", errors: str = "/etc/nginx/error.log") -> None:
         self.podman = podman
         self.folder = podman.folder
         self.site_file = self.folder / "app.toml"
         self.servers = {name: f"127.0.0.1:{free_port('127.0.0.1')}" for name in POOLS}
         self.address = f"127.0.0.1:{free_port('127.0.0.1')}"
         for name, address in self.servers.items():
-            self.write(name, SERVER.format(name=name, address=address, answer=f'200 "{name}\\n"'))
+            self.write(name, SERVER.format(name=name, address=address, answer=f'200 "{name}\\n"', errors="/dev/stderr"))
             podman.run(name, self.folder / name)
-        conf = self.write("front", FRONT.format(name="front", address=self.address, log=log, locations=LOCATIONS.format()))
+        conf = self.write(
+            "front", FRONT.format(name="front", address=self.address, log=log, errors=errors, locations=LOCATIONS.format())
+        )
         (conf.parent / "conf.d").mkdir()
         blocks = "".join(f"upstream app_{name} {{ server {address}; }}\n" for name, address in self.servers.items())
         (conf.parent / "conf.d/app.conf").write_text(f"log_format main '$remote_addr $msec $status $upstream_addr';\n{blocks}")
@@ -85,7 +87,8 @@ def podman() -> Iterator[Engine]:
 
 
 def test_it_is_found_and_adopted_by_its_name_switched_under_load_and_a_bad_release_is_taken_back(podman):
-    host = Contained(podman)
+    """With its logs on stdout and stderr, as official images have them: only the engine keeps their lines."""
+    host = Contained(podman, log="/dev/stdout", errors="/dev/stderr")
     listed = host.init()
     assert listed.returncode == 0, listed
     assert b"app_blue" in listed.stdout
@@ -100,7 +103,7 @@ def test_it_is_found_and_adopted_by_its_name_switched_under_load_and_a_bad_relea
     assert (load.summary.failed, load.summary.lost) == (0, 0), load.summary
     assert load.summary.bodies.keys() == {"blue", "green"}
 
-    host.write("green", SERVER.format(name="green", address=host.servers["green"], answer="444"))
+    host.write("green", SERVER.format(name="green", address=host.servers["green"], answer="444", errors="/dev/stderr"))
     podman("kill", "-s", "HUP", "green")
     until(lambda: not answers(host.servers["green"]), what="the bad release")
     load = Load(f"http://{host.address}/", host.folder / "load", ("--connections", "8", "--rate", "100"))
@@ -108,6 +111,7 @@ def test_it_is_found_and_adopted_by_its_name_switched_under_load_and_a_bad_relea
     bad = host.run("switch", "--to", "green")
     load.finish()
     assert (bad.exit, bad.json["why"], host.answer) == (4, "spike", "blue"), bad
+    assert "upstream_premature_close" in bad.out
     assert 0 < load.summary.failed < load.summary.requests / 2
     status = host.run("status")
     assert (status.exit, status.json["production"]["pool"]) == (0, "blue"), status
