@@ -1,5 +1,6 @@
 """nginx in a real container, its two pools in two others."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from command import Command
 from containers import Engine, engine, needs_podman
 from forked import run_upswitch
+from sshd import Sshd, needs_sshd
 from upswitch_lab.lab import Load
 from upswitch_lab.process import ask, free_port, is_listening, until
 
@@ -149,6 +151,29 @@ def test_one_that_stops_in_the_watch_is_stuck_and_repair_finishes_when_it_runs_a
     until(lambda: is_listening(host.address), what="nginx")
     repaired = host.run("repair")
     assert (repaired.exit, host.answer) == (0, repaired.json["production"]["pool"]), repaired
+
+
+@needs_sshd
+def test_one_on_a_machine_behind_ssh_is_switched_and_taken_back(podman):
+    host = Contained(podman)
+    host.adopt()
+    with Sshd(host.folder / "sshd", f"SetEnv PATH={podman.env['PATH']}") as sshd:
+        ssh = host.folder / "home/.ssh"
+        ssh.mkdir(parents=True, mode=0o700)
+        (ssh / "config").write_text(sshd.stanza("lb1"))
+        with host.site_file.open("a") as site:
+            site.write('\n[hosts.lb1]\nssh = "lb1"\n')
+        podman.env |= {"HOME": f"{host.folder}/home", "SSH_AUTH_SOCK": "", "PATH": os.environ["PATH"]}
+        there = host.run("switch", "--to", "green")
+        assert (there.exit, host.answer) == (0, "green"), there
+        back = host.run("rollback")
+        assert (back.exit, host.answer) == (0, "blue"), back
+        sshd.end()
+        sshd.start()
+        podman("stop", "-t", "0", "front")
+        away = host.run("status")
+        assert away.exit != 0, away
+        assert "`podman start front` starts it" in away.out
 
 
 def test_what_can_not_be_used_is_one_error_that_names_the_key_and_changes_nothing(podman):

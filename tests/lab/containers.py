@@ -11,7 +11,6 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -65,6 +64,8 @@ class Engine:
         (folder / "containers.conf").write_text(_CONF.format(conmon=program("conmon"), runc=program("runc")))
         (folder / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         libraries = ":".join(map(str, _LAB.glob("**/lib/*-linux-gnu*")))
+        self.env = {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}"}
+        """What a command needs to find it."""
         self._program = self.bin / named
         store = f"--root {folder}/store --runroot {folder}/run --storage-driver vfs"
         self._program.write_text(
@@ -77,10 +78,6 @@ class Engine:
         ran = subprocess.run((self._program, *words), capture_output=True, text=True, check=False, timeout=60)
         assert ran.returncode == 0, (words, ran.stderr)
         return ran.stdout
-
-    @property
-    def env(self) -> dict[str, str]:
-        return {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}"}
 
     def run(self, name: str, mounted: Path, *options: str) -> None:
         """A container whose nginx reads /etc/nginx/nginx.conf, which is in the folder `mounted`."""
@@ -99,16 +96,14 @@ def engine(*, named: str = "podman") -> Iterator[Engine]:
     folder.chmod(0o755)
     made = Engine(folder, named=named)
     try:
-        made("import", "--signature-policy", f"{folder}/policy.json", _image(), "lab")
+        made("import", "--signature-policy", f"{folder}/policy.json", _image(folder / "image.tar"), "lab")
         yield made
     finally:
         made.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@cache
-def _image() -> str:
-    path = Path(tempfile.mkdtemp(prefix="upsw-image-")) / "image.tar"
+def _image(path: Path) -> str:
     with tarfile.open(path, "w") as image:
         for name in (*_LINKS.values(), *_FOLDERS):
             _add(image, name, tarfile.DIRTYPE)

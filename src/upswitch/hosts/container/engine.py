@@ -58,10 +58,9 @@ class Container(Value):
         """The command that runs `argv` in it as root."""
         return (self.engine, "exec", "-i", "-u", "0", self.name, *argv)
 
-    @property
-    def log(self) -> tuple[str, ...]:
-        """The command that prints what it writes to stdout and stderr, from now on."""
-        return (self.engine, "logs", "-f", "--tail", "0", self.name)
+    def log(self, since: str = "") -> tuple[str, ...]:
+        """The command that prints what it writes to stdout and stderr: from now on, or since a time in RFC 3339."""
+        return (self.engine, "logs", "-f", *(("--since", since) if since else ("--tail", "0")), self.name)
 
     def last_log(self, *, seconds: int, lines: int) -> tuple[str, ...]:
         """The command that prints what it wrote to them lately."""

@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.result import Why
@@ -27,7 +28,8 @@ class EngineLog:
         self._blocks = deque[bytes]()
         self._failure: HostError | None = None
         self._is_closed = False
-        self._pipe = open_pipe(container.log)
+        self._ended = ""
+        self._pipe = open_pipe(container.log())
         threading.Thread(target=self._run, name=f"logs of {container.name}", daemon=True).start()
 
     def read(self) -> bytes:
@@ -50,6 +52,7 @@ class EngineLog:
     def _run(self) -> None:
         while not self._is_closed:
             self._pump()
+            self._ended = datetime.now(UTC).isoformat()
             self._pipe.close()
             with self._changed:
                 self._failure = self._failure or HostError(
@@ -61,7 +64,7 @@ class EngineLog:
 
     def _begin(self) -> None:
         try:
-            self._pipe = self._open_pipe(self._container.log)
+            self._pipe = self._open_pipe(self._container.log(self._ended))
         except HostError as exc:
             with self._changed:
                 self._failure = exc
