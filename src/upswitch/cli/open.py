@@ -16,6 +16,7 @@ from upswitch.basics.errors import HostError, UntrustedError
 from upswitch.basics.result import Why
 from upswitch.basics.text import plain, told
 from upswitch.cli.invocation import Act
+from upswitch.cli.journald import SOCKET
 from upswitch.cli.progress import Teller
 from upswitch.cli.views import View, fleet
 from upswitch.hosts import container, opener, sh
@@ -43,6 +44,7 @@ class Wiring:
 
     clock: Callable[[], Clock] = SystemClock
     host: Callable[[Clock, FileLock], Host] = LocalHost
+    journald: str = SOCKET
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import msgspec
 
 from upswitch.basics.errors import UntrustedError
 from upswitch.basics.text import plain
-from upswitch.cli import streams
+from upswitch.cli import journald, streams
 from upswitch.cli.invocation import Act, Command, Common, become, person
 from upswitch.cli.open import Fleet, Here, Shared, Wiring
 from upswitch.cli.progress import Teller
@@ -99,6 +99,8 @@ class Program:
     def show(self, view: View, *, as_json: bool) -> int:
         """Print the result on stdout; its exit code. A reader that went away changes nothing."""
         click.echo(msgspec.json.encode(encoded(view)) if as_json else _safe(view.text))
+        if view.command in _CHANGING:
+            journald.tell(view, self._wiring.journald)
         return view.exit
 
     @contextmanager
