@@ -132,6 +132,21 @@ def test_what_can_not_be_followed_is_said_by_lint_by_plan_and_in_the_headline(an
         assert "NOT PROVEN BY TRAFFIC" in answer.json["said"] or answer.exit != 0, answer
 
 
+def test_requests_of_our_own_that_are_answered_are_called_no_proof_where_no_log_shows_those_of_clients(any_nginx):
+    with (
+        Lab(any_nginx, Layout(site={"watch": {"duration": "2s"}})) as lab,
+        link_to_devnull(lab) as said,
+        crowd(lab.place.public, rate=10),
+    ):
+        answer = upswitch(lab, "switch", "--to", "B")
+        assert (answer.exit, answer.json["watch"]["verdict"]) == (0, "keep"), answer
+        headline = answer.json["said"]
+        assert headline.startswith("SWITCHED, NOT PROVEN BY TRAFFIC: no requests in ")
+        assert "beside those of upswitch: " in headline
+        assert said in headline
+        agree(lab, answer, "B")
+
+
 def test_an_error_log_on_a_pipe_is_said_and_one_in_a_file_behind_stderr_is_read(any_nginx):
     with Lab(any_nginx, QUIET) as lab:
         conf, file = lab.folder / "nginx.conf", lab.folder / "err.log"

@@ -104,14 +104,14 @@ GIVEN_UP_BECAUSE = (
 """Why it is held where clients gave up answers, for people."""
 
 
-def unproven_because(final: Final, *, has_log: bool, new: int, seconds: int) -> str:
-    """What the watch did not see, in one clause, where it is UNPROVEN or BLIND."""
+def unproven_because(final: Final, *, has_log: bool, new: int, seconds: int, has_own: bool = False) -> str:
+    """What the watch did not see, in one clause, where it is UNPROVEN or BLIND. `has_own`: its own requests were answered."""
     if final is Final.BLIND:
         return "the access log shows nothing, though nginx answers upswitch" if has_log else "no access log and no watch.probe"
-    return few(new, seconds)
+    return few(new, seconds, has_own=has_own)
 
 
-def few(new: int, seconds: int) -> str:
+def few(new: int, seconds: int, *, has_own: bool = False) -> str:
     """So few requests were seen, in one clause."""
     seen = f"only {new} {'request' if new == 1 else 'requests'}" if new else "no requests"
-    return f"{seen} in {seconds} s"
+    return f"{seen} in {seconds} s{' beside those of upswitch' if has_own else ''}"

@@ -65,6 +65,7 @@ class AccessLogs:
         self._all = coverage.distinct(logs)
         for gap in (gap for log in self._all for gap in coverage.gaps(log)):
             notes.add(gap.what)
+        self._unopened: list[str] = []
         opened = [self._open_one(same) for same in coverage.beside(logs)]
         self._logs = [log for log in opened if log]
         self.silent_after = max((log.silent_after for log in self._logs), default=0.0)
@@ -74,8 +75,10 @@ class AccessLogs:
 
     def _open_one(self, same: tuple[AccessLog, ...]) -> _Log | None:
         """Of logs that have the same requests the best that can be opened."""
-        followed = (self._open(log) for log in same if coverage.can_follow(log))
-        return next((log for log in followed if log), None)
+        can_follow = [log for log in same if coverage.can_follow(log)]
+        opened = next(filter(None, map(self._open, can_follow)), None)
+        self._unopened += [] if opened else [f"{log.followed} can't be followed" for log in can_follow[:1]]
+        return opened
 
     def _open(self, log: AccessLog) -> _Log | None:
         follower = follow(self._ports.host, log.followed, self._notes)
@@ -107,7 +110,8 @@ class AccessLogs:
     @property
     def unseen(self) -> str:
         """Why requests to the upstreams may be in no log that is followed, or not yet, of each place; "" where all are."""
-        return "; ".join(gap.what for log in self._all for gap in coverage.gaps(log) if gap.code in _HIDING)
+        hiding = (gap.what for log in self._all for gap in coverage.gaps(log) if gap.code in _HIDING)
+        return "; ".join((*hiding, *self._unopened))
 
     @property
     def shared(self) -> str:

@@ -130,12 +130,18 @@ class PoolWatch:
         return Final.UNPROVEN if self._access.is_behind and found in _KEPT else found
 
     @property
+    def is_hidden(self) -> bool:
+        """Whether clients' requests prove nothing, and some go to a log that can't be followed. Our own are no proof of theirs."""
+        return bool(self._access.unseen) and self.probation.logged.total < ending.PROVING_REQUESTS
+
+    @property
     def unproven(self) -> str:
-        """What the watch did not see, where it ends UNPROVEN or BLIND."""
+        """What the watch did not see, where it ends UNPROVEN, BLIND or `is_hidden`."""
         if self._access.is_behind:
             return "the access log grows faster than upswitch can read it"
         seen = self.probation
-        because = ending.unproven_because(self.final, has_log=bool(seen.log_mode), new=seen.logged.total, seconds=seen.at_s)
+        new, has_own = seen.logged.total, seen.asked.total > 0
+        because = ending.unproven_because(self.final, has_log=bool(seen.log_mode), new=new, seconds=seen.at_s, has_own=has_own)
         return f"{because}: {unseen}" if (unseen := self._access.unseen) else because
 
     def diagnosis(self, known: Known) -> Diagnosis:
@@ -339,6 +345,8 @@ class Watcher:
         progress = probation.progress(self._pool.look)
         said = f"{progress}. {ENDED[final]}"
         match final:
+            case Final.KEEP | Final.KEEP_ELEVATED if self._pool.is_hidden:
+                return Took(result=Result.OK, said=self._pool.unproven, details=(progress,), why=Why.UNPROVEN)
             case Final.KEEP if probation.is_short:
                 said = f"{ending.few(0, probation.at_s)}; one that hangs shows only after {probation.silent_after + 1:.0f} s"
                 return Took(result=Result.OK, said=said, details=(progress,), why=Why.SHORT_WATCH)
