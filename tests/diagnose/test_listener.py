@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from booted import boot, needs_systemd
 from upswitch.diagnose import listener
 from upswitch.diagnose.listener import Failing, command
 from upswitch.hosts import sh
@@ -128,18 +129,6 @@ def test_of_a_command_only_the_program_and_its_script_are_shown(words, shown):
 
 # ---- under systemd ----
 
-SYSTEMD = "/lib/systemd/systemd"
-GROUPS = [Path("/sys/fs/cgroup") / name for name in ("systemd", "unified", "memory")]
-BOOT = """
-for group; do [ ! -d "${group%/*}" ] || { mkdir "$group" && echo 0 > "$group/cgroup.procs"; } || exit 77; done
-echo 300M > "$3/memory.limit_in_bytes" || exit 77
-exec unshare -m -p -f -C -u --propagation private --mount-proc --kill-child sh -c '
-  mount -t tmpfs tmpfs /run && mkdir -p /run/log/journal && mount --bind "$1" /etc/systemd/system || exit 77
-  mount -t tmpfs tmpfs /sys/fs/cgroup && mkdir /sys/fs/cgroup/systemd || exit 77
-  mount -t cgroup -o none,name=systemd,xattr cgroup /sys/fs/cgroup/systemd || exit 77
-  container=lab exec "$2" --system --show-status=0
-' boot "$UNITS" "$SYSTEMD"
-"""
 UNITS = {
     "default.target": "[Unit]\nDefaultDependencies=no\nWants=systemd-journald.service app.service broken.service driver.service\n",
     "app.service": "[Unit]\nDefaultDependencies=no\nAfter=systemd-journald.service\n[Service]\nExecStart=APP\nRestart=always\n"
@@ -178,30 +167,18 @@ json.dump([to_builtins(found), notes], open(sys.argv[4], "w"))
 """
 
 
-@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare, for a systemd of its own")
-@pytest.mark.skipif(not Path(SYSTEMD).exists() or not GROUPS[0].exists(), reason="needs systemd, and its cgroups of version 1")
+@needs_systemd
 def test_systemd_its_journal_and_the_kernel_say_what_happened_to_the_process(tmp_path):
     ports, out, errors = (free_port("127.0.0.1"), free_port("127.0.0.1")), tmp_path / "out", tmp_path / "errors"
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "driver.py").write_text(DRIVER)
-    units = tmp_path / "units"
-    units.mkdir()
     paths = ":".join(each for each in sys.path if each)
     words = {
         "APP": f"{sys.executable} {tmp_path}/app.py {ports[0]} --token=hunter2",
         "DRIVER": f"{sys.executable} {tmp_path}/driver.py {Path(__file__).parent}:{paths} {ports[0]} {ports[1]} {out}",
         "ERRORS": f"{errors}",
     }
-    for name, text in UNITS.items():
-        (units / name).write_text(re.sub("|".join(words), lambda found: words[found[0]], text))
-    groups = [each / f"upswitch-{os.getpid()}" for each in GROUPS]
-    environment = {**os.environ, "UNITS": f"{units}", "SYSTEMD": SYSTEMD}
-    try:
-        argv = ["timeout", "-k", "1", "60", "sh", "-c", BOOT, "sh", *map(str, groups)]
-        ran = subprocess.run(argv, check=False, capture_output=True, env=environment, stdin=subprocess.DEVNULL)
-    finally:
-        for group in groups:
-            subprocess.run(["find", f"{group}", "-depth", "-type", "d", "-delete"], check=False, capture_output=True)
+    ran = boot(tmp_path, UNITS, words)
     if not out.exists() and not errors.exists():
         pytest.skip(f"no systemd can be started here: {ran.stdout + ran.stderr}")
 

@@ -39,6 +39,10 @@ class Ran(Value):
         return self.lost or why_printed(self.err)
 
 
+JOURNAL = "journal:"
+"""What begins the path of a log that systemd's journal keeps; the tag of its lines follows. `read` gives its last minutes."""
+
+
 class Chunk(Value):
     """Bytes of a file from an offset. `size` is the whole file's, in bytes; `inode` tells a rotated file from the old."""
 

@@ -89,7 +89,7 @@ def gaps(log: AccessLog) -> Iterator[Gap]:
 def _unfollowed(log: AccessLog) -> str:
     if log.is_off:
         return "it is off, so the watch has only its own requests"
-    if log.is_syslog:
+    if log.is_syslog and not log.source:
         return "it goes to syslog, which the watch can't follow"
     if log.has_variables:
         return f"{log.path}: the watch can't follow a name with variables"

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from upswitch.basics.value import Value
 from upswitch.hosts import sh
-from upswitch.hosts.host import Host
+from upswitch.hosts.host import JOURNAL, Host
 from upswitch.nginx.conf_logs import AccessLog, journal_tag
 
 _LINES = 4
@@ -26,6 +26,9 @@ _KINDS = {
     "unknown": "it is nginx's own stdout or stderr, and upswitch finds no nginx that runs",
 }
 
+_TAG = "nginx"
+_JOURNAL_SOCKET = "/run/systemd/journal/dev-log"  # /dev/log leads to it where systemd's journal takes what is sent to syslog
+_JOURNALLED = "only systemd's journal has its lines"
 _UNSEEN = frozenset({"unknown", "hidden"})  # the journal may have it
 
 
@@ -64,8 +67,8 @@ def _target(host: Host, path: str, said: Sequence[str]) -> Target:
         return Target(path=real)
     what = f"nginx throws its lines away ({real})" if real == "/dev/null" else _KINDS.get(kind, f"it is a {kind}, no file")
     where = f" ({real})" if real not in {path, "/dev/null", ""} else ""
-    if unit:
-        return Target(tag=journal_tag(path), why=f"its lines go to the journal of {unit}")
+    if unit:  # the tag of what a unit prints is its program's name
+        return Target(path=f"{JOURNAL}{_TAG}", tag=_TAG)
     tag = journal_tag(path) if kind in _UNSEEN else ""
     return Target(tag=tag, why=f"{what}{where}")
 
@@ -80,8 +83,12 @@ class Logs(Value):
 
 def found(host: Host, access: Sequence[AccessLog], errors: Sequence[str], *, master: int = 0) -> Logs:
     """Each access log with the file that is followed instead of its path, or with the reason why none can be."""
-    seen = targets(host, (*(log.path for log in access if log.is_file), *errors), master=master)
-    followed = [seen[path].path for path in errors if seen[path].path]
+    journalled = [log.path for log in access if log.is_syslog and journal_tag(log.path)]
+    asked = (*(log.path for log in access if log.is_file), *errors, *((_JOURNAL_SOCKET,) if journalled else ()))
+    seen = dict(targets(host, asked, master=master))
+    if journalled and (seen[_JOURNAL_SOCKET].tag or seen[_JOURNAL_SOCKET].why == _KINDS["socket"]):
+        seen |= {path: Target(path=f"{JOURNAL}{journal_tag(path)}") for path in journalled}
+    followed = [seen[path].path for path in errors if seen[path].path and not seen[path].path.startswith(JOURNAL)]
     gap = "" if followed else _error_gap({path: seen[path] for path in errors})
     return Logs(
         access=with_targets(access, seen),
@@ -99,5 +106,5 @@ def _with(log: AccessLog, target: Target) -> AccessLog:
 
 
 def _error_gap(seen: Mapping[str, Target]) -> str:
-    each = "; ".join(f"{path}: {target.why}" for path, target in seen.items()) or "its error_log names no file"
+    each = "; ".join(f"{path}: {target.why or _JOURNALLED}" for path, target in seen.items()) or "its error_log names no file"
     return f"The watch can't follow nginx's error log ({each}), so it does not see what only that has."

@@ -14,6 +14,7 @@ from upswitch.basics.result import Why
 from upswitch.basics.text import plain
 from upswitch.basics.value import Value
 from upswitch.hosts.host import Ran
+from upswitch.hosts.kept_log import Commands
 
 ENGINES = ("docker", "podman")
 _INSPECT_S = 15.0
@@ -58,13 +59,9 @@ class Container(Value):
         """The command that runs `argv` in it as root."""
         return (self.engine, "exec", "-i", "-u", "0", self.name, *argv)
 
-    def log(self, since: str = "") -> tuple[str, ...]:
-        """The command that prints what it writes to stdout and stderr: from now on, or since a time in RFC 3339."""
-        return (self.engine, "logs", "-f", *(("--since", since) if since else ("--tail", "0")), self.name)
-
-    def last_log(self, *, seconds: int, lines: int) -> tuple[str, ...]:
-        """The command that prints what it wrote to them lately."""
-        return (self.engine, "logs", "--since", f"{seconds}s", "--tail", str(lines), self.name)
+    def log(self, *, is_err: bool) -> Commands:
+        """The commands that print what it writes to stdout or stderr."""
+        return Commands(argv=(self.engine, "logs"), words=(self.name,), is_err=is_err)
 
     def lasting(self, path: str) -> Mount | None:
         """The mount that keeps `path` when the container is made anew; None where it would be lost, or can't be written."""

@@ -5,7 +5,6 @@ generations and the state, stands in folders of the machine that are mounted int
 """
 
 import contextlib
-import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -13,19 +12,15 @@ from upswitch.basics.errors import HostError
 from upswitch.basics.result import Why
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.container import engine
-from upswitch.hosts.container.channel import ProcessChannel
-from upswitch.hosts.container.engine_log import EngineLog
 from upswitch.hosts.host import Chunk, Follower, Ran, Tell
+from upswitch.hosts.kept_log import Commands, KeptLogs
+from upswitch.hosts.local import channel
 from upswitch.hosts.local.host import LocalHost
 from upswitch.hosts.ssh.follower import FarFollower
 from upswitch.hosts.ssh.host import FarHost
 from upswitch.hosts.ssh.streams import NotBegunError, Pipe, Relays, marked
 
 STREAMS = ("/dev/stdout", "/dev/stderr")
-_HISTORY_S = 900
-_MOST_LINES = 200_000
-_READ_S = 30.0
-_FRESH_S = 5.0  # one look at a log is many reads of it, and to the engine each would be a program of its own
 _NO_BASH = "no program in the container can connect ({said}): install bash in its image"
 # An engine does not end what it runs in the container when its own client ends: only the input's end is seen there.
 _WITH_INPUT = '{ "$@" </dev/null; kill 0; } & read -r _; kill 0'
@@ -51,16 +46,10 @@ class Here:
 
     def __init__(self) -> None:
         self._host = LocalHost(SystemClock())
+        self.open_pipe = channel.open_pipe
 
     def run(self, argv: Sequence[str], *, deadline: float) -> Ran:
         return self._host.run(argv, deadline=deadline)
-
-    def open_pipe(self, argv: Sequence[str]) -> Pipe:
-        what = f"run {argv[0]}"
-        try:
-            return Pipe(ProcessChannel(argv), what)
-        except OSError as exc:
-            raise HostError(what, exc.strerror or str(exc)) from exc
 
     def close(self) -> None:
         """Nothing is held open here."""
@@ -82,28 +71,19 @@ class ContainerHost(FarHost):
             return _Inside(found, outer)
 
         super().__init__(name, connect, shown=f"the container {container}", tell=tell)
-        self._lately: tuple[float, Ran] | None = None
+        self._engine_logs = KeptLogs(outer.run, outer.open_pipe)
 
     def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
         if path not in STREAMS:
             return super().read(path, offset=offset, limit=limit)
-        ran = self._last_log()
-        data = ran.err if path == STREAMS[1] else ran.out
-        return Chunk(inode=0, size=len(data), data=data[offset : offset + limit])
+        return self._engine_logs.read(self._log(path), offset=offset, limit=limit)
 
-    def _last_log(self) -> Ran:
-        if self._lately is None or time.monotonic() > self._lately[0] + _FRESH_S:
-            found = engine.find(self._outer.run, self._container)
-            ran = self._outer.run(found.last_log(seconds=_HISTORY_S, lines=_MOST_LINES), deadline=_READ_S)
-            if ran.exit != 0:
-                raise HostError(f"read the log of the container {self._container}", ran.words)
-            self._lately = (time.monotonic(), ran)
-        return self._lately[1]
+    def _log(self, path: str) -> Commands:
+        return engine.find(self._outer.run, self._container).log(is_err=path == STREAMS[1])
 
     def follow(self, path: str) -> Follower:
         if path in STREAMS:
-            found = engine.find(self._outer.run, self._container)
-            return EngineLog(found, is_err=path == STREAMS[1], open_pipe=self._outer.open_pipe)
+            return self._engine_logs.follow(self._log(path))
         return FarFollower(path, open_pipe=lambda argv: self.open_pipe(("sh", "-c", _WITH_INPUT, "follow", *argv)))
 
     def close(self) -> None:

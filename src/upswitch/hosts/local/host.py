@@ -3,21 +3,27 @@
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import signal
 import socket
 import stat
 import subprocess
 from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from upswitch.basics.errors import HostError, Owner
 from upswitch.basics.result import Why, is_own_limit
 from upswitch.hosts import sh
-from upswitch.hosts.host import Chunk, Clock, Follower, Ran
+from upswitch.hosts.host import JOURNAL, Chunk, Clock, Follower, Ran
 from upswitch.hosts.local import opened
 from upswitch.hosts.local.follow import LogFollower, mapped
+
+if TYPE_CHECKING:
+    from upswitch.hosts.kept_log import KeptLogs
 
 _LINGER_S = 0.2
 _FENCED = "another upswitch or the dead-man has changed this host since this run took the lock"
@@ -74,6 +80,8 @@ class LocalHost:
                     raise
 
     def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
+        if path.startswith(JOURNAL):
+            return self._kept.read(self._kept.journal(path), offset=offset, limit=limit)
         with mapped(f"read {path}"):
             try:
                 descriptor = opened.regular(path)
@@ -129,7 +137,16 @@ class LocalHost:
         name, _, port = address.rpartition(":")
         return socket.create_connection((name.strip("[]"), int(port)), timeout)
 
+    @functools.cached_property
+    def _kept(self) -> "KeptLogs":
+        """Only a host whose nginx logs to the journal needs it, and it imports paramiko."""
+        open_pipe = import_module("upswitch.hosts.local.channel").open_pipe
+        found: KeptLogs = import_module("upswitch.hosts.kept_log").KeptLogs(self.run, open_pipe)
+        return found
+
     def follow(self, path: str) -> Follower:
+        if path.startswith(JOURNAL):
+            return self._kept.follow(self._kept.journal(path))
         return LogFollower(path, clock=self._clock)
 
 

@@ -17,7 +17,8 @@ from upswitch.basics.errors import HostError, NotAppendedError
 from upswitch.basics.result import Why
 from upswitch.basics.text import plain, printable
 from upswitch.hosts import sh
-from upswitch.hosts.host import Chunk, Follower, Ran, Tell
+from upswitch.hosts.host import JOURNAL, Chunk, Follower, Ran, Tell
+from upswitch.hosts.kept_log import KeptLogs
 from upswitch.hosts.sh import Exit
 from upswitch.hosts.ssh.connection import TIMEOUT
 from upswitch.hosts.ssh.follower import FarFollower
@@ -71,6 +72,7 @@ class FarHost:
         self._next_try = 0.0
         self._lock: SshLock | None = None
         self._waiting = _Waiting()
+        self._kept = KeptLogs(self.run, self.open_pipe)
 
     def lock_in(self, folder: str) -> SshLock:
         self._lock = SshLock(folder, open_shell=self._open_shell, run=self.run, shown=self._shown)
@@ -139,6 +141,8 @@ class FarHost:
         return ran
 
     def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
+        if path.startswith(JOURNAL):
+            return self._kept.read(KeptLogs.journal(path), offset=offset, limit=limit)
         ran = self.run(sh.argv(_PACKAGE, "read.sh", path, str(offset), str(limit)), deadline=_FILE_S)
         if ran.exit == Exit.NOT_THERE:
             return None
@@ -180,6 +184,8 @@ class FarHost:
         return self._connected().open(address, timeout=timeout)
 
     def follow(self, path: str) -> Follower:
+        if path.startswith(JOURNAL):
+            return self._kept.follow(KeptLogs.journal(path))
         self._connected()
         return FarFollower(path, open_pipe=self.open_pipe)
 

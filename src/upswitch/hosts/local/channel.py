@@ -7,6 +7,9 @@ import subprocess
 from collections.abc import Sequence
 from typing import Self
 
+from upswitch.basics.errors import HostError
+from upswitch.hosts.ssh.streams import Pipe
+
 
 class ProcessChannel:
     """What `Pipe` uses of a paramiko.Channel. The program's end is the end of its output; nothing else can be lost here."""
@@ -69,3 +72,12 @@ class ProcessChannel:
                 stream.shutdown(socket.SHUT_RDWR)
             stream.close()
         self._process.poll()
+
+
+def open_pipe(argv: Sequence[str]) -> Pipe:
+    """Start a program whose streams the caller has. HostError where it can't be started."""
+    what = f"run {argv[0]}"
+    try:
+        return Pipe(ProcessChannel(argv), what)
+    except OSError as exc:
+        raise HostError(what, exc.strerror or str(exc)) from exc
