@@ -93,7 +93,7 @@ def test_each_commands_help_has_examples_that_its_options_take_and_a_page_that_t
     said = command.get_help(click.Context(command, info_name=name))
     assert command.examples
     for line, says in command.examples:
-        words = shlex.split(re.sub(r"^source <\((.*)\)$", r"\1", line).partition(" | ")[0])
+        words = shlex.split(re.sub(r"^source <\((.*)\)$", r"\1", line).partition(" | ")[0].partition(" > ")[0])
         assert words[:2] == ["upswitch", name]
         command.make_context(name, [*words[2:]])  # a usage error where a word is wrong
         assert says in " ".join(said.split())

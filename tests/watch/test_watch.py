@@ -55,8 +55,9 @@ def bad_release(tmp_path_factory) -> Path:
 
 def test_a_replay_says_second_by_second_what_the_watch_would_have_done(bad_release):
     answer = watch(bad_release, "--replay", "access.log", "--log-format", FORMAT, "--at", WHEN)
-    *looks, verdict, _other = answer.out.splitlines()
+    *looks, verdict, _other, lacks = answer.out.splitlines()
     assert answer.exit == 3
+    assert "$request_completion" in lacks
     assert [look.split(" ")[0].rstrip(":") for look in looks] == [f"t+{at}s" for at in range(1, len(looks) + 1)]
     assert "ROLLBACK" not in answer.out
     assert all(("In the 400 s before, 0 of 20000 requests failed" in look) is (": 0 of " not in look) for look in looks)
@@ -71,7 +72,7 @@ def test_its_json_is_one_documented_object(bad_release):
     assert found["at_s"] == found["seconds"] == len(found["looks"]) <= 3
     assert found["answers"] == {"enough": True, "big": True, "new": True, "not_luck": True}
     assert found["before"] == {"failed": 0, "total": 20_000, "seconds": 400}
-    assert (found["peers_down"], len(found["notes"])) == ([], 1)
+    assert (found["peers_down"], len(found["notes"])) == ([], 2)
     assert found["notes"][0].startswith("These took over too: 000043-A at 2026-11-20T10:00:20Z")
 
 

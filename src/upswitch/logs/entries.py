@@ -17,7 +17,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from operator import itemgetter
 
 from msgspec.structs import replace
@@ -79,7 +78,6 @@ MOST_CLIENTS = 256
 
 SAMPLED = 64
 """Lines of a block whose clients are named though nothing failed: by them the shares of the clients are known."""
-
 _Values = tuple[bytes, ...]
 _Said = tuple[Entry | None, str, bool]  # what a line says; its time; whether its request was good
 _UNREAD: tuple[_Said, str] = ((None, "", False), "")
@@ -202,7 +200,7 @@ class EntryCounter:
                 continue
             values = values or [(line + b"\n",) for line in others.split(b"\n")[:-1]]
             block, others = others, b"".join([each[-1] for each in values if each[-1]]) if walk is not self._others else b""
-            for said, client, times, of in chain(self._told(walk, values), () if others else self._read_alone(values)):
+            for said, client, times, of in self._told(walk, values):
                 lines = _add(found, self._of_client(said, client if is_sampled or not said[-1] else ""), times)
                 if of and not lines.block:
                     lines.block, lines.values, lines.of = block, values, of
@@ -213,26 +211,30 @@ class EntryCounter:
         return failed, unread
 
     def _told(self, walk: "_Walk", values: Sequence[_Values]) -> Iterator[_Told]:
-        """What the lines say that a walk matched, by client where that is wanted."""
-        matched = [each for each in values if not each[-1]]
+        """What the lines say that a walk matched, by client where that is wanted; else in their order. The last walk reads all."""
+        is_last = walk is self._others
         if walk.client_at < 0:
-            for each, times in Counter(matched).items():
-                yield walk.said(each), "", times, each
+            for each, times in Counter(values).items():
+                if not each[-1]:
+                    yield walk.said(each), "", times, each
+                elif is_last:
+                    yield self._read_alone(each, times)
             return
+        matched = [each for each in values if not each[-1]]
         addresses = [each[walk.client_at] for each in matched]
-        for address in dict.fromkeys(addresses):
-            self._named(address)
-        by_client = Counter(zip(map(walk.without_client, matched), map(self._clients.get, addresses), strict=True))
-        for (kind, client), times in by_client.items():
+        list(map(self._named, dict.fromkeys(addresses)))
+        names = map(self._clients.get, addresses)
+        for (kind, client), times in Counter(zip(map(walk.without_client, matched), names, strict=True)).items():
             yield walk.said((*kind[: walk.client_at], b"", *kind[walk.client_at :])), client or "", times, ()
+        for each, times in Counter(each for each in values if is_last and each[-1]).items():
+            yield self._read_alone(each, times)
 
-    def _read_alone(self, values: Iterable[_Values]) -> Iterator[_Told]:
-        """What the lines say that no walk matched."""
-        for each, times in Counter(each for each in values if each[-1]).items():
-            said, client = self._read(each[-1][:-1])
-            if said[0] is None and self._foreign is not None:
-                self._foreign.append(each[-1] * times)
-            yield said, client, times, each
+    def _read_alone(self, line: _Values, times: int) -> _Told:
+        """What a line says that no walk matched."""
+        said, client = self._read(line[-1][:-1])
+        if said[0] is None and self._foreign is not None:
+            self._foreign.append(line[-1] * times)
+        return said, client, times, line
 
     def _named(self, address: bytes) -> str:
         """A client; "" for those beyond MOST_CLIENTS."""

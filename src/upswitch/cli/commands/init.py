@@ -183,8 +183,8 @@ def _listed(program: Program, words: Mapping[str, Any], *, as_json: bool) -> dic
     free = [each for each in seen if not each.is_managed]
     if code != Exit.DONE or not free or not is_asked:
         return code
-    asked = "Which one? Its number (1,2 for two that are switched together), or 0 for none"
-    numbers = click.prompt(asked, value_proc=lambda text: _numbers(text, most=len(seen)), default="0")
+    click.echo("Which one? Its number (1,2 for two that are switched together), or 0 for none")  # too long for a line of readline's
+    numbers = click.prompt("Number", value_proc=lambda text: _numbers(text, most=len(seen)), default="0")
     if not numbers:
         return code
     chosen = [seen[number - 1] for number in numbers]
@@ -204,8 +204,8 @@ def _numbers(text: str, *, most: int) -> list[int]:
 def _asked_other(chosen: "FoundUpstream", *, among: int) -> str:
     """The value of `--other` for one upstream; "" where init finds its other pool by the names."""
     found = ", ".join(chosen.others)
-    asked = f"The other pool of {chosen.name}: servers, a file or an upstream"
-    other = click.prompt(f"{asked}; empty for {found or 'none'}", default="", show_default=False)
+    click.echo(f"The other pool of {chosen.name}: servers, a file or an upstream; empty for {found or 'none'}")
+    other = click.prompt("Other pool", default="", show_default=False)
     if other:
         return f"{chosen.name}={other}" if among > 1 else str(other)
     return chosen.other(among=among)[-1] if chosen.other(among=among) else ""
