@@ -110,7 +110,8 @@ def main(argv: Sequence[str] | None = None, wiring: "Wiring | None" = None) -> N
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(Exit.INTERRUPTED)
-    sys.exit(code or Exit.DONE)
+    # What is printed is written (streams.py). A thread that runs on while Python takes itself apart can crash it: seen, exit 139.
+    os._exit(code or Exit.DONE)
 
 
 def _complete_switch(instruction: str) -> NoReturn:

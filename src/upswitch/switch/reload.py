@@ -114,9 +114,12 @@ class Reloader:
         """Reload a master that was verified just now. An exit code of 0 only says that the command ran."""
         argv = commands.reload(self._nginx, self._facts.build)
         took = self._asked(argv)
-        self.is_refused = took.result is Result.FAILED
         # `nginx -s reload` sends no signal where it fails. Another command may have failed after that.
         is_nginx = argv[0] == self._nginx.binary and argv[-2:] == ("-s", "reload")
+        if is_nginx and took.why is Why.RELOAD_REFUSED:
+            # Another site of this nginx may have swapped between its look into a folder and its reading of a file there: seen.
+            took = self._asked(argv)
+        self.is_refused = took.result is Result.FAILED
         is_unasked = self.is_refused and (took.why is Why.NO_MASTER or is_nginx)
         self.may_act = self.may_act or not is_unasked
         return took
