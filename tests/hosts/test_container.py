@@ -59,7 +59,9 @@ class Contained:
 
     def adopt(self) -> None:
         marker = f"127.0.85.1:{free_port('127.0.85.1')}"
-        ran = self.init("--upstream", "app_blue", "--pool", "blue", "--other", "app_green", "--marker", marker, "--apply")
+        ran = self.init(
+            "--upstream", "app_blue", "--pool", "blue", "--other", "app_green", "--marker", marker, "--drain-lines", "--apply"
+        )
         assert ran.returncode == 0, ran
         text = self.site_file.read_text().replace('# duration = "60s"', 'duration = "4s"')
         self.site_file.write_text(text.replace("# probe = ", f'probe = "http://{self.address}/"\n# probe = '))
