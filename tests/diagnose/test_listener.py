@@ -169,20 +169,16 @@ json.dump([to_builtins(found), notes], open(sys.argv[4], "w"))
 
 @needs_systemd
 def test_systemd_its_journal_and_the_kernel_say_what_happened_to_the_process(tmp_path):
-    ports, out, errors = (free_port("127.0.0.1"), free_port("127.0.0.1")), tmp_path / "out", tmp_path / "errors"
+    ports, out = (free_port("127.0.0.1"), free_port("127.0.0.1")), tmp_path / "out"
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "driver.py").write_text(DRIVER)
     paths = ":".join(each for each in sys.path if each)
     words = {
         "APP": f"{sys.executable} {tmp_path}/app.py {ports[0]} --token=hunter2",
         "DRIVER": f"{sys.executable} {tmp_path}/driver.py {Path(__file__).parent}:{paths} {ports[0]} {ports[1]} {out}",
-        "ERRORS": f"{errors}",
+        "ERRORS": f"{tmp_path}/errors",
     }
-    ran = boot(tmp_path, UNITS, words)
-    if not out.exists() and not errors.exists():
-        pytest.skip(f"no systemd can be started here: {ran.stdout + ran.stderr}")
-
-    (app, dead), notes = json.loads(out.read_text()) if out.exists() else pytest.fail(errors.read_text())
+    (app, dead), notes = boot(tmp_path, UNITS, words)
     said = "\n".join(app["said"])
     assert (app["unit"], app["is_restarted"], notes) == ("app.service", True, [])
     assert "systemd calls app.service active (running) and has restarted it 1 time." in said

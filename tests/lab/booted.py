@@ -1,11 +1,13 @@
 """A real systemd as the first process of namespaces of its own, with a real journald; its units are a test's."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,8 +34,18 @@ def needs_systemd(test):
     )(test)
 
 
-def boot(folder: Path, units: Mapping[str, str], words: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
-    """Until a unit ends it, for a minute at most. `words` are replaced in the units."""
+def boot(folder: Path, units: Mapping[str, str], words: Mapping[str, str]) -> Any:
+    """Until a unit ends it, for a minute at most; the JSON that it has written to `folder`/out. Its stderr is `folder`/errors.
+
+    `words` are replaced in the units.
+    """
+    ran, out, errors = _booted(folder, units, words), folder / "out", folder / "errors"
+    if not out.exists() and not errors.exists():
+        pytest.skip(f"no systemd can be started here: {ran.stdout + ran.stderr}")
+    return json.loads(out.read_text()) if out.exists() else pytest.fail(errors.read_text())
+
+
+def _booted(folder: Path, units: Mapping[str, str], words: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
     place = folder / "units"
     place.mkdir()
     for name, text in units.items():

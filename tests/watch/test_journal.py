@@ -1,11 +1,8 @@
 """An nginx that a real systemd runs, with its access log sent to syslog: only the journal has it."""
 
-import json
 import sys
 import urllib.request
 from pathlib import Path
-
-import pytest
 
 from booted import boot, needs_systemd
 from upswitch.hosts.clock import SystemClock
@@ -66,7 +63,7 @@ def seen(port: int, folder: str) -> dict[str, object]:
 
 @needs_systemd
 def test_the_watch_reads_what_only_the_journal_has(tmp_path, one_nginx):
-    port, out, errors = free_port("127.0.0.1"), tmp_path / "out", tmp_path / "errors"
+    port, out = free_port("127.0.0.1"), tmp_path / "out"
     (tmp_path / "nginx.conf").write_text(CONF.replace("FOLDER", f"{tmp_path}").replace("PORT", f"{port}").replace("SYSLOG", SYSLOG))
     (tmp_path / "driver.py").write_text(
         f"import json, sys\nsys.path[:0] = {[str(Path(__file__).parent), *filter(None, sys.path)]!r}\n"
@@ -75,12 +72,9 @@ def test_the_watch_reads_what_only_the_journal_has(tmp_path, one_nginx):
     words = {
         "NGINX": f"{one_nginx} -p {tmp_path} -c {tmp_path}/nginx.conf -e stderr",
         "DRIVER": f"{sys.executable} {tmp_path}/driver.py",
-        "ERRORS": f"{errors}",
+        "ERRORS": f"{tmp_path}/errors",
     }
-    ran = boot(tmp_path, UNITS, words)
-    if not out.exists() and not errors.exists():
-        pytest.skip(f"no systemd can be started here: {ran.stdout + ran.stderr}")
-    told = json.loads(out.read_text()) if out.exists() else pytest.fail(errors.read_text())
+    told = boot(tmp_path, UNITS, words)
     assert told["path"] == "journal:nginx"
     assert told["history"].count(" 204 ") == 1
     assert told["came"].count(" 204 ") > 1
