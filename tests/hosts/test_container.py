@@ -97,7 +97,7 @@ def test_it_is_found_and_adopted_by_its_name_switched_under_load_and_a_bad_relea
     assert listed.returncode == 0, listed
     assert b"app_blue" in listed.stdout
     host.adopt()
-    load = Load(f"http://{host.address}/", host.folder / "load", ("--connections", "8", "--rate", "200"))
+    load = Load(f"http://{host.address}/", host.folder / "load", ("--connections", "8", "--rate", "100"))
     load.await_flowing()
     there = host.run("switch", "--to", "green")
     assert (there.exit, host.answer) == (0, "green"), there

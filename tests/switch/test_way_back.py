@@ -119,7 +119,7 @@ def test_no_end_of_a_run_leads_back_to_a_pool_most_of_which_answers_wrongly(one_
         go_sick(lab, mode, *sick)
         if ending == "spike":
             go_sick(lab, "error", 1, pool="B")
-            with lab.load():
+            with lab.load("--rate", "200"):
                 answer = command.end()
         else:
             command.signal(signal.SIGTERM if ending == "SIGTERM" else signal.SIGKILL)
@@ -268,7 +268,7 @@ def test_a_rollback_to_a_pool_that_fails_for_clients_while_its_health_checks_pas
     assert upswitch(lab, "switch", "--to", "B", "--no-watch").exit == 0
     for server in lab.pool("A"):
         server.mode("error", lying=True)
-    with lab.load():
+    with lab.load("--rate", "200"):
         answer = upswitch(lab, "rollback")
     assert (answer.exit, answer.json["outcome"], answer.json["why"]) == (7, "HELD", "spike"), answer
     assert on_disk(lab) == running(lab) == answer.json["generation"]
