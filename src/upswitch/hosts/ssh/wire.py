@@ -77,6 +77,8 @@ class Wire(paramiko.Transport):  # type: ignore[misc]
         options_now = self.get_security_options()
         first = [each for each in algorithms if each in options_now.key_types]
         options_now.key_types = [*first, *(each for each in options_now.key_types if each not in first)]
+        # AES-GCM first: beside any other cipher, paramiko compares the MAC of each packet byte by byte in Python.
+        options_now.ciphers = sorted(options_now.ciphers, key=lambda name: "gcm" not in name)
 
     @property
     def lost(self) -> str:
