@@ -19,8 +19,8 @@ from upswitch.switch.plan import Planned
 from upswitch.switch.run import Plan
 from upswitch.switch.warm import Warmth
 from upswitch.watch.history import History
+from upswitch.watch.report import WatchReport
 from upswitch.watch.rule import judge
-from upswitch.watch.watch import WatchReport
 
 
 def acted(outcome: str, exit_: int, pool: str, *, is_proved: bool = True, said: str = "here") -> Acted:

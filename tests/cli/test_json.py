@@ -8,7 +8,7 @@ import pytest
 from command import upswitch
 from jsonpage import documented
 from upswitch.basics.errors import Refusal
-from upswitch.cli.views import acted, diagnose, fleet, lint, plan, sites, status, watch
+from upswitch.cli.views import acted, diagnose, fleet, lint, plan, report, sites, status, watch
 from upswitch.cli.views.keys import KEYS, getters
 from upswitch.diagnose.finding import Finding, Setting
 from upswitch.diagnose.host import Asked
@@ -17,6 +17,7 @@ from upswitch.generations.generation import Live
 from upswitch.health.compare import Compared
 from upswitch.health.gate import ServerHealth
 from upswitch.health.rounds import GateReport
+from upswitch.health.timeline import ServerLine, Span
 from upswitch.init.add_log import AddingLog, LogAdded
 from upswitch.init.adopt import InitRequest, Proposal
 from upswitch.init.apply import Applied
@@ -26,8 +27,10 @@ from upswitch.lint.rules import LintFinding
 from upswitch.nginx.drain_lines import DrainLines
 from upswitch.switch.drained import DrainReport
 from upswitch.switch.plan import Planned
+from upswitch.switch.record import CauseKept, Record
 from upswitch.switch.run import Ended, Plan, Run
-from upswitch.watch.watch import WatchReport
+from upswitch.watch.report import WatchReport
+from upswitch.watch.seen import Answer, Latency, Seen, Segment
 from upswitch_lab.demo import Chapter, DemoView
 from upswitch_lab.load import Summary
 
@@ -43,6 +46,7 @@ VIEWS = (
         status.StatusView,
         status.HistoryView,
         status.DrainView,
+        report.ReportView,
         lint.LintView,
     ),
     *(
@@ -73,10 +77,17 @@ EMBEDDED = (
     DrainLines,
     FoundUpstream,
     Refusal,
+    ServerLine,
+    Span,
+    Seen,
+    Segment,
+    Latency,
+    Answer,
+    CauseKept,
 )
 NAMES = {
     kind.__name__: kind
-    for kind in (*EMBEDDED, AddingLog, Applied, DrainReport, InitRequest, Leaving, Left, LogAdded, Plan, Planned, Proposal)
+    for kind in (*EMBEDDED, AddingLog, Applied, DrainReport, InitRequest, Leaving, Left, LogAdded, Plan, Planned, Proposal, Record)
 }
 """What the views import for type checkers only."""
 

@@ -47,9 +47,19 @@ MAY_ACT = (
     ),
     *("logs/since", "logs/source", "nginx/log_target", "nginx/running"),
     *("switch/candidate", "switch/deadman", "switch/drained", "switch/drive", "switch/job", "switch/journal", "switch/plan"),
-    *("switch/preflight", "switch/reload", "switch/repair", "switch/rollback", "switch/session", "switch/steps"),
+    *("switch/preflight", "switch/record", "switch/reload", "switch/repair", "switch/rollback", "switch/session", "switch/steps"),
     *("switch/switch", "switch/warm", "switch/way_back"),
-    *("watch/error_log", "watch/hang", "watch/live", "watch/logs", "watch/recent", "watch/replay", "watch/through", "watch/tried"),
+    *(
+        "watch/error_log",
+        "watch/hang",
+        "watch/live",
+        "watch/logs",
+        "watch/recent",
+        "watch/recorder",
+        "watch/replay",
+        "watch/through",
+        "watch/tried",
+    ),
     "watch/watch",
 )
 """The modules that may act on the world: by a library of EFFECTS, or through a Host. Everything else only decides."""

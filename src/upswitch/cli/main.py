@@ -34,6 +34,7 @@ GROUPS = {
         "diagnose": "Find out why clients get 502s.",
         "drain": "Show whether the former pool can be stopped.",
         "history": "List past runs, newest first.",
+        "report": "Show all about one run, also as a page.",
         "sites": "List the sites of this machine, and which pool each serves.",
     },
     "Set up": {

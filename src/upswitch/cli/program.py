@@ -40,11 +40,15 @@ class Program:
     def __init__(self, wiring: Wiring | None) -> None:
         self._wiring = wiring or Wiring()
 
-    def serve(self, command: str, common: Common, act: Act, *, every: float | None = None) -> int:
-        """With `every`: again after so many seconds, until a signal. Every ending is a view; a bug is one too."""
-        return self._serve(
-            command, common, lambda: (chosen_site(common.file, warn=_warn if command in _INCIDENT else None), act), every=every
-        )
+    def serve(
+        self, command: str, common: Common, act: Act, *, every: float | None = None, then: Callable[[View], View] | None = None
+    ) -> int:
+        """With `every`: again after so many seconds, until a signal. Every ending is a view; a bug is one too.
+
+        `then` gets the view of all hosts and gives the one that is printed.
+        """
+        warn = _warn if command in _INCIDENT else None
+        return self._serve(command, common, lambda: (chosen_site(common.file, warn=warn), act), every=every, then=then)
 
     def serve_files(self, command: str, common: Common, act: Callable[[Session, Site | None], View]) -> int:
         """The same on files of this machine, as the caller's own user: nothing that the site file names is run.
@@ -74,7 +78,15 @@ class Program:
         with self._opened(site, Interrupts(), "") as opened:
             return site.name, opened.serve("sites", act)
 
-    def _serve(self, command: str, common: Common, read: Callable[[], tuple[Site, Act]], *, every: float | None = None) -> int:
+    def _serve(
+        self,
+        command: str,
+        common: Common,
+        read: Callable[[], tuple[Site, Act]],
+        *,
+        every: float | None = None,
+        then: Callable[[View], View] | None = None,
+    ) -> int:
         try:
             site, act = read()
             site = _asked_for(site, common)
@@ -94,7 +106,8 @@ class Program:
                     view = opened.serve(command, act)
         except (UntrustedError, SiteInvalid) as exc:  # before any host was reached
             view = acted.ended(command, exc, None, file=clean(common.file.path))
-        return self.show(fleet.with_site(view, common.file.words), as_json=common.as_json)
+        view = fleet.with_site(view, common.file.words)
+        return self.show(then(view) if then else view, as_json=common.as_json)
 
     def show(self, view: View, *, as_json: bool) -> int:
         """Print the result on stdout; its exit code. A reader that went away changes nothing."""

@@ -3,7 +3,7 @@
 The former pool is probed beside it until it has answered once: whether there is a way back is known before there is need of one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -120,14 +120,18 @@ def target(upstream: str, address: str, rule: GateRule) -> Target:
     return Target(upstream=upstream, server=address, address=probed, rule=rule)
 
 
-def run_gate(ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...]) -> GateReport:
-    """Probe every `interval` until the verdict or a signal (then the verdict is RUNNING)."""
+def run_gate(
+    ports: Ports, new: tuple[Target, ...], old: tuple[Target, ...], *, each: Callable[[GateReport], None] | None = None
+) -> GateReport:
+    """Probe every `interval` until the verdict or a signal (then the verdict is RUNNING). `each` gets every round."""
     began = ports.clock.monotonic()
     report = GateReport(verdict=Verdict.RUNNING, new=gate.begin(new), old=gate.begin(old))
 
     def look() -> GateReport:
         nonlocal report
         report = _round(ports, report, began)
+        if each:
+            each(report)
         ports.tell("gate", _progress(report), is_passing=True)
         return report
 

@@ -30,15 +30,15 @@ from upswitch.hosts.host import Lock
 from upswitch.hosts.sh import WRITE_S
 from upswitch.hosts.wait import Pulse
 from upswitch.site.model import Nginx, Site
-from upswitch.switch import deadman, machine, outcome, run
+from upswitch.switch import deadman, machine, outcome, record, run
 from upswitch.switch.deadman import Disarmed
-from upswitch.switch.job import Job
+from upswitch.switch.job import Job, diff
 from upswitch.switch.journal import Journal
 from upswitch.switch.machine import Outcome, Phase, Step
 from upswitch.switch.run import AnyRecord, Closed, Ended, Intent, Plan, Run, Started, fold
 from upswitch.switch.session import Meeting, RunPorts
 from upswitch.switch.steps import Steps
-from upswitch.watch.watch import WatchReport
+from upswitch.watch.report import WatchReport
 
 BEAT_EVERY = 2.0
 """Seconds between two heartbeats: the lease of the lock is five times as long (hosts/local/host.py)."""
@@ -125,12 +125,24 @@ def drive_on(ports: RunPorts, begun: Run, job: Job, journal: Journal) -> Ending:
     over = _disarmed(ports, over, journal, job.site.nginx)
     seen = survey.live(*steps.found) if steps.found else None
     ending = close(ports, over, journal, job.site.nginx, seen=seen, outdated=steps.outdated)
+    if not begun.steps:  # else an earlier process may have kept it
+        _keep(ports, job, steps)
     told = (*job.sick, *filter(None, [job.flag_stays_down])) if _has_swapped(over) else ()
     accepted = tuple(_accepted(job, steps)) if _has_swapped(over) else ()
     live = msgspec.structs.replace(ending.live, is_dead=job.is_dead and ending.live.pool == job.plan.pool)
     return msgspec.structs.replace(
         ending, live=live, details=(*ending.details, *told), gate=steps.gate_report, watch=steps.watch_report, accepted=accepted
     )
+
+
+def _keep(ports: RunPorts, job: Job, steps: Steps) -> None:
+    """Keep what the report shows. It changes nothing of how the run ended."""
+    try:
+        lost = record.keep(ports.host, job.site.nginx.state, steps.record.record(diff(ports.host, job)))
+    except HostError as exc:
+        lost = str(exc)
+    if lost:
+        ports.tell("report", lost)
 
 
 def _accepted(job: Job, steps: Steps) -> Iterator[str]:

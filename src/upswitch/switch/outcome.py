@@ -11,6 +11,8 @@ UNREACHABLE_PAGES = {
     Why.HOST_KEY: "`upswitch help host-key`",
 }
 """The reasons why a host can't be reached, and the page about each."""
+_REPORTED = {Outcome.SWITCHED, Outcome.ROLLED_BACK, Outcome.HELD}
+_REPORT = "`upswitch report` shows all about this run"
 _GO_BACK = "go back to {} with `upswitch rollback`"
 
 
@@ -55,6 +57,11 @@ def _switched(plan: Plan) -> str:
 
 def hint(run: Run, outcome: Outcome, live: Live) -> str:
     """The next command, and the page to read."""
+    found = _hint(run, outcome, live)
+    return f"{found}; {_REPORT}" if outcome in _REPORTED else found
+
+
+def _hint(run: Run, outcome: Outcome, live: Live) -> str:
     plan = run.plan
     again = "run `upswitch rollback` again" if plan.copy_of else f"run `switch --to {plan.pool}` again"
     match outcome:

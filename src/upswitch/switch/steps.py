@@ -22,11 +22,12 @@ from upswitch.switch.deadman import DeadMan, disarm_argv
 from upswitch.switch.job import Job
 from upswitch.switch.machine import Step
 from upswitch.switch.proof import Finding, Proof
+from upswitch.switch.record import Recording
 from upswitch.switch.reload import Reloader
-from upswitch.switch.run import Plan
 from upswitch.switch.session import Meeting, RunPorts
+from upswitch.watch.report import WatchReport
 from upswitch.watch.tried import Tried, tried
-from upswitch.watch.watch import Watched, Watcher, WatchReport
+from upswitch.watch.watch import Watched, Watcher
 
 _REACHED_AGAIN = 20.0  # seconds for a host to answer again; by then its dead-man has acted
 _FINISH = 80.0  # seconds: 60 for a dead-man that acts
@@ -43,6 +44,7 @@ class Steps:
         self._nginx = job.site.nginx
         self._reloader = Reloader(ports, job.site.nginx, job.facts)
         self._watcher: Watcher | None = None
+        self.record = Recording(job.plan)
         self.tried = Tried()
         self._is_armed = False
         self.gate_report: rounds.GateReport | None = None
@@ -60,12 +62,12 @@ class Steps:
     # ---- before the swap ----
 
     def gate(self) -> Took:
-        report = rounds.run_gate(self._ports, self._job.new, self._job.old)
+        report = rounds.run_gate(self._ports, self._job.new, self._job.old, each=self.record.round)
         self.gate_report = report
         if report.verdict is Verdict.RUNNING:
             return Took(result=Result.INTERRUPTED, said=f"{self._ports.interrupts.name} during the health checks", why=Why.SIGNAL)
         if report.verdict is not Verdict.PASS:
-            return _refused(self._job.plan, report)
+            return way_back.refused(self._job.plan, report)
         if not report.has_way_back and not self._job.accept_one_way:
             return way_back.none(self._job.plan, report)
         refused = self._try_requests(has_way_back=report.has_way_back)
@@ -200,6 +202,7 @@ class Steps:
 
     def _watched_pool(self) -> Watched:
         return Watched(
+            former_pool=self._job.plan.former_pool,
             pool=self._job.plan.pool,
             attribution=self._job.attribution,
             access_logs=self._job.facts.access_logs,
@@ -253,6 +256,7 @@ class Steps:
             self._asked_back = self._ask_back(live=self._job.plan.to)
             report = way_back.kept(report, self._asked_back)
         self.watch_report = report
+        self.record.watched(self._watcher.seen(), report)
         return Took(result=report.result, said=report.said, details=report.details, why=report.why)
 
     def finish(self) -> Took:
@@ -389,12 +393,3 @@ _BEGINNINGS = frozenset({Step.ARM, Step.DRAIN, Step.SWAP})  # what is not begun 
 
 _DO: Mapping[Step, Callable[[Steps], Took]] = {step: getattr(Steps, step) for step in Step}
 """Each step is the method of its name."""
-
-
-def _refused(plan: Plan, report: rounds.GateReport) -> Took:
-    down = gate.down(report.new)
-    said = f"{len(down)} of {len(report.new)} servers of {plan.pool} are not healthy after {report.seconds:.1f} s"
-    details = tuple(tally.text for tally in down)
-    if not report.has_way_back:
-        details += (f"The live pool {plan.former_pool} fails its health checks too",)
-    return Took(result=Result.FAILED, said=said, details=details, why=Why.SERVERS_DOWN)

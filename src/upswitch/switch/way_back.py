@@ -12,14 +12,14 @@ from upswitch.basics.result import Result, Took, Why
 from upswitch.basics.value import Value
 from upswitch.generations import store
 from upswitch.generations.generation import Manifest
-from upswitch.health import rounds
+from upswitch.health import gate, rounds
 from upswitch.health.rounds import GateReport
 from upswitch.hosts.host import Host, Ports
 from upswitch.nginx.running import ask_marker
 from upswitch.site.model import Dialect, Nginx, Probe, Site, Target
 from upswitch.switch.proof import MARKS, Finding, Proof
 from upswitch.switch.run import Plan
-from upswitch.watch.watch import WatchReport
+from upswitch.watch.report import WatchReport
 
 TIMEOUTS = (0.8, 3.0)
 """Seconds that a health check may take in the first look and in the second. Only a pool that failed the first gets the second."""
@@ -135,6 +135,15 @@ def never_left(host: Host, nginx: Nginx, plan: Plan, finding: Finding, *, live: 
     crash = "; UNTIL A RELOAD SUCCEEDS, A WORKER THAT DIES CRASHES IN A LOOP (a fault of the check module): fix nginx first"
     warned = crash if dialect is not Dialect.NONE else ""
     return Took(result=Result.OK, said=f"nginx rejects every reload and serves {marker.generation}: {finding.said}{warned}")
+
+
+def refused(plan: Plan, report: rounds.GateReport) -> Took:
+    down = gate.down(report.new)
+    said = f"{len(down)} of {len(report.new)} servers of {plan.pool} are not healthy after {report.seconds:.1f} s"
+    details = tuple(tally.text for tally in down)
+    if not report.has_way_back:
+        details += (f"The live pool {plan.former_pool} fails its health checks too",)
+    return Took(result=Result.FAILED, said=said, details=details, why=Why.SERVERS_DOWN)
 
 
 def none(plan: Plan, report: GateReport) -> Took:

@@ -318,7 +318,7 @@ def answers(look: Judgement) -> tuple[str, ...]:
 
 def compared(look: Judgement) -> tuple[str, str]:
     """What was before, and the odds."""
-    return _before(look), f"The probability that this is chance is {_one_in(look.odds)}."
+    return _before(look), f"The probability that this is chance is {one_in(look.odds)}."
 
 
 def _missing(look: Judgement) -> Iterator[str]:
@@ -360,7 +360,7 @@ def _before(look: Judgement) -> str:
     return f"{whole}, {most} {look.worst:.0f} {failures} in {look.stretch_s} s."
 
 
-def _one_in(chance: float) -> str:
+def one_in(chance: float) -> str:
     """Rounded down; a person reads no more than a million million."""
     return f"1 in {int(1 / chance):,}" if chance * _READABLE > 1 else f"less than 1 in {_READABLE:,}"
 

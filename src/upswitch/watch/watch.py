@@ -15,7 +15,6 @@ from upswitch.basics.result import Failure, Result, Took, Why
 from upswitch.basics.value import Value
 from upswitch.diagnose.diagnose import Diagnosis, about, diagnose, sentence
 from upswitch.diagnose.directives import Known
-from upswitch.diagnose.finding import Finding
 from upswitch.health.gate import ServerHealth
 from upswitch.hosts.host import Ports, Through
 from upswitch.hosts.wait import Pulse
@@ -30,7 +29,9 @@ from upswitch.watch.error_log import ErrorLog
 from upswitch.watch.hang import HangGuard
 from upswitch.watch.logs import AccessLogs, Notes
 from upswitch.watch.probation import ENDED, Failed, Others, Probation
-from upswitch.watch.rule import Judgement
+from upswitch.watch.recorder import Recorder
+from upswitch.watch.report import WatchReport
+from upswitch.watch.seen import Seen
 from upswitch.watch.tried import Tried
 
 _THROUGH_EVERY = 0.5
@@ -78,7 +79,7 @@ class PoolWatch:
         self._gave_up_before = before.gave_up
         self._history, self._known = self._access.history(before.cut if not attribution.ignores_app else {})
         self._gate: Pulse[tuple[Probe, ...]] | None = None
-        self.read = Counts()
+        self.read = self.opened = Counts()
 
     def begin(self, pool: str, servers: tuple[ServerHealth, ...], *, every: float) -> None:
         """From now on, what another pool got is no sign. `every` is seconds between checks."""
@@ -93,8 +94,8 @@ class PoolWatch:
             silent_after=self._access.silent_after,
         )
         self.look = self.probation.look()
-        read = self._access.read()
-        self.read = Counts(new=read.new, clients=read.clients)
+        self.opened = self._access.read()
+        self.read = Counts(new=self.opened.new, clients=self.opened.clients)
         targets = [each.target for each in servers]
         self._gate = Pulse(lambda: self._ports.prober.round(targets), every=every, clock=self._ports.clock)
 
@@ -158,6 +159,7 @@ class PoolWatch:
 class Watched(Value):
     """What a watch of a switch looks at."""
 
+    former_pool: str
     pool: str
     attribution: Attribution
     access_logs: tuple[AccessLog, ...]
@@ -167,29 +169,6 @@ class Watched(Value):
     tells_crashes: bool = True
     known: Known = Known()
     tried: Tried = Tried()
-
-
-class WatchReport(Value):
-    """How a watch ended. `final` is `rollback`, or one of ending.Final.
-
-    `findings` are the causes that the logs of those seconds tell, worst first, `reasons` the same in a sentence.
-    """
-
-    result: Result
-    final: str
-    said: str
-    pool: str
-    seconds: int
-    failed: int
-    total: int
-    mode: str
-    judgement: Judgement
-    details: tuple[str, ...] = ()
-    why: Why = Why.NONE
-    peers_down: tuple[str, ...] = ()
-    reasons: str = ""
-    findings: tuple[Finding, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 class Watcher:
@@ -223,6 +202,7 @@ class Watcher:
         self._errors = ErrorLog(
             ports, watched.error_log, watched.master, self._notes, tells_crashes=watched.tells_crashes, addresses=addresses
         )
+        self._recorder = Recorder(ports, (watched.former_pool, watched.pool), ours, watched.access_logs)
         self._pool = PoolWatch(ports, ours, watched.access_logs, self._errors, mark=mark, accepts_elevated=accepts)
         self._hang = HangGuard(ports.host, ours, watched.master)
         for line in attribution.told(watched.access_logs, ours, asked=watched.tried.asked if site.watch.probe else ()):
@@ -235,14 +215,17 @@ class Watcher:
     def run(self, servers: tuple[ServerHealth, ...]) -> WatchReport:
         """Until a failure, a signal, or the end of `watch.duration`."""
         self._pool.begin(self._watched.pool, servers, every=self._site.gate.interval)
+        self._recorder.begin(self._pool.opened)
         with closing(each_second(self._ports, self._throughs)) as seconds:
             return next(report for asked in seconds if (report := self._second(self._pool.second(asked))))
 
     def _second(self, failed: Failed | None) -> WatchReport | None:
         """None while the watch goes on."""
         probation, look = self._pool.probation, self._pool.look
+        self._recorder.second(self._pool.read.former)
         if probation.at_s % _GUARD_EVERY_S == 0 and not self._has_passed:
             self._has_guard()
+            self._recorder.sample()
         lost = self._out_of_reach(probation.at_s)
         deaf = self._deaf(probation.at_s)
         if self._has_passed and self._may_end():
@@ -381,6 +364,11 @@ class Watcher:
             findings=diagnosis.findings,
             notes=tuple(self._notes.all),
         )
+
+    def seen(self) -> Seen:
+        """For the report, once the watch is over."""
+        self._recorder.sample()
+        return self._recorder.seen(self._pool.probation, self._pool.look)
 
     def close(self) -> None:
         self._pool.close()

@@ -18,7 +18,7 @@ from upswitch.switch.run import Ended
 if TYPE_CHECKING:
     from upswitch.health.rounds import GateReport
     from upswitch.switch.drive import Ending
-    from upswitch.watch.watch import WatchReport
+    from upswitch.watch.report import WatchReport
 
 
 class Acted(View):

@@ -54,11 +54,19 @@ class FleetView(View):
 
     @property
     def text(self) -> str:
-        if document := lint.of_hosts(tuple(self.hosts.values())):
+        if document := lint.of_hosts(tuple(self.hosts.values())) or self._report:
             return document
         is_known = self.outcome or any(line.generation for line in self.table)
         drawn = _drawn(self.table, {name: _watched(view) for name, view in self.hosts.items()}) if is_known else []
         return "\n".join([self.said, *drawn, *self._details, *next_lines(self.hint)])
+
+    @property
+    def _report(self) -> str:
+        if self.command != "report":
+            return ""
+        from upswitch.cli.views import report
+
+        return report.of_hosts(self.hosts)
 
     @property
     def _details(self) -> list[str]:

@@ -19,6 +19,9 @@ KEYS = {
     "Run": """
         plan.run at=started plan.command plan.pool plan.former_pool generation=plan.to outcome=ending said plan.user plan.reason
         why cause""",
+    "ReportView": """
+        command exit site said run seconds proof steps=run.steps gate seen watch causes notes diff lacks page""",
+    "Answer": "question numbers yes=is_yes",
     "PlanView": """
         command exit planned.plan.pool planned.plan.former_pool generation=planned.plan.to way_back=planned.plan.back
         unchanged=planned.is_unchanged planned.steps blackout_s plain_blackout_s warm planned.notes planned.gate planned.diff

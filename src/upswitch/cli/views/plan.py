@@ -23,6 +23,11 @@ _MARKER = re.compile(r"--- .*/marker\.conf\n")
 """Its diff is left out of the text: it has the name of the generation, and nothing that an owner wrote."""
 
 
+def without_marker(diff: str) -> str:
+    """A diff as people read it."""
+    return "".join(part for part in _FILES.split(diff) if not _MARKER.match(part)).rstrip("\n")
+
+
 class PlanView(View):
     """`plan`: nothing was changed."""
 
@@ -64,7 +69,7 @@ class PlanView(View):
                 *(f"Note: {note}" for note in found.notes),
                 "One health check of each server, now:",
                 *(f"  {server.text}" for server in (*found.gate.new, *found.gate.old)),
-                "".join(part for part in _FILES.split(found.diff) if not _MARKER.match(part)).rstrip("\n"),
+                without_marker(found.diff),
                 *refused,
                 *filter(None, [ending]),
                 f"Production: {self.production.text}",

@@ -178,23 +178,27 @@ def _counted(number: int, noun: str) -> str:
 
 
 class HistoryView(View):
-    """`history`: newest first."""
+    """`history`: newest first. `page`: the file that the page was written to, "" where none was."""
 
     runs: tuple[Run, ...]
+    site: str = ""
+    page: str = ""
 
     @property
     def text(self) -> str:
+        if self.page:
+            return f"The page is in {self.page}"
         return "\n".join(map(_past, self.runs)) or "No run yet."
 
 
 def _past(run: Run) -> str:
     plan = run.plan
     reason, why = plan.reason and f": {plan.reason}", run.why and f"; why: {run.why}"
-    return f"{run.started}  {plan.command:8} {plan.former_pool} -> {plan.pool}  {plan.user}{reason}\n    {run.said}{why}"
+    return f"{run.started}  {plan.command:8} {plan.former_pool} -> {plan.pool}  {plan.to}  {plan.user}{reason}\n    {run.said}{why}"
 
 
-def history(runs: Iterable[Run], *, limit: int) -> HistoryView:
-    return HistoryView(command="history", exit=Exit.DONE, runs=tuple(runs)[::-1][:limit])
+def history(runs: Iterable[Run], *, limit: int, site: str) -> HistoryView:
+    return HistoryView(command="history", exit=Exit.DONE, runs=tuple(runs)[::-1][:limit], site=site)
 
 
 class DrainView(View):
