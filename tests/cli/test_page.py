@@ -150,11 +150,11 @@ def test_a_plot_takes_any_numbers(failed, times):
     assert plots(replace(seen, segments=(), latency=()), ()) == ()
 
 
-def test_labels_of_marks_that_are_close_stand_in_two_rows_and_inside_of_the_plot():
+def test_labels_of_marks_that_are_close_stand_in_rows_and_inside_of_the_plot():
     marks = [Mark(at_s=at, label=label) for at, label in ((-1, "gate"), (0, "switch"), (0.1, "third"), (30, "way back"))]
     svg = plots(record().seen, marks)[0].svgs["narrow"]
     labels = re.findall(r'<text x="([\d.]+)" y="(-\d+)" class="mark-label">([^<]+)', svg)
-    assert [(label, row) for _, row, label in labels] == [("gate", "-5"), ("switch", "-19"), ("way back", "-5")]
+    assert [(label, row) for _, row, label in labels] == [("gate", "-5"), ("switch", "-19"), ("third", "-33"), ("way back", "-5")]
     assert all(float(x) < 340 for x, _, _ in labels)
 
 

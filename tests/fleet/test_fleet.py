@@ -99,6 +99,14 @@ def test_a_bad_release_is_stopped_in_the_first_wave_and_the_others_are_untouched
     assert outcomes(answer) == every(watched, "REFUSED") | {"lb1": "ROLLED_BACK"}
     assert {name for name, found in workers(watched).items() if found != before[name]} == {"lb1"}
     assert "lb1: watch: t+" in answer.json["hosts"]["lb2"]["said"]
+    told = watched.run("report").json["hosts"]
+    assert {name: each["run"]["outcome"] for name, each in told.items()} == outcomes(answer)
+    assert len({each["run"]["run"] for each in told.values()}) == 1
+    assert {name for name, each in told.items() if each["seen"]} == {"lb1"}
+    assert {each["pool"] for each in told["lb1"]["seen"]["segments"]} == {"A", "B"}
+    page = watched.folder / "page.html"
+    assert watched.run("report", "--html", str(page)).exit == 0
+    assert page.read_text().count('class="host"') == 3
 
 
 def test_a_fleet_whose_former_pool_is_dead_stays(one_nginx):

