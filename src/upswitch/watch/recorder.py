@@ -19,7 +19,7 @@ from upswitch.watch.rule import Judgement
 from upswitch.watch.seen import BEFORE_S, Seen, Times, answers, segment
 
 _SAMPLE = 1 << 15  # bytes of the log
-_BEFORE_EVERY_S = 10  # seconds
+_BEFORE_EVERY_S = 20  # seconds
 _SHORTEST_GAP_S = 0.2
 _ALL = "all requests (LIMITED MODE)"
 
