@@ -122,7 +122,7 @@ def test_a_log_with_everything_that_is_a_link_to_a_pipe_gets_ours_beside_it(any_
         shop = sites.shop
         assert sites.init(shop).exit == 0
         variable = re.search(r"\$upswitch_\w+_generation", (shop.dir / "live/marker.conf").read_text())[0]
-        fields = f"$msec $status $request_time $remote_addr $upstream_addr $upstream_status {variable}"
+        fields = f"$msec $status $request_time $remote_addr $upstream_addr $upstream_status $request_completion {variable}"
         text = sites.conf.read_text()
         sites.conf.write_text(text.replace("access_log access.log;", f"log_format full '{fields}'; access_log access.log full;"))
         sites.reload()

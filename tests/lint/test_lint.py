@@ -36,7 +36,7 @@ probe = "http://127.0.0.1/"
 """
 OLD_LINES = "if (-f /run/upswitch/drain) { return 418; } error_page 418 = @d;"
 LOG = "access_log /log f;"
-FIELDS = "$msec $remote_addr $status $request_time $upstream_addr $upstream_status"
+FIELDS = "$msec $remote_addr $status $request_time $request_completion $upstream_addr $upstream_status"
 FORMAT = f"log_format f '{FIELDS} $upswitch_generation';"
 INCLUDE = "include /etc/nginx/upswitch/live/*.conf;"
 PROXY = "proxy_pass http://app;"
@@ -166,13 +166,14 @@ def test_a_version_that_truncates_answers_is_found():
         ("access_log /log f buffer=32k flush=2;", "log_late"),
         ("access_log /log f if=$arg_logged;", "log_conditional"),
         (f"log_format n escape=none '{FIELDS} $upswitch_generation'; access_log /log n;", "log_unescaped"),
-        ("log_format n '$msec $remote_addr $status $request_time $upstream_status'; access_log /log n;", "log_limited"),
-        ("log_format n '$msec $remote_addr $request_time $upstream_status ${upswitch_generation}'; access_log /log n;", ""),
+        ("log_format n '$msec $remote_addr $status $request_time $request_completion $upstream_status'; access_log /log n;", "log_limited"),
+        ("log_format n '$msec $remote_addr $request_time $request_completion $upstream_status ${upswitch_generation}'; access_log /log n;", ""),
         (f"log_format n '{FIELDS}'; access_log /log n;", "log_no_generation"),
-        ("log_format n '$msec $remote_addr $status $request_time $upswitch_generation'; access_log /log n;", "log_lacks"),
-        ("log_format n '$msec $remote_addr $upstream_status $upswitch_generation'; access_log /log n;", "log_lacks"),
-        ("log_format n '$msec $status $request_time $upstream_status $upswitch_generation'; access_log /log n;", "log_lacks"),
-        ("log_format n '$request_time $remote_addr $upstream_status $upswitch_generation'; access_log /log n;", "log_no_time"),
+        ("log_format n '$msec $remote_addr $status $request_time $request_completion $upswitch_generation'; access_log /log n;", "log_lacks"),
+        ("log_format n '$msec $remote_addr $upstream_status $request_completion $upswitch_generation'; access_log /log n;", "log_lacks"),
+        ("log_format n '$msec $remote_addr $request_time $upstream_status $upswitch_generation'; access_log /log n;", "log_lacks"),
+        ("log_format n '$msec $status $request_time $request_completion $upstream_status $upswitch_generation'; access_log /log n;", "log_lacks"),
+        ("log_format n '$request_time $request_completion $remote_addr $upstream_status $upswitch_generation'; access_log /log n;", "log_no_time"),
     ],
 )
 def test_a_log_that_hides_failures_from_the_watch_is_found(log, code):
@@ -186,6 +187,7 @@ def test_all_that_nginxs_own_format_lacks_is_found_at_once_and_named():
     assert "LIMITED MODE" in findings["log_limited"].what
     assert "$upstream_status (a failure that error_page hides" in findings["log_lacks"].what
     assert "$request_time (clients that give up" in findings["log_lacks"].what
+    assert "$request_completion (answers that begin" in findings["log_lacks"].what
     assert conf_logs.log_format_line() in findings["log_lacks"].hint
 
 
@@ -193,16 +195,16 @@ def test_all_that_nginxs_own_format_lacks_is_found_at_once_and_named():
     ("text", "codes"),
     [
         (
-            "$remote_addr [$time_local] $host $uri $status $upstream_addr $upstream_status $upswitch_generation $request_time",
+            "$remote_addr [$time_local] $host $uri $status $upstream_addr $upstream_status $upswitch_generation $request_time $request_completion",
             {"log_unquoted"},
         ),
-        ('$remote_addr [$time_local] "$uri" $status $upstream_addr $upstream_status $upswitch_generation $request_time', set()),
+        ('$remote_addr [$time_local] "$uri" $status $upstream_addr $upstream_status $upswitch_generation $request_time $request_completion', set()),
         (
-            "$msec $remote_addr $status $upstream_addr $upstream_status $upswitch_generation $request_time $uri $http_user_agent",
+            "$msec $remote_addr $status $upstream_addr $upstream_status $upswitch_generation $request_time $request_completion $uri $http_user_agent",
             set(),
         ),
         (
-            '$http_x|$remote_addr|$status|$msec|"$uri"|$upstream_addr|$upstream_status|$upswitch_generation|$request_time',
+            '$http_x|$remote_addr|$status|$msec|"$uri"|$upstream_addr|$upstream_status|$upswitch_generation|$request_time|$request_completion',
             {"log_unquoted"},
         ),
     ],

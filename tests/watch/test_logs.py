@@ -28,7 +28,7 @@ from upswitch_lab.process import free_port, until
 
 FORMAT = (
     "log_format it '$msec $remote_addr $status $request_time "
-    "$upstream_addr $upstream_status $upstream_header_time $upswitch_generation';"
+    "$upstream_addr $upstream_status $upstream_header_time $request_completion $upswitch_generation';"
 )
 OURS = Attribution(generation="000042-B")
 GET = b"GET / HTTP/1.0\r\n\r\n"
@@ -97,8 +97,8 @@ def watched(nginx, folder, logs, server=""):
 PLAIN = "access_log FOLDER/it.log it;"
 
 
-RAW = "log_format raw escape=none '$upstream_status $upswitch_generation $request_time $msec $remote_addr';"
-BRACED = "log_format braced '${status} ${upswitch_generation} $upstream_status $request_time $msec $remote_addr';"
+RAW = "log_format raw escape=none '$upstream_status $upswitch_generation $request_time $request_completion $msec $remote_addr';"
+BRACED = "log_format braced '${status} ${upswitch_generation} $upstream_status $request_time $request_completion $msec $remote_addr';"
 SHORT = """log_format short escape=json '{"s":$status}';"""
 
 
@@ -174,7 +174,7 @@ def test_a_request_of_the_former_generation_or_of_no_upstream_is_not_the_new_poo
     with watched(nginx, tmp_path, PLAIN, server="location = /own { return 503; }") as watch:
         watch.front.send(GET, b"GET /own HTTP/1.0\r\n\r\n", b"GET /a b 502 HTTP/9.9\r\n\r\n")
         with watch.path.open("ab") as other:
-            other.write(b"1795262400.000 10.0.0.1 502 0.001 127.0.0.1:1 502 - 000041-A\nno line of this format\n")
+            other.write(b"1795262400.000 10.0.0.1 502 0.001 127.0.0.1:1 502 - OK 000041-A\nno line of this format\n")
         watch.sees(3)  # with the generation alone, nginx's own answers count as requests, and not as failures
         until(lambda: watch.total() >= 0 and watch.found.lines == 5, what="all lines")
         assert (watch.found.new, watch.found.former, watch.found.unread) == (
@@ -224,10 +224,10 @@ def test_a_log_that_appears_later_is_read_from_its_start(nginx, tmp_path):
 
 def test_history_comes_from_the_log_and_the_one_before_it(nginx, tmp_path):
     (tmp_path / "it.log.1").write_bytes(
-        b"".join(b"%d.000 10.0.0.1 502 0.001 127.0.0.1:1 502 - 000041-A\n" % at for at in range(1000, 1400))
+        b"".join(b"%d.000 10.0.0.1 502 0.001 127.0.0.1:1 502 - OK 000041-A\n" % at for at in range(1000, 1400))
     )
     (tmp_path / "it.log").write_bytes(
-        b"".join(b"%d.000 10.0.0.1 200 0.001 127.0.0.1:1 200 - 000041-A\n" % at for at in range(1400, 1450))
+        b"".join(b"%d.000 10.0.0.1 200 0.001 127.0.0.1:1 200 - OK 000041-A\n" % at for at in range(1400, 1450))
     )
     with watched(nginx, tmp_path, PLAIN) as watch:
         found = watch.access.history()[0].seconds
@@ -276,12 +276,12 @@ def test_a_log_that_grows_faster_than_it_can_be_read_is_told_and_the_other_one_i
     """700 ms of each second are for reading, half of them for each log: a million lines are more than that."""
     other = f"server {{ listen 127.0.0.1:{free_port('127.0.0.1')}; access_log FOLDER/busy.log it; }}"
     with watched(one_nginx, tmp_path, other, server=PLAIN) as watch:
-        block = b"1795262400.000 10.0.0.1 200 0.001 127.0.0.1:1 200 0.001 000042-B\n" * 40_000
+        block = b"1795262400.000 10.0.0.1 200 0.001 127.0.0.1:1 200 0.001 OK 000042-B\n" * 40_000
         with (tmp_path / "busy.log").open("ab") as busy:
             for _ in range(25):
                 busy.write(block)
         with watch.path.open("ab") as other:
-            other.write(block[:650])
+            other.write(block[: len(block) // 4000])
         found = watch.access.read()
         assert watch.access.is_behind
         assert watch.notes.all == [f"{tmp_path}/busy.log grows faster than upswitch can read it, so the numbers are late."]
@@ -294,7 +294,7 @@ def test_a_log_that_grows_faster_than_it_can_be_read_is_told_and_the_other_one_i
 
 def test_a_retry_that_healed_is_counted_for_the_diagnosis_once_the_error_log_has_lines(nginx, tmp_path):
     with watched(nginx, tmp_path, PLAIN) as watch:
-        healed = b"1795262400.000 10.0.0.1 200 0.001 127.0.0.1:1, 127.0.0.1:2 502, 200 -, 0.001 000042-B\n"
+        healed = b"1795262400.000 10.0.0.1 200 0.001 127.0.0.1:1, 127.0.0.1:2 502, 200 -, 0.001 OK 000042-B\n"
         for watch.access.has_errors, requests in ((False, 0), (True, 1)):
             with watch.path.open("ab") as log:
                 log.write(healed)

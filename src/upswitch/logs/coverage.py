@@ -22,6 +22,7 @@ _PLAIN = "write a plain file beside it, access_log PATH FORMAT; or let `upswitch
 _LOSSES = {
     "upstream_status": "a failure that error_page hides is not seen, and nginx's own 50x answers count",
     "request_time": "clients that give up on a hanging pool are not seen",
+    "request_completion": "answers that begin and never end are not seen",
     "remote_addr": "one client's failures count like everybody's",
 }
 
