@@ -25,6 +25,7 @@ class Common(Value):
     """The options of every command that reads a site file; those of `switch` change the site before any host is reached.
 
     `pool` must be one of the site's, `on_spike` replaces watch.on_spike; "" is neither. `is_strict`: watch.on_silence is rollback.
+    `servers` of that pool replace those of `upstream` in the site; "" is the only one.
     """
 
     file: SiteFile
@@ -35,6 +36,8 @@ class Common(Value):
     is_strict: bool = False
     accepts_elevated: bool = False
     pool: str = ""
+    servers: tuple[str, ...] = ()
+    upstream: str = ""
 
 
 def become(user: str) -> None:

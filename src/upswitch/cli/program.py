@@ -15,6 +15,7 @@ import msgspec
 from upswitch.basics.errors import UntrustedError
 from upswitch.basics.text import plain
 from upswitch.cli import journald, streams
+from upswitch.cli.given import sourced
 from upswitch.cli.invocation import Act, Command, Common, become, person
 from upswitch.cli.open import Fleet, Here, Shared, Wiring
 from upswitch.cli.progress import Teller
@@ -98,13 +99,14 @@ class Program:
         if command in _COUNTING_SIGNALS:
             interrupts.install()  # and left in place: a late Ctrl-C must not cost the result and the exit code
         try:
+            site, act = sourced(site, common, act)
             with self._opened(site, interrupts, common.events) as opened:
                 view = opened.serve(command, act)
                 while every and not interrupts.count and not streams.is_lost():
                     self.show(fleet.with_site(view, common.file.words), as_json=common.as_json)
                     interrupts.sleep(every)
                     view = opened.serve(command, act)
-        except (UntrustedError, SiteInvalid) as exc:  # before any host was reached
+        except (UntrustedError, SiteInvalid, click.UsageError) as exc:  # before any host was reached
             view = acted.ended(command, exc, None, file=clean(common.file.path))
         view = fleet.with_site(view, common.file.words)
         return self.show(then(view) if then else view, as_json=common.as_json)

@@ -34,9 +34,9 @@ class Manifest(Value):
     """What a generation's folder holds and where it comes from.
 
     `sha256` is by file name. `replaces` is the generation that was live when this one was staged. `copy_of` is set by a rollback:
-    the generation whose files these are. `servers` are the pool's servers by upstream, as nginx logs them. `marker`, `pid_file`
-    and `error_log` are where nginx had them then, so that `status` need not run `nginx -T`. `prefix` begins the names of the nginx
-    variables; "" is UNNAMED.
+    the generation whose files these are. `servers` are the pool's servers by upstream, as nginx logs them. `sources`, by upstream:
+    where they come from, if not from the site file. `marker`, `pid_file` and `error_log` are where nginx had them then, so that
+    `status` need not run `nginx -T`. `prefix` begins the names of the nginx variables; "" is UNNAMED.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Manifest(Value):
     made_by: str = ""
     made_at: str = ""
     servers: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    sources: dict[str, str] = msgspec.field(default_factory=dict)
     marker: str = ""
     pid_file: str = ""
     error_log: str = ""

@@ -98,7 +98,7 @@ def _table(upstream: Upstream, check: Check) -> CheckedUpstream:
         place=f"site file, [upstreams.{upstream.name}.check]",
         check=check,
         servers=tuple(each for pool in pools for each in pool),
-        together=min(map(len, pools)),
+        together=min(filter(None, map(len, pools)), default=1),  # a pool whose source was never read has none
         balancer=_balancer(tuple(tuple(line.split()) for line in upstream.directives)),
         is_warm=True,
     )

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from upswitch.basics.result import Failure
 from upswitch.basics.value import Value
+from upswitch.site.source import Source
 
 
 class Verdict(StrEnum):
@@ -156,10 +157,11 @@ class Check(Value):
 
 
 class Pool(Value):
-    """The servers of one upstream in one pool."""
+    """The servers of one upstream in one pool. Where they have a `source`, they are () until it is read."""
 
     name: str
     servers: tuple[Server, ...]
+    source: Source | None = None
 
 
 class Upstream(Value):
@@ -173,10 +175,10 @@ class Upstream(Value):
 
     def servers(self, pool: str) -> tuple[Server, ...]:
         """The servers in `pool`. KeyError where the upstream has no such pool."""
-        for candidate in self.pools:
-            if candidate.name == pool:
-                return candidate.servers
-        raise KeyError(pool)
+        return self.pool(pool).servers
+
+    def pool(self, name: str) -> Pool:
+        return {each.name: each for each in self.pools}[name]
 
 
 class Gate(Value):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from upswitch.site import values
 from upswitch.site.model import BETWEEN, HTTP_CLASSES, ONLY_FOR, Check, CheckType, Pool, Server, Upstream
+from upswitch.site.read_source import KINDS, is_source, source
 from upswitch.site.server_line import LAST_PORT, identity, parse_server
 from upswitch.site.values import Reader, any_number, shown
 
@@ -17,8 +18,8 @@ _UPSTREAM_SAYS = (
     "the names marker and standby are upswitch's own"
 )
 _POOL_SAYS = (
-    "must be a pool (a list of at least one server, under a name of up to 64 letters, digits and _ -), "
-    'or one of directives, template, check; the name of an upstream with dots needs quotes: [upstreams."app.v2"]'
+    f"must be a pool (a list of at least one server, or a table with {' or '.join(KINDS)}, under a name of up to 64 letters, "
+    'digits and _ -), or one of directives, template, check; the name of an upstream with dots needs quotes: [upstreams."app.v2"]'
 )
 # Servers and checks have their own place in the site file. `state` (Plus) is a file with servers.
 _ELSEWHERE = re.compile(r"server|include|upstream|state|check.*")
@@ -162,6 +163,8 @@ def _param_value(value: object) -> str:
 
 
 def _pool(name: str, reader: Reader) -> Pool:
+    if is_source(reader.value(name)):
+        return Pool(name=name, servers=(), source=source(reader.inner(name)))
     servers = reader.each(name, (), _server, listed=_lines)
     if servers and all(server.is_down for server in servers):
         reader.refuse(name, shown([server.text for server in servers]), "must have at least one server that is not down")

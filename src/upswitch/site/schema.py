@@ -31,6 +31,11 @@ _DURATION: Schema = {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,6})?(m
 _CLASSES: Schema = {"type": "array", "items": {"enum": [*HTTP_CLASSES]}, "minItems": 1}
 _SIZES: Schema = {"type": "array", "items": {"type": ["string", "integer"]}, "minItems": 1}
 _SERVERS: Schema = {**_TEXTS, "minItems": 1, "description": "The servers of a pool, each as in nginx: an address and parameters."}
+_SOURCES: tuple[tuple[str, Schema, Schema], ...] = (
+    ("file", _TEXT, {}),
+    ("command", {**_TEXTS, "minItems": 1}, {"deadline": {**_DURATION, "default": "10s"}}),
+)
+"""Of each kind: the key that names it, its value, and its other keys."""
 
 
 def schema() -> Schema:
@@ -49,7 +54,7 @@ def schema() -> Schema:
         "properties": {
             "name": _table(Site)["properties"]["name"],
             "nginx": nginx,
-            "upstreams": _each({**upstream, "additionalProperties": _SERVERS}),
+            "upstreams": _each({**upstream, "additionalProperties": {"oneOf": [_SERVERS, *map(_source, _SOURCES)]}}),
             "gate": _table(Gate, http_expect_alive=_CLASSES),
             "watch": _without(_table(Watch), "accepts_elevated"),
             "hosts": _each({"oneOf": [_TEXT, {**host, "additionalProperties": False}]}),
@@ -60,6 +65,12 @@ def schema() -> Schema:
         "required": ["upstreams"],
         "additionalProperties": False,
     }
+
+
+def _source(kind: tuple[str, Schema, Schema]) -> Schema:
+    """A table in the place of a pool's servers."""
+    key, value, others = kind
+    return {"type": "object", "properties": {key: value, **others}, "required": [key], "additionalProperties": False}
 
 
 def _each(of: Schema) -> Schema:

@@ -49,6 +49,10 @@ class Reader:
         """The keys that were not asked for yet, in the order of the file."""
         return tuple(key for key in self._table if key not in self._known)
 
+    def value(self, key: str) -> object:
+        """The value as TOML has it, to choose how it is read."""
+        return self._table.get(key)
+
     def take(self, key: str, default: D, read: Callable[[object], T], *, is_secret: bool = False) -> T | D:
         """The value of `key` as `read` gives it. A secret's value is never shown in a problem (reliability.md I11)."""
         self._known.append(key)

@@ -128,6 +128,7 @@ def _manifest(ports: Ports, site: Site, facts: Facts, plan: Plan, *, servers: ge
         made_by=plan.run,
         made_at=ports.clock.now(),
         servers=dict(servers),
+        sources={each.name: found.text for each in site.upstreams if (found := each.pool(plan.pool).source)},
         marker=site.nginx.marker,
         pid_file=facts.pid_file,
         error_log=facts.error_log,

@@ -8,7 +8,7 @@ from upswitch.basics.value import Value
 from upswitch.health import rounds
 from upswitch.hosts.host import Ports
 from upswitch.site.model import Site
-from upswitch.switch import machine, run, warm
+from upswitch.switch import machine, run, sourced, warm
 from upswitch.switch.job import ANOTHER, Job, diff, for_switch, held_down, is_unchanged
 from upswitch.switch.journal import journal_of
 from upswitch.switch.machine import Step
@@ -44,7 +44,8 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
     facts = surveyed(ports.host, site, adopt=choices.adopt)
     job = for_switch(ports, site, ask, facts=facts, runs=runs, templates=templates)
     gate, own = rounds.one_round(ports, job.new, job.old), _tried(ports, site, job)
-    is_same, refusals = is_unchanged(ports.host, job), tuple(_refusals(site, job, gate, own=own, choices=choices))
+    of_source = sourced.refusals(ports.host, job, accepts_shrink=choices.shrink)
+    is_same, refusals = is_unchanged(ports.host, job), (*of_source, *_refusals(site, job, gate, own=own, choices=choices))
     if is_same:
         held = held_down(facts, facts.disk.manifest, otherwise=ANOTHER) if facts.disk.manifest else ()
         refusals = tuple(each for each in refusals if each.why is Why.SERVERS_DOWN) or held

@@ -27,10 +27,11 @@ class Ask(Value):
 
 
 class Choices(Value):
-    """What the caller accepts: live files edited by hand as the way back; a switch with no way back at all."""
+    """What the caller accepts: live files edited by hand as the way back; a switch with no way back at all; far fewer servers."""
 
     adopt: bool = False
     one_way: bool = False
+    shrink: bool = False
 
 
 class Meeting(StrEnum):

@@ -8,6 +8,7 @@ from upswitch.basics.errors import Refusal, RefusedError
 from upswitch.basics.result import Why
 from upswitch.health import rounds
 from upswitch.site.model import Site
+from upswitch.switch import sourced
 from upswitch.switch.drive import Ending, start, unchanged
 from upswitch.switch.job import ANOTHER, Job, for_switch, held_down, is_unchanged, taken_back
 from upswitch.switch.journal import Journal, journal_of
@@ -34,6 +35,7 @@ def _switched(ports: RunPorts, site: Site, ask: Ask, templates: Mapping[str, str
         _refuse_unhealthy(ports, job)
         ports.turn.meet(Meeting.UNCHANGED)
         return unchanged(ports, job.plan, site.nginx)
+    refuse_if(sourced.refusals(ports.host, job, accepts_shrink=choices.shrink))
     spans = taken_back(ports, journal.opened)
     return start(ports, msgspec.structs.replace(job, accept_one_way=choices.one_way, taken_back=spans), journal)
 

@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from upswitch.cli.commands.plan import show_plan
+from upswitch.cli.given import server_options
 from upswitch.cli.invocation import Common, events_option, on_site, to_pool
 from upswitch.cli.options import Documented
 from upswitch.cli.program import Program, with_program
@@ -22,6 +23,7 @@ from upswitch.switch.session import Choices, Session
     examples=[
         ("upswitch switch B", "Switch to pool B."),
         ('upswitch switch B --reason "release 7"', "The history shows the reason."),
+        ("upswitch switch B --server 10.0.0.7:8080", "Switch to this server, whatever the site file has."),
         ("upswitch switch B -s shop --strict", "Roll back too where traffic proves nothing."),
     ],
 )
@@ -39,6 +41,7 @@ from upswitch.switch.session import Choices, Session
 @click.option("--force", is_flag=True, help="Both --adopt and --one-way: go on in spite of these two safety checks.")
 @click.option("--yes", is_flag=True, hidden=True)
 @click.option("--dry-run", is_flag=True, help="The same as `upswitch plan`.")
+@server_options
 @events_option
 @with_program
 def switch(program: Program, /, *, common: Common, pool: str, **options: Any) -> int:
@@ -50,10 +53,11 @@ def switch(program: Program, /, *, common: Common, pool: str, **options: Any) ->
 
     common = msgspec.structs.replace(common, pool=pool, on_spike=options["on_spike"] or "")
     common = msgspec.structs.replace(common, is_strict=options["strict"], accepts_elevated=options["accept_elevated"])
+    common = msgspec.structs.replace(common, servers=options["servers"], upstream=options["upstream"])
     if options["yes"]:
         click.echo("--yes is deprecated: it skips two safety checks. Use --force, or only one of --adopt and --one-way.", err=True)
     is_forced = options["force"] or options["yes"]
-    choices = Choices(adopt=options["adopt"] or is_forced, one_way=options["one_way"] or is_forced)
+    choices = Choices(adopt=options["adopt"] or is_forced, one_way=options["one_way"] or is_forced, shrink=options["accept_shrink"])
     if options["dry_run"]:
         return program.serve("plan", common, lambda each: show_plan(each, pool, choices=choices, is_unwatched=options["no_watch"]))
 

@@ -1,0 +1,109 @@
+"""The sources that the machine reads that upswitch runs on: once for a command, before any host is asked."""
+
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from msgspec.structs import replace
+
+from upswitch.basics.errors import UntrustedError
+from upswitch.basics.text import told
+from upswitch.hosts.local import opened, trusted
+from upswitch.site.model import Pool, Server, Site, Upstream
+from upswitch.site.source import CommandSource, FileSource, GivenServers, Source
+from upswitch.sources import listed
+from upswitch.sources.listed import LARGEST, SourceError
+
+_PART = 65536
+_WORDS = 2000  # bytes of a command's error output
+
+
+def read(site: Site, pool: str, given: Mapping[str, tuple[Server, ...]]) -> Site:
+    """The site with the servers of `pool` by name of the upstream, from `given` before any source. RefusedError."""
+    return replace(site, upstreams=tuple(_read(each, pool, given.get(each.name, ())) for each in site.upstreams))
+
+
+def _read(upstream: Upstream, name: str, given: tuple[Server, ...]) -> Upstream:
+    def filled(pool: Pool) -> Pool:
+        if pool.name != name:
+            return pool
+        if given:
+            return replace(pool, servers=given, source=GivenServers())
+        return replace(pool, servers=_servers(pool.source, f"{upstream.name}.{name}")) if pool.source else pool
+
+    return replace(upstream, pools=tuple(map(filled, upstream.pools)))
+
+
+def _servers(source: Source, place: str) -> tuple[Server, ...]:
+    try:
+        match source:
+            case FileSource():
+                return listed.servers(_file(source.path), is_toml=source.path.endswith(".toml"))
+            case CommandSource():
+                return listed.servers(_command(source.argv, source.deadline))
+            case GivenServers():
+                return ()
+    except SourceError as exc:
+        raise listed.refused(source, place, str(exc)) from exc
+
+
+def _file(path: str) -> bytes:
+    """A regular file that nobody else may change, as of the site file: it says where requests go."""
+    try:
+        with open(opened.regular(path), "rb") as file:
+            trusted.check(path)
+            return file.read(LARGEST + 1)
+    except UntrustedError as exc:
+        raise SourceError(f"{exc.reason}; `{exc.fix}` ends that") from exc
+    except OSError as exc:
+        raise SourceError(exc.strerror or str(exc)) from exc
+
+
+def _command(argv: Sequence[str], deadline: float) -> bytes:
+    """Its stdout. It has a session of its own, and what it leaves behind ends with it."""
+    pipe = subprocess.PIPE
+    try:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True)
+    except OSError as exc:
+        raise SourceError(f"it can't be started: {exc.strerror}") from exc
+    with process:
+        try:
+            out, err = _outputs(process, time.monotonic() + deadline)
+            code = process.wait(_LINGER_S) if len(out) <= LARGEST else 0
+        except TimeoutError as exc:
+            raise SourceError(f"no end within {deadline:g} s") from exc
+        except subprocess.TimeoutExpired as exc:
+            raise SourceError("it closed its output and did not end") from exc
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    if code == 0:
+        return out
+    said = told(err[-_WORDS:])
+    raise SourceError(f"{f'exit {code}' if code > 0 else f'killed by signal {-code}'}{f': {said}' if said else ''}")
+
+
+_LINGER_S = 1.0
+
+
+def _outputs(process: subprocess.Popen[bytes], until: float) -> tuple[bytes, bytes]:
+    """Both outputs to their end, or the first LARGEST bytes. TimeoutError."""
+    found = {process.stdout: b"", process.stderr: b""}
+    with selectors.DefaultSelector() as selector:
+        for stream in filter(None, (process.stdout, process.stderr)):
+            selector.register(stream, selectors.EVENT_READ)
+        while selector.get_map() and len(found[process.stdout]) <= LARGEST:
+            ready = selector.select(max(0.0, until - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            for key, _ in ready:
+                data = os.read(key.fd, _PART)
+                if not data:
+                    selector.unregister(key.fileobj)
+                kept = found[key.fileobj] + data  # type: ignore[index]
+                found[key.fileobj] = kept if key.fileobj is process.stdout else kept[-_WORDS:]  # type: ignore[index]
+    return found[process.stdout], found[process.stderr]
