@@ -109,7 +109,21 @@ class Program:
         except (UntrustedError, SiteInvalid, click.UsageError) as exc:  # before any host was reached
             view = acted.ended(command, exc, None, file=clean(common.file.path))
         view = fleet.with_site(view, common.file.words)
-        return self.show(then(view) if then else view, as_json=common.as_json)
+        return self._told(site, then(view) if then else view, as_json=common.as_json)
+
+    def _told(self, site: Site, view: View, *, as_json: bool) -> int:
+        """Show the result, and send its notices. Only JSON waits for them: it is one object."""
+        if view.command not in _CHANGING or not site.notify:
+            return self.show(view, as_json=as_json)
+        from upswitch.cli import notify
+
+        sending = notify.Sending(site, view, self._wiring.clock())
+        if as_json:
+            return self.show(notify.with_failures(view, sending.failures()), as_json=True)
+        code = self.show(view, as_json=False)
+        for line in sending.failures():
+            click.echo(f"  {line}")
+        return code
 
     def show(self, view: View, *, as_json: bool) -> int:
         """Print the result on stdout; its exit code. A reader that went away changes nothing."""

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 
 from msgspec.structs import replace
@@ -11,7 +12,9 @@ from upswitch.site.values import quoted
 
 _LONGEST = 200  # lines of one statement; nothing after a longer one is found
 _WIDEST = 160  # characters of a line that is shown
-_SECRETIVE = re.compile(r"http_send|fastcgi_param|probe|http/1|authorization|cookie|bearer|token|secret|passw", re.IGNORECASE)
+_SECRETIVE = re.compile(
+    r"http_send|notify|url|fastcgi_param|probe|http/1|authorization|cookie|bearer|token|secret|passw", re.IGNORECASE
+)
 _MULTILINE = re.compile(r"\"\"\"|'''")
 
 
@@ -41,11 +44,14 @@ def _split(text: str) -> list[str]:
 
 def _places(lines: list[str]) -> dict[str, range]:
     """The lines, from 1, of each key and table by its whole name."""
-    found, table, start = dict[str, range](), "", 0
+    found, table, start, counts = dict[str, range](), "", 0, Counter[str]()
     while start < len(lines):
         end, read = _statement(lines, start)
         names = [*_names(read, "")]
         is_header = lines[start].lstrip().startswith("[")
+        if names and lines[start].lstrip().startswith("[["):
+            counts[names[-1]] += 1
+            names = [f"{names[-1]}[{counts[names[-1]]}]"]
         for name in names:
             found.setdefault(name if is_header or not table else f"{table}.{name}", range(start + 1, end + 1))
         table = names[-1] if is_header and names else table

@@ -22,6 +22,7 @@ from upswitch.site.model import (
     Upstream,
     Watch,
 )
+from upswitch.site.telling import Event, Notice
 
 Schema = dict[str, Any]
 
@@ -61,6 +62,7 @@ def schema() -> Schema:
             "rollout": _table(RolloutTable, waves=_SIZES),
             "lint": {"type": "object", "properties": {"ignore": _TEXTS}, "additionalProperties": False},
             "deadman": _table(DeadmanTable),
+            "notify": {"type": "array", "items": {**_notice(), "required": ["url"]}},
         },
         "required": ["upstreams"],
         "additionalProperties": False,
@@ -71,6 +73,12 @@ def _source(kind: tuple[str, Schema, Schema]) -> Schema:
     """A table in the place of a pool's servers."""
     key, value, others = kind
     return {"type": "object", "properties": {key: value, **others}, "required": [key], "additionalProperties": False}
+
+
+def _notice() -> Schema:
+    secret = {"oneOf": [_TEXT, *({"type": "object", "properties": {key: _TEXT}, "required": [key]} for key in ("file", "env"))]}
+    events = {"type": "array", "items": {"enum": [each.value for each in Event]}, "minItems": 1}
+    return _table(Notice, url=secret, headers={"type": "object", "additionalProperties": secret}, on=events)
 
 
 def _each(of: Schema) -> Schema:

@@ -33,12 +33,13 @@ class Reader:
     A table and the tables inside it share `problems`. A key with a problem reads as its default, so that reading goes on.
     """
 
-    def __init__(self, table: Mapping[str, object], problems: list[Problem], *, name: str = "") -> None:
+    def __init__(self, table: Mapping[str, object], problems: list[Problem], *, name: str = "", is_secret: bool = False) -> None:
         self._table = table
         self._problems = problems
         self._name = name
         self._known: list[str] = []
         self._secret: set[str] = set()
+        self._is_secret = is_secret
         self._inner: list[Reader] = []
 
     def __contains__(self, key: str) -> bool:
@@ -93,6 +94,14 @@ class Reader:
         self._inner.append(Reader(table, self._problems, name=self.dotted(key)))
         return self._inner[-1]
 
+    def tables(self, key: str, *, most: int) -> "tuple[Reader, ...]":
+        """The list of tables at `key`, written as [[key]]. A key that is not known there may hold a secret."""
+        listed = self.take(key, [], tables_of(key, most), is_secret=True)
+        names = (f"{self.dotted(key)}[{at}]" for at in range(1, len(listed) + 1))
+        found = tuple(Reader(each, self._problems, name=name, is_secret=True) for each, name in zip(listed, names, strict=True))
+        self._inner += found
+        return found
+
     def refuse(self, key: str, value: str, allowed: str) -> None:
         """Add a problem. `key` "" is the table itself. `allowed` says what is wrong, as in "must be ..."."""
         self._problems.append(Problem(key=self.dotted(key), value=value, allowed=allowed))
@@ -110,7 +119,7 @@ class Reader:
         for key in (key for key in self.rest if not self.is_refused(key)):
             near = get_close_matches(key, self._known, n=1)
             hint = f"; did you mean {near[0]}?" if near else f" (the keys here are {', '.join(self._known)})"
-            value = "(not shown)" if self._secret.intersection(near) else shown(self._table[key])
+            value = "(not shown)" if self._is_secret or self._secret.intersection(near) else shown(self._table[key])
             self.refuse(key, value, f"there is no such key{hint}")
         for table in self._inner:
             table.close()
@@ -159,6 +168,17 @@ text = of_kind(str, "must be text in quotes")
 truth = of_kind(bool, "must be true or false")
 any_number: Read[list[object]] = of_kind(list, "must be a list")
 _tabled: Read[dict[str, object]] = of_kind(dict, "must be a table")
+
+
+def tables_of(key: str, most: int) -> Read[list[dict[str, object]]]:
+    """A list of tables."""
+
+    def read(value: object) -> list[dict[str, object]]:
+        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value) or len(value) > most:
+            raise ValueError(f"must be tables that begin with [[{key}]], at most {most}")
+        return value
+
+    return read
 
 
 def matching(pattern: str, allowed: str) -> Read[str]:

@@ -39,6 +39,7 @@ class Acted(View):
     watch: "WatchReport | None" = None
     problems: tuple[str, ...] = ()
     accepted: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

@@ -51,6 +51,7 @@ class FleetView(View):
     table: tuple[HostLine, ...]
     hosts: dict[str, View]
     hint: str
+    notices: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
