@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from upswitch.basics.errors import HostError, JournalCorruptError, LockedError, Owner, Refusal, RefusedError, StuckError
-from upswitch.cli.commands.help import pages
+from upswitch.cli.commands.help import pages, text_of
 from upswitch.cli.exit_codes import Exit, exit_of
 from upswitch.cli.invocation import duration
 from upswitch.cli.main import COMMANDS, group
@@ -234,7 +234,7 @@ def test_every_error_ends_a_command_with_its_exit_code_what_to_do_and_its_page(e
 def test_every_topic_is_a_page_that_help_prints():
     for topic, path in pages().items():
         ran = CliRunner().invoke(group, ["help", topic], standalone_mode=False)
-        assert (ran.return_value, ran.stdout) == (0, path.read_text().rstrip() + "\n"), topic
+        assert (ran.return_value, ran.stdout) == (0, text_of(path) + "\n"), topic
 
 
 def test_help_explains_every_cause_by_its_code():

@@ -1,6 +1,7 @@
 """What the pages say is true: examples parse, links lead somewhere, and every page that the program names is there."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,48 @@ PAGES = [
     *ROOT.glob("playbooks/**/*.md"),
 ]
 
+RECORDED = {"README.md": "upswitch ", "tour.md": "$ "}
+"""How the commands of these pages begin that scripts/record_tour.py runs."""
+COMMAND = re.compile(r" *(\$ |- run: |(sudo|upswitch|switch|git|pipx|uv|docker|podman|nginx|systemctl|journalctl|ssh|ansible\S*) )")
+
 
 def test_the_example_of_every_key_is_a_site_file():
     page = (ROOT / "docs" / "site-file.md").read_text()
     text = re.search(r"```toml\n(.*?)```", page, re.DOTALL)[1]
     assert parse_site(text).pools == ("A", "B")
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str, str]]:
+    """Of each block: the last line before it, its language and its text."""
+    before = language = ""
+    inside: list[str] | None = None
+    for line in page.read_text().splitlines(keepends=True):
+        if not line.lstrip(" ").startswith("```"):
+            if inside is not None:
+                inside.append(line)
+            elif line.strip():
+                before = line.strip()
+        elif inside is None:
+            inside, language = [], line.strip("` \n")
+        else:
+            yield before, language, "".join(inside)
+            inside, before = None, ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_commands_is_run_or_says_why_it_is_not(page):
+    runs = re.findall(r"^ *<!-- run by: (\S+) -->$", page.read_text(), re.MULTILINE)
+    assert [path for path in runs if not (ROOT / path).exists()] == []
+    commands = [(before, text) for before, language, text in blocks(page) if language != "console" and COMMAND.match(text)]
+    bare = [text for before, text in commands if not re.fullmatch(r"<!-- (run by|not run): .+ -->", before)]
+    unknown = [text for text in bare if not text.lstrip().startswith(RECORDED.get(page.name, "\n"))]
+    assert unknown == [], "make it a console block (tests/lab/pagestates.py), or write a comment before it"
+
+
+@pytest.mark.parametrize("page", [path for path in PAGES if path.parent.name == "docs"], ids=lambda page: page.name)
+def test_every_site_file_of_a_page_is_one(page):
+    texts = [text for _, language, text in blocks(page) if language == "toml" and "[upstreams." in text]
+    assert [len(parse_site(text).pools) for text in texts] == [2] * len(texts)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,4 +1,4 @@
-"""Every command of an incident page is run where that incident really happened, and shows what the page promises.
+"""Every console block of a page is run where its incident really happened, and shows what the page promises.
 
 How a page is read: incidentpages.py. A page's commands have done their work when production is proved at the end.
 """
@@ -14,6 +14,7 @@ from fleetlab import FleetLab
 from incidentfleet import FLEET_STATES, LONG, SHORT, OnFleet, desert, somebody_in_between
 from incidentpages import FOLDER, put_on_path, sections, slug
 from incidentstates import SITE, STATES, OnHost
+from pagestates import PAGE_STATES
 from skips import NONE_HERE
 from sshd import needs_sshd
 from upswitch.generations import survey
@@ -68,12 +69,12 @@ def fleets(request) -> Iterator[dict[str, FleetLab]]:
         yield {**dict.fromkeys(FLEET_STATES, fleet), "dead-man": deserted}
 
 
-@pytest.mark.parametrize("name", STATES)
+@pytest.mark.parametrize("name", STATES | PAGE_STATES)
 def test_every_command_of_the_page_does_what_the_page_promises(shared, name):
     with shared.lab() as lab:
         incident = OnHost(lab)
         with incident.after:
-            STATES[name](incident)
+            (STATES | PAGE_STATES)[name](incident)
             incident.follow(name)
         assert_sound(lab)
 
@@ -114,7 +115,7 @@ def assert_sound(lab: Lab) -> None:
 
 
 def test_every_section_with_commands_has_its_incident():
-    assert set(sections()) == {*STATES, *FLEET_STATES}
+    assert set(sections()) == {*STATES, *PAGE_STATES, *FLEET_STATES}
 
 
 def test_every_page_is_in_the_index():

@@ -1,4 +1,4 @@
-"""The pages of playbooks/incident as tests read them: their console blocks, and where those are run.
+"""The pages of playbooks/incident and of docs/ as tests read them: their console blocks, and where those are run.
 
 A section with ```console blocks is one incident. The blocks are run from top to bottom: a line with `$ ` in a shell, in the
 folder of the site file; `# exit N` at its end is its exit code, else 0; the lines below must be part of what it prints, in their
@@ -33,7 +33,7 @@ class Step:
 def sections() -> dict[str, list[Step]]:
     """The console blocks by `page#section`, as one list of steps."""
     found: dict[str, list[Step]] = {}
-    for page in sorted(FOLDER.glob("*.md")):
+    for page in (*sorted(FOLDER.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))):
         anchor, is_console = "", False
         for line in page.read_text().splitlines():
             if line.startswith("```"):

@@ -1,35 +1,45 @@
 """`upswitch help TOPIC`: prints a packaged page, or explains a code of `diagnose` or `lint`; without a topic, lists the pages."""
 
+import re
 from pathlib import Path
 
 import click
 
 from upswitch.cli.main import COMMANDS, group
 from upswitch.cli.options import Documented
-from upswitch.diagnose.causes import Cause
+from upswitch.cli.views.codes import page_of
 from upswitch.diagnose.causes import catalogue as causes
-from upswitch.lint.catalogue import Entry, in_general
-from upswitch.lint.catalogue import catalogue as findings
+from upswitch.lint.catalogue import catalogue as rules
 
 DOCS = (
+    "concepts",
     "tour",
+    "comparison",
+    "debian",
+    "containers",
+    "php-fpm",
+    "gunicorn",
+    "node",
+    "check-modules",
+    "several-sites",
+    "fleet",
+    "pipelines",
+    "restricted-mode",
+    "notices",
+    "requests-not-lost",
+    "watch",
     "site-file",
     "lint",
-    "watch",
-    "fleet",
-    "requests-not-lost",
-    "check-modules",
-    "reliability",
-    "restricted-mode",
     "environment",
     "json",
+    "reliability",
 )
 """The pages of docs/ that an operator needs beside those of playbooks/incident/."""
 
 
 def _topics(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     del ctx, param
-    return [topic for topic in (*pages(), *COMMANDS, *causes().causes, *findings()) if topic.startswith(incomplete)]
+    return [topic for topic in (*pages(), *COMMANDS, *causes().causes, *rules()) if topic.startswith(incomplete)]
 
 
 @click.command(
@@ -53,11 +63,9 @@ def help(topic: str) -> int:  # noqa: A001  (the command's name)
     if not topic:
         click.echo(_list(found))
     elif topic in found:
-        click.echo(found[topic].read_text("utf-8").rstrip())
-    elif cause := causes().causes.get(topic):
-        click.echo(_cause_page(topic, cause))
-    elif finding := findings().get(topic):
-        click.echo(_finding_page(topic, finding))
+        click.echo(text_of(found[topic]))
+    elif page := page_of(topic):
+        click.echo(page)
     elif command := group.get_command(click.Context(group), topic):
         above = click.get_current_context().parent
         click.echo(command.get_help(click.Context(command, parent=above, info_name=topic)))
@@ -76,6 +84,11 @@ def pages() -> dict[str, Path]:
     return found | {name: top / "docs" / f"{name}.md" for name in DOCS}
 
 
+def text_of(page: Path) -> str:
+    """The page without its comments, which are for the tests."""
+    return re.sub(r"<!--.*?-->\n", "", page.read_text("utf-8")).rstrip()
+
+
 def _list(found: dict[str, Path]) -> str:
     width = max(map(len, found))
     titles = {topic: path.read_text("utf-8").partition("\n")[0].strip("# ") for topic, path in found.items()}
@@ -83,16 +96,3 @@ def _list(found: dict[str, Path]) -> str:
     codes = "`upswitch help CODE` explains what `diagnose` or `lint` found, such as connect_refused or max_fails_one."
     commands = "`upswitch help COMMAND` prints what `upswitch COMMAND --help` prints."
     return "\n".join(["`upswitch help TOPIC` prints one of these pages:", *lines, codes, commands])
-
-
-def _cause_page(code: str, cause: Cause) -> str:
-    status = "Clients see no status" if cause.status is None else f"Clients get {cause.status:03}"
-    names = [f"`proxy{name}`" if name.startswith("_") else f"`{name}`" for name in cause.settings]
-    lines = [f"# {code}", f"{status}. {cause.why}", f"Check: {cause.check}", f"Fix: {cause.fix}"]
-    return "\n\n".join([*lines, *([f"nginx's directives: {', '.join(names)}"] if names else [])])
-
-
-def _finding_page(code: str, entry: Entry) -> str:
-    """Words in capitals stand for what `lint` puts there."""
-    lines = (f"What happens: {in_general(entry.why)}", f"Fix: {in_general(entry.fix)}", f"Source: {entry.source}")
-    return "\n\n".join((f"# {code}", *lines))
