@@ -45,7 +45,7 @@ MAY_ACT = (
         "lint/files",
         "lint/lint",
     ),
-    *("logs/since", "logs/source", "sources/here", "nginx/log_target", "nginx/running"),
+    *("logs/since", "logs/source", "sources/here", "sources/resolver", "sources/there", "nginx/log_target", "nginx/running"),
     *("switch/candidate", "switch/deadman", "switch/drained", "switch/drive", "switch/job", "switch/journal", "switch/plan"),
     *("switch/preflight", "switch/record", "switch/reload", "switch/repair", "switch/rollback", "switch/session", "switch/steps"),
     *("switch/sourced", "switch/switch", "switch/warm", "switch/way_back"),

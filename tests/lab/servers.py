@@ -203,14 +203,14 @@ def mariadb(folder: Path) -> Iterator[str]:
         **({"user": "root"} if os.geteuid() == 0 else {}),
     }
     argv = (f"{MARIADB}", "--no-defaults", "--skip-grant-tables", "--skip-innodb")
-    yield from _running((*argv, *(f"--{key}={value}" for key, value in options.items())), folder, port)
+    yield from started((*argv, *(f"--{key}={value}" for key, value in options.items())), folder, port)
 
 
 @contextmanager
 def php(folder: Path) -> Iterator[str]:
     """php-cgi as a FastCGI server of any script that it is asked for. The address."""
     port = free_port("127.0.0.1")
-    yield from _running((f"{PHP}", "-n", "-b", f"127.0.0.1:{port}"), folder, port)
+    yield from started((f"{PHP}", "-n", "-b", f"127.0.0.1:{port}"), folder, port)
 
 
 def runs(program: Path) -> bool:
@@ -220,7 +220,8 @@ def runs(program: Path) -> bool:
     )
 
 
-def _running(argv: tuple[str, ...], folder: Path, port: int) -> Iterator[str]:
+def started(argv: tuple[str, ...], folder: Path, port: int) -> Iterator[str]:
+    """One of Debian's servers, as soon as it listens. Its address."""
     log = folder / f"{Path(argv[0]).name}.log"
     with log.open("wb") as out:
         process = Process(_with_libraries(argv), out=out)

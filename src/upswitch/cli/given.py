@@ -38,7 +38,7 @@ def sourced(site: Site, common: Common, act: Act) -> tuple[Site, Act]:
     """
     given = _given(site, common)
     if any(pool.source for each in site.upstreams for pool in each.pools):
-        act = _remembering(act)
+        act = _remembering(act, common.pool)
     if not common.pool or not (given or any(each.pool(common.pool).source for each in site.upstreams)):
         return site, act
     from upswitch.sources import here
@@ -49,13 +49,13 @@ def sourced(site: Site, common: Common, act: Act) -> tuple[Site, Act]:
         return site, _refusing(exc)
 
 
-def _remembering(act: Act) -> Act:
+def _remembering(act: Act, wanted: str) -> Act:
     """`act` on a site in which a pool whose source is not read has the servers of its last generation."""
 
     def remember(session: Session) -> View:
         from upswitch.switch import sourced
 
-        return act(dataclasses.replace(session, site=sourced.remembered(session.ports.host, session.site)))
+        return act(dataclasses.replace(session, site=sourced.remembered(session.ports.host, session.site, but=wanted)))
 
     return remember
 

@@ -12,6 +12,7 @@ import msgspec
 
 from upswitch.basics.value import Value
 from upswitch.site.model import Probe, Target, Verdict
+from upswitch.site.server_line import is_name
 
 
 class ServerHealth(Value):
@@ -28,7 +29,8 @@ class ServerHealth(Value):
     @property
     def text(self) -> str:
         """`app 127.0.0.1:29110 is unhealthy: 0 of 12 checks passed; connection refused`."""
-        name, rule = f"{self.target.upstream} {self.target.server}", self.target.rule
+        at = f" ({self.target.address})" if is_name(self.target.server) else ""
+        name, rule = f"{self.target.upstream} {self.target.server}{at}", self.target.rule
         passed = f"{self.ok} of {self.ok + self.failed} checks passed"
         if not self.ok and not self.failed:
             return f"{name} was not checked yet" + (f": {self.error}" if self.error else "")

@@ -31,7 +31,7 @@ class GateReport(Value):
 
 
 Resolved = Mapping[str, tuple[str, ...]]
-"""The IP addresses of host names, as the host resolves them."""
+"""The IP addresses of host names, as the host resolves them; of a server with `service=`, by its text, IP:PORT of each record."""
 
 
 def targets(site: Site, pool: str, names: Resolved, *, dialect: Dialect) -> tuple[Target, ...]:
@@ -81,6 +81,8 @@ def without_names(site: Site, pool: str, names: Resolved) -> Site:
 
 
 def _addresses(server: Server, port: int, names: Resolved) -> tuple[str, ...]:
+    if server.text in names:
+        return tuple(f"{each.rpartition(':')[0]}:{port}" if port else each for each in names[server.text])
     address = probe_address(server, port)
     name, _, own = address.rpartition(":")
     return tuple(f"{each}:{own}" for each in names.get(name, ())) or (address,)

@@ -168,10 +168,10 @@ class Stream:
         self._arm()
         self._stream.sendall(data)
 
-    def receive(self) -> bytes:
+    def receive(self, most: int = _AT_ONCE) -> bytes:
         """The next bytes, whatever came first; b"" when the peer has closed."""
         self._arm()
-        return self._stream.recv(_AT_ONCE)
+        return self._stream.recv(most)
 
     def drain(self) -> bytes:
         """The next bytes, and all that are there already; b"" when the peer has closed. A flood ends it after some 64 kB.

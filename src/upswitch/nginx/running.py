@@ -175,10 +175,13 @@ def error_log_paths(nginx: Nginx, build: Build, conf: dump.NginxConf) -> tuple[s
 # ---- names ----
 
 
-def resolve_names(host: Host, site: Site, pool: str) -> Mapping[str, tuple[str, ...]]:
-    """The addresses of the servers of `pool` that are host names, as the host resolves them. HostError: one does not resolve."""
+def resolve_names(host: Host, site: Site, pool: str, *, without: str = "") -> Mapping[str, tuple[str, ...]]:
+    """The addresses of the servers of `pool` that are host names, as the host resolves them. HostError: one does not resolve.
+
+    Servers with the parameter `without` are left out.
+    """
     servers = [server for upstream in site.upstreams for server in upstream.servers(pool)]
-    addresses = {probe_address(server, 0) for server in servers if is_name(server.address)}
+    addresses = {probe_address(server, 0) for server in servers if is_name(server.address) and without not in server.params}
     return {name: resolve(host, name) for name in sorted({address.rpartition(":")[0] for address in addresses})}
 
 

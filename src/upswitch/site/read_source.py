@@ -4,9 +4,11 @@ import re
 from collections.abc import Callable
 
 from upswitch.site import values
-from upswitch.site.source import CommandSource, FileSource, Source
+from upswitch.site.server_line import LAST_PORT, is_address, is_name, parse_server, probe_address
+from upswitch.site.source import CommandSource, DnsSource, FileSource, Source, SrvSource
 from upswitch.site.values import Reader
 
+_RESOLVER_SAYS = "must be the IP address of a name server, such as 10.0.0.2 or 127.0.0.1:5353, with an IPv6 address in [ ]"
 _WORD = re.compile(r"[^\x00-\x1f\x7f]{1,4000}")
 
 
@@ -39,5 +41,34 @@ def _word(value: object) -> str:
     return value
 
 
-KINDS: dict[str, Callable[[Reader], Source]] = {"file": _file, "command": _command}
+def _dns(reader: Reader) -> Source:
+    if "port" not in reader:
+        reader.refuse("port", "(none)", f"must be the servers' port, from 1 to {LAST_PORT}")
+    port = reader.take("port", 0, values.whole(1, LAST_PORT))
+    return DnsSource(name=reader.take("dns", "", _name), port=port, resolver=reader.take("resolver", "", _resolver))
+
+
+def _srv(reader: Reader) -> Source:
+    return SrvSource(name=reader.take("srv", "", _name), resolver=reader.take("resolver", "", _resolver))
+
+
+def _name(value: object) -> str:
+    """A host name without a port."""
+    if not isinstance(value, str) or ":" in value or not is_name(value) or parse_server(value).params:
+        raise ValueError("must be a name in the DNS, such as app.example.com or _http._tcp.app.example.com")
+    return value
+
+
+def _resolver(value: object) -> str:
+    """The address with its port."""
+    try:
+        address = probe_address(parse_server(values.text(value)), 0)
+    except ValueError as exc:
+        raise ValueError(_RESOLVER_SAYS) from exc
+    if address.startswith("unix:") or not is_address(address):
+        raise ValueError(_RESOLVER_SAYS)
+    return address if re.search(r"[\]0-9]:[0-9]+$", str(value)) else f"{address.rpartition(':')[0]}:53"
+
+
+KINDS: dict[str, Callable[[Reader], Source]] = {"file": _file, "command": _command, "dns": _dns, "srv": _srv}
 """By the key that names the kind."""

@@ -34,6 +34,8 @@ _SIZES: Schema = {"type": "array", "items": {"type": ["string", "integer"]}, "mi
 _SERVERS: Schema = {**_TEXTS, "minItems": 1, "description": "The servers of a pool, each as in nginx: an address and parameters."}
 _SOURCES: tuple[tuple[str, Schema, Schema], ...] = (
     ("file", _TEXT, {}),
+    ("dns", _TEXT, {"port": {"type": "integer"}, "resolver": _TEXT}),
+    ("srv", _TEXT, {"resolver": _TEXT}),
     ("command", {**_TEXTS, "minItems": 1}, {"deadline": {**_DURATION, "default": "10s"}}),
 )
 """Of each kind: the key that names it, its value, and its other keys."""

@@ -32,4 +32,27 @@ class CommandSource(Value):
         return f"command {self.argv[0]}"
 
 
-Source = GivenServers | FileSource | CommandSource
+class DnsSource(Value):
+    """The addresses of a host name, each with `port`. `resolver` is the name server to ask; "" is nginx's own."""
+
+    name: str
+    port: int
+    resolver: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"dns {self.name}"
+
+
+class SrvSource(Value):
+    """The addresses and ports of a service: its SRV records. `resolver` as above."""
+
+    name: str
+    resolver: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"srv {self.name}"
+
+
+Source = GivenServers | FileSource | CommandSource | DnsSource | SrvSource

@@ -14,7 +14,7 @@ from upswitch.basics.errors import UntrustedError
 from upswitch.basics.text import told
 from upswitch.hosts.local import opened, trusted
 from upswitch.site.model import Pool, Server, Site, Upstream
-from upswitch.site.source import CommandSource, FileSource, GivenServers, Source
+from upswitch.site.source import CommandSource, DnsSource, FileSource, GivenServers, Source, SrvSource
 from upswitch.sources import listed
 from upswitch.sources.listed import LARGEST, SourceError
 
@@ -23,32 +23,27 @@ _WORDS = 2000  # bytes of a command's error output
 
 
 def read(site: Site, pool: str, given: Mapping[str, tuple[Server, ...]]) -> Site:
-    """The site with the servers of `pool` by name of the upstream, from `given` before any source. RefusedError."""
-    return replace(site, upstreams=tuple(_read(each, pool, given.get(each.name, ())) for each in site.upstreams))
+    """The site with the servers of `pool`, of those in `given` by the name of their upstream. RefusedError."""
+    return listed.filled(_with(site, pool, given), pool, lambda _, source: _servers(source))
 
 
-def _read(upstream: Upstream, name: str, given: tuple[Server, ...]) -> Upstream:
-    def filled(pool: Pool) -> Pool:
-        if pool.name != name:
-            return pool
-        if given:
-            return replace(pool, servers=given, source=GivenServers())
-        return replace(pool, servers=_servers(pool.source, f"{upstream.name}.{name}")) if pool.source else pool
+def _with(site: Site, name: str, given: Mapping[str, tuple[Server, ...]]) -> Site:
+    def taken(upstream: Upstream, pool: Pool) -> Pool:
+        servers = given.get(upstream.name) if pool.name == name else None
+        return replace(pool, servers=servers, source=GivenServers()) if servers else pool
 
-    return replace(upstream, pools=tuple(map(filled, upstream.pools)))
+    upstreams = (replace(each, pools=tuple(taken(each, pool) for pool in each.pools)) for each in site.upstreams)
+    return replace(site, upstreams=tuple(upstreams))
 
 
-def _servers(source: Source, place: str) -> tuple[Server, ...]:
-    try:
-        match source:
-            case FileSource():
-                return listed.servers(_file(source.path), is_toml=source.path.endswith(".toml"))
-            case CommandSource():
-                return listed.servers(_command(source.argv, source.deadline))
-            case GivenServers():
-                return ()
-    except SourceError as exc:
-        raise listed.refused(source, place, str(exc)) from exc
+def _servers(source: Source) -> tuple[Server, ...] | None:
+    match source:
+        case FileSource():
+            return listed.servers(_file(source.path), is_toml=source.path.endswith(".toml"))
+        case CommandSource():
+            return listed.servers(_command(source.argv, source.deadline))
+        case GivenServers() | DnsSource() | SrvSource():
+            return None
 
 
 def _file(path: str) -> bytes:

@@ -3,12 +3,14 @@
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+
+from msgspec.structs import replace
 
 from upswitch.basics.errors import Refusal, RefusedError
 from upswitch.basics.result import Why
 from upswitch.basics.text import printable
-from upswitch.site.model import Server
+from upswitch.site.model import Pool, Server, Site, Upstream
 from upswitch.site.server_line import identity, parse_server
 from upswitch.site.source import Source
 from upswitch.site.values import shown
@@ -24,10 +26,21 @@ class SourceError(Exception):
     """Why a source gives no servers, in words for people."""
 
 
-def refused(source: Source, place: str, why: str) -> RefusedError:
-    """The end of a command whose source fails. `place` is the key of the pool, as in `app.B`."""
-    what = f"the servers of {place} can't be read from {source.text}: {why}"
-    return RefusedError(Refusal(what=what, hint="fix the source, or give the servers with --server", why=Why.SOURCE))
+def filled(site: Site, pool: str, read: Callable[[Upstream, Source], tuple[Server, ...] | None]) -> Site:
+    """The site with the servers of `pool` that `read` gives for its sources; None leaves one to another reader. RefusedError."""
+
+    def done(upstream: Upstream, each: Pool) -> Pool:
+        if each.name != pool or each.source is None or each.servers:
+            return each
+        try:
+            return replace(each, servers=read(upstream, each.source) or ())
+        except SourceError as exc:
+            what = f"the servers of {upstream.name}.{pool} can't be read from {each.source.text}: {exc}"
+            hint = "fix the source, or give the servers with --server"
+            raise RefusedError(Refusal(what=what, hint=hint, why=Why.SOURCE)) from exc
+
+    upstreams = (replace(each, pools=tuple(done(each, one) for one in each.pools)) for each in site.upstreams)
+    return replace(site, upstreams=tuple(upstreams))
 
 
 def servers(data: bytes, *, is_toml: bool = False) -> tuple[Server, ...]:

@@ -22,6 +22,7 @@ from upswitch.nginx.drain_compare import Difference
 from upswitch.nginx.drain_lines import LOST
 from upswitch.site.model import Dialect, Generation, Site, Target, parse_name
 from upswitch.site.names import prefix_of
+from upswitch.sources import there
 from upswitch.switch import run as runs_of
 from upswitch.switch import warm, way_back
 from upswitch.switch.candidate import Making
@@ -89,7 +90,7 @@ class Job(Value):
 
 def for_switch(ports: Ports, site: Site, ask: Ask, *, facts: Facts, runs: Iterable[Run], templates: Mapping[str, str]) -> Job:
     """A switch to `ask.pool`: rendered now, for this nginx. RefusedError where a template or a name fails."""
-    names_of = _resolved(ports.host, site, ask.pool, facts)
+    names_of = _resolved(ports, site, ask.pool, facts)
     checked = {pool: rounds.checked(site, pool, names) for pool, names in names_of.items()}
     warmth = warm.needed(site, ask.pool, checked[ask.pool], facts)
     resolved = names_of[ask.pool]
@@ -295,18 +296,24 @@ def _live_and_next(facts: Facts, runs: Iterable[Run]) -> tuple[Generation, int]:
     return live, next_number(facts.disk.generations, runs)
 
 
-def _resolved(host: Host, site: Site, wanted: str, facts: Facts) -> dict[str, rounds.Resolved]:
+def _resolved(ports: Ports, site: Site, wanted: str, facts: Facts) -> dict[str, rounds.Resolved]:
     """The addresses of host names by pool. One of an idle pool that fails only leaves its standby without that server."""
     try:
-        found = {wanted: running.resolve_names(host, site, wanted)}
+        found = {wanted: _names(ports, site, wanted, facts)}
     except HostError as exc:
         raise RefusedError(Refusal(what=str(exc), hint="fix the name or the DNS of this host", why=Why.UNRESOLVED)) from exc
     is_checked = facts.dialect is not Dialect.NONE and any(upstream.check for upstream in site.upstreams)
     for pool in site.pools if is_checked else ():
         if pool != wanted:
             with suppress(HostError):
-                found[pool] = running.resolve_names(host, site, pool)
+                found[pool] = _names(ports, site, pool, facts)
     return found
+
+
+def _names(ports: Ports, site: Site, pool: str, facts: Facts) -> rounds.Resolved:
+    """nginx asks its own name servers for those that it follows, and the host for the others."""
+    ours = running.resolve_names(ports.host, site, pool, without="resolve")
+    return {**ours, **there.followed(ports, site, pool, facts.conf)}
 
 
 def _bare(plan: Plan) -> Manifest:

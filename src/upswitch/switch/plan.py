@@ -8,6 +8,7 @@ from upswitch.basics.value import Value
 from upswitch.health import rounds
 from upswitch.hosts.host import Ports
 from upswitch.site.model import Site
+from upswitch.sources import there
 from upswitch.switch import machine, run, sourced, warm
 from upswitch.switch.job import ANOTHER, Job, diff, for_switch, held_down, is_unchanged
 from upswitch.switch.journal import journal_of
@@ -42,6 +43,7 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
     if holder or run.unfinished(runs):
         raise RefusedError(_unfinished(holder))
     facts = surveyed(ports.host, site, adopt=choices.adopt)
+    site = there.read(ports, site, ask.pool, facts.conf)
     job = for_switch(ports, site, ask, facts=facts, runs=runs, templates=templates)
     gate, own = rounds.one_round(ports, job.new, job.old), _tried(ports, site, job)
     of_source = sourced.refusals(ports.host, job, accepts_shrink=choices.shrink)

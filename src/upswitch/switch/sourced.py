@@ -14,15 +14,15 @@ from upswitch.site.server_line import identity
 from upswitch.switch.job import Job
 
 
-def remembered(host: Host, site: Site) -> Site:
-    """The site with what the last generations had for pools whose source is not read now. Without any they stay empty."""
+def remembered(host: Host, site: Site, *, but: str) -> Site:
+    """The site with what their last generations had for pools whose source is not read now: all `but` this one."""
     try:
         manifests = read_manifests(host, site.nginx).values()
     except HostError:
         return site
 
     def filled(pool: Pool, upstream: str) -> Pool:
-        last = _last(pool.name, upstream, manifests) if pool.source and not pool.servers else ()
+        last = _last(pool.name, upstream, manifests) if pool.source and not pool.servers and pool.name != but else ()
         return replace(pool, servers=tuple(Server(address=each) for each in last)) if last else pool
 
     upstreams = (replace(each, pools=tuple(filled(pool, each.name) for pool in each.pools)) for each in site.upstreams)

@@ -8,6 +8,7 @@ from upswitch.basics.errors import Refusal, RefusedError
 from upswitch.basics.result import Why
 from upswitch.health import rounds
 from upswitch.site.model import Site
+from upswitch.sources import there
 from upswitch.switch import sourced
 from upswitch.switch.drive import Ending, start, unchanged
 from upswitch.switch.job import ANOTHER, Job, for_switch, held_down, is_unchanged, taken_back
@@ -30,6 +31,7 @@ def switch(ports: RunPorts, site: Site, ask: Ask, templates: Mapping[str, str], 
 
 def _switched(ports: RunPorts, site: Site, ask: Ask, templates: Mapping[str, str], *, choices: Choices, journal: Journal) -> Ending:
     facts = surveyed(ports.host, site, adopt=choices.adopt)
+    site = there.read(ports, site, ask.pool, facts.conf)
     job = for_switch(ports, site, ask, facts=facts, runs=journal.opened, templates=templates)
     if is_unchanged(ports.host, job):
         _refuse_unhealthy(ports, job)
