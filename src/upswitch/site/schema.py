@@ -32,10 +32,13 @@ _DURATION: Schema = {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,6})?(m
 _CLASSES: Schema = {"type": "array", "items": {"enum": [*HTTP_CLASSES]}, "minItems": 1}
 _SIZES: Schema = {"type": "array", "items": {"type": ["string", "integer"]}, "minItems": 1}
 _SERVERS: Schema = {**_TEXTS, "minItems": 1, "description": "The servers of a pool, each as in nginx: an address and parameters."}
+_ACCESS: Schema = {"ca": _TEXT, "cert": _TEXT, "key": _TEXT, "token_file": _TEXT}
 _SOURCES: tuple[tuple[str, Schema, Schema], ...] = (
     ("file", _TEXT, {}),
     ("dns", _TEXT, {"port": {"type": "integer"}, "resolver": _TEXT}),
     ("srv", _TEXT, {"resolver": _TEXT}),
+    ("etcd", _TEXT, {"prefix": _TEXT, **_ACCESS}),
+    ("consul", _TEXT, {"tag": _TEXT, "url": _TEXT, **_ACCESS}),
     ("command", {**_TEXTS, "minItems": 1}, {"deadline": {**_DURATION, "default": "10s"}}),
 )
 """Of each kind: the key that names it, its value, and its other keys."""

@@ -55,4 +55,38 @@ class SrvSource(Value):
         return f"srv {self.name}"
 
 
-Source = GivenServers | FileSource | CommandSource | DnsSource | SrvSource
+class Access(Value):
+    """Files of the machine that upswitch runs on, for a registry: who signs its certificate, our own certificate, a token."""
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    token_file: str = ""
+
+
+class EtcdSource(Value):
+    """The values of the keys under `prefix`. `url` has no slash at its end."""
+
+    url: str
+    prefix: str
+    access: Access = Access()
+
+    @property
+    def text(self) -> str:
+        return f"etcd {self.url} {self.prefix}"
+
+
+class ConsulSource(Value):
+    """The healthy instances of a service; `tag` "" is any."""
+
+    service: str
+    tag: str
+    url: str
+    access: Access = Access()
+
+    @property
+    def text(self) -> str:
+        return f"consul {self.url} {self.service}{f' {self.tag}' if self.tag else ''}"
+
+
+Source = GivenServers | FileSource | CommandSource | DnsSource | SrvSource | EtcdSource | ConsulSource

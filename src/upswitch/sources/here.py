@@ -14,7 +14,7 @@ from upswitch.basics.errors import UntrustedError
 from upswitch.basics.text import told
 from upswitch.hosts.local import opened, trusted
 from upswitch.site.model import Pool, Server, Site, Upstream
-from upswitch.site.source import CommandSource, DnsSource, FileSource, GivenServers, Source, SrvSource
+from upswitch.site.source import CommandSource, ConsulSource, DnsSource, EtcdSource, FileSource, GivenServers, Source, SrvSource
 from upswitch.sources import listed
 from upswitch.sources.listed import LARGEST, SourceError
 
@@ -42,6 +42,10 @@ def _servers(source: Source) -> tuple[Server, ...] | None:
             return listed.servers(_file(source.path), is_toml=source.path.endswith(".toml"))
         case CommandSource():
             return listed.servers(_command(source.argv, source.deadline))
+        case EtcdSource() | ConsulSource():
+            from upswitch.sources import registry  # noqa: PLC0415  (httpx takes 120 ms)
+
+            return registry.of_etcd(source) if isinstance(source, EtcdSource) else registry.of_consul(source)
         case GivenServers() | DnsSource() | SrvSource():
             return None
 

@@ -32,7 +32,7 @@ def check(path: str, *, is_secret: bool = False, warn: Callable[[UntrustedError]
             warn(exc)
     mode = os.stat(path).st_mode
     if is_secret and mode & 0o077 and not stat.S_ISDIR(mode):
-        raise UntrustedError(path, "other users may read this private key", f"chmod 600 {shlex.quote(path)}")
+        raise UntrustedError(path, "other users may read this secret", f"chmod 600 {shlex.quote(path)}")
 
 
 def check_status(path: str, status: os.stat_result) -> None:
