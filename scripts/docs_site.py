@@ -29,6 +29,7 @@ OUTSIDE |= {f"{INCIDENT}/{path.name}": f"{INCIDENT}/{path.name}" for path in sor
 """Pages that do not lie in docs/, each with its address in the site."""
 
 _LINK = re.compile(r"(!?)\[([^\]]+)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
+_ROW = re.compile(r"^\|.*", re.MULTILINE)
 _PATH = re.compile(r"(?:docs/)?[\w-]+\.md")
 _COMMENT = re.compile(r"\s+#\s+(.*)$")
 
@@ -84,7 +85,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             text = _title(source)
         return f"{image}[{text}]({posixpath.relpath(address, posixpath.dirname(page.file.src_uri) or '.')}{anchor})"
 
-    return _LINK.sub(linked, markdown)
+    return _ROW.sub(_plain_pipes, _LINK.sub(linked, markdown))
+
+
+def _plain_pipes(row: re.Match[str]) -> str:
+    """GitHub wants a backslash before a pipe in a cell's code, mkdocs none."""
+    return re.sub(r"`[^`]+`", lambda code: code[0].replace("\\|", "|"), row[0])
 
 
 def _title(source: str) -> str:
@@ -135,7 +141,7 @@ def _commands() -> Iterator[tuple[str, str]]:
 
 def _command(ctx: click.Context, command: Documented) -> str:
     records = filter(None, (param.get_help_record(ctx) for param in command.get_params(ctx)))
-    options = [f"| `{_cell(name)}` | {_cell(says)} |" for name, says in records]
+    options = [f"| `{name}` | {_cell(says)} |" for name, says in records if says]
     examples = [line for words, says in command.examples for line in (f"{says}", "", f"    {words}", "")]
     more = ["", f"More: `upswitch help {command.page}`"] if command.page else []
     about = [" ".join(each.split()) for each in (command.help or "").split("\n\n")]
@@ -154,12 +160,12 @@ def _site_keys() -> str:
     ]
     for name, table in _tables(schema()):
         rows = (
-            f"| `{key}` | {_kind(each)} | {_default(each)} | {_named(_cell(says.get((name, key), '')))} |"
+            f"| `{key}` | {_named(_cell(says.get((name, key), '')))} | {_kind(each)} | {_default(each)} |"
             for key, each in table["properties"].items()
-            if key == "fastcgi_param" or not {"properties", "additionalProperties"} & each.keys()
+            if not _is_shown_apart(name, each)
         )
-        title = f"`[{name}]`" if name else "At the top"
-        lines += ["", f"## {title}", "", "| key | kind | default | meaning |", "|---|---|---|---|", *rows]
+        title = f"`{'[[notify]]' if name == 'notify' else f'[{name}]'}`" if name else "At the top"
+        lines += ["", f"## {title}", "", "| key | meaning | kind | default |", "|---|---|---|---|", *rows]
     return "\n".join(lines)
 
 
@@ -174,8 +180,13 @@ def _tables(top: dict) -> Iterator[tuple[str, dict]]:
             yield "upstreams.NAME.check", upstream["properties"]["check"]
         elif name == "hosts":
             yield "hosts.NAME", host
-        elif "properties" in table:
-            yield name, table
+        elif "properties" in table.get("items", table):
+            yield name, table.get("items", table)
+
+
+def _is_shown_apart(table: str, each: dict) -> bool:
+    """Whether a key has a table of its own on the page."""
+    return "properties" in each.get("items", each) or (not table and "additionalProperties" in each)
 
 
 def _kind(each: dict) -> str:
@@ -184,6 +195,8 @@ def _kind(each: dict) -> str:
         return ("list of " if "items" in each else "") + ", ".join(f"`{word}`" for word in words)
     if "pattern" in each:
         return "duration"
+    if "oneOf" in each:
+        return " or ".join(dict.fromkeys(map(_kind, each["oneOf"])))
     names = {"string": "text", "array": "list", "boolean": "`true`, `false`", "integer": "whole number", "object": "table"}
     return names.get(each.get("type", ""), "")
 
@@ -197,7 +210,7 @@ def _said() -> dict[tuple[str, str], str]:
     table, found = "", dict[tuple[str, str], str]()
     example = (ROOT / "docs" / "site-file.md").read_text("utf-8").partition("```toml\n")[2].partition("```")[0]
     for line in example.splitlines():
-        if header := re.match(r"(?:# )?\[([\w.]+)\]", line):
+        if header := re.match(r"(?:# )?\[+([\w.]+)\]", line):
             table = re.sub(r"^upstreams\.\w+", "upstreams.NAME", header[1])
         elif (key := re.match(r"(?:# )?(\w+) *=", line)) and (comment := _COMMENT.search(line)):
             place = ("hosts.NAME", "ssh") if table == "hosts" else (table, key[1])

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from dumps import TEMP_PATHS, real_dump
 from upswitch.cli.main import COMMANDS
 from upswitch.site.read import parse_site
+from upswitch_lab.process import free_port
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -60,6 +62,16 @@ def test_every_block_of_commands_is_run_or_says_why_it_is_not(page):
 def test_every_site_file_of_a_page_is_one(page):
     texts = [text for _, language, text in blocks(page) if language == "toml" and "[upstreams." in text]
     assert [len(parse_site(text).pools) for text in texts] == [2] * len(texts)
+
+
+def test_nginx_takes_every_block_of_its_configuration(one_nginx, tmp_path):
+    free = free_port("127.0.0.1")
+    texts = [text for page in PAGES for _, language, text in blocks(page) if language == "nginx"]
+    assert texts
+    pool = 'map "" $upswitch_shop_pool { default blue; } upstream shop { server 127.0.0.1:9001; }'
+    for text in texts:
+        conf = f"pid p; events {{}} http {{ {TEMP_PATHS} access_log off; {pool} {text} }}".replace("listen 80;", f"listen {free};")
+        real_dump(one_nginx, tmp_path, {"nginx.conf": conf, "fastcgi_params": ""})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

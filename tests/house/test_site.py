@@ -48,7 +48,7 @@ def test_a_key_of_the_site_file_has_its_kind_its_default_and_the_words_of_the_ex
         line for line in (site / "reference" / "site-keys.html").read_text().split("<tr>") if "<code>on_spike</code>" in line
     )
     cells = re.findall(r"<td[^>]*>(.*?)</td>", re.sub(r"</?code>", "", row))
-    assert cells == ["on_spike", "rollback, hold", '"rollback"', '"hold": exit 7, and a person decides']
+    assert cells == ["on_spike", '"hold": exit 7, and a person decides', "rollback, hold", '"rollback"']
 
 
 def test_every_page_of_docs_is_in_the_navigation():

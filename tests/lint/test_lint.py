@@ -166,14 +166,32 @@ def test_a_version_that_truncates_answers_is_found():
         ("access_log /log f buffer=32k flush=2;", "log_late"),
         ("access_log /log f if=$arg_logged;", "log_conditional"),
         (f"log_format n escape=none '{FIELDS} $upswitch_generation'; access_log /log n;", "log_unescaped"),
-        ("log_format n '$msec $remote_addr $status $request_time $request_completion $upstream_status'; access_log /log n;", "log_limited"),
-        ("log_format n '$msec $remote_addr $request_time $request_completion $upstream_status ${upswitch_generation}'; access_log /log n;", ""),
+        (
+            "log_format n '$msec $remote_addr $status $request_time $request_completion $upstream_status'; access_log /log n;",
+            "log_limited",
+        ),
+        (
+            "log_format n '$msec $remote_addr $request_time $request_completion $upstream_status ${upswitch_generation}'; access_log /log n;",
+            "",
+        ),
         (f"log_format n '{FIELDS}'; access_log /log n;", "log_no_generation"),
-        ("log_format n '$msec $remote_addr $status $request_time $request_completion $upswitch_generation'; access_log /log n;", "log_lacks"),
-        ("log_format n '$msec $remote_addr $upstream_status $request_completion $upswitch_generation'; access_log /log n;", "log_lacks"),
+        (
+            "log_format n '$msec $remote_addr $status $request_time $request_completion $upswitch_generation'; access_log /log n;",
+            "log_lacks",
+        ),
+        (
+            "log_format n '$msec $remote_addr $upstream_status $request_completion $upswitch_generation'; access_log /log n;",
+            "log_lacks",
+        ),
         ("log_format n '$msec $remote_addr $request_time $upstream_status $upswitch_generation'; access_log /log n;", "log_lacks"),
-        ("log_format n '$msec $status $request_time $request_completion $upstream_status $upswitch_generation'; access_log /log n;", "log_lacks"),
-        ("log_format n '$request_time $request_completion $remote_addr $upstream_status $upswitch_generation'; access_log /log n;", "log_no_time"),
+        (
+            "log_format n '$msec $status $request_time $request_completion $upstream_status $upswitch_generation'; access_log /log n;",
+            "log_lacks",
+        ),
+        (
+            "log_format n '$request_time $request_completion $remote_addr $upstream_status $upswitch_generation'; access_log /log n;",
+            "log_no_time",
+        ),
     ],
 )
 def test_a_log_that_hides_failures_from_the_watch_is_found(log, code):
@@ -198,7 +216,10 @@ def test_all_that_nginxs_own_format_lacks_is_found_at_once_and_named():
             "$remote_addr [$time_local] $host $uri $status $upstream_addr $upstream_status $upswitch_generation $request_time $request_completion",
             {"log_unquoted"},
         ),
-        ('$remote_addr [$time_local] "$uri" $status $upstream_addr $upstream_status $upswitch_generation $request_time $request_completion', set()),
+        (
+            '$remote_addr [$time_local] "$uri" $status $upstream_addr $upstream_status $upswitch_generation $request_time $request_completion',
+            set(),
+        ),
         (
             "$msec $remote_addr $status $upstream_addr $upstream_status $upswitch_generation $request_time $request_completion $uri $http_user_agent",
             set(),

@@ -98,7 +98,9 @@ PLAIN = "access_log FOLDER/it.log it;"
 
 
 RAW = "log_format raw escape=none '$upstream_status $upswitch_generation $request_time $request_completion $msec $remote_addr';"
-BRACED = "log_format braced '${status} ${upswitch_generation} $upstream_status $request_time $request_completion $msec $remote_addr';"
+BRACED = (
+    "log_format braced '${status} ${upswitch_generation} $upstream_status $request_time $request_completion $msec $remote_addr';"
+)
 SHORT = """log_format short escape=json '{"s":$status}';"""
 
 
