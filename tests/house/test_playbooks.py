@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,7 +17,6 @@ import yaml
 
 from frontend import frontend
 from sshd import ADDRESS, Key, Sshd, needs_root, needs_sshd, ordinary_user, program, with_libraries
-from upswitch.cli import man
 from upswitch.nginx import conf_logs
 from upswitch.site.model import Nginx
 from upswitch_lab.find import ENV, find_nginx
@@ -238,19 +236,6 @@ def test_what_the_role_knows_of_the_program_is_so():
     assert Nginx().marker in nameless["marker"]
     template = (ROLE / "templates" / "upswitch-log.conf.j2").read_text().replace("{{ upswitch_variables }}", "upswitch")
     assert conf_logs.log_format_line() in template.splitlines()
-
-
-def test_a_wheel_brings_the_pages_the_playbooks_the_templates_and_what_man_reads(tmp_path):
-    argv = (sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
-    ran = subprocess.run(argv, capture_output=True, check=False, text=True, cwd=ROOT, timeout=60)
-    assert ran.returncode == 0, ran.stderr
-    names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
-    wanted = [path for folder in ("docs", "playbooks", "templates") for path in (ROOT / folder).rglob("*") if path.is_file()]
-    assert not {f"upswitch/{path.relative_to(ROOT)}" for path in wanted} - names
-    data = next(name for name in names if ".data/" in name).partition("/")[0]
-    assert not {f"{data}/data/share/man/man1/{page}" for page in man.pages()} - names
-    programs = [path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("*") if path.suffix in {".sh", ".awk", ".pl"}]
-    assert not {"upswitch/py.typed", "upswitch_lab/py.typed", *map(str, programs)} - names
 
 
 @needs_root
