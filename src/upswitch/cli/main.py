@@ -36,6 +36,7 @@ GROUPS = {
         "history": "List past runs, newest first.",
         "report": "Show all about one run, also as a page.",
         "sites": "List the sites of this machine, and which pool each serves.",
+        "metrics": "Print metrics of every site for Prometheus.",
     },
     "Set up": {
         "init": "Put an nginx under upswitch: show every change, or make it.",

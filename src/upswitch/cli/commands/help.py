@@ -26,6 +26,7 @@ DOCS = (
     "pipelines",
     "restricted-mode",
     "notices",
+    "monitoring",
     "requests-not-lost",
     "watch",
     "site-file",
