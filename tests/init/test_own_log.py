@@ -20,7 +20,10 @@ B = ["127.0.0.1:2"]
 """
 MARKER = 'map "" $upswitch_generation { default "000001-A"; } server { listen unix:FOLDER/marker; access_log off; }'
 LIVE = "include FOLDER/upswitch/live/*.conf;"
-FULL = "log_format full '$msec $status $request_time $remote_addr $upstream_addr $upstream_status $request_completion $upswitch_generation';"
+FULL = (
+    "log_format full '$msec $status $request_time $remote_addr $upstream_addr "
+    "$upstream_status $request_completion $upswitch_generation';"
+)
 PASS = "location / { proxy_pass http://app; }"
 OURS = "access_log FOLDER/upswitch_requests upswitch_requests buffer=32k flush=500ms;"
 

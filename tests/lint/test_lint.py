@@ -171,7 +171,10 @@ def test_a_version_that_truncates_answers_is_found():
             "log_limited",
         ),
         (
-            "log_format n '$msec $remote_addr $request_time $request_completion $upstream_status ${upswitch_generation}'; access_log /log n;",
+            (
+                "log_format n '$msec $remote_addr $request_time $request_completion "
+                "$upstream_status ${upswitch_generation}'; access_log /log n;"
+            ),
             "",
         ),
         (f"log_format n '{FIELDS}'; access_log /log n;", "log_no_generation"),
@@ -185,11 +188,17 @@ def test_a_version_that_truncates_answers_is_found():
         ),
         ("log_format n '$msec $remote_addr $request_time $upstream_status $upswitch_generation'; access_log /log n;", "log_lacks"),
         (
-            "log_format n '$msec $status $request_time $request_completion $upstream_status $upswitch_generation'; access_log /log n;",
+            (
+                "log_format n '$msec $status $request_time $request_completion $upstream_status "
+                "$upswitch_generation'; access_log /log n;"
+            ),
             "log_lacks",
         ),
         (
-            "log_format n '$request_time $request_completion $remote_addr $upstream_status $upswitch_generation'; access_log /log n;",
+            (
+                "log_format n '$request_time $request_completion $remote_addr $upstream_status "
+                "$upswitch_generation'; access_log /log n;"
+            ),
             "log_no_time",
         ),
     ],
@@ -213,15 +222,24 @@ def test_all_that_nginxs_own_format_lacks_is_found_at_once_and_named():
     ("text", "codes"),
     [
         (
-            "$remote_addr [$time_local] $host $uri $status $upstream_addr $upstream_status $upswitch_generation $request_time $request_completion",
+            (
+                "$remote_addr [$time_local] $host $uri $status $upstream_addr $upstream_status "
+                "$upswitch_generation $request_time $request_completion"
+            ),
             {"log_unquoted"},
         ),
         (
-            '$remote_addr [$time_local] "$uri" $status $upstream_addr $upstream_status $upswitch_generation $request_time $request_completion',
+            (
+                '$remote_addr [$time_local] "$uri" $status $upstream_addr $upstream_status '
+                "$upswitch_generation $request_time $request_completion"
+            ),
             set(),
         ),
         (
-            "$msec $remote_addr $status $upstream_addr $upstream_status $upswitch_generation $request_time $request_completion $uri $http_user_agent",
+            (
+                "$msec $remote_addr $status $upstream_addr $upstream_status "
+                "$upswitch_generation $request_time $request_completion $uri $http_user_agent"
+            ),
             set(),
         ),
         (

@@ -99,9 +99,18 @@ def _resolver(value: object) -> str:
     return address if re.search(r"[\]0-9]:[0-9]+$", str(value)) else f"{address.rpartition(':')[0]}:53"
 
 
-_URL = re.compile(r"https?://(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?(?:/[A-Za-z0-9_.~/-]{0,200})?")
+_URL = re.compile(
+    r"https?://(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?(?:/[A-Za-z0-9_.~/-]{0,200})?"
+)
 _PREFIX_SAYS = "must be what the keys of the servers begin with, such as /services/app/blue/"
 _WORD_OF_CONSUL = values.matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", "must be a name of letters, digits and _ . -")
 
-KINDS: dict[str, Callable[[Reader], Source]] = {"file": _file, "command": _command, "dns": _dns, "srv": _srv, "etcd": _etcd, "consul": _consul}
+KINDS: dict[str, Callable[[Reader], Source]] = {
+    "file": _file,
+    "command": _command,
+    "dns": _dns,
+    "srv": _srv,
+    "etcd": _etcd,
+    "consul": _consul,
+}
 """By the key that names the kind."""
