@@ -143,6 +143,15 @@ class Host(Protocol):
         ...
 
 
+@runtime_checkable
+class Contained(Host, Protocol):
+    """A host that is a container on a machine."""
+
+    def run_outside(self, argv: Sequence[str], *, deadline: float) -> Ran:
+        """Run on that machine, as `run` does in the container."""
+        ...
+
+
 class Clock(Protocol):
     def monotonic(self) -> float: ...
 

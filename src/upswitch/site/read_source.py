@@ -5,7 +5,17 @@ from collections.abc import Callable
 
 from upswitch.site import values
 from upswitch.site.server_line import LAST_PORT, is_address, is_name, parse_server, probe_address
-from upswitch.site.source import Access, CommandSource, ConsulSource, DnsSource, EtcdSource, FileSource, Source, SrvSource
+from upswitch.site.source import (
+    Access,
+    CommandSource,
+    ConsulSource,
+    ContainersSource,
+    DnsSource,
+    EtcdSource,
+    FileSource,
+    Source,
+    SrvSource,
+)
 from upswitch.site.values import Reader
 
 _RESOLVER_SAYS = "must be the IP address of a name server, such as 10.0.0.2 or 127.0.0.1:5353, with an IPv6 address in [ ]"
@@ -42,10 +52,7 @@ def _word(value: object) -> str:
 
 
 def _dns(reader: Reader) -> Source:
-    if "port" not in reader:
-        reader.refuse("port", "(none)", f"must be the servers' port, from 1 to {LAST_PORT}")
-    port = reader.take("port", 0, values.whole(1, LAST_PORT))
-    return DnsSource(name=reader.take("dns", "", _name), port=port, resolver=reader.take("resolver", "", _resolver))
+    return DnsSource(name=reader.take("dns", "", _name), port=_port(reader), resolver=reader.take("resolver", "", _resolver))
 
 
 def _srv(reader: Reader) -> Source:
@@ -61,8 +68,8 @@ def _etcd(reader: Reader) -> Source:
 
 def _consul(reader: Reader) -> Source:
     return ConsulSource(
-        service=reader.take("consul", "", _WORD_OF_CONSUL),
-        tag=reader.take("tag", "", _WORD_OF_CONSUL),
+        service=reader.take("consul", "", _PLAIN_NAME),
+        tag=reader.take("tag", "", _PLAIN_NAME),
         url=reader.take("url", "http://127.0.0.1:8500", _url, is_secret=True),
         access=_access(reader),
     )
@@ -79,6 +86,18 @@ def _url(value: object) -> str:
     if not isinstance(value, str) or not _URL.fullmatch(value):
         raise ValueError("must be an http:// or https:// URL of a host and a port, without user, password, query or spaces")
     return value.rstrip("/")
+
+
+def _containers(reader: Reader) -> Source:
+    return ContainersSource(
+        filter=reader.take("containers", "", _FILTER), port=_port(reader), network=reader.take("network", "", _PLAIN_NAME)
+    )
+
+
+def _port(reader: Reader) -> int:
+    if "port" not in reader:
+        reader.refuse("port", "(none)", f"must be the servers' port, from 1 to {LAST_PORT}")
+    return reader.take("port", 0, values.whole(1, LAST_PORT))
 
 
 def _name(value: object) -> str:
@@ -102,8 +121,11 @@ def _resolver(value: object) -> str:
 _URL = re.compile(
     r"https?://(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?(?:/[A-Za-z0-9_.~/-]{0,200})?"
 )
+_FILTER = values.matching(
+    r"(?:label|name)=[A-Za-z0-9_./:=-]{1,200}", "must be a filter as of `docker ps`: label=NAME, label=NAME=VALUE or name=NAME"
+)
 _PREFIX_SAYS = "must be what the keys of the servers begin with, such as /services/app/blue/"
-_WORD_OF_CONSUL = values.matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", "must be a name of letters, digits and _ . -")
+_PLAIN_NAME = values.matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", "must be a name of letters, digits and _ . -")
 
 KINDS: dict[str, Callable[[Reader], Source]] = {
     "file": _file,
@@ -112,5 +134,6 @@ KINDS: dict[str, Callable[[Reader], Source]] = {
     "srv": _srv,
     "etcd": _etcd,
     "consul": _consul,
+    "containers": _containers,
 }
 """By the key that names the kind."""

@@ -39,6 +39,7 @@ _SOURCES: tuple[tuple[str, Schema, Schema], ...] = (
     ("srv", _TEXT, {"resolver": _TEXT}),
     ("etcd", _TEXT, {"prefix": _TEXT, **_ACCESS}),
     ("consul", _TEXT, {"tag": _TEXT, "url": _TEXT, **_ACCESS}),
+    ("containers", _TEXT, {"port": {"type": "integer"}, "network": _TEXT}),
     ("command", {**_TEXTS, "minItems": 1}, {"deadline": {**_DURATION, "default": "10s"}}),
 )
 """Of each kind: the key that names it, its value, and its other keys."""

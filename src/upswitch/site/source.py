@@ -89,4 +89,16 @@ class ConsulSource(Value):
         return f"consul {self.url} {self.service}{f' {self.tag}' if self.tag else ''}"
 
 
-Source = GivenServers | FileSource | CommandSource | DnsSource | SrvSource | EtcdSource | ConsulSource
+class ContainersSource(Value):
+    """The containers that match a filter of `docker ps`, each at `port` of its address in `network`; "" is its only one."""
+
+    filter: str
+    port: int
+    network: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"containers {self.filter}"
+
+
+Source = GivenServers | FileSource | CommandSource | DnsSource | SrvSource | EtcdSource | ConsulSource | ContainersSource

@@ -14,7 +14,17 @@ from upswitch.basics.errors import UntrustedError
 from upswitch.basics.text import told
 from upswitch.hosts.local import opened, trusted
 from upswitch.site.model import Pool, Server, Site, Upstream
-from upswitch.site.source import CommandSource, ConsulSource, DnsSource, EtcdSource, FileSource, GivenServers, Source, SrvSource
+from upswitch.site.source import (
+    CommandSource,
+    ConsulSource,
+    ContainersSource,
+    DnsSource,
+    EtcdSource,
+    FileSource,
+    GivenServers,
+    Source,
+    SrvSource,
+)
 from upswitch.sources import listed
 from upswitch.sources.listed import LARGEST, SourceError
 
@@ -46,7 +56,7 @@ def _servers(source: Source) -> tuple[Server, ...] | None:
             from upswitch.sources import registry  # noqa: PLC0415  (httpx takes 120 ms)
 
             return registry.of_etcd(source) if isinstance(source, EtcdSource) else registry.of_consul(source)
-        case GivenServers() | DnsSource() | SrvSource():
+        case GivenServers() | DnsSource() | SrvSource() | ContainersSource():
             return None
 
 

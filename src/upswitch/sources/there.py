@@ -5,8 +5,8 @@ from upswitch.hosts.host import Ports
 from upswitch.nginx.dump import NginxConf
 from upswitch.site.model import Server, Site, Upstream
 from upswitch.site.server_line import is_name
-from upswitch.site.source import DnsSource, Source, SrvSource
-from upswitch.sources import listed
+from upswitch.site.source import ContainersSource, DnsSource, Source, SrvSource
+from upswitch.sources import containers, listed
 
 
 def read(ports: Ports, site: Site, pool: str, conf: NginxConf) -> Site:
@@ -33,6 +33,8 @@ def followed(ports: Ports, site: Site, pool: str, conf: NginxConf) -> dict[str, 
 
 
 def _servers(ports: Ports, upstream: Upstream, source: Source, conf: NginxConf) -> tuple[Server, ...] | None:
+    if isinstance(source, ContainersSource):
+        return containers.read(ports.host, source)
     if not isinstance(source, DnsSource | SrvSource):
         return None
     from upswitch.sources import resolver  # noqa: PLC0415  (dnspython: only these sources need it)
