@@ -59,3 +59,10 @@ def test_broken_toml_in_a_target_shows_no_line():
     with pytest.raises(SiteInvalid) as caught:
         parse_site(f'{POOLS}[[notify]]\nurl = "https://chat.example/hunter2\n')
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_hook_is_a_program_by_its_absolute_path():
+    hooks = parse_site(f'{POOLS}[hooks]\nheld = ["/usr/bin/page", "a b"]\ntimeout = "5s"\n').hooks
+    assert (hooks.held, hooks.timeout) == (("/usr/bin/page", "a b"), 5.0)
+    with pytest.raises(SiteInvalid, match="must begin with the absolute path of a program"):
+        parse_site(f'{POOLS}[hooks]\nheld = ["page"]\n')

@@ -86,6 +86,7 @@ class Why(StrEnum):
     NO_WAY_BACK = "no_way_back", "the former pool fails its health checks too"
     PROBE_FAILED = "probe_failed", "watch.probe fails already before the switch"
     CHECK_DOWN = "check_down", "nginx's own health check holds the servers down"
+    HOOK = "hook", "the hook before_switch refused the switch"
     SOURCE = "source", "the source of a pool's servers gives no list that can be used"
     SHRUNK = "shrunk", "the source gives fewer than half of the servers that the pool had"
     UNRESOLVED = "unresolved", "the name of a server has no address"

@@ -2,7 +2,7 @@
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from upswitch.cli.exit_codes import Exit
 from upswitch.cli.views import View
@@ -23,12 +23,26 @@ _PRIORITIES: dict[int, int] = {
 def tell(view: View, path: str) -> None:
     """One line for this machine, or one for each host. Never waited for, and silent where nothing listens."""
     lines = [_line(*each) for each in _acted(view)]
-    if not lines:
-        return
+    if lines:
+        _send(lines, path)
+
+
+def _send(lines: Sequence[bytes], path: str) -> None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.settimeout(0)
         for line in lines:
             sender.sendto(line, path)
+
+
+def hook(name: str, problem: str, output: str, path: str) -> None:
+    """One line about a hook, with the end of its output."""
+    fields = {
+        "MESSAGE": f"hook {name}: {': '.join(filter(None, (problem or 'exit 0', output)))}",
+        "PRIORITY": "4" if problem else "6",
+        "SYSLOG_IDENTIFIER": "upswitch",
+        "UPSWITCH_HOOK": name,
+    }
+    _send([b"".join(_field(key, value[:_LONGEST]) for key, value in fields.items())], path)
 
 
 def _acted(view: View) -> Iterator[tuple[str, Acted]]:

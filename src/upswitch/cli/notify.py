@@ -50,7 +50,7 @@ class Sending:
         self._clock = clock
         self._began = clock.monotonic()
         self._notices = [(at, each) for at, each in enumerate(site.notify, 1) if _outcome(view).lower() in each.on]
-        self._failures: dict[int, str] = {}
+        self._failures = {at: _SILENT for at, _ in self._notices}  # until it is known better
         self._threads = {
             at: threading.Thread(target=self._send, args=(at, each, site, view), daemon=True) for at, each in self._notices
         }
@@ -62,15 +62,17 @@ class Sending:
         for at, notice in self._notices:
             left = self._began + notice.timeout + _LATE_S - self._clock.monotonic()
             self._threads[at].join(max(0.0, left))
-            if self._threads[at].is_alive():
-                self._failures[at] = _SILENT
         lines = ((at, notice, self._failures.get(at)) for at, notice in self._notices)
         return tuple(f"NOTICE NOT SENT: notify[{at}] ({_name(notice)}): {plain(why)}" for at, notice, why in lines if why)
 
     def _send(self, at: int, notice: Notice, site: Site, view: View) -> None:
-        self._failures[at] = "a bug in upswitch"  # until it is known better
         try:
-            self._failures[at] = _sent(notice, made(notice, values_of(site, view, self._clock)), self._clock)
+            self._failures[at] = _sent(
+                notice,
+                made(notice, values_of(site, view, self._clock)),
+                self._clock,
+                note=lambda why: self._failures.update({at: why}),
+            )
         except NoticeError as exc:
             self._failures[at] = str(exc)
 
@@ -115,7 +117,7 @@ def _template(name: str) -> str:
     return name
 
 
-def _sent(notice: Notice, body: bytes, clock: Clock) -> str:
+def _sent(notice: Notice, body: bytes, clock: Clock, *, note: Callable[[str], None]) -> str:
     """Why it was not sent, "" where it was. Sent again after a failed connection, 429 and 5xx, but not after a silence:
     the notice may have arrived.
     """
@@ -129,6 +131,7 @@ def _sent(notice: Notice, body: bytes, clock: Clock) -> str:
         def attempt() -> tuple[str, bool]:
             why, is_final = _attempted(lambda: client.post(url, content=body))
             seen.append(why)
+            note(why)
             return why, is_final
 
         within = notice.timeout - _AGAIN_S

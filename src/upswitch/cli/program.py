@@ -12,7 +12,7 @@ from typing import IO, Any
 import click
 import msgspec
 
-from upswitch.basics.errors import UntrustedError
+from upswitch.basics.errors import RefusedError, UntrustedError
 from upswitch.basics.text import plain
 from upswitch.cli import journald, streams
 from upswitch.cli.given import sourced
@@ -100,30 +100,38 @@ class Program:
             interrupts.install()  # and left in place: a late Ctrl-C must not cost the result and the exit code
         try:
             site, act = sourced(site, common, act)
+            self._before(site, command, common.pool)
             with self._opened(site, interrupts, common.events) as opened:
                 view = opened.serve(command, act)
                 while every and not interrupts.count and not streams.is_lost():
                     self.show(fleet.with_site(view, common.file.words), as_json=common.as_json)
                     interrupts.sleep(every)
                     view = opened.serve(command, act)
-        except (UntrustedError, SiteInvalid, click.UsageError) as exc:  # before any host was reached
+        except (UntrustedError, SiteInvalid, RefusedError, click.UsageError) as exc:  # before any host was reached
             view = acted.ended(command, exc, None, file=clean(common.file.path))
         view = fleet.with_site(view, common.file.words)
         return self._told(site, then(view) if then else view, as_json=common.as_json)
 
     def _told(self, site: Site, view: View, *, as_json: bool) -> int:
-        """Show the result, and send its notices. Only JSON waits for them: it is one object."""
-        if view.command not in _CHANGING or not site.notify:
+        """Show the result, send its notices and run its hook. Only JSON waits for them: it is one object."""
+        if view.command not in _CHANGING or not (site.notify or site.hooks.after(getattr(view, "outcome", ""))[1]):
             return self.show(view, as_json=as_json)
-        from upswitch.cli import notify
+        from upswitch.cli import hooks, notify
 
         sending = notify.Sending(site, view, self._wiring.clock())
+        code = view.exit if as_json else self.show(view, as_json=False)
+        failures = (*hooks.after(site, view, self._wiring.journald), *sending.failures())
         if as_json:
-            return self.show(notify.with_failures(view, sending.failures()), as_json=True)
-        code = self.show(view, as_json=False)
-        for line in sending.failures():
+            return self.show(notify.with_failures(view, failures), as_json=True)
+        for line in failures:
             click.echo(f"  {line}")
         return code
+
+    def _before(self, site: Site, command: str, pool: str) -> None:
+        if site.hooks.before_switch:
+            from upswitch.cli import hooks
+
+            hooks.before(site, command, pool, self._wiring.journald)
 
     def show(self, view: View, *, as_json: bool) -> int:
         """Print the result on stdout; its exit code. A reader that went away changes nothing."""

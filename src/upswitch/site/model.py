@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from upswitch.basics.result import Failure
 from upswitch.basics.value import Value
 from upswitch.site.source import Source
-from upswitch.site.telling import Notice
+from upswitch.site.telling import Hooks, Notice
 
 
 class Verdict(StrEnum):
@@ -108,7 +108,6 @@ BETWEEN = "__standby_"
 """Between the upstream and the pool in the name of a standby upstream."""
 
 T = TypeVar("T")
-
 HTTP_CLASSES = ("http_2xx", "http_3xx", "http_4xx", "http_5xx")
 
 ONLY_FOR = {
@@ -285,6 +284,7 @@ class Site(Value):
     deadman: DeadmanTable = DeadmanTable()
     lint_ignore: tuple[str, ...] = ()
     notify: tuple[Notice, ...] = ()
+    hooks: Hooks = Hooks()
 
     def on(self, host: HostEntry) -> "Site":
         """The site as it is on one of its hosts."""

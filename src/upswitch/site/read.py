@@ -23,7 +23,7 @@ from upswitch.site.model import (
     Watch,
     effective_check,
 )
-from upswitch.site.read_telling import notices
+from upswitch.site.read_telling import hooks, notices
 from upswitch.site.read_upstreams import http_class, http_send, upstreams
 from upswitch.site.server_line import LAST_PORT, parse_server
 from upswitch.site.values import Reader, shown
@@ -86,6 +86,7 @@ def parse_site(text: str) -> Site:
         deadman=DeadmanTable(enabled=root.inner("deadman").take("enabled", DeadmanTable().enabled, values.truth)),
         lint_ignore=root.inner("lint").each("ignore", (), _CODE, listed=values.any_number),
         notify=notices(root),
+        hooks=hooks(root.inner("hooks")),
     )
     root.close()
     _refuse_gate(gate, site)

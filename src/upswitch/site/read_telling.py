@@ -1,9 +1,9 @@
-"""Reading [[notify]]. URLs and headers may hold secrets: no problem shows their value."""
+"""Reading [[notify]] and [hooks]. URLs and headers may hold secrets: no problem shows their value."""
 
 import re
 
 from upswitch.site import values
-from upswitch.site.telling import Event, Notice, Secret
+from upswitch.site.telling import Event, Hooks, Notice, Secret
 from upswitch.site.values import Reader
 
 _MOST = 20  # targets
@@ -13,6 +13,7 @@ _URL = re.compile(r"https?://[!-~]{1,4000}")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _LINE = re.compile(r"[\t -~]{1,4000}")
+_WORD = values.matching(r"[^\x00-\x1f\x7f]{1,4000}", "must be a list of words without control characters")
 _WHERE = '{ file = "/PATH" } or { env = "NAME" }'
 
 
@@ -20,6 +21,15 @@ def notices(reader: Reader) -> tuple[Notice, ...]:
     """Every target of the site file, in its order."""
     tables = reader.tables("notify", most=_MOST)
     return tuple(_notice(each) for each in tables)
+
+
+def hooks(reader: Reader) -> Hooks:
+    default = Hooks()
+    found = {name: reader.each(name, (), _WORD) for name in ("before_switch", "after_switch", "rolled_back", "held", "stuck")}
+    for name, argv in found.items():
+        if argv and not argv[0].startswith("/"):
+            reader.refuse(name, values.shown(argv[0]), "must begin with the absolute path of a program")
+    return Hooks(**found, timeout=reader.take("timeout", default.timeout, values.some_seconds))
 
 
 def _notice(reader: Reader) -> Notice:

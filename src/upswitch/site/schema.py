@@ -22,7 +22,7 @@ from upswitch.site.model import (
     Upstream,
     Watch,
 )
-from upswitch.site.telling import Event, Notice
+from upswitch.site.telling import Event, Hooks, Notice
 
 Schema = dict[str, Any]
 
@@ -68,6 +68,7 @@ def schema() -> Schema:
             "rollout": _table(RolloutTable, waves=_SIZES),
             "lint": {"type": "object", "properties": {"ignore": _TEXTS}, "additionalProperties": False},
             "deadman": _table(DeadmanTable),
+            "hooks": _table(Hooks),
             "notify": {"type": "array", "items": {**_notice(), "required": ["url"]}},
         },
         "required": ["upstreams"],

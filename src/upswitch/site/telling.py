@@ -43,3 +43,21 @@ class Notice(Value):
     headers: tuple[tuple[str, Secret], ...] = ()
     on: tuple[Event, ...] = tuple(event for event in Event if event not in NOTHING_DONE)
     timeout: float = 10.0
+
+
+class Hooks(Value):
+    """Commands of the owner, each with its words; () for none. `timeout` is for each of them, in seconds."""
+
+    before_switch: tuple[str, ...] = ()
+    after_switch: tuple[str, ...] = ()
+    rolled_back: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
+    timeout: float = 60.0
+
+    def after(self, outcome: str) -> tuple[str, tuple[str, ...]]:
+        """The hook of an outcome, and its command: ("", ()) where there is none."""
+        name = {"SWITCHED": "after_switch", "ROLLED_BACK": "rolled_back", "HELD": "held", "STUCK": "stuck", "SPLIT": "stuck"}.get(
+            outcome
+        )
+        return (name, getattr(self, name)) if name else ("", ())
