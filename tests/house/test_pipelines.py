@@ -15,6 +15,7 @@ import yaml
 
 from command import on_disk, running, served_by
 from skips import NONE_HERE
+from upswitch import __version__
 from upswitch_lab.conf import Layout
 from upswitch_lab.find import find_nginx
 from upswitch_lab.lab import Lab
@@ -32,7 +33,14 @@ def github() -> dict:
 
 
 def gitlab() -> dict:
-    return yaml.safe_load((FOLDER / "gitlab-ci.yml").read_text())["switch"]
+    """The component's job, with the inputs that gitlab-ci.yml gives."""
+    spec, text = (FOLDER / "gitlab-component.yml").read_text().split("\n---\n")
+    (include,) = yaml.safe_load((FOLDER / "gitlab-ci.yml").read_text())["include"]
+    defaults = {name: each.get("default") for name, each in yaml.safe_load(spec)["spec"]["inputs"].items()}
+    values = {**defaults, **include["inputs"]}
+    assert values.keys() == defaults.keys()
+    assert None not in values.values()
+    return yaml.safe_load(re.sub(r"\$\[\[ inputs\.(\w+) \]\]", lambda name: str(values[name[1]]), text))["switch"]
 
 
 def jenkins() -> str:
@@ -251,7 +259,15 @@ def test_no_example_trusts_a_host_that_it_does_not_know():
     for text in (path.read_text() for path in FOLDER.iterdir()):
         assert "ssh-keyscan" not in text
         assert "StrictHostKeyChecking" not in text
-        assert "upswitch==" in text
+
+
+def test_each_example_pins_this_version_and_needs_no_index_of_ours():
+    for path in FOLDER.iterdir():
+        assert f"v{__version__}" in path.read_text(), path
+        assert "upswitch==" not in path.read_text(), path
+    (step,) = yaml.safe_load((FOLDER.parents[1] / "action.yml").read_text())["runs"]["steps"]
+    checked = subprocess.run(["bash", "-n", "-c", step["run"]], capture_output=True, text=True, check=False)
+    assert (checked.returncode, "--require-hashes" in step["run"]) == (0, True), checked.stderr
 
 
 def test_the_page_names_every_example():

@@ -17,6 +17,7 @@ import yaml
 
 from frontend import frontend
 from sshd import ADDRESS, Key, Sshd, needs_root, needs_sshd, ordinary_user, program, with_libraries
+from upswitch import __version__
 from upswitch.nginx import conf_logs
 from upswitch.site.model import Nginx
 from upswitch_lab.find import ENV, find_nginx
@@ -236,6 +237,23 @@ def test_what_the_role_knows_of_the_program_is_so():
     assert Nginx().marker in nameless["marker"]
     template = (ROLE / "templates" / "upswitch-log.conf.j2").read_text().replace("{{ upswitch_variables }}", "upswitch")
     assert conf_logs.log_format_line() in template.splitlines()
+
+
+def test_the_role_is_a_collection_that_is_built_and_installed_without_a_network(tmp_path):
+    entries = [path.name.removesuffix(".yml") for path in (ROLE / "tasks").glob("*.yml") if path.name != "main.yml"]
+    tasks = [{"ansible.builtin.import_role": {"name": "upswitch.nginx.upswitch", "tasks_from": entry}} for entry in entries]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+    env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(tmp_path), "HOME": str(tmp_path)}
+    galaxy = f"{TOOLS}/ansible-galaxy"
+    for argv in (
+        (galaxy, "collection", "build", str(PLAYBOOKS), "--output-path", str(tmp_path)),
+        (galaxy, "collection", "install", "--offline", "-p", str(tmp_path), f"{tmp_path}/upswitch-nginx-{__version__}.tar.gz"),
+        (f"{TOOLS}/ansible-playbook", "--syntax-check", "-i", "localhost,", str(tmp_path / "play.yml")),
+    ):
+        ran = subprocess.run(argv, capture_output=True, check=False, text=True, cwd=tmp_path, env=env, timeout=60)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    installed = tmp_path / "ansible_collections" / "upswitch" / "nginx" / "roles" / "upswitch"
+    assert {path.relative_to(installed) for path in installed.rglob("*")} >= {path.relative_to(ROLE) for path in ROLE.rglob("*")}
 
 
 @needs_root
