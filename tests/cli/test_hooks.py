@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from command import agree, on_disk, upswitch
+from inbox import inbox
 from upswitch.basics.errors import RefusedError, StuckError
 from upswitch.cli import hooks
 from upswitch.cli.open import Wiring
@@ -82,3 +84,23 @@ def test_a_hook_after_a_result_gets_it_as_json_and_changes_nothing(program, tmp_
     assert not (tmp_path / "held").exists()
     assert Program(Wiring())._told(failing, STUCK, as_json=True) == 5
     assert json.loads(capfd.readouterr().out)["notices"] == ["HOOK FAILED: stuck: exit 2: no pager"]
+
+
+def test_a_real_switch_is_refused_by_its_hook_then_done_and_both_are_notices(lab, program, tmp_path):
+    check = program(f"test -e {tmp_path}/go || {{ echo frozen; exit 1; }}")
+    done = program(f"cat >{tmp_path}/given")
+    with inbox() as good:
+        with lab.site_file.open("a") as file:
+            file.write(f'\n[hooks]\nbefore_switch = ["{check[0]}"]\nafter_switch = ["{done[0]}"]\n')
+            file.write(f'\n[[notify]]\nurl = "{good.url}"\ntemplate = "generic"\n')
+        refused = upswitch(lab, "switch", "--to", "B", "--no-watch")
+        assert (refused.exit, refused.json["why"], refused.json["notices"]) == (3, "hook", []), refused
+        assert on_disk(lab).endswith("-A")
+        (tmp_path / "go").touch()
+        switched = upswitch(lab, "switch", "--to", "B", "--no-watch")
+        agree(lab, switched, "B")
+        assert switched.json["notices"] == []
+        assert upswitch(lab, "status").exit in {0, 3}
+    assert [json.loads(body)["outcome"] for body in good.bodies] == ["REFUSED", "SWITCHED"]
+    assert json.loads((tmp_path / "given").read_text())["generation"] == on_disk(lab)
+    assert "SECRET" not in refused.out + refused.err + switched.out + switched.err
