@@ -45,6 +45,7 @@ def test_a_pool_is_planned_switched_to_shrunk_and_left_again(lab):
     write(lab, *(f"{address(lab, name)} max_fails=0" for name in ("B1", "B2", "B3")))
     planned = upswitch(lab, "plan", "B")
     assert (planned.exit, f"+    server {address(lab, 'B3')} max_fails=0;" in planned.json["diff"]) == (0, True), planned
+    assert f"app.B has 3 servers, read just now from file {lab.folder}/blue.txt" in planned.json["notes"]
     switched = upswitch(lab, "switch", "B")
     assert switched.exit == 0, switched
     agree(lab, switched, "B")

@@ -58,7 +58,12 @@ def plan(ports: Ports, site: Site, ask: Ask, templates: Mapping[str, str], *, ch
         gate=gate,
         is_unchanged=is_same,
         warmth=job.warmth,
-        notes=(*warm.notes(site, ask.pool, job.warmth, facts), *filter(None, [job.flag_stays_down]), *_seen(site, job, own)),
+        notes=(
+            *sourced.notes(site, ask.pool),
+            *warm.notes(site, ask.pool, job.warmth, facts),
+            *filter(None, [job.flag_stays_down]),
+            *_seen(site, job, own),
+        ),
         refusals=refusals,
     )
 

@@ -29,6 +29,14 @@ def remembered(host: Host, site: Site, *, but: str) -> Site:
     return replace(site, upstreams=tuple(upstreams))
 
 
+def notes(site: Site, pool: str) -> Iterator[str]:
+    """Where the servers of the pool come from, if not from the site file."""
+    for upstream in site.upstreams:
+        found = upstream.pool(pool)
+        if found.source:
+            yield f"{upstream.name}.{pool} has {len(found.servers)} servers, read just now from {found.source.text}"
+
+
 def refusals(host: Host, job: Job, *, accepts_shrink: bool) -> tuple[Refusal, ...]:
     """Why the new pool's servers are refused, where they come from a source. HostError."""
     new = decode_manifest(job.files[MANIFEST])
