@@ -123,6 +123,13 @@ def test_a_host_that_rolled_itself_back_says_so_before_any_command_has_recorded_
     assert "ROLLED BACK" in text
 
 
+def test_a_run_that_somebody_works_on_now_is_no_cut_off_one():
+    under_way = replace(view(run(Phase.CONFIRMED, SWITCHED[:5], outcome=None), "none"), holder="ada@ci (pid 7)")
+    said = Elements(page({"": under_way}, {})).said
+    assert "UNDER WAY At confirmed, by ada@ci (pid 7)" in said
+    assert "repair" not in said
+
+
 def test_a_fleet_is_one_page_whose_headline_is_the_worst_host():
     stuck = view(run(Phase.STUCK, outcome=Outcome.STUCK))
     earlier = view(run(run="20251201T120000-abcdef"))

@@ -53,7 +53,8 @@ def report(program: Program, /, *, common: Common, wanted: str, page: str, form:
         runs = journal_of(session.ports.host, session.site.nginx).read()
         run = _chosen(runs, wanted)
         kept = record.kept(session.ports.host, session.site.nginx.state, run.plan.run)
-        return views.report(session.site.name, run, kept, Format(form))
+        holder = session.ports.lock.holder() if run.is_left else None
+        return views.report(session.site.name, run, kept, Format(form), holder=holder.text if holder else "")
 
     return program.serve("report", common, act, then=lambda view: out(view, _page(view) if page else "", page, named=_with_page))
 

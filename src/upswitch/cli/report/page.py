@@ -115,8 +115,8 @@ def _part(name: str, view: ReportView) -> HostPart:
     return HostPart(
         name=name,
         view=view,
-        outcome=words.outcome(run),
-        kind=kind_of(run),
+        outcome=view.outcome,
+        kind="warn" if view.holder else kind_of(run),
         phases=tuple(_phases(view)),
         checks=tuple(_checks(view)),
         plots=plots(seen, tuple(_marks(view, seen.began))) if seen else (),

@@ -17,6 +17,7 @@ from upswitch.switch.record import CauseKept, Record
 from upswitch.switch.run import Ended, Run
 from upswitch.watch.seen import Seen
 
+UNDER_WAY = "UNDER WAY"
 _PROOFS = {Step.CONFIRM, Step.FINISH, Step.CONFIRM_BACK}
 
 
@@ -29,7 +30,7 @@ class Format(StrEnum):
 class ReportView(View):
     """One run on one host. `missing`: why nothing but the journal is known of it, "" where its record could be read.
 
-    `page`: the file that the page was written to, "" where none was.
+    `page`: the file that the page was written to, "" where none was. `holder`: who works on this run now, "" where nobody does.
     """
 
     site: str
@@ -38,10 +39,17 @@ class ReportView(View):
     missing: str = ""
     format: Format = Format.TEXT
     page: str = ""
+    holder: str = ""
+
+    @property
+    def outcome(self) -> str:
+        return UNDER_WAY if self.holder else outcome(self.run)
 
     @property
     def said(self) -> str:
         """How it ended, in a sentence."""
+        if self.holder:
+            return f"{UNDER_WAY}: {self.run.said}, by {self.holder}"
         if self.run.closed or self.run.fired:
             return self.run.fired.text if self.run.fired and not self.run.closed else self.run.said
         return f"UNFINISHED: the run was cut off, {self.run.said}; `upswitch repair` finishes or undoes it"
@@ -114,6 +122,8 @@ class ReportView(View):
     @property
     def lacks(self) -> tuple[str, ...]:
         """What the report can't show, and why."""
+        if self.holder:
+            return ("The plots, the health checks and the diff come at the end of the run.",)
         if self.missing:
             return (f"The plots, the health checks and the diff are missing: {self.missing}.",)
         watch = "" if self.seen else "There is no plot of requests, because this run had no watch."
@@ -134,8 +144,8 @@ def of_hosts(views: Mapping[str, View], form: Format | None = None) -> str:
     return _markdown(found) if is_wanted else ""
 
 
-def report(site: str, run: Run, record: Record | str, form: Format) -> ReportView:
-    """`record`: what was kept of the run, or why there is nothing."""
+def report(site: str, run: Run, record: Record | str, form: Format, *, holder: str = "") -> ReportView:
+    """`record`: what was kept of the run, or why there is nothing. `holder`: who works on it now."""
     kept, missing = (record, "") if isinstance(record, Record) else (None, record)
     return ReportView(
         command="report",
@@ -145,6 +155,7 @@ def report(site: str, run: Run, record: Record | str, form: Format) -> ReportVie
         record=kept,
         missing=missing,
         format=form,
+        holder=holder,
     )
 
 
