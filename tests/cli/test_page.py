@@ -126,7 +126,7 @@ def test_a_host_that_rolled_itself_back_says_so_before_any_command_has_recorded_
 def test_a_run_that_somebody_works_on_now_is_no_cut_off_one():
     under_way = replace(view(run(Phase.CONFIRMED, SWITCHED[:5], outcome=None), "none"), holder="ada@ci (pid 7)")
     said = Elements(page({"": under_way}, {})).said
-    assert "UNDER WAY At confirmed, by ada@ci (pid 7)" in said
+    assert "UNDER WAY After the step confirm, by ada@ci (pid 7)" in said
     assert "repair" not in said
 
 

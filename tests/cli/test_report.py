@@ -65,7 +65,7 @@ def lab():
         assert upswitch(lab, "rollback").exit == 0
         killed = Command(lab, "switch", "--to", "B")
         killed.wait_for("confirm ")
-        assert upswitch(lab, "report").json["said"].startswith("UNDER WAY: at ")
+        assert upswitch(lab, "report").json["said"].startswith("UNDER WAY in the step ")
         killed.process.kill()
         killed.end()
         yield lab

@@ -116,7 +116,7 @@ def kept(host: Host, state: str, run: str) -> Record | str:
     except HostError as exc:
         return f"{path} can't be read: {exc.reason}"
     if chunk is None:
-        return "this run kept none: it was cut off, or it was made by an upswitch that kept none, or it is too old"
+        return f"this run kept no data. It was cut off, an older upswitch made it, or it is older than the last {KEPT_RUNS} runs"
     try:
         return msgspec.json.decode(chunk.data, type=Record)
     except msgspec.MsgspecError as exc:

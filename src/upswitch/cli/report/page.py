@@ -131,7 +131,7 @@ def _phases(view: ReportView) -> Iterable[Phase]:
         after = (end - begin).total_seconds() - step.seconds if begin and end else 0.0
         whole = max(view.seconds, 0.001)
         yield Phase(
-            name=words.step_name(step),
+            name=words.step_name(step.step),
             result=step.result,
             took=words.duration(step.seconds),
             said=(step.said, *step.details),

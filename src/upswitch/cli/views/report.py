@@ -14,7 +14,7 @@ from upswitch.cli.views.plan import without_marker
 from upswitch.health.timeline import ServerLine
 from upswitch.switch.machine import Outcome, Step
 from upswitch.switch.record import CauseKept, Record
-from upswitch.switch.run import Ended, Run
+from upswitch.switch.run import Run
 from upswitch.watch.seen import Seen
 
 UNDER_WAY = "UNDER WAY"
@@ -49,10 +49,17 @@ class ReportView(View):
     def said(self) -> str:
         """How it ended, in a sentence."""
         if self.holder:
-            return f"{UNDER_WAY}: {self.run.said}, by {self.holder}"
+            return f"{UNDER_WAY} {self._at}, by {self.holder}"
         if self.run.closed or self.run.fired:
             return self.run.fired.text if self.run.fired and not self.run.closed else self.run.said
-        return f"UNFINISHED: the run was cut off, {self.run.said}; `upswitch repair` finishes or undoes it"
+        return f"UNFINISHED: the run was cut off {self._at}; `upswitch repair` finishes or undoes it"
+
+    @property
+    def _at(self) -> str:
+        """Where a run is that has no end."""
+        if self.run.pending:
+            return f"in the step {step_name(self.run.pending)}"
+        return f"after the step {step_name(self.run.steps[-1].step)}" if self.run.steps else "before the first step"
 
     @property
     def ended(self) -> str:
@@ -191,7 +198,7 @@ def _lines(view: ReportView) -> Iterator[str]:
     yield view.said
     yield from (f"  {name + ':':8} {said}" for name, said in view.facts.items())
     yield "Steps:"
-    yield from (f"  {step_name(each):12} {each.result:11} {duration(each.seconds):>8}  {each.said}" for each in view.run.steps)
+    yield from (f"  {step_name(each.step):12} {each.result:11} {duration(each.seconds):>8}  {each.said}" for each in view.run.steps)
     if view.gate:
         yield f"Health checks before the switch, {duration(view.record.gate_s if view.record else 0)}:"
         yield from (f"  {each.pool}: {each.said}" for each in view.gate)
@@ -206,8 +213,8 @@ def _lines(view: ReportView) -> Iterator[str]:
         yield shown_diff
 
 
-def step_name(step: Ended) -> str:
-    return step.step.replace("_", " ")
+def step_name(step: Step) -> str:
+    return step.replace("_", " ")
 
 
 def cause(found: CauseKept) -> str:
@@ -232,7 +239,9 @@ def _document(name: str, view: ReportView) -> Iterator[str]:
         yield from ("", "| Question of the rule for a rollback | Answer | Numbers |", "|---|---|---|")
         yield from (f"| {_escaped(each.question)} | {_yes(each.is_yes)} | {_escaped(each.numbers)} |" for each in view.seen.answers)
     yield from ("", *(f"- {_escaped(line)}" for line in (*map(cause, view.causes), *view.notes, *view.lacks)))
-    steps = [f"| {step_name(each)} | {each.result} | {duration(each.seconds)} | {_escaped(each.said)} |" for each in view.run.steps]
+    steps = [
+        f"| {step_name(each.step)} | {each.result} | {duration(each.seconds)} | {_escaped(each.said)} |" for each in view.run.steps
+    ]
     yield from _folded("Steps", ["| Step | Result | Took | What was seen |", "|---|---|---|---|", *steps])
     if shown_diff := without_marker(view.diff):
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown_diff)), default=0))
