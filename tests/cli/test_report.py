@@ -12,6 +12,7 @@ from jsonpage import documented
 from reportparts import record, run, view
 from upswitch.cli.views import report as views
 from upswitch.cli.views.report import Format
+from upswitch.nginx import conf_logs
 from upswitch_lab.conf import Layout
 from upswitch_lab.find import find_nginx
 from upswitch_lab.lab import Lab
@@ -136,3 +137,24 @@ def test_the_first_report_of_a_site_without_a_run_says_so(lab, tmp_path):
         os.rename(tmp_path / "journal", journal)
     assert answer.exit == 2
     assert "there is no run yet" in answer.json["said"]
+
+
+@pytest.mark.parametrize(
+    ("log", "pools"),
+    [
+        ("combined", {"all requests (LIMITED MODE)"}),
+        (f"{conf_logs.LOG_FORMAT_NAME} buffer=64k", {"upswitch's own requests"}),
+    ],
+    ids=["limited", "blind"],
+)
+def test_where_the_log_cannot_tell_pools_apart_or_shows_nothing_the_plots_say_whose_requests_they_are(any_nginx, log, pools):
+    with Lab(any_nginx, Layout(site={"watch": {"duration": "10s" if "buffer" in log else "2s"}})) as lab:
+        conf = lab.folder / "nginx.conf"
+        conf.write_text(conf.read_text().replace(f"access.log {conf_logs.LOG_FORMAT_NAME};", f"access.log {log};"))
+        lab.renew()
+        with lab.load("--connections", "2", "--rate", "5" if "buffer" in log else "100"):
+            assert upswitch(lab, "switch", "--to", "B").exit == 0
+        seen = upswitch(lab, "report").json["seen"]
+        assert {each["pool"] for each in seen["segments"]} == pools
+        assert min(each["begin_s"] for each in seen["segments"]) <= 0
+        assert sum(sum(each["total"]) for each in seen["segments"]) > 10
