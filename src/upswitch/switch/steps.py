@@ -1,5 +1,6 @@
 """What each step does to a host. Which one comes next is not decided here (switch/machine.py)."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -383,8 +384,9 @@ class Steps:
             self._reloader.lower(self._job.plan.run)
 
     def close(self) -> None:
-        """However the run ended: no flag stays raised, no file stays open."""
-        self._lower()
+        """However the run ended: no flag stays raised, no file stays open. On a host that is gone the flag lowers itself."""
+        with contextlib.suppress(HostError):
+            self._lower()
         if self._watcher is not None:
             self._watcher.close()
 
