@@ -127,6 +127,7 @@ def test_one_that_is_restarted_or_made_anew_in_the_watch_ends_with_the_truth(pod
     host.adopt()
     switch = host.start("switch", "--to", "green")
     switch.wait_for("t+1s")
+    assert "requests to green failed" in switch.told()  # by the log that is a file in the container
     if is_new:
         podman("rm", "-f", "-t", "0", "front")
         host.begin()

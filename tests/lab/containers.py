@@ -25,7 +25,7 @@ _INSIDE = "/usr/sbin/nginx"
 _PROGRAMS = (
     *("sh", "bash", "awk", "basename", "cat", "chmod", "chown", "cmp", "cp", "cut", "date", "dd", "dirname", "env", "expr"),
     *("fallocate", "find", "flock", "getconf", "grep", "head", "id", "ln", "ls", "mkdir", "mkfifo", "mktemp", "mv", "od"),
-    *("readlink", "rm", "rmdir", "sed", "setsid", "sha256sum", "sleep", "sort", "stat", "sync", "tail", "tar", "timeout"),
+    *("cksum", "readlink", "rm", "rmdir", "sed", "setsid", "sha256sum", "sleep", "sort", "stat", "sync", "tail", "tar", "timeout"),
     *("touch", "tr", "true", "truncate", "uname", "unshare", "wc", "xargs"),
 )
 _FILES = {

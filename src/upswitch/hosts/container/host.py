@@ -16,14 +16,11 @@ from upswitch.hosts.host import Chunk, Follower, Ran, Tell
 from upswitch.hosts.kept_log import Commands, KeptLogs
 from upswitch.hosts.local import channel
 from upswitch.hosts.local.host import LocalHost
-from upswitch.hosts.ssh.follower import FarFollower
 from upswitch.hosts.ssh.host import FarHost
 from upswitch.hosts.ssh.streams import NotBegunError, Pipe, Relays, marked
 
 STREAMS = ("/dev/stdout", "/dev/stderr")
 _NO_BASH = "no program in the container can connect ({said}): install bash in its image"
-# An engine does not end what it runs in the container when its own client ends: only the input's end is seen there.
-_WITH_INPUT = '{ "$@" </dev/null; kill 0; } & read -r _; kill 0'
 
 
 class Outer(Protocol):
@@ -87,7 +84,7 @@ class ContainerHost(FarHost):
     def follow(self, path: str) -> Follower:
         if path in STREAMS:
             return self._engine_logs.follow(self._log(path))
-        return FarFollower(path, open_pipe=lambda argv: self.open_pipe(("sh", "-c", _WITH_INPUT, "follow", *argv)))
+        return super().follow(path)
 
     def close(self) -> None:
         super().close()
