@@ -93,7 +93,8 @@ def find(run: Run, name: str) -> Container:
         raise HostError(what, _none(name, answers), why=Why.UNREACHABLE)
     engine, inspected = found.popitem()  # where docker is podman by another name, podman is asked
     if inspected.state.status != "running":
-        start = f"`{engine} start {name}` starts it"
+        verb = "unpause" if inspected.state.status == "paused" else "start"
+        start = f"`{engine} {verb} {name}` {verb}s it"
         raise HostError(what, f"it does not run, its state is {plain(inspected.state.status)}; {start}", why=Why.UNREACHABLE)
     return Container(engine=engine, name=name, mounts=inspected.mounts)
 
