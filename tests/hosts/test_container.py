@@ -1,6 +1,7 @@
 """nginx in a real container, its two pools in two others."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,6 +138,7 @@ def test_one_that_is_restarted_or_made_anew_in_the_watch_ends_with_the_truth(pod
     assert ended.exit in {0, 4, 7}, ended
     assert host.answer == ended.json["production"]["pool"]
     assert ended.json["production"]["proved"], ended
+    assert "can't be followed" not in ended.out
 
 
 def test_one_that_stops_in_the_watch_is_stuck_and_repair_finishes_when_it_runs_again(podman):
@@ -149,11 +151,31 @@ def test_one_that_stops_in_the_watch_is_stuck_and_repair_finishes_when_it_runs_a
     assert (ended.exit, ended.json["production"]["proved"]) == (5, False), ended
     assert "`podman start front` starts it" in ended.out
     away = host.run("status")
-    assert (away.exit, "nginx.container" in away.out) == (2, True), away
+    assert (away.exit, "`podman start front` starts it" in away.out) == (3, True), away
+    assert "fix the site file" not in away.out
     podman("start", "front")
     until(lambda: is_listening(host.address), what="nginx")
     repaired = host.run("repair")
     assert (repaired.exit, host.answer) == (0, repaired.json["production"]["pool"]), repaired
+
+
+def test_a_new_one_with_another_folder_mounted_is_not_taken_for_the_old_one(podman):
+    host = Contained(podman)
+    host.adopt()
+    shutil.copytree(host.folder / "front", host.folder / "stale", symlinks=True)
+    switch = host.start("switch", "--to", "green")
+    switch.wait_for("t+1s")
+    podman("rm", "-f", "-t", "0", "front")
+    podman.run("front", host.folder / "stale")
+    ended = switch.end()
+    assert (ended.exit, ended.json["production"]["proved"]) == (5, False), ended
+    assert f"in another folder: {host.folder}/stale, before {host.folder}/front" in ended.out
+    podman("rm", "-f", "-t", "0", "front")
+    host.begin()
+    status = host.run("status")
+    assert (status.exit, status.json["production"]["pool"]) == (3, "green"), status
+    repaired = host.run("repair")
+    assert (repaired.exit, host.answer) == (0, "blue"), repaired
 
 
 @needs_sshd
@@ -191,7 +213,8 @@ def test_what_can_not_be_used_is_one_error_that_names_the_key_and_changes_nothin
         assert ended.exit == 2, ended
         return ended.out
 
-    assert "no container has the name nope" in refused('container = "front"', 'container = "nope"')
+    ident = podman("inspect", "--format", "{{.Id}}", "front").strip()
+    assert "is the id of the container front: write its name" in refused('container = "front"', f'container = "{ident}"')
     assert "nginx.state" in refused('state = "/etc/nginx/', 'state = "/var/lib/')
     with engine(named="docker") as docker:
         podman.bin.joinpath("docker").symlink_to(docker.bin / "docker")

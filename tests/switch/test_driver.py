@@ -3,11 +3,13 @@
 import pytest
 
 from upswitch.basics.errors import HostError, JournalCorruptError, NotAppendedError
-from upswitch.basics.result import Result, Took
+from upswitch.basics.result import Result, Took, Why
+from upswitch.generations.generation import Live
 from upswitch.hosts.clock import SystemClock
 from upswitch.hosts.local.host import LocalHost
+from upswitch.site.model import Nginx
 from upswitch.switch import machine, run
-from upswitch.switch.drive import drive, write
+from upswitch.switch.drive import close, drive, write
 from upswitch.switch.journal import Journal
 from upswitch.switch.machine import Outcome, Phase, Step
 from upswitch.switch.run import Ended, Intent, Plan, Started
@@ -57,6 +59,15 @@ class FarDisk(FullDisk):
             super().append(path, data)
 
 
+class GoneAtTheEnd(FullDisk):
+    """A host that no command reaches any more, once old generations are to be removed."""
+
+    def run(self, argv, *, deadline, stdin=b"", holds_lock=False):
+        if "prune" in argv:
+            raise HostError("run a program", "connection lost", why=Why.CONNECTION_LOST)
+        return super().run(argv, deadline=deadline, stdin=stdin, holds_lock=holds_lock)
+
+
 class Signals:
     """Interrupts that come with the step named."""
 
@@ -97,7 +108,7 @@ class Driven:
         self.journal = Journal(self.host, f"{folder}/journal")
         self.journal.write(STARTED)
         clock = SystemClock()
-        ports = RunPorts(
+        self.ports = ports = RunPorts(
             host=self.host,
             prober=None,
             through=None,
@@ -219,6 +230,15 @@ def test_what_could_not_be_written_is_written_with_the_next_record_when_there_is
     driven.host.room = 1000
     driven.journal.write()
     assert driven.journal.read() == (driven.run,)
+
+
+def test_a_host_that_is_lost_when_old_generations_are_removed_does_not_change_how_the_run_ended(tmp_path):
+    driven = Driven(tmp_path, host=GoneAtTheEnd)
+    live = Live(disk=PLAN.to, running=PLAN.to, pool=PLAN.pool, problem="")
+    ending = close(driven.ports, driven.run, driven.journal, Nginx(user=""), seen=live, outdated=("000000-A",))
+    assert ending.outcome is Outcome.SWITCHED
+    assert driven.journal.read()[-1].closed is not None
+    assert any("old generations are left" in line for line in driven.told)
 
 
 @pytest.mark.parametrize("step", WAY[: WAY.index(Step.SWAP)])

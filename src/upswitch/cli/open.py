@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from upswitch.basics.errors import HostError, UntrustedError
+from upswitch.basics.errors import HostError, Refusal, RefusedError, UntrustedError
 from upswitch.basics.result import Why
 from upswitch.basics.text import plain, told
 from upswitch.cli.invocation import Act
@@ -73,7 +73,7 @@ class Here:
         return wiring.host(self._shared.clock, lock), lock
 
     def _contained(self) -> tuple[Host, Lock]:
-        """SiteInvalid where the container that the site file names can't be used."""
+        """SiteInvalid where the container that the site file names can't be used; RefusedError where it only does not run now."""
         nginx = self._site.nginx
         host = container(nginx, tell=self._shared.tell)
         self._shared.closing.callback(host.close)
@@ -81,6 +81,9 @@ class Here:
             ran = host.run(sh.look(), deadline=_REACH)
             wrong = sh.problem(ran.out) if ran.exit == sh.Exit.LACKS else ""
         except HostError as exc:
+            if exc.why is Why.UNREACHABLE:
+                hint = "fix what is named above; upswitch can't see what is live before; then run `upswitch status`"
+                raise RefusedError(Refusal(what=str(exc), hint=hint, why=exc.why)) from exc
             wrong = exc.reason
         if wrong:
             raise SiteInvalid((Problem(key="nginx.container", value=shown(nginx.container), allowed=wrong),))
@@ -169,11 +172,11 @@ class Fleet:
 
     def _each_once(self, found: dict[str, RunPorts | HostError]) -> dict[str, RunPorts | HostError]:
         """A host with two names would wait for its own lock for ever: its second name is an error."""
-        seen: dict[tuple[str, str], str] = {}
+        seen: dict[tuple[str, ...], str] = {}
         for entry in self._site.hosts:
             if isinstance(found[entry.name], HostError):
                 continue
-            first = seen.setdefault((self._boots[entry.name], entry.nginx.state), entry.name)
+            first = seen.setdefault((self._boots[entry.name], entry.nginx.container, entry.nginx.state), entry.name)
             if first != entry.name:
                 found[entry.name] = HostError(f"use the host {entry.name}", f"{first} is the same machine: remove one")
         return found

@@ -76,8 +76,11 @@ class Program:
             return Path(path).stem, acted.ended("sites", exc, None, file=clean(path))
         if site.nginx.user and not site.hosts:
             become(site.nginx.user)
-        with self._opened(site, Interrupts(), "") as opened:
-            return site.name, opened.serve("sites", act)
+        try:
+            with self._opened(site, Interrupts(), "") as opened:
+                return site.name, opened.serve("sites", act)
+        except (SiteInvalid, RefusedError) as exc:  # its container can't be used
+            return site.name, acted.ended("sites", exc, None, file=clean(path))
 
     def _serve(
         self,

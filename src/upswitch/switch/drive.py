@@ -6,6 +6,7 @@ A journal that can't be written any more (a full disk) stops a run that has chan
 one STUCK that was about to end, and never stops one that is on its way back: what it needs was on disk before the swap.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -194,17 +195,22 @@ def close(
     closed = Closed(run=plan.run, outcome=ending.outcome, said=ending.headline, at=ports.clock.now())
     write(journal, closed, ports, is_ahead=bool(outdated))
     if outdated:
-        _prune(ports, nginx, outdated)
+        _prune(ports, journal, nginx, outdated)
     return ending
 
 
-def _prune(ports: RunPorts, nginx: Nginx, names: tuple[str, ...]) -> None:
+def _prune(ports: RunPorts, journal: Journal, nginx: Nginx, names: tuple[str, ...]) -> None:
+    """What can't be removed now stays until a later run removes it: the ending stands, whatever happens here."""
     argv = prune_argv(nginx.dir, names)
     try:
         ports.host.run(argv, deadline=WRITE_S, holds_lock=True)
     except NotAppendedError as exc:
         ports.tell("journal", str(exc))
-        ports.host.run(argv, deadline=WRITE_S, holds_lock=True)
+        with contextlib.suppress(HostError):
+            ports.host.run(argv, deadline=WRITE_S, holds_lock=True)
+    except HostError as exc:
+        ports.tell("folders", f"old generations are left: {exc}")
+        _send(journal, ports)
 
 
 def _ending(over: Run, ended: Outcome, *, live: Live) -> Ending:

@@ -1,5 +1,6 @@
 """Draining idle clients, reloading, and the proof of the reload."""
 
+import contextlib
 from itertools import takewhile
 
 from upswitch.basics.errors import HostError, NotAppendedError
@@ -79,8 +80,9 @@ class Reloader:
         return Took(result=Result.OK, said=self._wait_idle(limit))
 
     def lower(self, token: str) -> None:
-        """Lower the flag for this run; where that fails it lowers itself."""
-        self._host.run(commands.lower_flag(self._nginx.drain_flag, f"{token}."), deadline=_LOWER)
+        """Lower the flag for this run; where that fails it lowers itself. A host that is gone must not hide how the run ended."""
+        with contextlib.suppress(HostError):
+            self._host.run(commands.lower_flag(self._nginx.drain_flag, f"{token}."), deadline=_LOWER)
 
     def _says_draining(self) -> bool:
         answer = until(

@@ -221,7 +221,7 @@ def _in_mount(nginx: Nginx, words: Mapping[str, Any]) -> Nginx:
         found = engine.find(LocalHost(SystemClock()).run, nginx.container)
     except HostError as exc:
         raise click.BadParameter(str(exc), param_hint="--container") from exc
-    mount = found.folder_for(nginx.conf)
+    mount = found.folder_for(nginx.conf, is_file=lambda path: os.path.exists(path) and not os.path.isdir(path))
     if not mount and not (words["dir"] and words["state"]):
         what = f"no folder that nginx can use outlives this container (its mounts: {found.shown_mounts})"
         fix = f"run it with a folder of the machine mounted: -v /srv/{nginx.container}:/etc/nginx/upswitch"

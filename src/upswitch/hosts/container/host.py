@@ -63,9 +63,7 @@ class ContainerHost(FarHost):
 
         def connect(timeout: float) -> _Inside:
             del timeout  # the engine is on the outer machine, which has a timeout of its own
-            found = engine.find(outer.run, container)
-            _check_kept(found, keeps)
-            return _Inside(found, outer)
+            return _Inside(container, outer, keeps=keeps)
 
         super().__init__(name, connect, shown=f"the container {container}", tell=tell)
         self._engine_logs = KeptLogs(outer.run, outer.open_pipe)
@@ -92,36 +90,57 @@ class ContainerHost(FarHost):
 
 
 class _Inside:
-    """The programs of one container."""
+    """The programs of the container of one name. A new one takes the old one's place where it has the same folders mounted."""
 
-    def __init__(self, container: engine.Container, outer: Outer) -> None:
-        self._container = container
+    def __init__(self, name: str, outer: Outer, *, keeps: dict[str, str]) -> None:
+        """HostError where it can't be used."""
+        self._name = name
         self._outer = outer
-        self._relays = Relays(self.run, shown=f"the container {container.name}", why_bash=_NO_BASH)
+        self._keeps = keeps
+        self._container = engine.find(outer.run, name)
+        self._sources = _kept(self._container, keeps)
+        self._relays = Relays(self.run, shown=f"the container {name}", why_bash=_NO_BASH)
 
     @property
     def lost(self) -> str:
         return self._outer.lost
 
     def run(self, argv: Sequence[str]) -> Pipe:
+        try:
+            return self._begun(argv)
+        except NotBegunError as exc:
+            self._find_again(exc)
+        try:
+            return self._begun(argv)
+        except NotBegunError as exc:
+            raise self._failure(str(exc)) from exc
+
+    def _begun(self, argv: Sequence[str]) -> Pipe:
         mark, command = marked(argv)
         pipe = self._outer.open_pipe(self._container.inside(command))
         with contextlib.ExitStack() as failed:
             failed.callback(pipe.close)
-            try:
-                pipe.await_mark(mark)
-            except NotBegunError as exc:
-                raise self._not_begun(exc) from exc
+            pipe.await_mark(mark)
             failed.pop_all()
         return pipe
 
-    def _not_begun(self, exc: NotBegunError) -> HostError:
-        """An engine says least where the container does not run."""
+    def _find_again(self, exc: NotBegunError) -> None:
+        """An engine says least where the container does not run, or is another one now. HostError: there is none to go on with."""
         try:
-            engine.find(self._outer.run, self._container.name)
-        except HostError as found:
-            return HostError(found.what, found.reason, why=Why.CONNECTION_LOST)
-        return HostError(f"run a program in the container {self._container.name}", str(exc), why=Why.CONNECTION_LOST)
+            found = engine.find(self._outer.run, self._name)
+            sources = _kept(found, self._keeps)
+        except HostError as lost:
+            raise HostError(lost.what, lost.reason, why=Why.CONNECTION_LOST) from exc
+        if found.id == self._container.id:
+            raise self._failure(str(exc)) from exc
+        for key, source in sources.items():
+            if source != (before := self._sources[key]):
+                moved = f"it was made anew with {key} = {self._keeps[key]!r} in another folder: {source}, before {before}"
+                raise HostError(f"use the container {self._name}", moved, why=Why.CONNECTION_LOST) from exc
+        self._container = found
+
+    def _failure(self, said: str) -> HostError:
+        return HostError(f"run a program in the container {self._name}", said, why=Why.CONNECTION_LOST)
 
     def open(self, address: str, *, timeout: float) -> Pipe:
         return self._relays.open(address, timeout=timeout)
@@ -130,9 +149,12 @@ class _Inside:
         """Whoever has a program's streams closes them."""
 
 
-def _check_kept(container: engine.Container, keeps: dict[str, str]) -> None:
-    for key, folder in keeps.items():
-        if container.lasting(folder) is None:
+def _kept(container: engine.Container, keeps: dict[str, str]) -> dict[str, str]:
+    """The folder of the machine that holds each of `keeps`. HostError where one would be lost with the container."""
+    found = {key: container.lasting(folder) for key, folder in keeps.items()}
+    for key, mount in found.items():
+        if mount is None:
             mounts = container.shown_mounts
-            why = f"{key} = {folder!r} is in no writable mount, so a new container would lose it. The mounts: {mounts}"
+            why = f"{key} = {keeps[key]!r} is in no writable mount that a new container gets too. The mounts: {mounts}"
             raise HostError(f"use the container {container.name}", why)
+    return {key: mount.source for key, mount in found.items() if mount}
