@@ -1,7 +1,6 @@
 """nginx in a real container, its two pools in two others."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,25 +156,6 @@ def test_one_that_stops_in_the_watch_is_stuck_and_repair_finishes_when_it_runs_a
     until(lambda: is_listening(host.address), what="nginx")
     repaired = host.run("repair")
     assert (repaired.exit, host.answer) == (0, repaired.json["production"]["pool"]), repaired
-
-
-def test_a_new_one_with_another_folder_mounted_is_not_taken_for_the_old_one(podman):
-    host = Contained(podman)
-    host.adopt()
-    shutil.copytree(host.folder / "front", host.folder / "stale", symlinks=True)
-    switch = host.start("switch", "--to", "green")
-    switch.wait_for("t+1s")
-    podman("rm", "-f", "-t", "0", "front")
-    podman.run("front", host.folder / "stale")
-    ended = switch.end()
-    assert (ended.exit, ended.json["production"]["proved"]) == (5, False), ended
-    assert f"in another folder: {host.folder}/stale, before {host.folder}/front" in ended.out
-    podman("rm", "-f", "-t", "0", "front")
-    host.begin()
-    status = host.run("status")
-    assert (status.exit, status.json["production"]["pool"]) == (3, "green"), status
-    repaired = host.run("repair")
-    assert (repaired.exit, host.answer) == (0, "blue"), repaired
 
 
 @needs_sshd

@@ -27,6 +27,7 @@ _ROUND = 10.0  # seconds for several looks in one go: 0.3, and what a stranger i
 _MARKS_AT_ONCE = 5
 _LOWER = 10.0  # seconds to raise or lower it: another run may be doing that
 _FLAG_SEEN = 6.0  # seconds for nginx to see the flag; it looks at every request, and a busy container is slow to be asked
+_DRAINING = b"draining\n"
 _FLAG_LEFT = 45.0  # seconds beyond the drain after which a flag lowers itself: enough for a reload and its proof
 _QUIET_LOOKS = 3
 _DIGITS = 10  # a stranger may answer in nginx's place
@@ -73,26 +74,25 @@ class Reloader:
         )
         if ran.exit != 0:
             return Took(result=Result.FAILED, said=f"can't create {self._nginx.drain_flag}: {ran.words}", why=ran.why)
-        if not self._says_draining():
+        answer = until(
+            lambda said: said == _DRAINING,
+            lambda: ask(self._host, self._nginx, path="/drain"),
+            every=_LOOK_EVERY,
+            clock=self._ports.clock,
+            within=_FLAG_SEEN,
+        )
+        if answer != _DRAINING:
             self.lower(token)
             said = f"nginx does not see {self._nginx.drain_flag}: the user of nginx's workers must be able to enter that folder"
-            return Took(result=Result.FAILED, said=said, why=Why.DRAIN_FLAG)
+            if answer is None:  # a slow host: that says nothing of the flag
+                said = f"nginx did not say within {_FLAG_SEEN:g} s whether it sees {self._nginx.drain_flag}"
+            return Took(result=Result.FAILED, said=said, why=Why.NO_ANSWER if answer is None else Why.DRAIN_FLAG)
         return Took(result=Result.OK, said=self._wait_idle(limit))
 
     def lower(self, token: str) -> None:
         """Lower the flag for this run; where that fails it lowers itself. A host that is gone must not hide how the run ended."""
         with contextlib.suppress(HostError):
             self._host.run(commands.lower_flag(self._nginx.drain_flag, f"{token}."), deadline=_LOWER)
-
-    def _says_draining(self) -> bool:
-        answer = until(
-            lambda said: said == b"draining\n",
-            lambda: ask(self._host, self._nginx, path="/drain"),
-            every=_LOOK_EVERY,
-            clock=self._ports.clock,
-            within=_FLAG_SEEN,
-        )
-        return answer == b"draining\n"
 
     def _wait_idle(self, limit: float) -> str:
         """Wait until no connection is idle. Without stub_status that can't be seen, and the whole limit passes."""

@@ -1,6 +1,5 @@
 """What each step does to a host. Which one comes next is not decided here (switch/machine.py)."""
 
-import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -385,8 +384,7 @@ class Steps:
 
     def close(self) -> None:
         """However the run ended: no flag stays raised, no file stays open. On a host that is gone the flag lowers itself."""
-        with contextlib.suppress(HostError):
-            self._lower()
+        self._lower()
         if self._watcher is not None:
             self._watcher.close()
 

@@ -7,6 +7,7 @@ generations and the state, stands in folders of the machine that are mounted int
 import contextlib
 from collections.abc import Sequence
 from typing import Protocol
+from weakref import WeakSet
 
 from upswitch.basics.errors import HostError
 from upswitch.basics.result import Why
@@ -60,16 +61,22 @@ class ContainerHost(FarHost):
     def __init__(self, name: str, container: str, *, outer: Outer, keeps: dict[str, str], tell: Tell | None = None) -> None:
         self._outer = outer
         self._container = container
+        self._inside: _Inside | None = None
 
         def connect(timeout: float) -> _Inside:
             del timeout  # the engine is on the outer machine, which has a timeout of its own
-            return _Inside(container, outer, keeps=keeps)
+            self._inside = _Inside(container, outer, keeps=keeps)
+            return self._inside
 
         super().__init__(name, connect, shown=f"the container {container}", tell=tell)
         self._engine_logs = KeptLogs(outer.run, outer.open_pipe)
 
     def run_outside(self, argv: Sequence[str], *, deadline: float) -> Ran:
         return self._outer.run(argv, deadline=deadline)
+
+    def _check_reach(self) -> None:
+        if self._inside and self._inside.gone:
+            raise self._inside.gone
 
     def read(self, path: str, *, offset: int = 0, limit: int = 1 << 24) -> Chunk | None:
         if path not in STREAMS:
@@ -99,6 +106,9 @@ class _Inside:
         self._keeps = keeps
         self._container = engine.find(outer.run, name)
         self._sources = _kept(self._container, keeps)
+        self.gone: HostError | None = None
+        """Why the last program could not begin: the container did not run, or was another one. None: it could."""
+        self._pipes = WeakSet[Pipe]()
         self._relays = Relays(self.run, shown=f"the container {name}", why_bash=_NO_BASH)
 
     @property
@@ -122,6 +132,8 @@ class _Inside:
             failed.callback(pipe.close)
             pipe.await_mark(mark)
             failed.pop_all()
+        self._pipes.add(pipe)
+        self.gone = None
         return pipe
 
     def _find_again(self, exc: NotBegunError) -> None:
@@ -130,14 +142,18 @@ class _Inside:
             found = engine.find(self._outer.run, self._name)
             sources = _kept(found, self._keeps)
         except HostError as lost:
-            raise HostError(lost.what, lost.reason, why=Why.CONNECTION_LOST) from exc
+            raise self._is_gone(lost.reason) from exc
         if found.id == self._container.id:
             raise self._failure(str(exc)) from exc
         for key, source in sources.items():
             if source != (before := self._sources[key]):
                 moved = f"it was made anew with {key} = {self._keeps[key]!r} in another folder: {source}, before {before}"
-                raise HostError(f"use the container {self._name}", moved, why=Why.CONNECTION_LOST) from exc
+                raise self._is_gone(moved) from exc
         self._container = found
+
+    def _is_gone(self, reason: str) -> HostError:
+        self.gone = HostError(f"use the container {self._name}", reason, why=Why.CONNECTION_LOST)
+        return self.gone
 
     def _failure(self, said: str) -> HostError:
         return HostError(f"run a program in the container {self._name}", said, why=Why.CONNECTION_LOST)
@@ -146,7 +162,9 @@ class _Inside:
         return self._relays.open(address, timeout=timeout)
 
     def close(self) -> None:
-        """Whoever has a program's streams closes them."""
+        """Every program sees the end of its input, as at the end of an SSH connection."""
+        for pipe in tuple(self._pipes):
+            pipe.close()
 
 
 def _kept(container: engine.Container, keeps: dict[str, str]) -> dict[str, str]:

@@ -75,8 +75,12 @@ class FarHost:
         self._kept = KeptLogs(self.run, self.open_pipe)
 
     def lock_in(self, folder: str) -> SshLock:
-        self._lock = SshLock(folder, open_shell=self._open_shell, run=self.run, shown=self._shown)
+        run, shown = self.run, self._shown
+        self._lock = SshLock(folder, open_shell=self._open_shell, run=run, shown=shown, check_reach=self._check_reach)
         return self._lock
+
+    def _check_reach(self) -> None:
+        """HostError where it is known that the machine does not run: a lost connection is seen by itself."""
 
     @property
     def lost(self) -> str:

@@ -35,13 +35,25 @@ class FencedError(HostError):
 
 
 class SshLock:
-    """`open_shell` opens a shell with a lease of so many seconds; `run` runs a command in any shell."""
+    """`open_shell` opens a shell with a lease of so many seconds; `run` runs a command in any shell.
 
-    def __init__(self, folder: str, *, open_shell: Callable[[int], Shell], run: Callable[..., Ran], shown: str) -> None:
+    `check_reach` raises a HostError where the machine is known not to run: a shell that is frozen with it still takes a heartbeat.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        open_shell: Callable[[int], Shell],
+        run: Callable[..., Ran],
+        shown: str,
+        check_reach: Callable[[], None],
+    ) -> None:
         self._folder = folder
         self._open_shell = open_shell
         self._run = run
         self._shown = shown
+        self._check_reach = check_reach
         self._shell: Shell | None = None
         self._owner = b""
         self._is_released = False
@@ -97,6 +109,7 @@ class SshLock:
         """Renew the lease. Where the far shell is gone and the host is not, the lock is taken again, if nobody has had it since."""
         if self._shell is None:
             return
+        self._check_reach()
         if self._shell.is_alive:
             self._shell.beat()
         else:
